@@ -1,7 +1,7 @@
 /**
  * Writes lib/native/generated from the operator schemas of the loaded libtorch: names that become methods and functions,
- * and their types. `npm run generate`; `--check` fails when the files are stale instead of writing them,
- * `--into` takes another folder.
+ * and their types, with the sentences of operator-docs.ts. `npm run generate`; `--check` fails when the files are stale instead
+ * of writing them, `--into` takes another folder.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { op } from '../lib/native/call.js'
+import { operatorDoc, pageAddress } from './operator-docs.js'
 import { type Argument, camel, publicSchemas, type Schema } from './schemas.js'
 
 const generated = 'lib/native/generated'
@@ -127,6 +128,14 @@ function signature(schema: Schema, method: boolean): string[] | null {
   return lines
 }
 
+/** Return the lines of a form's docstring: an editor shows that of the overload that a call resolves to, so each form has one. */
+function docstring(name: string, text: string): string[] {
+  const doc = operatorDoc(name)
+  const plain = text.replaceAll('*/', '* /')
+  if (doc === undefined) return [`  /** ${plain} */`]
+  return ['  /**', `   * ${doc.sentence} [${doc.page}](${pageAddress(doc.page)})`, '   *', `   * ${plain}`, '   */']
+}
+
 // Written by hand in lib/tensor/tensor.ts, with other results than the operators of these names.
 const ownMethods = new Set([
   'data',
@@ -183,15 +192,17 @@ for (const [name, overloads] of [...byName].sort(([a], [b]) => (a < b ? -1 : 1))
     for (const schema of own) {
       const forms = signature(schema, method)
       if (forms === null) continue
-      lines.push(`  /** \`${schema.text.replaceAll('*/', '* /')}\` */`)
-      for (const form of forms) lines.push(`  ${camel(name)}${form}`)
+      for (const form of forms) lines.push(...docstring(name, `\`${schema.text}\``), `  ${camel(name)}${form}`)
     }
     if (lines.length === 0) continue
     const forms = pythonForms[name]
     if (forms !== undefined) {
-      lines.push('  /** As in Python, see lib/tensor/python-forms.ts. */')
       const first = method ? '' : `${firstOf[name] ?? 'self'}: Tensor, `
-      for (const form of forms) lines.push(`  ${camel(name)}(${first}${form}`)
+      for (const form of forms)
+        lines.push(
+          ...docstring(name, "The arguments of PyTorch's Python function."),
+          `  ${camel(name)}(${first}${form}`,
+        )
     }
     ;(method ? methods : functions).push(...lines)
     ;(method ? methodNames : functionNames).push(`  ['${camel(name)}', 'aten::${name}'],`)

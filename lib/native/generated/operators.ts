@@ -11,62 +11,166 @@ export type Result<Q extends 'now' | 'queued', T> = Q extends 'queued' ? Promise
 
 /** ATen's operators as functions. */
 export interface Operators<Q extends 'now' | 'queued'> {
-  /** `aten::abs(Tensor self) -> Tensor` */
+  /**
+   * Compute the absolute value of each element; for complex elements, the magnitude. [torch.abs](https://docs.pytorch.org/docs/stable/generated/torch.abs.html)
+   *
+   * `aten::abs(Tensor self) -> Tensor`
+   */
   abs(self: Tensor): Result<Q, Tensor>
-  /** `aten::abs_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the absolute value of each element in place; for complex elements, the magnitude. [torch.Tensor.abs_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.abs_.html)
+   *
+   * `aten::abs_(Tensor(a!) self) -> Tensor(a!)`
+   */
   abs_(self: Tensor): Result<Q, Tensor>
-  /** `aten::absolute(Tensor self) -> Tensor` */
+  /**
+   * Compute the absolute value of each element, like `abs`. [torch.absolute](https://docs.pytorch.org/docs/stable/generated/torch.absolute.html)
+   *
+   * `aten::absolute(Tensor self) -> Tensor`
+   */
   absolute(self: Tensor): Result<Q, Tensor>
-  /** `aten::absolute_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the absolute value of each element, like `abs`, in place. [torch.Tensor.absolute_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.absolute_.html)
+   *
+   * `aten::absolute_(Tensor(a!) self) -> Tensor(a!)`
+   */
   absolute_(self: Tensor): Result<Q, Tensor>
-  /** `aten::acos(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse cosine of each element, in radians. [torch.acos](https://docs.pytorch.org/docs/stable/generated/torch.acos.html)
+   *
+   * `aten::acos(Tensor self) -> Tensor`
+   */
   acos(self: Tensor): Result<Q, Tensor>
-  /** `aten::acos_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse cosine of each element, in radians, in place. [torch.Tensor.acos_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.acos_.html)
+   *
+   * `aten::acos_(Tensor(a!) self) -> Tensor(a!)`
+   */
   acos_(self: Tensor): Result<Q, Tensor>
-  /** `aten::acosh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic cosine of each element. [torch.acosh](https://docs.pytorch.org/docs/stable/generated/torch.acosh.html)
+   *
+   * `aten::acosh(Tensor self) -> Tensor`
+   */
   acosh(self: Tensor): Result<Q, Tensor>
-  /** `aten::acosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic cosine of each element in place. [torch.Tensor.acosh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.acosh_.html)
+   *
+   * `aten::acosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   acosh_(self: Tensor): Result<Q, Tensor>
-  /** `aten::adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor` */
+  /**
+   * Average over windows chosen so that [N, C, L] becomes [N, C, outputSize]. [torch.nn.functional.adaptive_avg_pool1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool1d.html)
+   *
+   * `aten::adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor`
+   */
   adaptiveAvgPool1d(self: Tensor, outputSize: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor` */
+  /**
+   * Average over windows chosen so that [N, C, H, W] gets the height and width `outputSize`. [torch.nn.functional.adaptive_avg_pool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html)
+   *
+   * `aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor`
+   */
   adaptiveAvgPool2d(self: Tensor, outputSize: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::adaptive_avg_pool3d(Tensor self, SymInt[3] output_size) -> Tensor` */
+  /**
+   * Average over windows chosen so that [N, C, D, H, W] gets the depth, height and width `outputSize`. [torch.nn.functional.adaptive_avg_pool3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool3d.html)
+   *
+   * `aten::adaptive_avg_pool3d(Tensor self, SymInt[3] output_size) -> Tensor`
+   */
   adaptiveAvgPool3d(self: Tensor, outputSize: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)` */
+  /**
+   * Return maxima and their indices over windows chosen so that [N, C, L] becomes [N, C, outputSize]. [torch.nn.functional.adaptive_max_pool1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool1d.html)
+   *
+   * `aten::adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)`
+   */
   adaptiveMaxPool1d(self: Tensor, outputSize: number | readonly number[]): Result<Q, [Tensor, Tensor]>
-  /** `aten::adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)` */
+  /**
+   * Return maxima and their indices over windows chosen so that [N, C, H, W] gets the size `outputSize`. [torch.nn.functional.adaptive_max_pool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool2d.html)
+   *
+   * `aten::adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)`
+   */
   adaptiveMaxPool2d(self: Tensor, outputSize: number | readonly number[]): Result<Q, [Tensor, Tensor]>
-  /** `aten::adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)` */
+  /**
+   * Return maxima and their indices over windows chosen so that [N, C, D, H, W] gets the size `outputSize`. [torch.nn.functional.adaptive_max_pool3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool3d.html)
+   *
+   * `aten::adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)`
+   */
   adaptiveMaxPool3d(self: Tensor, outputSize: number | readonly number[]): Result<Q, [Tensor, Tensor]>
-  /** `aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add `other`, times `alpha`, to each element, with broadcasting. [torch.add](https://docs.pytorch.org/docs/stable/generated/torch.add.html)
+   *
+   * `aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   */
   add(self: Tensor, other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add `other`, times `alpha`, to each element, with broadcasting. [torch.add](https://docs.pytorch.org/docs/stable/generated/torch.add.html)
+   *
+   * `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
+   */
   add(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add `other`, times `alpha`, to each element, with broadcasting, in place. [torch.Tensor.add_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.add_.html)
+   *
+   * `aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   */
   add_(
     self: Tensor,
     other: Scalar,
     alpha?: Scalar | { alpha?: Scalar },
     options?: { alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add `other`, times `alpha`, to each element, with broadcasting, in place. [torch.Tensor.add_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.add_.html)
+   *
+   * `aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
+   */
   add_(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the sum of batched matrix products, times `alpha`, to `beta` times `self` [n, p]. [torch.addbmm](https://docs.pytorch.org/docs/stable/generated/torch.addbmm.html)
+   *
+   * `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addbmm(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the sum of batched matrix products, times `alpha`, to `beta` times `self` [n, p], in place. [torch.Tensor.addbmm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addbmm_.html)
+   *
+   * `aten::addbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addbmm_(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
+  /**
+   * Add `value` times `tensor1` divided by `tensor2` to each element. [torch.addcdiv](https://docs.pytorch.org/docs/stable/generated/torch.addcdiv.html)
+   *
+   * `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor`
+   */
   addcdiv(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Result<Q, Tensor>
-  /** `aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)` */
+  /**
+   * Add `value` times `tensor1` divided by `tensor2` to each element in place. [torch.Tensor.addcdiv_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addcdiv_.html)
+   *
+   * `aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)`
+   */
   addcdiv_(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Result<Q, Tensor>
-  /** `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
+  /**
+   * Add `value` times the product of `tensor1` and `tensor2` to each element. [torch.addcmul](https://docs.pytorch.org/docs/stable/generated/torch.addcmul.html)
+   *
+   * `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor`
+   */
   addcmul(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Result<Q, Tensor>
-  /** `aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)` */
+  /**
+   * Add `value` times the product of `tensor1` and `tensor2` to each element in place. [torch.Tensor.addcmul_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addcmul_.html)
+   *
+   * `aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)`
+   */
   addcmul_(self: Tensor, tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the matrix product of `mat1` [n, m] and `mat2` [m, p], times `alpha`, to `beta` times `self`. [torch.addmm](https://docs.pytorch.org/docs/stable/generated/torch.addmm.html)
+   *
+   * `aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addmm(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmm.dtype(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the matrix product of `mat1` [n, m] and `mat2` [m, p], times `alpha`, to `beta` times `self`. [torch.addmm](https://docs.pytorch.org/docs/stable/generated/torch.addmm.html)
+   *
+   * `aten::addmm.dtype(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addmm(
     self: Tensor,
     mat1: Tensor,
@@ -74,39 +178,83 @@ export interface Operators<Q extends 'now' | 'queued'> {
     outDtype: DType,
     options?: { beta?: Scalar; alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the matrix product of `mat1` [n, m] and `mat2` [m, p], times `alpha`, to `beta` times `self`, in place. [torch.Tensor.addmm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addmm_.html)
+   *
+   * `aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addmm_(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the product of `mat` [n, m] and `vec` [m], times `alpha`, to `beta` times `self`. [torch.addmv](https://docs.pytorch.org/docs/stable/generated/torch.addmv.html)
+   *
+   * `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addmv(self: Tensor, mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the product of `mat` [n, m] and `vec` [m], times `alpha`, to `beta` times `self`, in place. [torch.Tensor.addmv_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addmv_.html)
+   *
+   * `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addmv_(self: Tensor, mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the outer product of `vec1` [n] and `vec2` [m], times `alpha`, to `beta` times `self`. [torch.addr](https://docs.pytorch.org/docs/stable/generated/torch.addr.html)
+   *
+   * `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addr(self: Tensor, vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addr_(Tensor(a!) self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the outer product of `vec1` [n] and `vec2` [m], times `alpha`, to `beta` times `self`, in place. [torch.Tensor.addr_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addr_.html)
+   *
+   * `aten::addr_(Tensor(a!) self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addr_(self: Tensor, vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::adjoint(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return a view with the last two dimensions swapped and complex values conjugated. [torch.adjoint](https://docs.pytorch.org/docs/stable/generated/torch.adjoint.html)
+   *
+   * `aten::adjoint(Tensor(a) self) -> Tensor(a)`
+   */
   adjoint(self: Tensor): Result<Q, Tensor>
-  /** `aten::affine_grid_generator(Tensor theta, SymInt[] size, bool align_corners) -> Tensor` */
+  /**
+   * Return the sampling grid [N, H, W, 2] for `gridSampler` of the affine maps `theta` [N, 2, 3]. [torch.nn.functional.affine_grid](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.affine_grid.html)
+   *
+   * `aten::affine_grid_generator(Tensor theta, SymInt[] size, bool align_corners) -> Tensor`
+   */
   affineGridGenerator(theta: Tensor, size: readonly number[], alignCorners: boolean): Result<Q, Tensor>
   /** `aten::alias(Tensor(a) self) -> Tensor(a)` */
   alias(self: Tensor): Result<Q, Tensor>
-  /** `aten::all(Tensor self) -> Tensor` */
+  /**
+   * Return whether all elements, or all along `dim`, are true or not zero. [torch.all](https://docs.pytorch.org/docs/stable/generated/torch.all.html)
+   *
+   * `aten::all(Tensor self) -> Tensor`
+   */
   all(self: Tensor): Result<Q, Tensor>
-  /** `aten::all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Return whether all elements, or all along `dim`, are true or not zero. [torch.all](https://docs.pytorch.org/docs/stable/generated/torch.all.html)
+   *
+   * `aten::all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor`
+   */
   all(
     self: Tensor,
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return whether all elements, or all along `dim`, are true or not zero. [torch.all](https://docs.pytorch.org/docs/stable/generated/torch.all.html)
+   *
+   * `aten::all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor`
+   */
   all(
     self: Tensor,
     dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean },
     keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean },
     options?: { dim?: readonly number[] | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool` */
+  /**
+   * Return whether all elements of two tensors differ by at most `atol` + `rtol` times the magnitude of `other`. [torch.allclose](https://docs.pytorch.org/docs/stable/generated/torch.allclose.html)
+   *
+   * `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool`
+   */
   allclose(
     self: Tensor,
     other: Tensor,
@@ -115,59 +263,107 @@ export interface Operators<Q extends 'now' | 'queued'> {
     equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean },
     options?: { rtol?: number; atol?: number; equalNan?: boolean },
   ): Result<Q, boolean>
-  /** `aten::alpha_dropout(Tensor input, float p, bool train) -> Tensor` */
+  /**
+   * Drop elements with probability `p` if `train`, keeping the mean and variance of SELU activations. [torch.nn.functional.alpha_dropout](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.alpha_dropout.html)
+   *
+   * `aten::alpha_dropout(Tensor input, float p, bool train) -> Tensor`
+   */
   alphaDropout(input: Tensor, p: number, train: boolean): Result<Q, Tensor>
-  /** `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+  /**
+   * Drop elements with probability `p` if `train`, keeping the mean and variance of SELU activations, in place. [torch.nn.functional.alpha_dropout](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.alpha_dropout.html)
+   *
+   * `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
+   */
   alphaDropout_(self: Tensor, p: number, train: boolean): Result<Q, Tensor>
-  /** `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
+  /**
+   * Return the maximum of all elements, or over the dimensions `dim`; equal maxima share the gradient evenly. [torch.amax](https://docs.pytorch.org/docs/stable/generated/torch.amax.html)
+   *
+   * `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor`
+   */
   amax(
     self: Tensor,
     dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean },
     options?: { dim?: number | readonly number[]; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
+  /**
+   * Return the minimum of all elements, or over the dimensions `dim`; equal minima share the gradient evenly. [torch.amin](https://docs.pytorch.org/docs/stable/generated/torch.amin.html)
+   *
+   * `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor`
+   */
   amin(
     self: Tensor,
     dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean },
     options?: { dim?: number | readonly number[]; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)` */
+  /**
+   * Return `{ min, max }`: the minimum and maximum of all elements, or along `dim`. [torch.aminmax](https://docs.pytorch.org/docs/stable/generated/torch.aminmax.html)
+   *
+   * `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)`
+   */
   aminmax(
     self: Tensor,
     options?: { dim?: number | bigint | null; keepdim?: boolean },
   ): Result<Q, { min: Tensor; max: Tensor }>
-  /** `aten::angle(Tensor self) -> Tensor` */
+  /**
+   * Compute the angle of each complex element, in radians; for real elements, 0 or π. [torch.angle](https://docs.pytorch.org/docs/stable/generated/torch.angle.html)
+   *
+   * `aten::angle(Tensor self) -> Tensor`
+   */
   angle(self: Tensor): Result<Q, Tensor>
-  /** `aten::any(Tensor self) -> Tensor` */
+  /**
+   * Return whether any element, or any along `dim`, is true or not zero. [torch.any](https://docs.pytorch.org/docs/stable/generated/torch.any.html)
+   *
+   * `aten::any(Tensor self) -> Tensor`
+   */
   any(self: Tensor): Result<Q, Tensor>
-  /** `aten::any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Return whether any element, or any along `dim`, is true or not zero. [torch.any](https://docs.pytorch.org/docs/stable/generated/torch.any.html)
+   *
+   * `aten::any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor`
+   */
   any(
     self: Tensor,
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return whether any element, or any along `dim`, is true or not zero. [torch.any](https://docs.pytorch.org/docs/stable/generated/torch.any.html)
+   *
+   * `aten::any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor`
+   */
   any(
     self: Tensor,
     dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean },
     keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean },
     options?: { dim?: readonly number[] | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::arange(Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a 1-D tensor of the values from `start` (default 0) up to, but not including, `end`, in steps of `step`. [torch.arange](https://docs.pytorch.org/docs/stable/generated/torch.arange.html)
+   *
+   * `aten::arange(Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   arange(
     end: Scalar,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::arange.start(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a 1-D tensor of the values from `start` (default 0) up to, but not including, `end`, in steps of `step`. [torch.arange](https://docs.pytorch.org/docs/stable/generated/torch.arange.html)
+   *
+   * `aten::arange.start(Scalar start, Scalar end, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   arange(
     start: Scalar,
     end: Scalar,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::arange.start_step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a 1-D tensor of the values from `start` (default 0) up to, but not including, `end`, in steps of `step`. [torch.arange](https://docs.pytorch.org/docs/stable/generated/torch.arange.html)
+   *
+   * `aten::arange.start_step(Scalar start, Scalar end, Scalar step=1, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   arange(
     start: Scalar,
     end: Scalar,
@@ -188,60 +384,140 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::arccos(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse cosine of each element, like `acos`. [torch.arccos](https://docs.pytorch.org/docs/stable/generated/torch.arccos.html)
+   *
+   * `aten::arccos(Tensor self) -> Tensor`
+   */
   arccos(self: Tensor): Result<Q, Tensor>
-  /** `aten::arccos_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse cosine of each element, like `acos`, in place. [torch.Tensor.arccos_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arccos_.html)
+   *
+   * `aten::arccos_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arccos_(self: Tensor): Result<Q, Tensor>
-  /** `aten::arccosh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic cosine of each element, like `acosh`. [torch.arccosh](https://docs.pytorch.org/docs/stable/generated/torch.arccosh.html)
+   *
+   * `aten::arccosh(Tensor self) -> Tensor`
+   */
   arccosh(self: Tensor): Result<Q, Tensor>
-  /** `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic cosine of each element, like `acosh`, in place. [torch.Tensor.arccosh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arccosh_.html)
+   *
+   * `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arccosh_(self: Tensor): Result<Q, Tensor>
-  /** `aten::arcsin(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse sine of each element, like `asin`. [torch.arcsin](https://docs.pytorch.org/docs/stable/generated/torch.arcsin.html)
+   *
+   * `aten::arcsin(Tensor self) -> Tensor`
+   */
   arcsin(self: Tensor): Result<Q, Tensor>
-  /** `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse sine of each element, like `asin`, in place. [torch.Tensor.arcsin_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arcsin_.html)
+   *
+   * `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arcsin_(self: Tensor): Result<Q, Tensor>
-  /** `aten::arcsinh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic sine of each element, like `asinh`. [torch.arcsinh](https://docs.pytorch.org/docs/stable/generated/torch.arcsinh.html)
+   *
+   * `aten::arcsinh(Tensor self) -> Tensor`
+   */
   arcsinh(self: Tensor): Result<Q, Tensor>
-  /** `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic sine of each element, like `asinh`, in place. [torch.Tensor.arcsinh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arcsinh_.html)
+   *
+   * `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arcsinh_(self: Tensor): Result<Q, Tensor>
-  /** `aten::arctan(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse tangent of each element, like `atan`. [torch.arctan](https://docs.pytorch.org/docs/stable/generated/torch.arctan.html)
+   *
+   * `aten::arctan(Tensor self) -> Tensor`
+   */
   arctan(self: Tensor): Result<Q, Tensor>
-  /** `aten::arctan2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the angle of each point with y from `self` and x from `other`, like `atan2`. [torch.arctan2](https://docs.pytorch.org/docs/stable/generated/torch.arctan2.html)
+   *
+   * `aten::arctan2(Tensor self, Tensor other) -> Tensor`
+   */
   arctan2(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::arctan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the angle of each point with y from `self` and x from `other`, like `atan2`, in place. [torch.Tensor.arctan2_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arctan2_.html)
+   *
+   * `aten::arctan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   arctan2_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::arctan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse tangent of each element, like `atan`, in place. [torch.Tensor.arctan_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arctan_.html)
+   *
+   * `aten::arctan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arctan_(self: Tensor): Result<Q, Tensor>
-  /** `aten::arctanh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic tangent of each element, like `atanh`. [torch.arctanh](https://docs.pytorch.org/docs/stable/generated/torch.arctanh.html)
+   *
+   * `aten::arctanh(Tensor self) -> Tensor`
+   */
   arctanh(self: Tensor): Result<Q, Tensor>
-  /** `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic tangent of each element, like `atanh`, in place. [torch.Tensor.arctanh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arctanh_.html)
+   *
+   * `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arctanh_(self: Tensor): Result<Q, Tensor>
-  /** `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the index of the maximum along `dim`, or in the flattened tensor. [torch.argmax](https://docs.pytorch.org/docs/stable/generated/torch.argmax.html)
+   *
+   * `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor`
+   */
   argmax(
     self: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean },
     options?: { dim?: number | bigint | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the index of the minimum along `dim`, or in the flattened tensor. [torch.argmin](https://docs.pytorch.org/docs/stable/generated/torch.argmin.html)
+   *
+   * `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor`
+   */
   argmin(
     self: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean },
     options?: { dim?: number | bigint | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::argsort(Tensor self, int dim=-1, bool descending=False) -> Tensor` */
+  /**
+   * Return the indices that sort the tensor along `dim`, ascending unless `descending`. [torch.argsort](https://docs.pytorch.org/docs/stable/generated/torch.argsort.html)
+   *
+   * `aten::argsort(Tensor self, int dim=-1, bool descending=False) -> Tensor`
+   */
   argsort(
     self: Tensor,
     dim?: number | bigint | { dim?: number | bigint; descending?: boolean },
     descending?: boolean | { dim?: number | bigint; descending?: boolean },
     options?: { dim?: number | bigint; descending?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::argsort.stable(Tensor self, *, bool stable, int dim=-1, bool descending=False) -> Tensor` */
+  /**
+   * Return the indices that sort the tensor along `dim`, ascending unless `descending`. [torch.argsort](https://docs.pytorch.org/docs/stable/generated/torch.argsort.html)
+   *
+   * `aten::argsort.stable(Tensor self, *, bool stable, int dim=-1, bool descending=False) -> Tensor`
+   */
   argsort(self: Tensor, options?: { stable?: boolean; dim?: number | bigint; descending?: boolean }): Result<Q, Tensor>
-  /** `aten::argwhere(Tensor self) -> Tensor` */
+  /**
+   * Return the indices [count, dimensions] of the elements that are not zero. [torch.argwhere](https://docs.pytorch.org/docs/stable/generated/torch.argwhere.html)
+   *
+   * `aten::argwhere(Tensor self) -> Tensor`
+   */
   argwhere(self: Tensor): Result<Q, Tensor>
-  /** `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)` */
+  /**
+   * View the memory with shape `size`, strides `stride` and offset `storageOffset`, in elements. [torch.as_strided](https://docs.pytorch.org/docs/stable/generated/torch.as_strided.html)
+   *
+   * `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)`
+   */
   asStrided(
     self: Tensor,
     size: readonly number[],
@@ -249,7 +525,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
     options?: { storageOffset?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
+  /**
+   * View the memory with shape `size`, strides `stride` and offset `storageOffset`, in elements, in place. [torch.as_strided](https://docs.pytorch.org/docs/stable/generated/torch.as_strided.html)
+   *
+   * `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)`
+   */
   asStrided_(
     self: Tensor,
     size: readonly number[],
@@ -266,39 +546,107 @@ export interface Operators<Q extends 'now' | 'queued'> {
     storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
     options?: { storageOffset?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::asin(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse sine of each element, in radians. [torch.asin](https://docs.pytorch.org/docs/stable/generated/torch.asin.html)
+   *
+   * `aten::asin(Tensor self) -> Tensor`
+   */
   asin(self: Tensor): Result<Q, Tensor>
-  /** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse sine of each element, in radians, in place. [torch.Tensor.asin_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.asin_.html)
+   *
+   * `aten::asin_(Tensor(a!) self) -> Tensor(a!)`
+   */
   asin_(self: Tensor): Result<Q, Tensor>
-  /** `aten::asinh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic sine of each element. [torch.asinh](https://docs.pytorch.org/docs/stable/generated/torch.asinh.html)
+   *
+   * `aten::asinh(Tensor self) -> Tensor`
+   */
   asinh(self: Tensor): Result<Q, Tensor>
-  /** `aten::asinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic sine of each element in place. [torch.Tensor.asinh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.asinh_.html)
+   *
+   * `aten::asinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   asinh_(self: Tensor): Result<Q, Tensor>
-  /** `aten::atan(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse tangent of each element, in radians. [torch.atan](https://docs.pytorch.org/docs/stable/generated/torch.atan.html)
+   *
+   * `aten::atan(Tensor self) -> Tensor`
+   */
   atan(self: Tensor): Result<Q, Tensor>
-  /** `aten::atan2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the angle in radians, from -π to π, of each point with y from `self` and x from `other`. [torch.atan2](https://docs.pytorch.org/docs/stable/generated/torch.atan2.html)
+   *
+   * `aten::atan2(Tensor self, Tensor other) -> Tensor`
+   */
   atan2(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::atan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the angle in radians, from -π to π, of each point with y from `self` and x from `other`, in place. [torch.Tensor.atan2_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.atan2_.html)
+   *
+   * `aten::atan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   atan2_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::atan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse tangent of each element, in radians, in place. [torch.Tensor.atan_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.atan_.html)
+   *
+   * `aten::atan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   atan_(self: Tensor): Result<Q, Tensor>
-  /** `aten::atanh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic tangent of each element. [torch.atanh](https://docs.pytorch.org/docs/stable/generated/torch.atanh.html)
+   *
+   * `aten::atanh(Tensor self) -> Tensor`
+   */
   atanh(self: Tensor): Result<Q, Tensor>
-  /** `aten::atanh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic tangent of each element in place. [torch.Tensor.atanh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.atanh_.html)
+   *
+   * `aten::atanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   atanh_(self: Tensor): Result<Q, Tensor>
-  /** `aten::atleast_1d(Tensor self) -> Tensor` */
+  /**
+   * Return a view of the tensor with at least one dimension: a scalar becomes [1]. [torch.atleast_1d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_1d.html)
+   *
+   * `aten::atleast_1d(Tensor self) -> Tensor`
+   */
   atleast1d(self: Tensor): Result<Q, Tensor>
-  /** `aten::atleast_1d.Sequence(Tensor[] tensors) -> Tensor[]` */
+  /**
+   * Return a view of the tensor with at least one dimension: a scalar becomes [1]. [torch.atleast_1d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_1d.html)
+   *
+   * `aten::atleast_1d.Sequence(Tensor[] tensors) -> Tensor[]`
+   */
   atleast1d(tensors: readonly Tensor[]): Result<Q, Tensor[]>
-  /** `aten::atleast_2d(Tensor self) -> Tensor` */
+  /**
+   * Return a view of the tensor with at least two dimensions: [n] becomes [1, n]. [torch.atleast_2d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_2d.html)
+   *
+   * `aten::atleast_2d(Tensor self) -> Tensor`
+   */
   atleast2d(self: Tensor): Result<Q, Tensor>
-  /** `aten::atleast_2d.Sequence(Tensor[] tensors) -> Tensor[]` */
+  /**
+   * Return a view of the tensor with at least two dimensions: [n] becomes [1, n]. [torch.atleast_2d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_2d.html)
+   *
+   * `aten::atleast_2d.Sequence(Tensor[] tensors) -> Tensor[]`
+   */
   atleast2d(tensors: readonly Tensor[]): Result<Q, Tensor[]>
-  /** `aten::atleast_3d(Tensor self) -> Tensor` */
+  /**
+   * Return a view of the tensor with at least three dimensions: [n] becomes [1, n, 1], and [m, n] becomes [m, n, 1]. [torch.atleast_3d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_3d.html)
+   *
+   * `aten::atleast_3d(Tensor self) -> Tensor`
+   */
   atleast3d(self: Tensor): Result<Q, Tensor>
-  /** `aten::atleast_3d.Sequence(Tensor[] tensors) -> Tensor[]` */
+  /**
+   * Return a view of the tensor with at least three dimensions: [n] becomes [1, n, 1], and [m, n] becomes [m, n, 1]. [torch.atleast_3d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_3d.html)
+   *
+   * `aten::atleast_3d.Sequence(Tensor[] tensors) -> Tensor[]`
+   */
   atleast3d(tensors: readonly Tensor[]): Result<Q, Tensor[]>
-  /** `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor` */
+  /**
+   * Average over windows of `kernelSize` elements of [N, C, L]. [torch.nn.functional.avg_pool1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool1d.html)
+   *
+   * `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor`
+   */
   avgPool1d(
     self: Tensor,
     kernelSize: number | readonly number[],
@@ -343,7 +691,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       countIncludePad?: boolean
     },
   ): Result<Q, Tensor>
-  /** `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
+  /**
+   * Average over windows of size `kernelSize` of [N, C, H, W]. [torch.nn.functional.avg_pool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool2d.html)
+   *
+   * `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor`
+   */
   avgPool2d(
     self: Tensor,
     kernelSize: number | readonly number[],
@@ -404,7 +756,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       divisorOverride?: number | bigint | null
     },
   ): Result<Q, Tensor>
-  /** `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
+  /**
+   * Average over windows of size `kernelSize` of [N, C, D, H, W]. [torch.nn.functional.avg_pool3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool3d.html)
+   *
+   * `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor`
+   */
   avgPool3d(
     self: Tensor,
     kernelSize: number | readonly number[],
@@ -465,9 +821,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
       divisorOverride?: number | bigint | null
     },
   ): Result<Q, Tensor>
-  /** `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the matrix products of `batch1` [b, n, m] and `batch2` [b, m, p], times `alpha`, to `beta` times `self`. [torch.baddbmm](https://docs.pytorch.org/docs/stable/generated/torch.baddbmm.html)
+   *
+   * `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   baddbmm(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::baddbmm.dtype(Tensor self, Tensor batch1, Tensor batch2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the matrix products of `batch1` [b, n, m] and `batch2` [b, m, p], times `alpha`, to `beta` times `self`. [torch.baddbmm](https://docs.pytorch.org/docs/stable/generated/torch.baddbmm.html)
+   *
+   * `aten::baddbmm.dtype(Tensor self, Tensor batch1, Tensor batch2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   baddbmm(
     self: Tensor,
     batch1: Tensor,
@@ -475,20 +839,36 @@ export interface Operators<Q extends 'now' | 'queued'> {
     outDtype: DType,
     options?: { beta?: Scalar; alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::baddbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the matrix products of `batch1` [b, n, m] and `batch2` [b, m, p], times `alpha`, to `beta` times `self`, in place. [torch.Tensor.baddbmm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.baddbmm_.html)
+   *
+   * `aten::baddbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   baddbmm_(self: Tensor, batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::bartlett_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Bartlett (triangular) window of `windowLength` samples, periodic by default. [torch.bartlett_window](https://docs.pytorch.org/docs/stable/generated/torch.bartlett_window.html)
+   *
+   * `aten::bartlett_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   bartlettWindow(
     windowLength: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::bartlett_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Bartlett (triangular) window of `windowLength` samples, periodic by default. [torch.bartlett_window](https://docs.pytorch.org/docs/stable/generated/torch.bartlett_window.html)
+   *
+   * `aten::bartlett_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   bartlettWindow(
     windowLength: number | bigint,
     periodic: boolean,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
+  /**
+   * Normalize each channel of [N, C, ...] over the batch, or by the running statistics if not `training`. [torch.nn.functional.batch_norm](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.batch_norm.html)
+   *
+   * `aten::batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float momentum, float eps, bool cudnn_enabled) -> Tensor`
+   */
   batchNorm(
     input: Tensor,
     weight: Tensor | null,
@@ -500,21 +880,45 @@ export interface Operators<Q extends 'now' | 'queued'> {
     eps: number,
     cudnnEnabled: boolean,
   ): Result<Q, Tensor>
-  /** `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw 0 or 1 for each element, with the element itself, or `p`, as the probability of 1. [torch.bernoulli](https://docs.pytorch.org/docs/stable/generated/torch.bernoulli.html)
+   *
+   * `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor`
+   */
   bernoulli(self: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw 0 or 1 for each element, with the element itself, or `p`, as the probability of 1. [torch.bernoulli](https://docs.pytorch.org/docs/stable/generated/torch.bernoulli.html)
+   *
+   * `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor`
+   */
   bernoulli(self: Tensor, p: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw 0 or 1 for each element, with the element itself, or `p`, as the probability of 1. [torch.bernoulli](https://docs.pytorch.org/docs/stable/generated/torch.bernoulli.html)
+   *
+   * `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor`
+   */
   bernoulli(self: Tensor, p: number, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::bernoulli_.Tensor(Tensor(a!) self, Tensor p, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws of 0 or 1, where `p` is the probability of 1, in place. [torch.Tensor.bernoulli_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bernoulli_.html)
+   *
+   * `aten::bernoulli_.Tensor(Tensor(a!) self, Tensor p, *, Generator? generator=None) -> Tensor(a!)`
+   */
   bernoulli_(self: Tensor, p: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::bernoulli_.float(Tensor(a!) self, float p=0.5, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws of 0 or 1, where `p` is the probability of 1, in place. [torch.Tensor.bernoulli_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bernoulli_.html)
+   *
+   * `aten::bernoulli_.float(Tensor(a!) self, float p=0.5, *, Generator? generator=None) -> Tensor(a!)`
+   */
   bernoulli_(
     self: Tensor,
     p?: number | { p?: number; generator?: Generator | null },
     options?: { p?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor` */
+  /**
+   * Apply the bilinear map x1 · W · x2 with `weight` [out, in1, in2], plus `bias`. [torch.nn.functional.bilinear](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.bilinear.html)
+   *
+   * `aten::bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor`
+   */
   bilinear(
     input1: Tensor,
     input2: Tensor,
@@ -522,7 +926,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     bias?: Tensor | null | { bias?: Tensor | null },
     options?: { bias?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor` */
+  /**
+   * Compute the binary cross-entropy of probabilities and targets; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.binary_cross_entropy](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html)
+   *
+   * `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor`
+   */
   binaryCrossEntropy(
     self: Tensor,
     target: Tensor,
@@ -530,7 +938,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint },
     options?: { weight?: Tensor | null; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor` */
+  /**
+   * Compute the binary cross-entropy of logits and targets; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.binary_cross_entropy_with_logits](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html)
+   *
+   * `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor`
+   */
   binaryCrossEntropyWithLogits(
     self: Tensor,
     target: Tensor,
@@ -539,7 +951,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduction?: number | bigint | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
     options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor` */
+  /**
+   * Count how often each non-negative integer occurs in a 1-D tensor, or sum its `weights`. [torch.bincount](https://docs.pytorch.org/docs/stable/generated/torch.bincount.html)
+   *
+   * `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor`
+   */
   bincount(
     self: Tensor,
     weights?: Tensor | null | { weights?: Tensor | null; minlength?: number | bigint },
@@ -553,91 +969,252 @@ export interface Operators<Q extends 'now' | 'queued'> {
     generator?: Generator | null | { generator?: Generator | null },
     options?: { generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements. [torch.bitwise_and](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_and.html)
+   *
+   * `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseAnd(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_and.Scalar_Tensor(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements. [torch.bitwise_and](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_and.html)
+   *
+   * `aten::bitwise_and.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+   */
   bitwiseAnd(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements. [torch.bitwise_and](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_and.html)
+   *
+   * `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseAnd(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_and_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_and_.html)
+   *
+   * `aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseAnd_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_and_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_and_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_and_.html)
+   *
+   * `aten::bitwise_and_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseAnd_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element left by `other`. [torch.bitwise_left_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_left_shift.html)
+   *
+   * `aten::bitwise_left_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+   */
   bitwiseLeftShift(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element left by `other`. [torch.bitwise_left_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_left_shift.html)
+   *
+   * `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseLeftShift(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element left by `other`. [torch.bitwise_left_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_left_shift.html)
+   *
+   * `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseLeftShift(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Shift the bits of each integer element left by `other` in place. [torch.Tensor.bitwise_left_shift_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_left_shift_.html)
+   *
+   * `aten::bitwise_left_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseLeftShift_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Shift the bits of each integer element left by `other` in place. [torch.Tensor.bitwise_left_shift_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_left_shift_.html)
+   *
+   * `aten::bitwise_left_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseLeftShift_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_not(Tensor self) -> Tensor` */
+  /**
+   * Invert the bits of each integer element, or the value of each bool element. [torch.bitwise_not](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_not.html)
+   *
+   * `aten::bitwise_not(Tensor self) -> Tensor`
+   */
   bitwiseNot(self: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_not_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Invert the bits of each integer element, or the value of each bool element, in place. [torch.Tensor.bitwise_not_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_not_.html)
+   *
+   * `aten::bitwise_not_(Tensor(a!) self) -> Tensor(a!)`
+   */
   bitwiseNot_(self: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements. [torch.bitwise_or](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_or.html)
+   *
+   * `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseOr(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_or.Scalar_Tensor(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements. [torch.bitwise_or](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_or.html)
+   *
+   * `aten::bitwise_or.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+   */
   bitwiseOr(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements. [torch.bitwise_or](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_or.html)
+   *
+   * `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseOr(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_or_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_or_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_or_.html)
+   *
+   * `aten::bitwise_or_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseOr_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_or_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_or_.html)
+   *
+   * `aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseOr_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign. [torch.bitwise_right_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_right_shift.html)
+   *
+   * `aten::bitwise_right_shift.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+   */
   bitwiseRightShift(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign. [torch.bitwise_right_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_right_shift.html)
+   *
+   * `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseRightShift(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign. [torch.bitwise_right_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_right_shift.html)
+   *
+   * `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseRightShift(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign, in place. [torch.Tensor.bitwise_right_shift_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_right_shift_.html)
+   *
+   * `aten::bitwise_right_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseRightShift_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign, in place. [torch.Tensor.bitwise_right_shift_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_right_shift_.html)
+   *
+   * `aten::bitwise_right_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseRightShift_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements. [torch.bitwise_xor](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_xor.html)
+   *
+   * `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseXor(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_xor.Scalar_Tensor(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements. [torch.bitwise_xor](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_xor.html)
+   *
+   * `aten::bitwise_xor.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+   */
   bitwiseXor(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements. [torch.bitwise_xor](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_xor.html)
+   *
+   * `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseXor(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_xor_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_xor_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_xor_.html)
+   *
+   * `aten::bitwise_xor_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseXor_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_xor_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_xor_.html)
+   *
+   * `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseXor_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::blackman_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Blackman window of `windowLength` samples, periodic by default. [torch.blackman_window](https://docs.pytorch.org/docs/stable/generated/torch.blackman_window.html)
+   *
+   * `aten::blackman_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   blackmanWindow(
     windowLength: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::blackman_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Blackman window of `windowLength` samples, periodic by default. [torch.blackman_window](https://docs.pytorch.org/docs/stable/generated/torch.blackman_window.html)
+   *
+   * `aten::blackman_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   blackmanWindow(
     windowLength: number | bigint,
     periodic: boolean,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::block_diag(Tensor[] tensors) -> Tensor` */
+  /**
+   * Return the block-diagonal matrix of the given tensors. [torch.block_diag](https://docs.pytorch.org/docs/stable/generated/torch.block_diag.html)
+   *
+   * `aten::block_diag(Tensor[] tensors) -> Tensor`
+   */
   blockDiag(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::bmm(Tensor self, Tensor mat2) -> Tensor` */
+  /**
+   * Compute the matrix products of two batches: [b, n, m] and [b, m, p] give [b, n, p]. [torch.bmm](https://docs.pytorch.org/docs/stable/generated/torch.bmm.html)
+   *
+   * `aten::bmm(Tensor self, Tensor mat2) -> Tensor`
+   */
   bmm(self: Tensor, mat2: Tensor): Result<Q, Tensor>
-  /** `aten::bmm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor` */
+  /**
+   * Compute the matrix products of two batches: [b, n, m] and [b, m, p] give [b, n, p]. [torch.bmm](https://docs.pytorch.org/docs/stable/generated/torch.bmm.html)
+   *
+   * `aten::bmm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
+   */
   bmm(self: Tensor, mat2: Tensor, outDtype: DType): Result<Q, Tensor>
-  /** `aten::broadcast_tensors(Tensor[] tensors) -> Tensor[]` */
+  /**
+   * Expand tensors to their common broadcast shape, as views. [torch.broadcast_tensors](https://docs.pytorch.org/docs/stable/generated/torch.broadcast_tensors.html)
+   *
+   * `aten::broadcast_tensors(Tensor[] tensors) -> Tensor[]`
+   */
   broadcastTensors(tensors: readonly Tensor[]): Result<Q, Tensor[]>
-  /** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
+  /**
+   * Expand dimensions of size 1 to the shape `size`, as a view. [torch.broadcast_to](https://docs.pytorch.org/docs/stable/generated/torch.broadcast_to.html)
+   *
+   * `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   broadcastTo(self: Tensor, size: readonly number[]): Result<Q, Tensor>
+  /**
+   * Expand dimensions of size 1 to the shape `size`, as a view. [torch.broadcast_to](https://docs.pytorch.org/docs/stable/generated/torch.broadcast_to.html)
+   *
+   * `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   broadcastTo(self: Tensor, ...size: number[]): Result<Q, Tensor>
-  /** `aten::bucketize.Scalar(Scalar self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor` */
+  /**
+   * Return for each element the index of the interval of the sorted, 1-D `boundaries` that it falls into. [torch.bucketize](https://docs.pytorch.org/docs/stable/generated/torch.bucketize.html)
+   *
+   * `aten::bucketize.Scalar(Scalar self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor`
+   */
   bucketize(self: Scalar, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Result<Q, Tensor>
-  /** `aten::bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor` */
+  /**
+   * Return for each element the index of the interval of the sorted, 1-D `boundaries` that it falls into. [torch.bucketize](https://docs.pytorch.org/docs/stable/generated/torch.bucketize.html)
+   *
+   * `aten::bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor`
+   */
   bucketize(self: Tensor, boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Result<Q, Tensor>
-  /** `aten::can_cast(ScalarType from_, ScalarType to) -> bool` */
+  /**
+   * Return whether PyTorch's promotion rules allow a conversion from one dtype to another. [torch.can_cast](https://docs.pytorch.org/docs/stable/generated/torch.can_cast.html)
+   *
+   * `aten::can_cast(ScalarType from_, ScalarType to) -> bool`
+   */
   canCast(from_: DType, to: DType): Result<Q, boolean>
-  /** `aten::cartesian_prod(Tensor[] tensors) -> Tensor` */
+  /**
+   * Return all combinations [count, n] of one element from each of n 1-D tensors. [torch.cartesian_prod](https://docs.pytorch.org/docs/stable/generated/torch.cartesian_prod.html)
+   *
+   * `aten::cartesian_prod(Tensor[] tensors) -> Tensor`
+   */
   cartesianProd(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::cat(Tensor[] tensors, int dim=0) -> Tensor` */
+  /**
+   * Join tensors along the existing dimension `dim`; their other dimensions must match. [torch.cat](https://docs.pytorch.org/docs/stable/generated/torch.cat.html)
+   *
+   * `aten::cat(Tensor[] tensors, int dim=0) -> Tensor`
+   */
   cat(
     tensors: readonly Tensor[],
     dim?: number | bigint | { dim?: number | bigint },
@@ -650,7 +1227,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     sigma?: number | { median?: number; sigma?: number; generator?: Generator | null },
     options?: { median?: number; sigma?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws from the Cauchy distribution around `median` with scale `sigma`, in place. [torch.Tensor.cauchy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cauchy_.html)
+   *
+   * `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   cauchy_(
     self: Tensor,
     median?: number | { median?: number; sigma?: number; generator?: Generator | null },
@@ -659,7 +1240,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::ccol_indices(Tensor(a) self) -> Tensor(a)` */
   ccolIndices(self: Tensor): Result<Q, Tensor>
-  /** `aten::cdist(Tensor x1, Tensor x2, float p=2., int? compute_mode=None) -> Tensor` */
+  /**
+   * Compute the `p`-norm distance of each pair of rows: [..., m, d] and [..., n, d] give [..., m, n]. [torch.cdist](https://docs.pytorch.org/docs/stable/generated/torch.cdist.html)
+   *
+   * `aten::cdist(Tensor x1, Tensor x2, float p=2., int? compute_mode=None) -> Tensor`
+   */
   cdist(
     x1: Tensor,
     x2: Tensor,
@@ -667,13 +1252,22 @@ export interface Operators<Q extends 'now' | 'queued'> {
     computeMode?: number | bigint | null | { p?: number; computeMode?: number | bigint | null },
     options?: { p?: number; computeMode?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** As in Python, see lib/tensor/python-forms.ts. */
+  /**
+   * Compute the `p`-norm distance of each pair of rows: [..., m, d] and [..., n, d] give [..., m, n]. [torch.cdist](https://docs.pytorch.org/docs/stable/generated/torch.cdist.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   cdist(
     x1: Tensor,
     x2: Tensor,
     p: number,
     computeMode: 'use_mm_for_euclid_dist_if_necessary' | 'use_mm_for_euclid_dist' | 'donot_use_mm_for_euclid_dist',
   ): Result<Q, Tensor>
+  /**
+   * Compute the `p`-norm distance of each pair of rows: [..., m, d] and [..., n, d] give [..., m, n]. [torch.cdist](https://docs.pytorch.org/docs/stable/generated/torch.cdist.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   cdist(
     x1: Tensor,
     x2: Tensor,
@@ -682,60 +1276,112 @@ export interface Operators<Q extends 'now' | 'queued'> {
       computeMode: 'use_mm_for_euclid_dist_if_necessary' | 'use_mm_for_euclid_dist' | 'donot_use_mm_for_euclid_dist'
     },
   ): Result<Q, Tensor>
-  /** `aten::ceil(Tensor self) -> Tensor` */
+  /**
+   * Round each element up to an integer, in the same dtype. [torch.ceil](https://docs.pytorch.org/docs/stable/generated/torch.ceil.html)
+   *
+   * `aten::ceil(Tensor self) -> Tensor`
+   */
   ceil(self: Tensor): Result<Q, Tensor>
-  /** `aten::ceil_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Round each element up to an integer, in the same dtype, in place. [torch.Tensor.ceil_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ceil_.html)
+   *
+   * `aten::ceil_(Tensor(a!) self) -> Tensor(a!)`
+   */
   ceil_(self: Tensor): Result<Q, Tensor>
-  /** `aten::celu(Tensor self, Scalar alpha=1.) -> Tensor` */
+  /**
+   * Apply CELU: x if positive, else `alpha` * (exp(x / `alpha`) - 1). [torch.nn.functional.celu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.celu.html)
+   *
+   * `aten::celu(Tensor self, Scalar alpha=1.) -> Tensor`
+   */
   celu(self: Tensor, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::celu_(Tensor(a!) self, Scalar alpha=1.) -> Tensor(a!)` */
+  /**
+   * Apply CELU in place: x if positive, else `alpha` * (exp(x / `alpha`) - 1). [torch.nn.functional.celu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.celu.html)
+   *
+   * `aten::celu_(Tensor(a!) self, Scalar alpha=1.) -> Tensor(a!)`
+   */
   celu_(self: Tensor, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::chain_matmul(Tensor[] matrices) -> Tensor` */
+  /**
+   * Compute the product of a chain of matrices in the order that needs the fewest operations. [torch.chain_matmul](https://docs.pytorch.org/docs/stable/generated/torch.chain_matmul.html)
+   *
+   * `aten::chain_matmul(Tensor[] matrices) -> Tensor`
+   */
   chainMatmul(matrices: readonly Tensor[]): Result<Q, Tensor>
   /** `aten::chalf(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
   chalf(self: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
   channelShuffle(self: Tensor, groups: number | bigint): Result<Q, Tensor>
-  /** `aten::cholesky(Tensor self, bool upper=False) -> Tensor` */
+  /**
+   * Compute the Cholesky factor, lower unless `upper`; prefer `linalgCholesky`. [torch.cholesky](https://docs.pytorch.org/docs/stable/generated/torch.cholesky.html)
+   *
+   * `aten::cholesky(Tensor self, bool upper=False) -> Tensor`
+   */
   cholesky(self: Tensor, upper?: boolean | { upper?: boolean }, options?: { upper?: boolean }): Result<Q, Tensor>
-  /** `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor` */
+  /**
+   * Compute the inverse of a positive-definite matrix from its Cholesky factor. [torch.cholesky_inverse](https://docs.pytorch.org/docs/stable/generated/torch.cholesky_inverse.html)
+   *
+   * `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor`
+   */
   choleskyInverse(self: Tensor, upper?: boolean | { upper?: boolean }, options?: { upper?: boolean }): Result<Q, Tensor>
-  /** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
+  /**
+   * Solve linear equations with right-hand sides `self`, from the Cholesky factor `input2` of the matrix. [torch.cholesky_solve](https://docs.pytorch.org/docs/stable/generated/torch.cholesky_solve.html)
+   *
+   * `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor`
+   */
   choleskySolve(
     self: Tensor,
     input2: Tensor,
     upper?: boolean | { upper?: boolean },
     options?: { upper?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split into at most `chunks` views of about equal size along `dim`; the last one may be smaller. [torch.chunk](https://docs.pytorch.org/docs/stable/generated/torch.chunk.html)
+   *
+   * `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]`
+   */
   chunk(
     self: Tensor,
     chunks: number | bigint,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor` */
+  /**
+   * Limit each element to the range from `min` to `max`, either of which may be left out. [torch.clamp](https://docs.pytorch.org/docs/stable/generated/torch.clamp.html)
+   *
+   * `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
+   */
   clamp(
     self: Tensor,
     min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     options?: { min?: Scalar | null; max?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor` */
+  /**
+   * Limit each element to the range from `min` to `max`, either of which may be left out. [torch.clamp](https://docs.pytorch.org/docs/stable/generated/torch.clamp.html)
+   *
+   * `aten::clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
+   */
   clamp(
     self: Tensor,
     min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     options?: { min?: Tensor | null; max?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `min` to `max`, either of which may be left out, in place. [torch.Tensor.clamp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.clamp_.html)
+   *
+   * `aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
+   */
   clamp_(
     self: Tensor,
     min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     options?: { min?: Scalar | null; max?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::clamp_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `min` to `max`, either of which may be left out, in place. [torch.Tensor.clamp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.clamp_.html)
+   *
+   * `aten::clamp_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
+   */
   clamp_(
     self: Tensor,
     min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
@@ -758,39 +1404,63 @@ export interface Operators<Q extends 'now' | 'queued'> {
   clampMin_(self: Tensor, min: Scalar): Result<Q, Tensor>
   /** `aten::clamp_min_.Tensor(Tensor(a!) self, Tensor min) -> Tensor(a!)` */
   clampMin_(self: Tensor, min: Tensor): Result<Q, Tensor>
-  /** `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor` */
+  /**
+   * Limit each element to the range from `min` to `max`, like `clamp`. [torch.clip](https://docs.pytorch.org/docs/stable/generated/torch.clip.html)
+   *
+   * `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
+   */
   clip(
     self: Tensor,
     min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     options?: { min?: Scalar | null; max?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor` */
+  /**
+   * Limit each element to the range from `min` to `max`, like `clamp`. [torch.clip](https://docs.pytorch.org/docs/stable/generated/torch.clip.html)
+   *
+   * `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
+   */
   clip(
     self: Tensor,
     min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     options?: { min?: Tensor | null; max?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `min` to `max`, like `clamp`, in place. [torch.Tensor.clip_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.clip_.html)
+   *
+   * `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
+   */
   clip_(
     self: Tensor,
     min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     options?: { min?: Scalar | null; max?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `min` to `max`, like `clamp`, in place. [torch.Tensor.clip_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.clip_.html)
+   *
+   * `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
+   */
   clip_(
     self: Tensor,
     min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     options?: { min?: Tensor | null; max?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Copy the tensor; gradients flow back to the original. [torch.clone](https://docs.pytorch.org/docs/stable/generated/torch.clone.html)
+   *
+   * `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor`
+   */
   clone(self: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::coalesce(Tensor(a) self) -> Tensor(a)` */
   coalesce(self: Tensor): Result<Q, Tensor>
-  /** `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
+  /**
+   * Sum sliding blocks [N, C * KH * KW, blocks] back into images [N, C, H, W]: the adjoint of `im2col`. [torch.nn.functional.fold](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fold.html)
+   *
+   * `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor`
+   */
   col2im(
     self: Tensor,
     outputSize: number | readonly number[],
@@ -801,34 +1471,66 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::col_indices(Tensor(a) self) -> Tensor(a)` */
   colIndices(self: Tensor): Result<Q, Tensor>
-  /** `aten::column_stack(Tensor[] tensors) -> Tensor` */
+  /**
+   * Join tensors as columns: 1-D tensors become [n, 1] first. [torch.column_stack](https://docs.pytorch.org/docs/stable/generated/torch.column_stack.html)
+   *
+   * `aten::column_stack(Tensor[] tensors) -> Tensor`
+   */
   columnStack(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor` */
+  /**
+   * Return all combinations [count, r] of `r` elements of a 1-D tensor, without replacement by default. [torch.combinations](https://docs.pytorch.org/docs/stable/generated/torch.combinations.html)
+   *
+   * `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor`
+   */
   combinations(
     self: Tensor,
     r?: number | bigint | { r?: number | bigint; withReplacement?: boolean },
     withReplacement?: boolean | { r?: number | bigint; withReplacement?: boolean },
     options?: { r?: number | bigint; withReplacement?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::complex(Tensor real, Tensor imag) -> Tensor` */
+  /**
+   * Return the complex tensor with real part `real` and imaginary part `imag`. [torch.complex](https://docs.pytorch.org/docs/stable/generated/torch.complex.html)
+   *
+   * `aten::complex(Tensor real, Tensor imag) -> Tensor`
+   */
   complex(real: Tensor, imag: Tensor): Result<Q, Tensor>
-  /** `aten::concat(Tensor[] tensors, int dim=0) -> Tensor` */
+  /**
+   * Join tensors along the existing dimension `dim`, like `cat`. [torch.concat](https://docs.pytorch.org/docs/stable/generated/torch.concat.html)
+   *
+   * `aten::concat(Tensor[] tensors, int dim=0) -> Tensor`
+   */
   concat(
     tensors: readonly Tensor[],
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::concatenate(Tensor[] tensors, int dim=0) -> Tensor` */
+  /**
+   * Join tensors along the existing dimension `dim`, like `cat`. [torch.concatenate](https://docs.pytorch.org/docs/stable/generated/torch.concatenate.html)
+   *
+   * `aten::concatenate(Tensor[] tensors, int dim=0) -> Tensor`
+   */
   concatenate(
     tensors: readonly Tensor[],
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::conj(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return a view of the complex conjugate; a real tensor is returned unchanged. [torch.conj](https://docs.pytorch.org/docs/stable/generated/torch.conj.html)
+   *
+   * `aten::conj(Tensor(a) self) -> Tensor(a)`
+   */
   conj(self: Tensor): Result<Q, Tensor>
-  /** `aten::conj_physical(Tensor self) -> Tensor` */
+  /**
+   * Compute the complex conjugate of each element, in new memory rather than as a view. [torch.conj_physical](https://docs.pytorch.org/docs/stable/generated/torch.conj_physical.html)
+   *
+   * `aten::conj_physical(Tensor self) -> Tensor`
+   */
   conjPhysical(self: Tensor): Result<Q, Tensor>
-  /** `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Replace each element by its complex conjugate, in place. [torch.Tensor.conj_physical_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.conj_physical_.html)
+   *
+   * `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)`
+   */
   conjPhysical_(self: Tensor): Result<Q, Tensor>
   /** `aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor` */
   constantPadNd(
@@ -837,9 +1539,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
     value?: Scalar | { value?: Scalar },
     options?: { value?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)` */
+  /**
+   * Return the tensor with its elements in row-major order in memory; a copy only if they are not. [torch.Tensor.contiguous](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.contiguous.html)
+   *
+   * `aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)`
+   */
   contiguous(self: Tensor, options?: { memoryFormat?: MemoryFormat }): Result<Q, Tensor>
-  /** `aten::conv1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] dilation=[1], SymInt groups=1) -> Tensor` */
+  /**
+   * Apply a 1-D convolution with `weight` [out, in / groups, K] to [N, in, L]. [torch.nn.functional.conv1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv1d.html)
+   *
+   * `aten::conv1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] dilation=[1], SymInt groups=1) -> Tensor`
+   */
   conv1d(
     input: Tensor,
     weight: Tensor,
@@ -901,7 +1611,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       groups?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::conv1d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], str padding="valid", SymInt[1] dilation=[1], SymInt groups=1) -> Tensor` */
+  /**
+   * Apply a 1-D convolution with `weight` [out, in / groups, K] to [N, in, L]. [torch.nn.functional.conv1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv1d.html)
+   *
+   * `aten::conv1d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], str padding="valid", SymInt[1] dilation=[1], SymInt groups=1) -> Tensor`
+   */
   conv1d(
     input: Tensor,
     weight: Tensor,
@@ -962,7 +1676,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       groups?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] dilation=[1, 1], SymInt groups=1) -> Tensor` */
+  /**
+   * Apply a 2-D convolution with `weight` [out, in / groups, KH, KW] to [N, in, H, W]. [torch.nn.functional.conv2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html)
+   *
+   * `aten::conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] dilation=[1, 1], SymInt groups=1) -> Tensor`
+   */
   conv2d(
     input: Tensor,
     weight: Tensor,
@@ -1024,7 +1742,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       groups?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::conv2d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], str padding="valid", SymInt[2] dilation=[1, 1], SymInt groups=1) -> Tensor` */
+  /**
+   * Apply a 2-D convolution with `weight` [out, in / groups, KH, KW] to [N, in, H, W]. [torch.nn.functional.conv2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html)
+   *
+   * `aten::conv2d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], str padding="valid", SymInt[2] dilation=[1, 1], SymInt groups=1) -> Tensor`
+   */
   conv2d(
     input: Tensor,
     weight: Tensor,
@@ -1085,7 +1807,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       groups?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::conv3d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor` */
+  /**
+   * Apply a 3-D convolution with `weight` [out, in / groups, KD, KH, KW] to [N, in, D, H, W]. [torch.nn.functional.conv3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv3d.html)
+   *
+   * `aten::conv3d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor`
+   */
   conv3d(
     input: Tensor,
     weight: Tensor,
@@ -1147,7 +1873,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       groups?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::conv3d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], str padding="valid", SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor` */
+  /**
+   * Apply a 3-D convolution with `weight` [out, in / groups, KD, KH, KW] to [N, in, D, H, W]. [torch.nn.functional.conv3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv3d.html)
+   *
+   * `aten::conv3d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], str padding="valid", SymInt[3] dilation=[1, 1, 1], SymInt groups=1) -> Tensor`
+   */
   conv3d(
     input: Tensor,
     weight: Tensor,
@@ -1216,7 +1946,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     pad?: number | bigint | { pad?: number | bigint },
     options?: { pad?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] output_padding=[0], SymInt groups=1, SymInt[1] dilation=[1]) -> Tensor` */
+  /**
+   * Apply a transposed 1-D convolution with `weight` [in, out / groups, K] to [N, in, L]. [torch.nn.functional.conv_transpose1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose1d.html)
+   *
+   * `aten::conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[1] stride=[1], SymInt[1] padding=[0], SymInt[1] output_padding=[0], SymInt groups=1, SymInt[1] dilation=[1]) -> Tensor`
+   */
   convTranspose1d(
     input: Tensor,
     weight: Tensor,
@@ -1295,7 +2029,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       dilation?: number | readonly number[]
     },
   ): Result<Q, Tensor>
-  /** `aten::conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] output_padding=[0, 0], SymInt groups=1, SymInt[2] dilation=[1, 1]) -> Tensor` */
+  /**
+   * Apply a transposed 2-D convolution with `weight` [in, out / groups, KH, KW] to [N, in, H, W]. [torch.nn.functional.conv_transpose2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose2d.html)
+   *
+   * `aten::conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=[1, 1], SymInt[2] padding=[0, 0], SymInt[2] output_padding=[0, 0], SymInt groups=1, SymInt[2] dilation=[1, 1]) -> Tensor`
+   */
   convTranspose2d(
     input: Tensor,
     weight: Tensor,
@@ -1374,7 +2112,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       dilation?: number | readonly number[]
     },
   ): Result<Q, Tensor>
-  /** `aten::conv_transpose3d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] output_padding=[0, 0, 0], SymInt groups=1, SymInt[3] dilation=[1, 1, 1]) -> Tensor` */
+  /**
+   * Apply a transposed 3-D convolution with `weight` [in, out / groups, KD, KH, KW] to [N, in, D, H, W]. [torch.nn.functional.conv_transpose3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv_transpose3d.html)
+   *
+   * `aten::conv_transpose3d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[3] stride=[1, 1, 1], SymInt[3] padding=[0, 0, 0], SymInt[3] output_padding=[0, 0, 0], SymInt groups=1, SymInt[3] dilation=[1, 1, 1]) -> Tensor`
+   */
   convTranspose3d(
     input: Tensor,
     weight: Tensor,
@@ -1465,32 +2207,76 @@ export interface Operators<Q extends 'now' | 'queued'> {
     outputPadding: readonly number[],
     groups: number | bigint,
   ): Result<Q, Tensor>
-  /** `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
+  /**
+   * Copy the elements of `src` into the tensor, converting dtype and device and broadcasting, in place. [torch.Tensor.copy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.copy_.html)
+   *
+   * `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)`
+   */
   copy_(
     self: Tensor,
     src: Tensor,
     nonBlocking?: boolean | { nonBlocking?: boolean },
     options?: { nonBlocking?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Combine the magnitude of each element with the sign of `other`. [torch.copysign](https://docs.pytorch.org/docs/stable/generated/torch.copysign.html)
+   *
+   * `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   copysign(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Combine the magnitude of each element with the sign of `other`. [torch.copysign](https://docs.pytorch.org/docs/stable/generated/torch.copysign.html)
+   *
+   * `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   copysign(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::copysign_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Combine the magnitude of each element with the sign of `other` in place. [torch.Tensor.copysign_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.copysign_.html)
+   *
+   * `aten::copysign_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   copysign_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::copysign_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Combine the magnitude of each element with the sign of `other` in place. [torch.Tensor.copysign_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.copysign_.html)
+   *
+   * `aten::copysign_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   copysign_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::corrcoef(Tensor self) -> Tensor` */
+  /**
+   * Compute the correlation matrix of variables [variables, observations]. [torch.corrcoef](https://docs.pytorch.org/docs/stable/generated/torch.corrcoef.html)
+   *
+   * `aten::corrcoef(Tensor self) -> Tensor`
+   */
   corrcoef(self: Tensor): Result<Q, Tensor>
-  /** `aten::cos(Tensor self) -> Tensor` */
+  /**
+   * Compute the cosine of each element, in radians. [torch.cos](https://docs.pytorch.org/docs/stable/generated/torch.cos.html)
+   *
+   * `aten::cos(Tensor self) -> Tensor`
+   */
   cos(self: Tensor): Result<Q, Tensor>
-  /** `aten::cos_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the cosine of each element, in radians, in place. [torch.Tensor.cos_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cos_.html)
+   *
+   * `aten::cos_(Tensor(a!) self) -> Tensor(a!)`
+   */
   cos_(self: Tensor): Result<Q, Tensor>
-  /** `aten::cosh(Tensor self) -> Tensor` */
+  /**
+   * Compute the hyperbolic cosine of each element. [torch.cosh](https://docs.pytorch.org/docs/stable/generated/torch.cosh.html)
+   *
+   * `aten::cosh(Tensor self) -> Tensor`
+   */
   cosh(self: Tensor): Result<Q, Tensor>
-  /** `aten::cosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the hyperbolic cosine of each element in place. [torch.Tensor.cosh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cosh_.html)
+   *
+   * `aten::cosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   cosh_(self: Tensor): Result<Q, Tensor>
-  /** `aten::cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
+  /**
+   * Compute the cosine loss of pairs with target 1 (similar) or -1 (not); `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.cosine_embedding_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_embedding_loss.html)
+   *
+   * `aten::cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor`
+   */
   cosineEmbeddingLoss(
     input1: Tensor,
     input2: Tensor,
@@ -1499,7 +2285,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduction?: number | bigint | { margin?: number; reduction?: number | bigint },
     options?: { margin?: number; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor` */
+  /**
+   * Compute the cosine of the angle between vectors along `dim`, which is 1 by default. [torch.nn.functional.cosine_similarity](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cosine_similarity.html)
+   *
+   * `aten::cosine_similarity(Tensor x1, Tensor x2, int dim=1, float eps=1e-08) -> Tensor`
+   */
   cosineSimilarity(
     x1: Tensor,
     x2: Tensor,
@@ -1507,28 +2297,53 @@ export interface Operators<Q extends 'now' | 'queued'> {
     eps?: number | { dim?: number | bigint; eps?: number },
     options?: { dim?: number | bigint; eps?: number },
   ): Result<Q, Tensor>
-  /** `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor` */
+  /**
+   * Return the number of elements that are not zero, in all or along `dim`. [torch.count_nonzero](https://docs.pytorch.org/docs/stable/generated/torch.count_nonzero.html)
+   *
+   * `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor`
+   */
   countNonzero(
     self: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null },
     options?: { dim?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor` */
+  /**
+   * Return the number of elements that are not zero, in all or along `dim`. [torch.count_nonzero](https://docs.pytorch.org/docs/stable/generated/torch.count_nonzero.html)
+   *
+   * `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor`
+   */
   countNonzero(self: Tensor, dim: readonly number[]): Result<Q, Tensor>
+  /**
+   * Return the number of elements that are not zero, in all or along `dim`. [torch.count_nonzero](https://docs.pytorch.org/docs/stable/generated/torch.count_nonzero.html)
+   *
+   * `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor`
+   */
   countNonzero(self: Tensor, ...dim: number[]): Result<Q, Tensor>
-  /** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
+  /**
+   * Compute the covariance matrix of variables [variables, observations], with `correction` 1 by default. [torch.cov](https://docs.pytorch.org/docs/stable/generated/torch.cov.html)
+   *
+   * `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor`
+   */
   cov(
     self: Tensor,
     options?: { correction?: number | bigint; fweights?: Tensor | null; aweights?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor` */
+  /**
+   * Compute the cross product of vectors of 3 elements along `dim`, by default the first dimension of size 3. [torch.cross](https://docs.pytorch.org/docs/stable/generated/torch.cross.html)
+   *
+   * `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor`
+   */
   cross(
     self: Tensor,
     other: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null },
     options?: { dim?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.) -> Tensor` */
+  /**
+   * Compute the cross-entropy of logits [N, C, ...] and classes [N, ...]; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.cross_entropy](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html)
+   *
+   * `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.) -> Tensor`
+   */
   crossEntropyLoss(
     self: Tensor,
     target: Tensor,
@@ -1556,7 +2371,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::crow_indices(Tensor(a) self) -> Tensor(a)` */
   crowIndices(self: Tensor): Result<Q, Tensor>
-  /** `aten::ctc_loss.IntList(Tensor log_probs, Tensor targets, int[] input_lengths, int[] target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor` */
+  /**
+   * Compute the CTC loss of log-probabilities [T, N, C] and `targets`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.ctc_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.ctc_loss.html)
+   *
+   * `aten::ctc_loss.IntList(Tensor log_probs, Tensor targets, int[] input_lengths, int[] target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor`
+   */
   ctcLoss(
     logProbs: Tensor,
     targets: Tensor,
@@ -1567,7 +2386,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     zeroInfinity?: boolean | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
     options?: { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::ctc_loss.Tensor(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor` */
+  /**
+   * Compute the CTC loss of log-probabilities [T, N, C] and `targets`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.ctc_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.ctc_loss.html)
+   *
+   * `aten::ctc_loss.Tensor(Tensor log_probs, Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank=0, int reduction=1, bool zero_infinity=False) -> Tensor`
+   */
   ctcLoss(
     logProbs: Tensor,
     targets: Tensor,
@@ -1578,17 +2401,41 @@ export interface Operators<Q extends 'now' | 'queued'> {
     zeroInfinity?: boolean | { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
     options?: { blank?: number | bigint; reduction?: number | bigint; zeroInfinity?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the running maximum along `dim`. [torch.cummax](https://docs.pytorch.org/docs/stable/generated/torch.cummax.html)
+   *
+   * `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)`
+   */
   cummax(self: Tensor, dim: number | bigint): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the running minimum along `dim`. [torch.cummin](https://docs.pytorch.org/docs/stable/generated/torch.cummin.html)
+   *
+   * `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)`
+   */
   cummin(self: Tensor, dim: number | bigint): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the running product along `dim`. [torch.cumprod](https://docs.pytorch.org/docs/stable/generated/torch.cumprod.html)
+   *
+   * `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+   */
   cumprod(self: Tensor, dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::cumprod_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)` */
+  /**
+   * Compute the running product along `dim` in place. [torch.Tensor.cumprod_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cumprod_.html)
+   *
+   * `aten::cumprod_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)`
+   */
   cumprod_(self: Tensor, dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the running sum along `dim`. [torch.cumsum](https://docs.pytorch.org/docs/stable/generated/torch.cumsum.html)
+   *
+   * `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+   */
   cumsum(self: Tensor, dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::cumsum_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)` */
+  /**
+   * Compute the running sum along `dim` in place. [torch.Tensor.cumsum_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cumsum_.html)
+   *
+   * `aten::cumsum_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)`
+   */
   cumsum_(self: Tensor, dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
   /** `aten::cumulative_trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor` */
   cumulativeTrapezoid(y: Tensor, options?: { dx?: Scalar; dim?: number | bigint }): Result<Q, Tensor>
@@ -1596,9 +2443,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
   cumulativeTrapezoid(y: Tensor, x: Tensor, options?: { dim?: number | bigint }): Result<Q, Tensor>
   /** `aten::data(Tensor self) -> Tensor` */
   data(self: Tensor): Result<Q, Tensor>
-  /** `aten::deg2rad(Tensor self) -> Tensor` */
+  /**
+   * Convert each element from degrees to radians. [torch.deg2rad](https://docs.pytorch.org/docs/stable/generated/torch.deg2rad.html)
+   *
+   * `aten::deg2rad(Tensor self) -> Tensor`
+   */
   deg2rad(self: Tensor): Result<Q, Tensor>
-  /** `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Convert each element from degrees to radians in place. [torch.deg2rad](https://docs.pytorch.org/docs/stable/generated/torch.deg2rad.html)
+   *
+   * `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)`
+   */
   deg2rad_(self: Tensor): Result<Q, Tensor>
   /** `aten::dense_dim(Tensor self) -> int` */
   denseDim(self: Tensor): Result<Q, number>
@@ -1606,19 +2461,39 @@ export interface Operators<Q extends 'now' | 'queued'> {
   dequantize(self: Tensor): Result<Q, Tensor>
   /** `aten::dequantize.tensors(Tensor[] tensors) -> Tensor[]` */
   dequantize(tensors: readonly Tensor[]): Result<Q, Tensor[]>
-  /** `aten::det(Tensor self) -> Tensor` */
+  /**
+   * Compute determinants: [..., n, n] gives [...]. [torch.det](https://docs.pytorch.org/docs/stable/generated/torch.det.html)
+   *
+   * `aten::det(Tensor self) -> Tensor`
+   */
   det(self: Tensor): Result<Q, Tensor>
-  /** `aten::detach(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return a tensor that shares the memory and takes no part in gradients. [torch.Tensor.detach](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.detach.html)
+   *
+   * `aten::detach(Tensor(a) self) -> Tensor(a)`
+   */
   detach(self: Tensor): Result<Q, Tensor>
-  /** `aten::detach_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Detach the tensor from the operations that computed it, so that no gradient flows to them, in place. [torch.Tensor.detach_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.detach_.html)
+   *
+   * `aten::detach_(Tensor(a!) self) -> Tensor(a!)`
+   */
   detach_(self: Tensor): Result<Q, Tensor>
-  /** `aten::diag(Tensor self, int diagonal=0) -> Tensor` */
+  /**
+   * Return the diagonal of a matrix, or the matrix with a 1-D tensor as its diagonal. [torch.diag](https://docs.pytorch.org/docs/stable/generated/torch.diag.html)
+   *
+   * `aten::diag(Tensor self, int diagonal=0) -> Tensor`
+   */
   diag(
     self: Tensor,
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor` */
+  /**
+   * Return matrices whose diagonals are the last dimension: [..., n] gives [..., n, n]. [torch.diag_embed](https://docs.pytorch.org/docs/stable/generated/torch.diag_embed.html)
+   *
+   * `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor`
+   */
   diagEmbed(
     self: Tensor,
     offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
@@ -1626,13 +2501,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
     dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diagflat(Tensor self, int offset=0) -> Tensor` */
+  /**
+   * Return the matrix with the flattened tensor as its diagonal. [torch.diagflat](https://docs.pytorch.org/docs/stable/generated/torch.diagflat.html)
+   *
+   * `aten::diagflat(Tensor self, int offset=0) -> Tensor`
+   */
   diagflat(
     self: Tensor,
     offset?: number | bigint | { offset?: number | bigint },
     options?: { offset?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)` */
+  /**
+   * Return a view of the diagonal of dimensions `dim1` and `dim2`, appended as the last dimension. [torch.diagonal](https://docs.pytorch.org/docs/stable/generated/torch.diagonal.html)
+   *
+   * `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)`
+   */
   diagonal(
     self: Tensor,
     offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
@@ -1640,7 +2523,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
+  /**
+   * Return a copy with `src` written to the diagonal `offset` of dimensions `dim1` and `dim2`. [torch.diagonal_scatter](https://docs.pytorch.org/docs/stable/generated/torch.diagonal_scatter.html)
+   *
+   * `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor`
+   */
   diagonalScatter(
     self: Tensor,
     src: Tensor,
@@ -1649,7 +2536,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor` */
+  /**
+   * Compute the differences of neighbors along `dim`, `n` times. [torch.diff](https://docs.pytorch.org/docs/stable/generated/torch.diff.html)
+   *
+   * `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor`
+   */
   diff(
     self: Tensor,
     n?:
@@ -1670,62 +2561,175 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
     options?: { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::digamma(Tensor self) -> Tensor` */
+  /**
+   * Compute the digamma function of each element: the derivative of `lgamma`. [torch.digamma](https://docs.pytorch.org/docs/stable/generated/torch.digamma.html)
+   *
+   * `aten::digamma(Tensor self) -> Tensor`
+   */
   digamma(self: Tensor): Result<Q, Tensor>
-  /** `aten::digamma_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the digamma function of each element in place: the derivative of `lgamma`. [torch.Tensor.digamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.digamma_.html)
+   *
+   * `aten::digamma_(Tensor(a!) self) -> Tensor(a!)`
+   */
   digamma_(self: Tensor): Result<Q, Tensor>
   /** `aten::dim(Tensor self) -> int` */
   dim(self: Tensor): Result<Q, number>
-  /** `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor` */
+  /**
+   * Return the `p`-norm of the difference of `self` and `other`, as a scalar tensor. [torch.dist](https://docs.pytorch.org/docs/stable/generated/torch.dist.html)
+   *
+   * `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor`
+   */
   dist(self: Tensor, other: Tensor, p?: Scalar | { p?: Scalar }, options?: { p?: Scalar }): Result<Q, Tensor>
-  /** `aten::div.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Divide each element by `other`; the result is floating-point unless `roundingMode` is 'trunc' or 'floor'. [torch.div](https://docs.pytorch.org/docs/stable/generated/torch.div.html)
+   *
+   * `aten::div.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   div(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor` */
+  /**
+   * Divide each element by `other`; the result is floating-point unless `roundingMode` is 'trunc' or 'floor'. [torch.div](https://docs.pytorch.org/docs/stable/generated/torch.div.html)
+   *
+   * `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
+   */
   div(self: Tensor, other: Scalar, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::div.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Divide each element by `other`; the result is floating-point unless `roundingMode` is 'trunc' or 'floor'. [torch.div](https://docs.pytorch.org/docs/stable/generated/torch.div.html)
+   *
+   * `aten::div.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   div(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor` */
+  /**
+   * Divide each element by `other`; the result is floating-point unless `roundingMode` is 'trunc' or 'floor'. [torch.div](https://docs.pytorch.org/docs/stable/generated/torch.div.html)
+   *
+   * `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
+   */
   div(self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::div_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place; an integer tensor needs the `roundingMode` 'trunc' or 'floor'. [torch.Tensor.div_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.div_.html)
+   *
+   * `aten::div_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   div_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::div_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place; an integer tensor needs the `roundingMode` 'trunc' or 'floor'. [torch.Tensor.div_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.div_.html)
+   *
+   * `aten::div_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
+   */
   div_(self: Tensor, other: Scalar, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place; an integer tensor needs the `roundingMode` 'trunc' or 'floor'. [torch.Tensor.div_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.div_.html)
+   *
+   * `aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   div_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::div_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place; an integer tensor needs the `roundingMode` 'trunc' or 'floor'. [torch.Tensor.div_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.div_.html)
+   *
+   * `aten::div_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
+   */
   div_(self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Divide each element by `other`, like `div`. [torch.divide](https://docs.pytorch.org/docs/stable/generated/torch.divide.html)
+   *
+   * `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   divide(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor` */
+  /**
+   * Divide each element by `other`, like `div`. [torch.divide](https://docs.pytorch.org/docs/stable/generated/torch.divide.html)
+   *
+   * `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
+   */
   divide(self: Tensor, other: Scalar, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Divide each element by `other`, like `div`. [torch.divide](https://docs.pytorch.org/docs/stable/generated/torch.divide.html)
+   *
+   * `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   divide(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::divide.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor` */
+  /**
+   * Divide each element by `other`, like `div`. [torch.divide](https://docs.pytorch.org/docs/stable/generated/torch.divide.html)
+   *
+   * `aten::divide.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
+   */
   divide(self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place, like `div_`. [torch.Tensor.divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.divide_.html)
+   *
+   * `aten::divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   divide_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::divide_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place, like `div_`. [torch.Tensor.divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.divide_.html)
+   *
+   * `aten::divide_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
+   */
   divide_(self: Tensor, other: Scalar, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place, like `div_`. [torch.Tensor.divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.divide_.html)
+   *
+   * `aten::divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   divide_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::divide_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place, like `div_`. [torch.Tensor.divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.divide_.html)
+   *
+   * `aten::divide_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
+   */
   divide_(self: Tensor, other: Tensor, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::dot(Tensor self, Tensor tensor) -> Tensor` */
+  /**
+   * Multiply two 1-D tensors of equal length and sum the products. [torch.dot](https://docs.pytorch.org/docs/stable/generated/torch.dot.html)
+   *
+   * `aten::dot(Tensor self, Tensor tensor) -> Tensor`
+   */
   dot(self: Tensor, tensor: Tensor): Result<Q, Tensor>
-  /** `aten::dropout(Tensor input, float p, bool train) -> Tensor` */
+  /**
+   * Zero elements with probability `p` and scale the others by 1 / (1 - `p`) if `train`, which is required here. [torch.nn.functional.dropout](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout.html)
+   *
+   * `aten::dropout(Tensor input, float p, bool train) -> Tensor`
+   */
   dropout(input: Tensor, p: number, train: boolean): Result<Q, Tensor>
-  /** `aten::dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+  /**
+   * Zero elements with probability `p` and scale the others by 1 / (1 - `p`) if `train`, which is required here, in place. [torch.nn.functional.dropout](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout.html)
+   *
+   * `aten::dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
+   */
   dropout_(self: Tensor, p: number, train: boolean): Result<Q, Tensor>
-  /** `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]` */
+  /**
+   * Split along the third dimension into a number of equal sections, or at the given indices. [torch.dsplit](https://docs.pytorch.org/docs/stable/generated/torch.dsplit.html)
+   *
+   * `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   dsplit(self: Tensor, indices: readonly number[]): Result<Q, Tensor[]>
+  /**
+   * Split along the third dimension into a number of equal sections, or at the given indices. [torch.dsplit](https://docs.pytorch.org/docs/stable/generated/torch.dsplit.html)
+   *
+   * `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   dsplit(self: Tensor, ...indices: number[]): Result<Q, Tensor[]>
-  /** `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]` */
+  /**
+   * Split along the third dimension into a number of equal sections, or at the given indices. [torch.dsplit](https://docs.pytorch.org/docs/stable/generated/torch.dsplit.html)
+   *
+   * `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
+   */
   dsplit(self: Tensor, sections: number | bigint): Result<Q, Tensor[]>
-  /** `aten::dstack(Tensor[] tensors) -> Tensor` */
+  /**
+   * Join tensors along the third dimension, which is added where it is missing. [torch.dstack](https://docs.pytorch.org/docs/stable/generated/torch.dstack.html)
+   *
+   * `aten::dstack(Tensor[] tensors) -> Tensor`
+   */
   dstack(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor` */
+  /**
+   * Sum products of elements by an index equation, such as 'bij,bjk->bik' for a batched matrix product. [torch.einsum](https://docs.pytorch.org/docs/stable/generated/torch.einsum.html)
+   *
+   * `aten::einsum(str equation, Tensor[] tensors, *, int[]? path=None) -> Tensor`
+   */
   einsum(equation: string, tensors: readonly Tensor[], options?: { path?: readonly number[] | null }): Result<Q, Tensor>
-  /** `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor` */
+  /**
+   * Apply ELU: x if positive, else `alpha` * (exp(x) - 1). [torch.nn.functional.elu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.elu.html)
+   *
+   * `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor`
+   */
   elu(
     self: Tensor,
     alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
@@ -1733,7 +2737,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
     options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)` */
+  /**
+   * Apply ELU in place: x if positive, else `alpha` * (exp(x) - 1). [torch.nn.functional.elu_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.elu_.html)
+   *
+   * `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)`
+   */
   elu_(
     self: Tensor,
     alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
@@ -1741,7 +2749,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
     options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor` */
+  /**
+   * Look up the rows of `weight` [rows, dim] at `indices`: [..., dim]; the table comes first here. [torch.nn.functional.embedding](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.embedding.html)
+   *
+   * `aten::embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False) -> Tensor`
+   */
   embedding(
     weight: Tensor,
     indices: Tensor,
@@ -1750,7 +2762,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     sparse?: boolean | { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean },
     options?: { paddingIdx?: number | bigint; scaleGradByFreq?: boolean; sparse?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::embedding_bag(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq=False, int mode=0, bool sparse=False, Tensor? per_sample_weights=None, bool include_last_offset=False) -> (Tensor, Tensor, Tensor, Tensor)` */
+  /**
+   * Reduce the embeddings of each bag of `indices` by `mode`: 'sum' (the default here), 'mean' or 'max'. [torch.nn.functional.embedding_bag](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.embedding_bag.html)
+   *
+   * `aten::embedding_bag(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq=False, int mode=0, bool sparse=False, Tensor? per_sample_weights=None, bool include_last_offset=False) -> (Tensor, Tensor, Tensor, Tensor)`
+   */
   embeddingBag(
     weight: Tensor,
     indices: Tensor,
@@ -1810,7 +2826,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       includeLastOffset?: boolean
     },
   ): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
-  /** `aten::embedding_bag.padding_idx(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq, int mode, bool sparse, Tensor? per_sample_weights, bool include_last_offset, int? padding_idx) -> (Tensor, Tensor, Tensor, Tensor)` */
+  /**
+   * Reduce the embeddings of each bag of `indices` by `mode`: 'sum' (the default here), 'mean' or 'max'. [torch.nn.functional.embedding_bag](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.embedding_bag.html)
+   *
+   * `aten::embedding_bag.padding_idx(Tensor weight, Tensor indices, Tensor offsets, bool scale_grad_by_freq, int mode, bool sparse, Tensor? per_sample_weights, bool include_last_offset, int? padding_idx) -> (Tensor, Tensor, Tensor, Tensor)`
+   */
   embeddingBag(
     weight: Tensor,
     indices: Tensor,
@@ -1822,7 +2842,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     includeLastOffset: boolean,
     paddingIdx: number | bigint | null,
   ): Result<Q, [Tensor, Tensor, Tensor, Tensor]>
-  /** As in Python, see lib/tensor/python-forms.ts. */
+  /**
+   * Reduce the embeddings of each bag of `indices` by `mode`: 'sum' (the default here), 'mean' or 'max'. [torch.nn.functional.embedding_bag](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.embedding_bag.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   embeddingBag(
     weight: Tensor,
     indices: Tensor,
@@ -1840,7 +2864,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   embeddingRenorm(self: Tensor, indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
   /** `aten::embedding_renorm_(Tensor(a!) self, Tensor indices, float max_norm, float norm_type) -> Tensor(a!)` */
   embeddingRenorm_(self: Tensor, indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
-  /** `aten::empty.memory_format(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` whose elements are not initialized. [torch.empty](https://docs.pytorch.org/docs/stable/generated/torch.empty.html)
+   *
+   * `aten::empty.memory_format(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   empty(
     size: readonly number[],
     options?: {
@@ -1851,8 +2879,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` whose elements are not initialized. [torch.empty](https://docs.pytorch.org/docs/stable/generated/torch.empty.html)
+   *
+   * `aten::empty.memory_format(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   empty(...size: number[]): Result<Q, Tensor>
-  /** `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device whose elements are not initialized. [torch.empty_like](https://docs.pytorch.org/docs/stable/generated/torch.empty_like.html)
+   *
+   * `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   emptyLike(
     self: Tensor,
     options?: {
@@ -1869,50 +2906,135 @@ export interface Operators<Q extends 'now' | 'queued'> {
     physicalLayout: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with the strides `stride` whose elements are not initialized. [torch.empty_strided](https://docs.pytorch.org/docs/stable/generated/torch.empty_strided.html)
+   *
+   * `aten::empty_strided(SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   emptyStrided(
     size: readonly number[],
     stride: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements are equal. [torch.eq](https://docs.pytorch.org/docs/stable/generated/torch.eq.html)
+   *
+   * `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   eq(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements are equal. [torch.eq](https://docs.pytorch.org/docs/stable/generated/torch.eq.html)
+   *
+   * `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   eq(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::eq_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it equals `other` and to 0 elsewhere, in place. [torch.Tensor.eq_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.eq_.html)
+   *
+   * `aten::eq_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   eq_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::eq_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it equals `other` and to 0 elsewhere, in place. [torch.Tensor.eq_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.eq_.html)
+   *
+   * `aten::eq_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   eq_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::equal(Tensor self, Tensor other) -> bool` */
+  /**
+   * Return whether two tensors have the same shape and equal elements. [torch.equal](https://docs.pytorch.org/docs/stable/generated/torch.equal.html)
+   *
+   * `aten::equal(Tensor self, Tensor other) -> bool`
+   */
   equal(self: Tensor, other: Tensor): Result<Q, boolean>
-  /** `aten::erf(Tensor self) -> Tensor` */
+  /**
+   * Compute the error function of each element. [torch.erf](https://docs.pytorch.org/docs/stable/generated/torch.erf.html)
+   *
+   * `aten::erf(Tensor self) -> Tensor`
+   */
   erf(self: Tensor): Result<Q, Tensor>
-  /** `aten::erf_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the error function of each element in place. [torch.Tensor.erf_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.erf_.html)
+   *
+   * `aten::erf_(Tensor(a!) self) -> Tensor(a!)`
+   */
   erf_(self: Tensor): Result<Q, Tensor>
-  /** `aten::erfc(Tensor self) -> Tensor` */
+  /**
+   * Compute the complementary error function, 1 - erf(x), of each element. [torch.erfc](https://docs.pytorch.org/docs/stable/generated/torch.erfc.html)
+   *
+   * `aten::erfc(Tensor self) -> Tensor`
+   */
   erfc(self: Tensor): Result<Q, Tensor>
-  /** `aten::erfc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the complementary error function, 1 - erf(x), of each element, in place. [torch.Tensor.erfc_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.erfc_.html)
+   *
+   * `aten::erfc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   erfc_(self: Tensor): Result<Q, Tensor>
-  /** `aten::erfinv(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse of the error function of each element, for values in (-1, 1). [torch.erfinv](https://docs.pytorch.org/docs/stable/generated/torch.erfinv.html)
+   *
+   * `aten::erfinv(Tensor self) -> Tensor`
+   */
   erfinv(self: Tensor): Result<Q, Tensor>
-  /** `aten::erfinv_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse of the error function of each element, for values in (-1, 1), in place. [torch.Tensor.erfinv_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.erfinv_.html)
+   *
+   * `aten::erfinv_(Tensor(a!) self) -> Tensor(a!)`
+   */
   erfinv_(self: Tensor): Result<Q, Tensor>
-  /** `aten::exp(Tensor self) -> Tensor` */
+  /**
+   * Compute e to the power of each element. [torch.exp](https://docs.pytorch.org/docs/stable/generated/torch.exp.html)
+   *
+   * `aten::exp(Tensor self) -> Tensor`
+   */
   exp(self: Tensor): Result<Q, Tensor>
-  /** `aten::exp2(Tensor self) -> Tensor` */
+  /**
+   * Compute 2 to the power of each element. [torch.exp2](https://docs.pytorch.org/docs/stable/generated/torch.exp2.html)
+   *
+   * `aten::exp2(Tensor self) -> Tensor`
+   */
   exp2(self: Tensor): Result<Q, Tensor>
-  /** `aten::exp2_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute 2 to the power of each element in place. [torch.exp2](https://docs.pytorch.org/docs/stable/generated/torch.exp2.html)
+   *
+   * `aten::exp2_(Tensor(a!) self) -> Tensor(a!)`
+   */
   exp2_(self: Tensor): Result<Q, Tensor>
-  /** `aten::exp_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute e to the power of each element in place. [torch.Tensor.exp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.exp_.html)
+   *
+   * `aten::exp_(Tensor(a!) self) -> Tensor(a!)`
+   */
   exp_(self: Tensor): Result<Q, Tensor>
-  /** `aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)` */
+  /**
+   * Expand dimensions of size 1 to the sizes `size`, as a view; -1 keeps a size. [torch.Tensor.expand](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expand.html)
+   *
+   * `aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)`
+   */
   expand(self: Tensor, size: readonly number[], options?: { implicit?: boolean }): Result<Q, Tensor>
+  /**
+   * Expand dimensions of size 1 to the sizes `size`, as a view; -1 keeps a size. [torch.Tensor.expand](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expand.html)
+   *
+   * `aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)`
+   */
   expand(self: Tensor, ...size: number[]): Result<Q, Tensor>
-  /** `aten::expand_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * Expand dimensions of size 1 to the shape of `other`, as a view. [torch.Tensor.expand_as](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expand_as.html)
+   *
+   * `aten::expand_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   expandAs(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::expm1(Tensor self) -> Tensor` */
+  /**
+   * Compute exp(x) - 1 for each element, precisely for small x. [torch.expm1](https://docs.pytorch.org/docs/stable/generated/torch.expm1.html)
+   *
+   * `aten::expm1(Tensor self) -> Tensor`
+   */
   expm1(self: Tensor): Result<Q, Tensor>
-  /** `aten::expm1_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute exp(x) - 1 for each element, precisely for small x, in place. [torch.Tensor.expm1_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expm1_.html)
+   *
+   * `aten::expm1_(Tensor(a!) self) -> Tensor(a!)`
+   */
   expm1_(self: Tensor): Result<Q, Tensor>
   /** `aten::exponential(Tensor self, float lambd=1., *, Generator? generator=None) -> Tensor` */
   exponential(
@@ -1920,18 +3042,30 @@ export interface Operators<Q extends 'now' | 'queued'> {
     lambd?: number | { lambd?: number; generator?: Generator | null },
     options?: { lambd?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws from the exponential distribution with rate `lambd`, in place. [torch.Tensor.exponential_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.exponential_.html)
+   *
+   * `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   exponential_(
     self: Tensor,
     lambd?: number | { lambd?: number; generator?: Generator | null },
     options?: { lambd?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::eye(SymInt n, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return the identity matrix [n, n], or an [n, m] matrix with ones on its diagonal and zeros elsewhere. [torch.eye](https://docs.pytorch.org/docs/stable/generated/torch.eye.html)
+   *
+   * `aten::eye(SymInt n, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   eye(
     n: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::eye.m(SymInt n, SymInt m, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return the identity matrix [n, n], or an [n, m] matrix with ones on its diagonal and zeros elsewhere. [torch.eye](https://docs.pytorch.org/docs/stable/generated/torch.eye.html)
+   *
+   * `aten::eye.m(SymInt n, SymInt m, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   eye(
     n: number | bigint,
     m: number | bigint,
@@ -1987,7 +3121,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   featureDropout(input: Tensor, p: number, train: boolean): Result<Q, Tensor>
   /** `aten::feature_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
   featureDropout_(self: Tensor, p: number, train: boolean): Result<Q, Tensor>
-  /** `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the discrete Fourier transform along `dim`, cropped or zero-padded to `n` samples first. [torch.fft.fft](https://docs.pytorch.org/docs/stable/generated/torch.fft.fft.html)
+   *
+   * `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftFft(
     self: Tensor,
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
@@ -1995,7 +3133,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the 2-D discrete Fourier transform of the last two dimensions, or of `dim`. [torch.fft.fft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.fft2.html)
+   *
+   * `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftFft2(
     self: Tensor,
     s?:
@@ -2013,7 +3155,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_fftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return the frequencies of the bins of `fftFft` for `n` samples spaced `d`, in cycles per unit. [torch.fft.fftfreq](https://docs.pytorch.org/docs/stable/generated/torch.fft.fftfreq.html)
+   *
+   * `aten::fft_fftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   fftFftfreq(
     n: number | bigint,
     d?:
@@ -2033,7 +3179,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the discrete Fourier transform of all dimensions, or of those in `dim`. [torch.fft.fftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.fftn.html)
+   *
+   * `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftFftn(
     self: Tensor,
     s?:
@@ -2052,13 +3202,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor` */
+  /**
+   * Move the zero frequency to the center of each dimension, or of those in `dim`. [torch.fft.fftshift](https://docs.pytorch.org/docs/stable/generated/torch.fft.fftshift.html)
+   *
+   * `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor`
+   */
   fftFftshift(
     self: Tensor,
     dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null },
     options?: { dim?: number | readonly number[] | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the real transform of a signal with Hermitian symmetry, given by its half along `dim`. [torch.fft.hfft](https://docs.pytorch.org/docs/stable/generated/torch.fft.hfft.html)
+   *
+   * `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftHfft(
     self: Tensor,
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
@@ -2103,7 +3261,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse discrete Fourier transform along `dim`. [torch.fft.ifft](https://docs.pytorch.org/docs/stable/generated/torch.fft.ifft.html)
+   *
+   * `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftIfft(
     self: Tensor,
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
@@ -2111,7 +3273,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse 2-D discrete Fourier transform of the last two dimensions, or of `dim`. [torch.fft.ifft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.ifft2.html)
+   *
+   * `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftIfft2(
     self: Tensor,
     s?:
@@ -2129,7 +3295,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse discrete Fourier transform of all dimensions, or of those in `dim`. [torch.fft.ifftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.ifftn.html)
+   *
+   * `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftIfftn(
     self: Tensor,
     s?:
@@ -2148,13 +3318,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor` */
+  /**
+   * Undo `fftFftshift`: move the zero frequency back to the beginning. [torch.fft.ifftshift](https://docs.pytorch.org/docs/stable/generated/torch.fft.ifftshift.html)
+   *
+   * `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor`
+   */
   fftIfftshift(
     self: Tensor,
     dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null },
     options?: { dim?: number | readonly number[] | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftHfft`: half of the Hermitian spectrum of a real signal. [torch.fft.ihfft](https://docs.pytorch.org/docs/stable/generated/torch.fft.ihfft.html)
+   *
+   * `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftIhfft(
     self: Tensor,
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
@@ -2199,7 +3377,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftRfft`: a real signal of `n` samples, by default 2 * (bins - 1). [torch.fft.irfft](https://docs.pytorch.org/docs/stable/generated/torch.fft.irfft.html)
+   *
+   * `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftIrfft(
     self: Tensor,
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
@@ -2207,7 +3389,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftRfft2`: real images from half of their spectrum. [torch.fft.irfft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.irfft2.html)
+   *
+   * `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftIrfft2(
     self: Tensor,
     s?:
@@ -2225,7 +3411,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftRfftn`: a real signal from half of its spectrum. [torch.fft.irfftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.irfftn.html)
+   *
+   * `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftIrfftn(
     self: Tensor,
     s?:
@@ -2244,7 +3434,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the Fourier transform of a real signal along `dim`: the `n` / 2 + 1 non-negative frequencies. [torch.fft.rfft](https://docs.pytorch.org/docs/stable/generated/torch.fft.rfft.html)
+   *
+   * `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftRfft(
     self: Tensor,
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
@@ -2252,7 +3446,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the 2-D Fourier transform of real images, with the non-negative frequencies of the last dimension. [torch.fft.rfft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.rfft2.html)
+   *
+   * `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftRfft2(
     self: Tensor,
     s?:
@@ -2270,7 +3468,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_rfftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return the frequencies of the bins of `fftRfft` for `n` samples spaced `d`, in cycles per unit. [torch.fft.rfftfreq](https://docs.pytorch.org/docs/stable/generated/torch.fft.rfftfreq.html)
+   *
+   * `aten::fft_rfftfreq(int n, float d=1., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   fftRfftfreq(
     n: number | bigint,
     d?:
@@ -2290,7 +3492,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the Fourier transform of a real signal over several dimensions, half of the last one. [torch.fft.rfftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.rfftn.html)
+   *
+   * `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftRfftn(
     self: Tensor,
     s?:
@@ -2313,22 +3519,46 @@ export interface Operators<Q extends 'now' | 'queued'> {
   fill(self: Tensor, value: Scalar): Result<Q, Tensor>
   /** `aten::fill.Tensor(Tensor self, Tensor value) -> Tensor` */
   fill(self: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::fill_.Scalar(Tensor(a!) self, Scalar value) -> Tensor(a!)` */
+  /**
+   * Set all elements to `value`, in place. [torch.Tensor.fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fill_.html)
+   *
+   * `aten::fill_.Scalar(Tensor(a!) self, Scalar value) -> Tensor(a!)`
+   */
   fill_(self: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)` */
+  /**
+   * Set all elements to `value`, in place. [torch.Tensor.fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fill_.html)
+   *
+   * `aten::fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)`
+   */
   fill_(self: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)` */
+  /**
+   * Set the elements of the main diagonal to `fillValue`, in place. [torch.Tensor.fill_diagonal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fill_diagonal_.html)
+   *
+   * `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)`
+   */
   fillDiagonal_(
     self: Tensor,
     fillValue: Scalar,
     wrap?: boolean | { wrap?: boolean },
     options?: { wrap?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::fix(Tensor self) -> Tensor` */
+  /**
+   * Drop the fraction of each element, like `trunc`. [torch.fix](https://docs.pytorch.org/docs/stable/generated/torch.fix.html)
+   *
+   * `aten::fix(Tensor self) -> Tensor`
+   */
   fix(self: Tensor): Result<Q, Tensor>
-  /** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Drop the fraction of each element, like `trunc`, in place. [torch.Tensor.fix_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fix_.html)
+   *
+   * `aten::fix_(Tensor(a!) self) -> Tensor(a!)`
+   */
   fix_(self: Tensor): Result<Q, Tensor>
-  /** `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)` */
+  /**
+   * Merge the dimensions from `startDim` to `endDim` into one; a view if possible, else a copy. [torch.flatten](https://docs.pytorch.org/docs/stable/generated/torch.flatten.html)
+   *
+   * `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)`
+   */
   flatten(
     self: Tensor,
     startDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint },
@@ -2337,50 +3567,143 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::flatten_dense_tensors(Tensor[] tensors) -> Tensor` */
   flattenDenseTensors(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::flip(Tensor self, int[] dims) -> Tensor` */
+  /**
+   * Reverse the order of the elements along the dimensions `dims`, as a copy. [torch.flip](https://docs.pytorch.org/docs/stable/generated/torch.flip.html)
+   *
+   * `aten::flip(Tensor self, int[] dims) -> Tensor`
+   */
   flip(self: Tensor, dims: readonly number[]): Result<Q, Tensor>
+  /**
+   * Reverse the order of the elements along the dimensions `dims`, as a copy. [torch.flip](https://docs.pytorch.org/docs/stable/generated/torch.flip.html)
+   *
+   * `aten::flip(Tensor self, int[] dims) -> Tensor`
+   */
   flip(self: Tensor, ...dims: number[]): Result<Q, Tensor>
-  /** `aten::fliplr(Tensor self) -> Tensor` */
+  /**
+   * Reverse the order of the columns (the second dimension), as a copy. [torch.fliplr](https://docs.pytorch.org/docs/stable/generated/torch.fliplr.html)
+   *
+   * `aten::fliplr(Tensor self) -> Tensor`
+   */
   fliplr(self: Tensor): Result<Q, Tensor>
-  /** `aten::flipud(Tensor self) -> Tensor` */
+  /**
+   * Reverse the order of the rows (the first dimension), as a copy. [torch.flipud](https://docs.pytorch.org/docs/stable/generated/torch.flipud.html)
+   *
+   * `aten::flipud(Tensor self) -> Tensor`
+   */
   flipud(self: Tensor): Result<Q, Tensor>
-  /** `aten::float_power.Scalar(Scalar self, Tensor exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`, computing in float64 or complex128. [torch.float_power](https://docs.pytorch.org/docs/stable/generated/torch.float_power.html)
+   *
+   * `aten::float_power.Scalar(Scalar self, Tensor exponent) -> Tensor`
+   */
   floatPower(self: Scalar, exponent: Tensor): Result<Q, Tensor>
-  /** `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`, computing in float64 or complex128. [torch.float_power](https://docs.pytorch.org/docs/stable/generated/torch.float_power.html)
+   *
+   * `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
+   */
   floatPower(self: Tensor, exponent: Scalar): Result<Q, Tensor>
-  /** `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`, computing in float64 or complex128. [torch.float_power](https://docs.pytorch.org/docs/stable/generated/torch.float_power.html)
+   *
+   * `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
+   */
   floatPower(self: Tensor, exponent: Tensor): Result<Q, Tensor>
-  /** `aten::float_power_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)` */
+  /**
+   * Raise each element of a float64 or complex128 tensor to the power `exponent`, in place. [torch.Tensor.float_power_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.float_power_.html)
+   *
+   * `aten::float_power_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
+   */
   floatPower_(self: Tensor, exponent: Scalar): Result<Q, Tensor>
-  /** `aten::float_power_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)` */
+  /**
+   * Raise each element of a float64 or complex128 tensor to the power `exponent`, in place. [torch.Tensor.float_power_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.float_power_.html)
+   *
+   * `aten::float_power_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
+   */
   floatPower_(self: Tensor, exponent: Tensor): Result<Q, Tensor>
-  /** `aten::floor(Tensor self) -> Tensor` */
+  /**
+   * Round each element down to an integer, in the same dtype. [torch.floor](https://docs.pytorch.org/docs/stable/generated/torch.floor.html)
+   *
+   * `aten::floor(Tensor self) -> Tensor`
+   */
   floor(self: Tensor): Result<Q, Tensor>
-  /** `aten::floor_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Round each element down to an integer, in the same dtype, in place. [torch.Tensor.floor_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.floor_.html)
+   *
+   * `aten::floor_(Tensor(a!) self) -> Tensor(a!)`
+   */
   floor_(self: Tensor): Result<Q, Tensor>
-  /** `aten::floor_divide(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Divide each element by `other` and round the quotient down. [torch.floor_divide](https://docs.pytorch.org/docs/stable/generated/torch.floor_divide.html)
+   *
+   * `aten::floor_divide(Tensor self, Tensor other) -> Tensor`
+   */
   floorDivide(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::floor_divide.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Divide each element by `other` and round the quotient down. [torch.floor_divide](https://docs.pytorch.org/docs/stable/generated/torch.floor_divide.html)
+   *
+   * `aten::floor_divide.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   floorDivide(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::floor_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other` and round the quotient down in place. [torch.Tensor.floor_divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.floor_divide_.html)
+   *
+   * `aten::floor_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   floorDivide_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::floor_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other` and round the quotient down in place. [torch.Tensor.floor_divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.floor_divide_.html)
+   *
+   * `aten::floor_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   floorDivide_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::fmax(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the larger of each pair of elements; if one is NaN, the other. [torch.fmax](https://docs.pytorch.org/docs/stable/generated/torch.fmax.html)
+   *
+   * `aten::fmax(Tensor self, Tensor other) -> Tensor`
+   */
   fmax(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::fmin(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the smaller of each pair of elements; if one is NaN, the other. [torch.fmin](https://docs.pytorch.org/docs/stable/generated/torch.fmin.html)
+   *
+   * `aten::fmin(Tensor self, Tensor other) -> Tensor`
+   */
   fmin(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of the element, as in C. [torch.fmod](https://docs.pytorch.org/docs/stable/generated/torch.fmod.html)
+   *
+   * `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   fmod(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of the element, as in C. [torch.fmod](https://docs.pytorch.org/docs/stable/generated/torch.fmod.html)
+   *
+   * `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   fmod(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::fmod_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of the element, as in C, in place. [torch.Tensor.fmod_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fmod_.html)
+   *
+   * `aten::fmod_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   fmod_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::fmod_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of the element, as in C, in place. [torch.Tensor.fmod_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fmod_.html)
+   *
+   * `aten::fmod_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   fmod_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::frac(Tensor self) -> Tensor` */
+  /**
+   * Subtract the integer part from each element, which keeps the sign. [torch.frac](https://docs.pytorch.org/docs/stable/generated/torch.frac.html)
+   *
+   * `aten::frac(Tensor self) -> Tensor`
+   */
   frac(self: Tensor): Result<Q, Tensor>
-  /** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Subtract the integer part from each element, which keeps the sign, in place. [torch.Tensor.frac_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.frac_.html)
+   *
+   * `aten::frac_(Tensor(a!) self) -> Tensor(a!)`
+   */
   frac_(self: Tensor): Result<Q, Tensor>
   /** `aten::fractional_max_pool2d(Tensor self, int[2] kernel_size, int[2] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
   fractionalMaxPool2d(
@@ -2396,7 +3719,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     outputSize: number | readonly number[],
     randomSamples: Tensor,
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
+  /**
+   * Split each element into a mantissa in [0.5, 1) and an exponent of 2, with the sign in the mantissa. [torch.frexp](https://docs.pytorch.org/docs/stable/generated/torch.frexp.html)
+   *
+   * `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)`
+   */
   frexp(self: Tensor): Result<Q, { mantissa: Tensor; exponent: Tensor }>
   /** `aten::frobenius_norm.dim(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
   frobeniusNorm(
@@ -2405,13 +3732,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::full(SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` whose elements are all `fillValue`. [torch.full](https://docs.pytorch.org/docs/stable/generated/torch.full.html)
+   *
+   * `aten::full(SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   full(
     size: readonly number[],
     fillValue: Scalar,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device whose elements are all `fillValue`. [torch.full_like](https://docs.pytorch.org/docs/stable/generated/torch.full_like.html)
+   *
+   * `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   fullLike(
     self: Tensor,
     fillValue: Scalar,
@@ -2423,27 +3758,67 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor` */
+  /**
+   * Pick the elements at the positions `index` along `dim`; the result has the shape of `index`. [torch.gather](https://docs.pytorch.org/docs/stable/generated/torch.gather.html)
+   *
+   * `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor`
+   */
   gather(self: Tensor, dim: number | bigint, index: Tensor, options?: { sparseGrad?: boolean }): Result<Q, Tensor>
-  /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the greatest common divisor of each integer element and `other`. [torch.gcd](https://docs.pytorch.org/docs/stable/generated/torch.gcd.html)
+   *
+   * `aten::gcd(Tensor self, Tensor other) -> Tensor`
+   */
   gcd(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the greatest common divisor of each integer element and `other` in place. [torch.Tensor.gcd_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.gcd_.html)
+   *
+   * `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   gcd_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::ge.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater or equal. [torch.ge](https://docs.pytorch.org/docs/stable/generated/torch.ge.html)
+   *
+   * `aten::ge.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   ge(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater or equal. [torch.ge](https://docs.pytorch.org/docs/stable/generated/torch.ge.html)
+   *
+   * `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   ge(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::ge_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than or equal to `other` and to 0 elsewhere, in place. [torch.Tensor.ge_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ge_.html)
+   *
+   * `aten::ge_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   ge_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::ge_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than or equal to `other` and to 0 elsewhere, in place. [torch.Tensor.ge_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ge_.html)
+   *
+   * `aten::ge_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   ge_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::gelu(Tensor self, *, str approximate="none") -> Tensor` */
+  /**
+   * Apply GELU, x times the normal distribution function of x; with `approximate` 'tanh', its approximation. [torch.nn.functional.gelu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gelu.html)
+   *
+   * `aten::gelu(Tensor self, *, str approximate="none") -> Tensor`
+   */
   gelu(self: Tensor, options?: { approximate?: string }): Result<Q, Tensor>
-  /** `aten::gelu_(Tensor(a!) self, *, str approximate="none") -> Tensor(a!)` */
+  /**
+   * Apply GELU, x times the normal distribution function of x, in place; with `approximate` 'tanh', its approximation. [torch.nn.functional.gelu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gelu.html)
+   *
+   * `aten::gelu_(Tensor(a!) self, *, str approximate="none") -> Tensor(a!)`
+   */
   gelu_(self: Tensor, options?: { approximate?: string }): Result<Q, Tensor>
   /** `aten::geometric(Tensor self, float p, *, Generator? generator=None) -> Tensor` */
   geometric(self: Tensor, p: number, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::geometric_(Tensor(a!) self, float p, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws from the geometric distribution with success probability `p`, in place. [torch.Tensor.geometric_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.geometric_.html)
+   *
+   * `aten::geometric_(Tensor(a!) self, float p, *, Generator? generator=None) -> Tensor(a!)`
+   */
   geometric_(self: Tensor, p: number, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)` */
   geqrf(self: Tensor): Result<Q, { a: Tensor; tau: Tensor }>
@@ -2451,61 +3826,129 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ger(self: Tensor, vec2: Tensor): Result<Q, Tensor>
   /** `aten::get_device(Tensor self) -> int` */
   getDevice(self: Tensor): Result<Q, number>
-  /** `aten::glu(Tensor self, int dim=-1) -> Tensor` */
+  /**
+   * Split into two halves along `dim` and multiply the first by the sigmoid of the second. [torch.nn.functional.glu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.glu.html)
+   *
+   * `aten::glu(Tensor self, int dim=-1) -> Tensor`
+   */
   glu(
     self: Tensor,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]`
+   */
   gradient(self: Tensor, options?: { dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
-  /** `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]`
+   */
   gradient(
     self: Tensor,
     options?: { spacing?: Scalar; dim?: readonly number[]; edgeOrder?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]`
+   */
   gradient(
     self: Tensor,
     options?: { spacing?: Scalar | null; dim?: number | bigint | null; edgeOrder?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::gradient.scalarrayarray(Tensor self, *, Scalar[] spacing, int[] dim, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.scalarrayarray(Tensor self, *, Scalar[] spacing, int[] dim, int edge_order=1) -> Tensor[]`
+   */
   gradient(
     self: Tensor,
     options?: { spacing?: readonly Scalar[]; dim?: readonly number[]; edgeOrder?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::gradient.scalarrayint(Tensor self, *, Scalar[] spacing, int? dim=None, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.scalarrayint(Tensor self, *, Scalar[] spacing, int? dim=None, int edge_order=1) -> Tensor[]`
+   */
   gradient(
     self: Tensor,
     options?: { spacing?: readonly Scalar[]; dim?: number | bigint | null; edgeOrder?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::gradient.tensorarray(Tensor self, *, Tensor[] spacing, int[] dim, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.tensorarray(Tensor self, *, Tensor[] spacing, int[] dim, int edge_order=1) -> Tensor[]`
+   */
   gradient(
     self: Tensor,
     options?: { spacing?: readonly Tensor[]; dim?: readonly number[]; edgeOrder?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::gradient.tensorarrayint(Tensor self, *, Tensor[] spacing, int? dim=None, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.tensorarrayint(Tensor self, *, Tensor[] spacing, int? dim=None, int edge_order=1) -> Tensor[]`
+   */
   gradient(
     self: Tensor,
     options?: { spacing?: readonly Tensor[]; dim?: number | bigint | null; edgeOrder?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater, like `gt`. [torch.greater](https://docs.pytorch.org/docs/stable/generated/torch.greater.html)
+   *
+   * `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   greater(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater, like `gt`. [torch.greater](https://docs.pytorch.org/docs/stable/generated/torch.greater.html)
+   *
+   * `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   greater(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::greater_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than `other` and to 0 elsewhere, in place, like `gt_`. [torch.Tensor.greater_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.greater_.html)
+   *
+   * `aten::greater_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   greater_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::greater_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than `other` and to 0 elsewhere, in place, like `gt_`. [torch.Tensor.greater_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.greater_.html)
+   *
+   * `aten::greater_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   greater_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater or equal, like `ge`. [torch.greater_equal](https://docs.pytorch.org/docs/stable/generated/torch.greater_equal.html)
+   *
+   * `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   greaterEqual(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater or equal, like `ge`. [torch.greater_equal](https://docs.pytorch.org/docs/stable/generated/torch.greater_equal.html)
+   *
+   * `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   greaterEqual(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::greater_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than or equal to `other` and to 0 elsewhere, in place, like `ge_`. [torch.Tensor.greater_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.greater_equal_.html)
+   *
+   * `aten::greater_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   greaterEqual_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::greater_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than or equal to `other` and to 0 elsewhere, in place, like `ge_`. [torch.Tensor.greater_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.greater_equal_.html)
+   *
+   * `aten::greater_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   greaterEqual_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor` */
+  /**
+   * Sample [N, C, H, W] at `grid` [N, H, W, 2] in [-1, 1]; `interpolationMode` is 0 (bilinear), 1 (nearest) or 2 (bicubic). [torch.nn.functional.grid_sample](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.grid_sample.html)
+   *
+   * `aten::grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners) -> Tensor`
+   */
   gridSampler(
     input: Tensor,
     grid: Tensor,
@@ -2529,7 +3972,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     paddingMode: number | bigint,
     alignCorners: boolean,
   ): Result<Q, Tensor>
-  /** `aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enabled=True) -> Tensor` */
+  /**
+   * Normalize [N, C, ...] over each of `numGroups` groups of channels, then scale by `weight` and add `bias`. [torch.nn.functional.group_norm](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.group_norm.html)
+   *
+   * `aten::group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enabled=True) -> Tensor`
+   */
   groupNorm(
     input: Tensor,
     numGroups: number | bigint,
@@ -2573,33 +4020,65 @@ export interface Operators<Q extends 'now' | 'queued'> {
     bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
     options?: { bIh?: Tensor | null; bHh?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater. [torch.gt](https://docs.pytorch.org/docs/stable/generated/torch.gt.html)
+   *
+   * `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   gt(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater. [torch.gt](https://docs.pytorch.org/docs/stable/generated/torch.gt.html)
+   *
+   * `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   gt(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::gt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than `other` and to 0 elsewhere, in place. [torch.Tensor.gt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.gt_.html)
+   *
+   * `aten::gt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   gt_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::gt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than `other` and to 0 elsewhere, in place. [torch.Tensor.gt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.gt_.html)
+   *
+   * `aten::gt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   gt_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::hamming_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Hamming window of `windowLength` samples, periodic by default. [torch.hamming_window](https://docs.pytorch.org/docs/stable/generated/torch.hamming_window.html)
+   *
+   * `aten::hamming_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   hammingWindow(
     windowLength: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::hamming_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Hamming window of `windowLength` samples, periodic by default. [torch.hamming_window](https://docs.pytorch.org/docs/stable/generated/torch.hamming_window.html)
+   *
+   * `aten::hamming_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   hammingWindow(
     windowLength: number | bigint,
     periodic: boolean,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::hamming_window.periodic_alpha(int window_length, bool periodic, float alpha, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Hamming window of `windowLength` samples, periodic by default. [torch.hamming_window](https://docs.pytorch.org/docs/stable/generated/torch.hamming_window.html)
+   *
+   * `aten::hamming_window.periodic_alpha(int window_length, bool periodic, float alpha, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   hammingWindow(
     windowLength: number | bigint,
     periodic: boolean,
     alpha: number,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::hamming_window.periodic_alpha_beta(int window_length, bool periodic, float alpha, float beta, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Hamming window of `windowLength` samples, periodic by default. [torch.hamming_window](https://docs.pytorch.org/docs/stable/generated/torch.hamming_window.html)
+   *
+   * `aten::hamming_window.periodic_alpha_beta(int window_length, bool periodic, float alpha, float beta, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   hammingWindow(
     windowLength: number | bigint,
     periodic: boolean,
@@ -2607,35 +4086,71 @@ export interface Operators<Q extends 'now' | 'queued'> {
     beta: number,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::hann_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Hann window of `windowLength` samples, periodic by default. [torch.hann_window](https://docs.pytorch.org/docs/stable/generated/torch.hann_window.html)
+   *
+   * `aten::hann_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   hannWindow(
     windowLength: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::hann_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Hann window of `windowLength` samples, periodic by default. [torch.hann_window](https://docs.pytorch.org/docs/stable/generated/torch.hann_window.html)
+   *
+   * `aten::hann_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   hannWindow(
     windowLength: number | bigint,
     periodic: boolean,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
+  /**
+   * Set the elements from -`lambd` to `lambd` to 0 and keep the others. [torch.nn.functional.hardshrink](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardshrink.html)
+   *
+   * `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor`
+   */
   hardshrink(self: Tensor, lambd?: Scalar | { lambd?: Scalar }, options?: { lambd?: Scalar }): Result<Q, Tensor>
-  /** `aten::hardsigmoid(Tensor self) -> Tensor` */
+  /**
+   * Apply a piecewise linear sigmoid: x / 6 + 0.5, limited to [0, 1]. [torch.nn.functional.hardsigmoid](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardsigmoid.html)
+   *
+   * `aten::hardsigmoid(Tensor self) -> Tensor`
+   */
   hardsigmoid(self: Tensor): Result<Q, Tensor>
-  /** `aten::hardsigmoid_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply a piecewise linear sigmoid in place: x / 6 + 0.5, limited to [0, 1]. [torch.nn.functional.hardsigmoid](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardsigmoid.html)
+   *
+   * `aten::hardsigmoid_(Tensor(a!) self) -> Tensor(a!)`
+   */
   hardsigmoid_(self: Tensor): Result<Q, Tensor>
-  /** `aten::hardswish(Tensor self) -> Tensor` */
+  /**
+   * Apply hard swish: x times its hard sigmoid. [torch.nn.functional.hardswish](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardswish.html)
+   *
+   * `aten::hardswish(Tensor self) -> Tensor`
+   */
   hardswish(self: Tensor): Result<Q, Tensor>
-  /** `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply hard swish in place: x times its hard sigmoid. [torch.nn.functional.hardswish](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardswish.html)
+   *
+   * `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)`
+   */
   hardswish_(self: Tensor): Result<Q, Tensor>
-  /** `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor` */
+  /**
+   * Limit each element to the range from `minVal` to `maxVal`, -1 to 1 by default. [torch.nn.functional.hardtanh](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardtanh.html)
+   *
+   * `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor`
+   */
   hardtanh(
     self: Tensor,
     minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
     maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
     options?: { minVal?: Scalar; maxVal?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `minVal` to `maxVal`, -1 to 1 by default, in place. [torch.nn.functional.hardtanh_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardtanh_.html)
+   *
+   * `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)`
+   */
   hardtanh_(
     self: Tensor,
     minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
@@ -2648,11 +4163,23 @@ export interface Operators<Q extends 'now' | 'queued'> {
     dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint },
     options?: { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::heaviside(Tensor self, Tensor values) -> Tensor` */
+  /**
+   * Compute the step function: 0 for negative elements, 1 for positive ones, and `values` for zeros. [torch.heaviside](https://docs.pytorch.org/docs/stable/generated/torch.heaviside.html)
+   *
+   * `aten::heaviside(Tensor self, Tensor values) -> Tensor`
+   */
   heaviside(self: Tensor, values: Tensor): Result<Q, Tensor>
-  /** `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)` */
+  /**
+   * Compute the step function in place: 0 for negative elements, 1 for positive ones, and `values` for zeros. [torch.heaviside](https://docs.pytorch.org/docs/stable/generated/torch.heaviside.html)
+   *
+   * `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)`
+   */
   heaviside_(self: Tensor, values: Tensor): Result<Q, Tensor>
-  /** `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor` */
+  /**
+   * Compute the hinge loss of distances with target 1 or -1; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.hinge_embedding_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hinge_embedding_loss.html)
+   *
+   * `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor`
+   */
   hingeEmbeddingLoss(
     self: Tensor,
     target: Tensor,
@@ -2660,7 +4187,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduction?: number | bigint | { margin?: number; reduction?: number | bigint },
     options?: { margin?: number; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor` */
+  /**
+   * Count the elements in `bins` equal intervals from `min` to `max`; if both are 0, over the range of the elements. [torch.histc](https://docs.pytorch.org/docs/stable/generated/torch.histc.html)
+   *
+   * `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor`
+   */
   histc(
     self: Tensor,
     bins?: number | bigint | { bins?: number | bigint; min?: Scalar; max?: Scalar },
@@ -2668,7 +4199,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     max?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar },
     options?: { bins?: number | bigint; min?: Scalar; max?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)` */
+  /**
+   * Return `{ hist, binEdges }`: counts, or sums of `weight`, of the elements in each bin. [torch.histogram](https://docs.pytorch.org/docs/stable/generated/torch.histogram.html)
+   *
+   * `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
+   */
   histogram(
     self: Tensor,
     bins?:
@@ -2677,7 +4212,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
     options?: { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
   ): Result<Q, { hist: Tensor; binEdges: Tensor }>
-  /** `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)` */
+  /**
+   * Return `{ hist, binEdges }`: counts, or sums of `weight`, of the elements in each bin. [torch.histogram](https://docs.pytorch.org/docs/stable/generated/torch.histogram.html)
+   *
+   * `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
+   */
   histogram(
     self: Tensor,
     bins: Tensor,
@@ -2710,16 +4249,37 @@ export interface Operators<Q extends 'now' | 'queued'> {
     density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
     options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
   ): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
-  /** `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]` */
+  /**
+   * Split along the second dimension (the first of a 1-D tensor) into equal sections, or at the given indices. [torch.hsplit](https://docs.pytorch.org/docs/stable/generated/torch.hsplit.html)
+   *
+   * `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   hsplit(self: Tensor, indices: readonly number[]): Result<Q, Tensor[]>
+  /**
+   * Split along the second dimension (the first of a 1-D tensor) into equal sections, or at the given indices. [torch.hsplit](https://docs.pytorch.org/docs/stable/generated/torch.hsplit.html)
+   *
+   * `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   hsplit(self: Tensor, ...indices: number[]): Result<Q, Tensor[]>
-  /** `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]` */
+  /**
+   * Split along the second dimension (the first of a 1-D tensor) into equal sections, or at the given indices. [torch.hsplit](https://docs.pytorch.org/docs/stable/generated/torch.hsplit.html)
+   *
+   * `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
+   */
   hsplit(self: Tensor, sections: number | bigint): Result<Q, Tensor[]>
   /** `aten::hspmm(Tensor mat1, Tensor mat2) -> Tensor` */
   hspmm(mat1: Tensor, mat2: Tensor): Result<Q, Tensor>
-  /** `aten::hstack(Tensor[] tensors) -> Tensor` */
+  /**
+   * Join tensors along the second dimension, or along the first if they are 1-D. [torch.hstack](https://docs.pytorch.org/docs/stable/generated/torch.hstack.html)
+   *
+   * `aten::hstack(Tensor[] tensors) -> Tensor`
+   */
   hstack(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor` */
+  /**
+   * Compute the Huber loss, quadratic up to `delta` and linear beyond; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.huber_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.huber_loss.html)
+   *
+   * `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor`
+   */
   huberLoss(
     self: Tensor,
     target: Tensor,
@@ -2727,23 +4287,59 @@ export interface Operators<Q extends 'now' | 'queued'> {
     delta?: number | { reduction?: number | bigint; delta?: number },
     options?: { reduction?: number | bigint; delta?: number },
   ): Result<Q, Tensor>
-  /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the length of the hypotenuse of the legs `self` and `other`, element by element. [torch.hypot](https://docs.pytorch.org/docs/stable/generated/torch.hypot.html)
+   *
+   * `aten::hypot(Tensor self, Tensor other) -> Tensor`
+   */
   hypot(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the length of the hypotenuse of the legs `self` and `other`, element by element, in place. [torch.Tensor.hypot_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.hypot_.html)
+   *
+   * `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   hypot_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::i0(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0 of each element. [torch.i0](https://docs.pytorch.org/docs/stable/generated/torch.i0.html)
+   *
+   * `aten::i0(Tensor self) -> Tensor`
+   */
   i0(self: Tensor): Result<Q, Tensor>
-  /** `aten::i0_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0 of each element in place. [torch.Tensor.i0_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.i0_.html)
+   *
+   * `aten::i0_(Tensor(a!) self) -> Tensor(a!)`
+   */
   i0_(self: Tensor): Result<Q, Tensor>
-  /** `aten::igamma(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the regularized lower incomplete gamma function of each element and `other`. [torch.igamma](https://docs.pytorch.org/docs/stable/generated/torch.igamma.html)
+   *
+   * `aten::igamma(Tensor self, Tensor other) -> Tensor`
+   */
   igamma(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::igamma_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the regularized lower incomplete gamma function of each element and `other` in place. [torch.Tensor.igamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.igamma_.html)
+   *
+   * `aten::igamma_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   igamma_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::igammac(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the regularized upper incomplete gamma function of each element and `other`. [torch.igammac](https://docs.pytorch.org/docs/stable/generated/torch.igammac.html)
+   *
+   * `aten::igammac(Tensor self, Tensor other) -> Tensor`
+   */
   igammac(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the regularized upper incomplete gamma function of each element and `other` in place. [torch.Tensor.igammac_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.igammac_.html)
+   *
+   * `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   igammac_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
+  /**
+   * Extract sliding blocks of images [N, C, H, W] as columns [N, C * KH * KW, blocks]. [torch.nn.functional.unfold](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.unfold.html)
+   *
+   * `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor`
+   */
   im2col(
     self: Tensor,
     kernelSize: number | readonly number[],
@@ -2751,11 +4347,19 @@ export interface Operators<Q extends 'now' | 'queued'> {
     padding: number | readonly number[],
     stride: number | readonly number[],
   ): Result<Q, Tensor>
-  /** `aten::imag(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return the imaginary part of a complex tensor, as a view. [torch.imag](https://docs.pytorch.org/docs/stable/generated/torch.imag.html)
+   *
+   * `aten::imag(Tensor(a) self) -> Tensor(a)`
+   */
   imag(self: Tensor): Result<Q, Tensor>
   /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
   index(self: Tensor, indices: readonly (Tensor | null)[]): Result<Q, Tensor>
-  /** `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Return a copy with `source`, times `alpha`, added to the slices at `index` along `dim`. [torch.index_add](https://docs.pytorch.org/docs/stable/generated/torch.index_add.html)
+   *
+   * `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor`
+   */
   indexAdd(
     self: Tensor,
     dim: number | bigint,
@@ -2763,7 +4367,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     source: Tensor,
     options?: { alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add `source`, times `alpha`, to the slices at `index` along `dim`, in place. [torch.Tensor.index_add_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_add_.html)
+   *
+   * `aten::index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)`
+   */
   indexAdd_(
     self: Tensor,
     dim: number | bigint,
@@ -2771,19 +4379,47 @@ export interface Operators<Q extends 'now' | 'queued'> {
     source: Tensor,
     options?: { alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
+  /**
+   * Return a copy with the slices at `index` along `dim` replaced by those of `source`. [torch.index_copy](https://docs.pytorch.org/docs/stable/generated/torch.index_copy.html)
+   *
+   * `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor`
+   */
   indexCopy(self: Tensor, dim: number | bigint, index: Tensor, source: Tensor): Result<Q, Tensor>
-  /** `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)` */
+  /**
+   * Replace the slices at `index` along `dim` by those of `source`, in place. [torch.Tensor.index_copy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_copy_.html)
+   *
+   * `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)`
+   */
   indexCopy_(self: Tensor, dim: number | bigint, index: Tensor, source: Tensor): Result<Q, Tensor>
-  /** `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor` */
+  /**
+   * Return a copy with the slices at `index` along `dim` set to `value`. [torch.Tensor.index_fill](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill.html)
+   *
+   * `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
+   */
   indexFill(self: Tensor, dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor` */
+  /**
+   * Return a copy with the slices at `index` along `dim` set to `value`. [torch.Tensor.index_fill](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill.html)
+   *
+   * `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
+   */
   indexFill(self: Tensor, dim: number | bigint, index: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)` */
+  /**
+   * Set the slices at `index` along `dim` to `value`, in place. [torch.Tensor.index_fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill_.html)
+   *
+   * `aten::index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
+   */
   indexFill_(self: Tensor, dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)` */
+  /**
+   * Set the slices at `index` along `dim` to `value`, in place. [torch.Tensor.index_fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill_.html)
+   *
+   * `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)`
+   */
   indexFill_(self: Tensor, dim: number | bigint, index: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
+  /**
+   * Return a copy with `values` written to the positions `indices`, or added to them with `accumulate`. [torch.Tensor.index_put](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_put.html)
+   *
+   * `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor`
+   */
   indexPut(
     self: Tensor,
     indices: readonly (Tensor | null)[],
@@ -2791,7 +4427,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     accumulate?: boolean | { accumulate?: boolean },
     options?: { accumulate?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
+  /**
+   * Write `values` to the positions `indices`, or add them with `accumulate`, in place. [torch.Tensor.index_put_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_put_.html)
+   *
+   * `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)`
+   */
   indexPut_(
     self: Tensor,
     indices: readonly (Tensor | null)[],
@@ -2799,7 +4439,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     accumulate?: boolean | { accumulate?: boolean },
     options?: { accumulate?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
+  /**
+   * Return a copy with `source` reduced into the slices at `index` along `dim` by 'prod', 'mean', 'amax' or 'amin'. [torch.index_reduce](https://docs.pytorch.org/docs/stable/generated/torch.index_reduce.html)
+   *
+   * `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor`
+   */
   indexReduce(
     self: Tensor,
     dim: number | bigint,
@@ -2808,7 +4452,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduce: string,
     options?: { includeSelf?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)` */
+  /**
+   * Reduce `source` into the slices at `index` along `dim` by 'prod', 'mean', 'amax' or 'amin', in place. [torch.Tensor.index_reduce_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_reduce_.html)
+   *
+   * `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)`
+   */
   indexReduce_(
     self: Tensor,
     dim: number | bigint,
@@ -2817,13 +4465,25 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduce: string,
     options?: { includeSelf?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor` */
+  /**
+   * Copy the slices at the 1-D `index` along `dim` into a new tensor, in that order. [torch.index_select](https://docs.pytorch.org/docs/stable/generated/torch.index_select.html)
+   *
+   * `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor`
+   */
   indexSelect(self: Tensor, dim: number | bigint, index: Tensor): Result<Q, Tensor>
   /** `aten::indices(Tensor(a) self) -> Tensor(a)` */
   indices(self: Tensor): Result<Q, Tensor>
-  /** `aten::inner(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the inner products over the last dimension of two tensors. [torch.inner](https://docs.pytorch.org/docs/stable/generated/torch.inner.html)
+   *
+   * `aten::inner(Tensor self, Tensor other) -> Tensor`
+   */
   inner(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool use_input_stats, float momentum, float eps, bool cudnn_enabled) -> Tensor` */
+  /**
+   * Normalize each channel of each example of [N, C, ...] over its positions. [torch.nn.functional.instance_norm](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.instance_norm.html)
+   *
+   * `aten::instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool use_input_stats, float momentum, float eps, bool cudnn_enabled) -> Tensor`
+   */
   instanceNorm(
     input: Tensor,
     weight: Tensor | null,
@@ -2835,11 +4495,19 @@ export interface Operators<Q extends 'now' | 'queued'> {
     eps: number,
     cudnnEnabled: boolean,
   ): Result<Q, Tensor>
-  /** `aten::inverse(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse of each square matrix, like `linalgInv`. [torch.inverse](https://docs.pytorch.org/docs/stable/generated/torch.inverse.html)
+   *
+   * `aten::inverse(Tensor self) -> Tensor`
+   */
   inverse(self: Tensor): Result<Q, Tensor>
   /** `aten::is_coalesced(Tensor self) -> bool` */
   isCoalesced(self: Tensor): Result<Q, boolean>
-  /** `aten::is_complex(Tensor self) -> bool` */
+  /**
+   * Return whether the dtype is complex. [torch.is_complex](https://docs.pytorch.org/docs/stable/generated/torch.is_complex.html)
+   *
+   * `aten::is_complex(Tensor self) -> bool`
+   */
   isComplex(self: Tensor): Result<Q, boolean>
   /** `aten::is_conj(Tensor self) -> bool` */
   isConj(self: Tensor): Result<Q, boolean>
@@ -2849,7 +4517,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   isContiguous(self: Tensor, memoryFormat: MemoryFormat): Result<Q, boolean>
   /** `aten::is_distributed(Tensor self) -> bool` */
   isDistributed(self: Tensor): Result<Q, boolean>
-  /** `aten::is_floating_point(Tensor self) -> bool` */
+  /**
+   * Return whether the dtype is floating-point, which does not include complex. [torch.is_floating_point](https://docs.pytorch.org/docs/stable/generated/torch.is_floating_point.html)
+   *
+   * `aten::is_floating_point(Tensor self) -> bool`
+   */
   isFloatingPoint(self: Tensor): Result<Q, boolean>
   /** `aten::is_inference(Tensor self) -> bool` */
   isInference(self: Tensor): Result<Q, boolean>
@@ -2857,7 +4529,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   isLeaf(self: Tensor): Result<Q, boolean>
   /** `aten::is_neg(Tensor self) -> bool` */
   isNeg(self: Tensor): Result<Q, boolean>
-  /** `aten::is_nonzero(Tensor self) -> bool` */
+  /**
+   * Return whether the only element of the tensor is not zero. [torch.is_nonzero](https://docs.pytorch.org/docs/stable/generated/torch.is_nonzero.html)
+   *
+   * `aten::is_nonzero(Tensor self) -> bool`
+   */
   isNonzero(self: Tensor): Result<Q, boolean>
   /** `aten::is_pinned(Tensor self, Device? device=None) -> bool` */
   isPinned(
@@ -2871,7 +4547,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   isSetTo(self: Tensor, tensor: Tensor): Result<Q, boolean>
   /** `aten::is_signed(Tensor self) -> bool` */
   isSigned(self: Tensor): Result<Q, boolean>
-  /** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
+  /**
+   * Return a bool tensor, true where two elements differ by at most `atol` + `rtol` times the magnitude of `other`. [torch.isclose](https://docs.pytorch.org/docs/stable/generated/torch.isclose.html)
+   *
+   * `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor`
+   */
   isclose(
     self: Tensor,
     other: Tensor,
@@ -2880,29 +4560,69 @@ export interface Operators<Q extends 'now' | 'queued'> {
     equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean },
     options?: { rtol?: number; atol?: number; equalNan?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::isfinite(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is neither infinite nor NaN. [torch.isfinite](https://docs.pytorch.org/docs/stable/generated/torch.isfinite.html)
+   *
+   * `aten::isfinite(Tensor self) -> Tensor`
+   */
   isfinite(self: Tensor): Result<Q, Tensor>
-  /** `aten::isin.Scalar_Tensor(Scalar element, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is one of `testElements`. [torch.isin](https://docs.pytorch.org/docs/stable/generated/torch.isin.html)
+   *
+   * `aten::isin.Scalar_Tensor(Scalar element, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
+   */
   isin(element: Scalar, testElements: Tensor, options?: { assumeUnique?: boolean; invert?: boolean }): Result<Q, Tensor>
-  /** `aten::isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool assume_unique=False, bool invert=False) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is one of `testElements`. [torch.isin](https://docs.pytorch.org/docs/stable/generated/torch.isin.html)
+   *
+   * `aten::isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool assume_unique=False, bool invert=False) -> Tensor`
+   */
   isin(elements: Tensor, testElement: Scalar, options?: { assumeUnique?: boolean; invert?: boolean }): Result<Q, Tensor>
-  /** `aten::isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is one of `testElements`. [torch.isin](https://docs.pytorch.org/docs/stable/generated/torch.isin.html)
+   *
+   * `aten::isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False) -> Tensor`
+   */
   isin(
     elements: Tensor,
     testElements: Tensor,
     options?: { assumeUnique?: boolean; invert?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::isinf(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is positive or negative infinity. [torch.isinf](https://docs.pytorch.org/docs/stable/generated/torch.isinf.html)
+   *
+   * `aten::isinf(Tensor self) -> Tensor`
+   */
   isinf(self: Tensor): Result<Q, Tensor>
-  /** `aten::isnan(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is NaN. [torch.isnan](https://docs.pytorch.org/docs/stable/generated/torch.isnan.html)
+   *
+   * `aten::isnan(Tensor self) -> Tensor`
+   */
   isnan(self: Tensor): Result<Q, Tensor>
-  /** `aten::isneginf(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is negative infinity. [torch.isneginf](https://docs.pytorch.org/docs/stable/generated/torch.isneginf.html)
+   *
+   * `aten::isneginf(Tensor self) -> Tensor`
+   */
   isneginf(self: Tensor): Result<Q, Tensor>
-  /** `aten::isposinf(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is positive infinity. [torch.isposinf](https://docs.pytorch.org/docs/stable/generated/torch.isposinf.html)
+   *
+   * `aten::isposinf(Tensor self) -> Tensor`
+   */
   isposinf(self: Tensor): Result<Q, Tensor>
-  /** `aten::isreal(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the imaginary part of the element is 0. [torch.isreal](https://docs.pytorch.org/docs/stable/generated/torch.isreal.html)
+   *
+   * `aten::isreal(Tensor self) -> Tensor`
+   */
   isreal(self: Tensor): Result<Q, Tensor>
-  /** `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor` */
+  /**
+   * Reconstruct a signal from its short-time Fourier transform, by overlap-add with the same `window` as in `stft`. [torch.istft](https://docs.pytorch.org/docs/stable/generated/torch.istft.html)
+   *
+   * `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor`
+   */
   istft(
     self: Tensor,
     nFft: number | bigint,
@@ -3023,34 +4743,58 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::item(Tensor self) -> Scalar` */
   item(self: Tensor): Result<Q, Scalar>
-  /** `aten::kaiser_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Kaiser window of `windowLength` samples with shape parameter `beta`, periodic by default. [torch.kaiser_window](https://docs.pytorch.org/docs/stable/generated/torch.kaiser_window.html)
+   *
+   * `aten::kaiser_window(int window_length, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   kaiserWindow(
     windowLength: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::kaiser_window.beta(int window_length, bool periodic, float beta, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Kaiser window of `windowLength` samples with shape parameter `beta`, periodic by default. [torch.kaiser_window](https://docs.pytorch.org/docs/stable/generated/torch.kaiser_window.html)
+   *
+   * `aten::kaiser_window.beta(int window_length, bool periodic, float beta, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   kaiserWindow(
     windowLength: number | bigint,
     periodic: boolean,
     beta: number,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::kaiser_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a Kaiser window of `windowLength` samples with shape parameter `beta`, periodic by default. [torch.kaiser_window](https://docs.pytorch.org/docs/stable/generated/torch.kaiser_window.html)
+   *
+   * `aten::kaiser_window.periodic(int window_length, bool periodic, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   kaiserWindow(
     windowLength: number | bigint,
     periodic: boolean,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor` */
+  /**
+   * Compute the KL divergence of `target` from log-probabilities `self`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.kl_div](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html)
+   *
+   * `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor`
+   */
   klDiv(
     self: Tensor,
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint; logTarget?: boolean },
     options?: { reduction?: number | bigint; logTarget?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::kron(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the Kronecker product of two tensors. [torch.kron](https://docs.pytorch.org/docs/stable/generated/torch.kron.html)
+   *
+   * `aten::kron(Tensor self, Tensor other) -> Tensor`
+   */
   kron(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the `k`-th smallest element along `dim`, counting from 1. [torch.kthvalue](https://docs.pytorch.org/docs/stable/generated/torch.kthvalue.html)
+   *
+   * `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   kthvalue(
     self: Tensor,
     k: number | bigint,
@@ -3058,14 +4802,22 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean },
     options?: { dim?: number | bigint; keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+  /**
+   * Compute the absolute error between `self` and `target`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.l1_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.l1_loss.html)
+   *
+   * `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+   */
   l1Loss(
     self: Tensor,
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint },
     options?: { reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enable=True) -> Tensor` */
+  /**
+   * Normalize over the last dimensions, of shape `normalizedShape`, then scale by `weight` and add `bias`. [torch.nn.functional.layer_norm](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.layer_norm.html)
+   *
+   * `aten::layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1.0000000000000001e-05, bool cudnn_enable=True) -> Tensor`
+   */
   layerNorm(
     input: Tensor,
     normalizedShape: readonly number[],
@@ -3075,61 +4827,157 @@ export interface Operators<Q extends 'now' | 'queued'> {
     cudnnEnable?: boolean | { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean },
     options?: { weight?: Tensor | null; bias?: Tensor | null; eps?: number; cudnnEnable?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the least common multiple of each integer element and `other`. [torch.lcm](https://docs.pytorch.org/docs/stable/generated/torch.lcm.html)
+   *
+   * `aten::lcm(Tensor self, Tensor other) -> Tensor`
+   */
   lcm(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the least common multiple of each integer element and `other` in place. [torch.Tensor.lcm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lcm_.html)
+   *
+   * `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   lcm_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Multiply each element by 2 to the power `other`. [torch.ldexp](https://docs.pytorch.org/docs/stable/generated/torch.ldexp.html)
+   *
+   * `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   ldexp(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by 2 to the power `other` in place. [torch.Tensor.ldexp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ldexp_.html)
+   *
+   * `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   ldexp_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::le.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less or equal. [torch.le](https://docs.pytorch.org/docs/stable/generated/torch.le.html)
+   *
+   * `aten::le.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   le(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::le.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less or equal. [torch.le](https://docs.pytorch.org/docs/stable/generated/torch.le.html)
+   *
+   * `aten::le.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   le(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::le_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than or equal to `other` and to 0 elsewhere, in place. [torch.Tensor.le_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.le_.html)
+   *
+   * `aten::le_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   le_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::le_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than or equal to `other` and to 0 elsewhere, in place. [torch.Tensor.le_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.le_.html)
+   *
+   * `aten::le_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   le_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor` */
+  /**
+   * Apply leaky ReLU: x if positive, else `negativeSlope` * x. [torch.nn.functional.leaky_relu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.leaky_relu.html)
+   *
+   * `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor`
+   */
   leakyRelu(
     self: Tensor,
     negativeSlope?: Scalar | { negativeSlope?: Scalar },
     options?: { negativeSlope?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)` */
+  /**
+   * Apply leaky ReLU in place: x if positive, else `negativeSlope` * x. [torch.nn.functional.leaky_relu_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.leaky_relu_.html)
+   *
+   * `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)`
+   */
   leakyRelu_(
     self: Tensor,
     negativeSlope?: Scalar | { negativeSlope?: Scalar },
     options?: { negativeSlope?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor` */
+  /**
+   * Interpolate linearly between `self` (`weight` 0) and `end` (`weight` 1). [torch.lerp](https://docs.pytorch.org/docs/stable/generated/torch.lerp.html)
+   *
+   * `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor`
+   */
   lerp(self: Tensor, end: Tensor, weight: Scalar): Result<Q, Tensor>
-  /** `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight) -> Tensor` */
+  /**
+   * Interpolate linearly between `self` (`weight` 0) and `end` (`weight` 1). [torch.lerp](https://docs.pytorch.org/docs/stable/generated/torch.lerp.html)
+   *
+   * `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight) -> Tensor`
+   */
   lerp(self: Tensor, end: Tensor, weight: Tensor): Result<Q, Tensor>
-  /** `aten::lerp_.Scalar(Tensor(a!) self, Tensor end, Scalar weight) -> Tensor(a!)` */
+  /**
+   * Interpolate linearly between `self` (`weight` 0) and `end` (`weight` 1) in place. [torch.Tensor.lerp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lerp_.html)
+   *
+   * `aten::lerp_.Scalar(Tensor(a!) self, Tensor end, Scalar weight) -> Tensor(a!)`
+   */
   lerp_(self: Tensor, end: Tensor, weight: Scalar): Result<Q, Tensor>
-  /** `aten::lerp_.Tensor(Tensor(a!) self, Tensor end, Tensor weight) -> Tensor(a!)` */
+  /**
+   * Interpolate linearly between `self` (`weight` 0) and `end` (`weight` 1) in place. [torch.Tensor.lerp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lerp_.html)
+   *
+   * `aten::lerp_.Tensor(Tensor(a!) self, Tensor end, Tensor weight) -> Tensor(a!)`
+   */
   lerp_(self: Tensor, end: Tensor, weight: Tensor): Result<Q, Tensor>
-  /** `aten::less.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less, like `lt`. [torch.less](https://docs.pytorch.org/docs/stable/generated/torch.less.html)
+   *
+   * `aten::less.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   less(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::less.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less, like `lt`. [torch.less](https://docs.pytorch.org/docs/stable/generated/torch.less.html)
+   *
+   * `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   less(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::less_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than `other` and to 0 elsewhere, in place, like `lt_`. [torch.Tensor.less_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.less_.html)
+   *
+   * `aten::less_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   less_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::less_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than `other` and to 0 elsewhere, in place, like `lt_`. [torch.Tensor.less_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.less_.html)
+   *
+   * `aten::less_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   less_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less or equal, like `le`. [torch.less_equal](https://docs.pytorch.org/docs/stable/generated/torch.less_equal.html)
+   *
+   * `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   lessEqual(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less or equal, like `le`. [torch.less_equal](https://docs.pytorch.org/docs/stable/generated/torch.less_equal.html)
+   *
+   * `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   lessEqual(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::less_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than or equal to `other` and to 0 elsewhere, in place, like `le_`. [torch.Tensor.less_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.less_equal_.html)
+   *
+   * `aten::less_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   lessEqual_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::less_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than or equal to `other` and to 0 elsewhere, in place, like `le_`. [torch.Tensor.less_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.less_equal_.html)
+   *
+   * `aten::less_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   lessEqual_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::lgamma(Tensor self) -> Tensor` */
+  /**
+   * Compute log(|Γ(x)|) for each element x, where Γ is the gamma function. [torch.lgamma](https://docs.pytorch.org/docs/stable/generated/torch.lgamma.html)
+   *
+   * `aten::lgamma(Tensor self) -> Tensor`
+   */
   lgamma(self: Tensor): Result<Q, Tensor>
-  /** `aten::lgamma_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute log(|Γ(x)|) for each element x, where Γ is the gamma function, in place. [torch.Tensor.lgamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lgamma_.html)
+   *
+   * `aten::lgamma_(Tensor(a!) self) -> Tensor(a!)`
+   */
   lgamma_(self: Tensor): Result<Q, Tensor>
   /** `aten::lift(Tensor self) -> Tensor` */
   lift(self: Tensor): Result<Q, Tensor>
@@ -3149,45 +4997,89 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor` */
+  /**
+   * Compute the Cholesky factor of each positive-definite matrix, lower unless `upper`. [torch.linalg.cholesky](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cholesky.html)
+   *
+   * `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor`
+   */
   linalgCholesky(self: Tensor, options?: { upper?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)` */
   linalgCholeskyEx(
     self: Tensor,
     options?: { upper?: boolean; checkErrors?: boolean },
   ): Result<Q, { L: Tensor; info: Tensor }>
-  /** `aten::linalg_cond(Tensor self, Scalar? p=None) -> Tensor` */
+  /**
+   * Compute the condition number of each matrix in the norm `p`, by default the 2-norm. [torch.linalg.cond](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cond.html)
+   *
+   * `aten::linalg_cond(Tensor self, Scalar? p=None) -> Tensor`
+   */
   linalgCond(
     self: Tensor,
     p?: Scalar | null | { p?: Scalar | null },
     options?: { p?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_cond.p_str(Tensor self, str p) -> Tensor` */
+  /**
+   * Compute the condition number of each matrix in the norm `p`, by default the 2-norm. [torch.linalg.cond](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cond.html)
+   *
+   * `aten::linalg_cond.p_str(Tensor self, str p) -> Tensor`
+   */
   linalgCond(self: Tensor, p: string): Result<Q, Tensor>
-  /** `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor` */
+  /**
+   * Compute the cross product of vectors of 3 elements along `dim`, by default the last. [torch.linalg.cross](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cross.html)
+   *
+   * `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor`
+   */
   linalgCross(self: Tensor, other: Tensor, options?: { dim?: number | bigint }): Result<Q, Tensor>
-  /** `aten::linalg_det(Tensor A) -> Tensor` */
+  /**
+   * Compute determinants: [..., n, n] gives [...]. [torch.linalg.det](https://docs.pytorch.org/docs/stable/generated/torch.linalg.det.html)
+   *
+   * `aten::linalg_det(Tensor A) -> Tensor`
+   */
   linalgDet(A: Tensor): Result<Q, Tensor>
-  /** `aten::linalg_diagonal(Tensor(a) A, *, int offset=0, int dim1=-2, int dim2=-1) -> Tensor(a)` */
+  /**
+   * Return a view of the diagonals of the last two dimensions of `A`. [torch.linalg.diagonal](https://docs.pytorch.org/docs/stable/generated/torch.linalg.diagonal.html)
+   *
+   * `aten::linalg_diagonal(Tensor(a) A, *, int offset=0, int dim1=-2, int dim2=-1) -> Tensor(a)`
+   */
   linalgDiagonal(
     A: Tensor,
     options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)` */
+  /**
+   * Compute `{ eigenvalues, eigenvectors }` of each square matrix, as complex tensors. [torch.linalg.eig](https://docs.pytorch.org/docs/stable/generated/torch.linalg.eig.html)
+   *
+   * `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)`
+   */
   linalgEig(self: Tensor): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
-  /** `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)` */
+  /**
+   * Compute `{ eigenvalues, eigenvectors }` of each symmetric or Hermitian matrix, in ascending order. [torch.linalg.eigh](https://docs.pytorch.org/docs/stable/generated/torch.linalg.eigh.html)
+   *
+   * `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)`
+   */
   linalgEigh(
     self: Tensor,
     UPLO?: string | { UPLO?: string },
     options?: { UPLO?: string },
   ): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
-  /** `aten::linalg_eigvals(Tensor self) -> Tensor` */
+  /**
+   * Compute eigenvalues as a complex tensor, in no particular order: [..., n, n] gives [..., n]. [torch.linalg.eigvals](https://docs.pytorch.org/docs/stable/generated/torch.linalg.eigvals.html)
+   *
+   * `aten::linalg_eigvals(Tensor self) -> Tensor`
+   */
   linalgEigvals(self: Tensor): Result<Q, Tensor>
-  /** `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor` */
+  /**
+   * Compute the eigenvalues of each symmetric or Hermitian matrix, in ascending order. [torch.linalg.eigvalsh](https://docs.pytorch.org/docs/stable/generated/torch.linalg.eigvalsh.html)
+   *
+   * `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor`
+   */
   linalgEigvalsh(self: Tensor, UPLO?: string | { UPLO?: string }, options?: { UPLO?: string }): Result<Q, Tensor>
   /** `aten::linalg_householder_product(Tensor input, Tensor tau) -> Tensor` */
   linalgHouseholderProduct(input: Tensor, tau: Tensor): Result<Q, Tensor>
-  /** `aten::linalg_inv(Tensor A) -> Tensor` */
+  /**
+   * Compute the inverse of each square matrix; an error if one is singular. [torch.linalg.inv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.inv.html)
+   *
+   * `aten::linalg_inv(Tensor A) -> Tensor`
+   */
   linalgInv(A: Tensor): Result<Q, Tensor>
   /** `aten::linalg_inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor info)` */
   linalgInvEx(A: Tensor, options?: { checkErrors?: boolean }): Result<Q, { inverse: Tensor; info: Tensor }>
@@ -3198,23 +5090,39 @@ export interface Operators<Q extends 'now' | 'queued'> {
     self: Tensor,
     options?: { hermitian?: boolean; checkErrors?: boolean },
   ): Result<Q, { LD: Tensor; pivots: Tensor; info: Tensor }>
-  /** `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)` */
+  /**
+   * Solve least-squares problems: find X with the smallest norm of AX - `b`. [torch.linalg.lstsq](https://docs.pytorch.org/docs/stable/generated/torch.linalg.lstsq.html)
+   *
+   * `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)`
+   */
   linalgLstsq(
     self: Tensor,
     b: Tensor,
     rcond?: number | null | { rcond?: number | null; driver?: string | null },
     options?: { rcond?: number | null; driver?: string | null },
   ): Result<Q, { solution: Tensor; residuals: Tensor; rank: Tensor; singularValues: Tensor }>
-  /** `aten::linalg_lu(Tensor A, *, bool pivot=True) -> (Tensor P, Tensor L, Tensor U)` */
+  /**
+   * Compute `{ P, L, U }` of each matrix: the product of the three is the matrix. [torch.linalg.lu](https://docs.pytorch.org/docs/stable/generated/torch.linalg.lu.html)
+   *
+   * `aten::linalg_lu(Tensor A, *, bool pivot=True) -> (Tensor P, Tensor L, Tensor U)`
+   */
   linalgLu(A: Tensor, options?: { pivot?: boolean }): Result<Q, { P: Tensor; L: Tensor; U: Tensor }>
-  /** `aten::linalg_lu_factor(Tensor A, *, bool pivot=True) -> (Tensor LU, Tensor pivots)` */
+  /**
+   * Compute the compact LU decomposition and pivots of each matrix, for `linalgLuSolve`. [torch.linalg.lu_factor](https://docs.pytorch.org/docs/stable/generated/torch.linalg.lu_factor.html)
+   *
+   * `aten::linalg_lu_factor(Tensor A, *, bool pivot=True) -> (Tensor LU, Tensor pivots)`
+   */
   linalgLuFactor(A: Tensor, options?: { pivot?: boolean }): Result<Q, { LU: Tensor; pivots: Tensor }>
   /** `aten::linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> (Tensor LU, Tensor pivots, Tensor info)` */
   linalgLuFactorEx(
     A: Tensor,
     options?: { pivot?: boolean; checkErrors?: boolean },
   ): Result<Q, { LU: Tensor; pivots: Tensor; info: Tensor }>
-  /** `aten::linalg_lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool adjoint=False) -> Tensor` */
+  /**
+   * Solve linear equations with right-hand sides `B`, from the result of `linalgLuFactor`. [torch.linalg.lu_solve](https://docs.pytorch.org/docs/stable/generated/torch.linalg.lu_solve.html)
+   *
+   * `aten::linalg_lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool adjoint=False) -> Tensor`
+   */
   linalgLuSolve(
     LU: Tensor,
     pivots: Tensor,
@@ -3223,9 +5131,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor` */
   linalgMatmul(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::linalg_matrix_exp(Tensor self) -> Tensor` */
+  /**
+   * Compute matrix exponentials: [..., n, n] gives [..., n, n]. [torch.linalg.matrix_exp](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_exp.html)
+   *
+   * `aten::linalg_matrix_exp(Tensor self) -> Tensor`
+   */
   linalgMatrixExp(self: Tensor): Result<Q, Tensor>
-  /** `aten::linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute a matrix norm over two dimensions, by default the Frobenius norm of the last two. [torch.linalg.matrix_norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_norm.html)
+   *
+   * `aten::linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgMatrixNorm(
     self: Tensor,
     ord: Scalar,
@@ -3233,7 +5149,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
     options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matrix_norm.str_ord(Tensor self, str ord="fro", int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute a matrix norm over two dimensions, by default the Frobenius norm of the last two. [torch.linalg.matrix_norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_norm.html)
+   *
+   * `aten::linalg_matrix_norm.str_ord(Tensor self, str ord="fro", int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgMatrixNorm(
     self: Tensor,
     ord?: string | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
@@ -3241,35 +5161,63 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
     options?: { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matrix_power(Tensor self, int n) -> Tensor` */
+  /**
+   * Raise each square matrix to the integer power `n`; negative powers use the inverse. [torch.linalg.matrix_power](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_power.html)
+   *
+   * `aten::linalg_matrix_power(Tensor self, int n) -> Tensor`
+   */
   linalgMatrixPower(self: Tensor, n: number | bigint): Result<Q, Tensor>
-  /** `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the rank of each matrix: its number of singular values above a tolerance. [torch.linalg.matrix_rank](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_rank.html)
+   *
+   * `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor`
+   */
   linalgMatrixRank(
     self: Tensor,
     tol: number,
     hermitian?: boolean | { hermitian?: boolean },
     options?: { hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the rank of each matrix: its number of singular values above a tolerance. [torch.linalg.matrix_rank](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_rank.html)
+   *
+   * `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
+   */
   linalgMatrixRank(
     self: Tensor,
     options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matrix_rank.atol_rtol_tensor(Tensor input, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the rank of each matrix: its number of singular values above a tolerance. [torch.linalg.matrix_rank](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_rank.html)
+   *
+   * `aten::linalg_matrix_rank.atol_rtol_tensor(Tensor input, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor`
+   */
   linalgMatrixRank(
     input: Tensor,
     options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matrix_rank.tol_tensor(Tensor input, Tensor tol, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the rank of each matrix: its number of singular values above a tolerance. [torch.linalg.matrix_rank](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_rank.html)
+   *
+   * `aten::linalg_matrix_rank.tol_tensor(Tensor input, Tensor tol, bool hermitian=False) -> Tensor`
+   */
   linalgMatrixRank(
     input: Tensor,
     tol: Tensor,
     hermitian?: boolean | { hermitian?: boolean },
     options?: { hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_multi_dot(Tensor[] tensors) -> Tensor` */
+  /**
+   * Compute the product of a chain of matrices in the order that needs the fewest operations. [torch.linalg.multi_dot](https://docs.pytorch.org/docs/stable/generated/torch.linalg.multi_dot.html)
+   *
+   * `aten::linalg_multi_dot(Tensor[] tensors) -> Tensor`
+   */
   linalgMultiDot(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute a vector norm, or a matrix norm if `dim` has two dimensions; by default the 2-norm of all elements. [torch.linalg.norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.norm.html)
+   *
+   * `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgNorm(
     self: Tensor,
     ord?:
@@ -3286,7 +5234,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute a vector norm, or a matrix norm if `dim` has two dimensions; by default the 2-norm of all elements. [torch.linalg.norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.norm.html)
+   *
+   * `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgNorm(
     self: Tensor,
     ord: string,
@@ -3298,39 +5250,67 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix. [torch.linalg.pinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html)
+   *
+   * `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor`
+   */
   linalgPinv(
     self: Tensor,
     rcond: number,
     hermitian?: boolean | { hermitian?: boolean },
     options?: { hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_pinv.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix. [torch.linalg.pinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html)
+   *
+   * `aten::linalg_pinv.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
+   */
   linalgPinv(
     self: Tensor,
     options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_pinv.atol_rtol_tensor(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix. [torch.linalg.pinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html)
+   *
+   * `aten::linalg_pinv.atol_rtol_tensor(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor`
+   */
   linalgPinv(
     self: Tensor,
     options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_pinv.rcond_tensor(Tensor self, Tensor rcond, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix. [torch.linalg.pinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html)
+   *
+   * `aten::linalg_pinv.rcond_tensor(Tensor self, Tensor rcond, bool hermitian=False) -> Tensor`
+   */
   linalgPinv(
     self: Tensor,
     rcond: Tensor,
     hermitian?: boolean | { hermitian?: boolean },
     options?: { hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_qr(Tensor A, str mode="reduced") -> (Tensor Q, Tensor R)` */
+  /**
+   * Compute `{ Q, R }` of the QR decomposition of each matrix, with `mode` 'reduced', 'complete' or 'r'. [torch.linalg.qr](https://docs.pytorch.org/docs/stable/generated/torch.linalg.qr.html)
+   *
+   * `aten::linalg_qr(Tensor A, str mode="reduced") -> (Tensor Q, Tensor R)`
+   */
   linalgQr(
     A: Tensor,
     mode?: string | { mode?: string },
     options?: { mode?: string },
   ): Result<Q, { Q: Tensor; R: Tensor }>
-  /** `aten::linalg_slogdet(Tensor A) -> (Tensor sign, Tensor logabsdet)` */
+  /**
+   * Compute `{ sign, logabsdet }`: the sign and the log of the absolute value of each determinant. [torch.linalg.slogdet](https://docs.pytorch.org/docs/stable/generated/torch.linalg.slogdet.html)
+   *
+   * `aten::linalg_slogdet(Tensor A) -> (Tensor sign, Tensor logabsdet)`
+   */
   linalgSlogdet(A: Tensor): Result<Q, { sign: Tensor; logabsdet: Tensor }>
-  /** `aten::linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor` */
+  /**
+   * Solve linear equations AX = `B` with square matrices `A`, or XA = `B` with `left` false. [torch.linalg.solve](https://docs.pytorch.org/docs/stable/generated/torch.linalg.solve.html)
+   *
+   * `aten::linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor`
+   */
   linalgSolve(A: Tensor, B: Tensor, options?: { left?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) -> (Tensor result, Tensor info)` */
   linalgSolveEx(
@@ -3338,19 +5318,31 @@ export interface Operators<Q extends 'now' | 'queued'> {
     B: Tensor,
     options?: { left?: boolean; checkErrors?: boolean },
   ): Result<Q, { result: Tensor; info: Tensor }>
-  /** `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor` */
+  /**
+   * Solve linear equations AX = `B` with triangular matrices; `upper` is required. [torch.linalg.solve_triangular](https://docs.pytorch.org/docs/stable/generated/torch.linalg.solve_triangular.html)
+   *
+   * `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor`
+   */
   linalgSolveTriangular(
     self: Tensor,
     B: Tensor,
     options?: { upper?: boolean; left?: boolean; unitriangular?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U, Tensor S, Tensor Vh)` */
+  /**
+   * Compute `{ U, S, Vh }` of the singular value decomposition of each matrix, with V already transposed. [torch.linalg.svd](https://docs.pytorch.org/docs/stable/generated/torch.linalg.svd.html)
+   *
+   * `aten::linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U, Tensor S, Tensor Vh)`
+   */
   linalgSvd(
     A: Tensor,
     fullMatrices?: boolean | { fullMatrices?: boolean; driver?: string | null },
     options?: { fullMatrices?: boolean; driver?: string | null },
   ): Result<Q, { U: Tensor; S: Tensor; Vh: Tensor }>
-  /** `aten::linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor` */
+  /**
+   * Compute the singular values of each matrix, in descending order. [torch.linalg.svdvals](https://docs.pytorch.org/docs/stable/generated/torch.linalg.svdvals.html)
+   *
+   * `aten::linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor`
+   */
   linalgSvdvals(A: Tensor, options?: { driver?: string | null }): Result<Q, Tensor>
   /** `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor` */
   linalgTensorinv(
@@ -3367,9 +5359,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::linalg_vander(Tensor x, *, SymInt? N=None) -> Tensor` */
   linalgVander(x: Tensor, options?: { N?: number | bigint | null }): Result<Q, Tensor>
-  /** `aten::linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor` */
+  /**
+   * Compute the dot products of vectors along `dim`, with the first ones conjugated. [torch.linalg.vecdot](https://docs.pytorch.org/docs/stable/generated/torch.linalg.vecdot.html)
+   *
+   * `aten::linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor`
+   */
   linalgVecdot(x: Tensor, y: Tensor, options?: { dim?: number | bigint }): Result<Q, Tensor>
-  /** `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the norm of order `ord`, by default 2, of all elements or along `dim`. [torch.linalg.vector_norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.vector_norm.html)
+   *
+   * `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgVectorNorm(
     self: Tensor,
     ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
@@ -3383,56 +5383,108 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor` */
+  /**
+   * Apply a linear layer: the product with `weight` [out, in] transposed, plus `bias` [out]. [torch.nn.functional.linear](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.linear.html)
+   *
+   * `aten::linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor`
+   */
   linear(
     input: Tensor,
     weight: Tensor,
     bias?: Tensor | null | { bias?: Tensor | null },
     options?: { bias?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::linspace(Scalar start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return `steps` evenly spaced values from `start` to `end`, both included. [torch.linspace](https://docs.pytorch.org/docs/stable/generated/torch.linspace.html)
+   *
+   * `aten::linspace(Scalar start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   linspace(
     start: Scalar,
     end: Scalar,
     steps: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::linspace.Scalar_Tensor(Scalar start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return `steps` evenly spaced values from `start` to `end`, both included. [torch.linspace](https://docs.pytorch.org/docs/stable/generated/torch.linspace.html)
+   *
+   * `aten::linspace.Scalar_Tensor(Scalar start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   linspace(
     start: Scalar,
     end: Tensor,
     steps: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::linspace.Tensor_Scalar(Tensor start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return `steps` evenly spaced values from `start` to `end`, both included. [torch.linspace](https://docs.pytorch.org/docs/stable/generated/torch.linspace.html)
+   *
+   * `aten::linspace.Tensor_Scalar(Tensor start, Scalar end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   linspace(
     start: Tensor,
     end: Scalar,
     steps: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::linspace.Tensor_Tensor(Tensor start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return `steps` evenly spaced values from `start` to `end`, both included. [torch.linspace](https://docs.pytorch.org/docs/stable/generated/torch.linspace.html)
+   *
+   * `aten::linspace.Tensor_Tensor(Tensor start, Tensor end, int steps, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   linspace(
     start: Tensor,
     end: Tensor,
     steps: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::log(Tensor self) -> Tensor` */
+  /**
+   * Compute the natural logarithm of each element. [torch.log](https://docs.pytorch.org/docs/stable/generated/torch.log.html)
+   *
+   * `aten::log(Tensor self) -> Tensor`
+   */
   log(self: Tensor): Result<Q, Tensor>
-  /** `aten::log10(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm to base 10 of each element. [torch.log10](https://docs.pytorch.org/docs/stable/generated/torch.log10.html)
+   *
+   * `aten::log10(Tensor self) -> Tensor`
+   */
   log10(self: Tensor): Result<Q, Tensor>
-  /** `aten::log10_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the logarithm to base 10 of each element in place. [torch.Tensor.log10_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log10_.html)
+   *
+   * `aten::log10_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log10_(self: Tensor): Result<Q, Tensor>
-  /** `aten::log1p(Tensor self) -> Tensor` */
+  /**
+   * Compute log(1 + x) for each element, precisely for small x. [torch.log1p](https://docs.pytorch.org/docs/stable/generated/torch.log1p.html)
+   *
+   * `aten::log1p(Tensor self) -> Tensor`
+   */
   log1p(self: Tensor): Result<Q, Tensor>
-  /** `aten::log1p_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute log(1 + x) for each element, precisely for small x, in place. [torch.Tensor.log1p_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log1p_.html)
+   *
+   * `aten::log1p_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log1p_(self: Tensor): Result<Q, Tensor>
-  /** `aten::log2(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm to base 2 of each element. [torch.log2](https://docs.pytorch.org/docs/stable/generated/torch.log2.html)
+   *
+   * `aten::log2(Tensor self) -> Tensor`
+   */
   log2(self: Tensor): Result<Q, Tensor>
-  /** `aten::log2_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the logarithm to base 2 of each element in place. [torch.Tensor.log2_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log2_.html)
+   *
+   * `aten::log2_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log2_(self: Tensor): Result<Q, Tensor>
-  /** `aten::log_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the natural logarithm of each element in place. [torch.Tensor.log_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log_.html)
+   *
+   * `aten::log_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log_(self: Tensor): Result<Q, Tensor>
   /** `aten::log_normal(Tensor self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor` */
   logNormal(
@@ -3441,59 +5493,131 @@ export interface Operators<Q extends 'now' | 'queued'> {
     std?: number | { mean?: number; std?: number; generator?: Generator | null },
     options?: { mean?: number; std?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with exponentials of draws from a normal distribution, in place. [torch.Tensor.log_normal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log_normal_.html)
+   *
+   * `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)`
+   */
   logNormal_(
     self: Tensor,
     mean?: number | { mean?: number; std?: number; generator?: Generator | null },
     std?: number | { mean?: number; std?: number; generator?: Generator | null },
     options?: { mean?: number; std?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::log_sigmoid(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm of the sigmoid of each element, without overflow. [torch.nn.functional.logsigmoid](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.logsigmoid.html)
+   *
+   * `aten::log_sigmoid(Tensor self) -> Tensor`
+   */
   logSigmoid(self: Tensor): Result<Q, Tensor>
-  /** `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the logarithm of the softmax along `dim`, more precisely than log and softmax. [torch.nn.functional.log_softmax](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html)
+   *
+   * `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+   */
   logSoftmax(
     self: Tensor,
     dim: number | bigint,
     dtype?: DType | null | { dtype?: DType | null },
     options?: { dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute log(exp(self) + exp(other)) of each pair of elements, without overflow. [torch.logaddexp](https://docs.pytorch.org/docs/stable/generated/torch.logaddexp.html)
+   *
+   * `aten::logaddexp(Tensor self, Tensor other) -> Tensor`
+   */
   logaddexp(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::logaddexp2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute log2(2^self + 2^other) of each pair of elements, without overflow. [torch.logaddexp2](https://docs.pytorch.org/docs/stable/generated/torch.logaddexp2.html)
+   *
+   * `aten::logaddexp2(Tensor self, Tensor other) -> Tensor`
+   */
   logaddexp2(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::logcumsumexp(Tensor self, int dim) -> Tensor` */
+  /**
+   * Compute the logarithm of the running sum of exponentials along `dim`, without overflow. [torch.logcumsumexp](https://docs.pytorch.org/docs/stable/generated/torch.logcumsumexp.html)
+   *
+   * `aten::logcumsumexp(Tensor self, int dim) -> Tensor`
+   */
   logcumsumexp(self: Tensor, dim: number | bigint): Result<Q, Tensor>
-  /** `aten::logdet(Tensor self) -> Tensor` */
+  /**
+   * Compute the natural logarithm of the determinant: NaN if the determinant is negative. [torch.logdet](https://docs.pytorch.org/docs/stable/generated/torch.logdet.html)
+   *
+   * `aten::logdet(Tensor self) -> Tensor`
+   */
   logdet(self: Tensor): Result<Q, Tensor>
-  /** `aten::logical_and(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the logical AND with `other` as a bool tensor; elements that are not zero count as true. [torch.logical_and](https://docs.pytorch.org/docs/stable/generated/torch.logical_and.html)
+   *
+   * `aten::logical_and(Tensor self, Tensor other) -> Tensor`
+   */
   logicalAnd(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_and_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it and `other` are not zero and to 0 elsewhere, in place. [torch.Tensor.logical_and_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logical_and_.html)
+   *
+   * `aten::logical_and_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   logicalAnd_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_not(Tensor self) -> Tensor` */
+  /**
+   * Compute the logical NOT of each element as a bool tensor; elements that are not zero count as true. [torch.logical_not](https://docs.pytorch.org/docs/stable/generated/torch.logical_not.html)
+   *
+   * `aten::logical_not(Tensor self) -> Tensor`
+   */
   logicalNot(self: Tensor): Result<Q, Tensor>
-  /** `aten::logical_not_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is zero and to 0 elsewhere, in place. [torch.Tensor.logical_not_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logical_not_.html)
+   *
+   * `aten::logical_not_(Tensor(a!) self) -> Tensor(a!)`
+   */
   logicalNot_(self: Tensor): Result<Q, Tensor>
-  /** `aten::logical_or(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the logical OR with `other` as a bool tensor; elements that are not zero count as true. [torch.logical_or](https://docs.pytorch.org/docs/stable/generated/torch.logical_or.html)
+   *
+   * `aten::logical_or(Tensor self, Tensor other) -> Tensor`
+   */
   logicalOr(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_or_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it or `other` is not zero and to 0 elsewhere, in place. [torch.Tensor.logical_or_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logical_or_.html)
+   *
+   * `aten::logical_or_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   logicalOr_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_xor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the logical XOR with `other` as a bool tensor; elements that are not zero count as true. [torch.logical_xor](https://docs.pytorch.org/docs/stable/generated/torch.logical_xor.html)
+   *
+   * `aten::logical_xor(Tensor self, Tensor other) -> Tensor`
+   */
   logicalXor(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_xor_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where exactly one of it and `other` is not zero and to 0 elsewhere, in place. [torch.Tensor.logical_xor_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logical_xor_.html)
+   *
+   * `aten::logical_xor_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   logicalXor_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::logit(Tensor self, float? eps=None) -> Tensor` */
+  /**
+   * Compute log(x / (1 - x)), the inverse of the sigmoid, of each element, limited to [`eps`, 1 - `eps`] if `eps` is given. [torch.logit](https://docs.pytorch.org/docs/stable/generated/torch.logit.html)
+   *
+   * `aten::logit(Tensor self, float? eps=None) -> Tensor`
+   */
   logit(
     self: Tensor,
     eps?: number | null | { eps?: number | null },
     options?: { eps?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)` */
+  /**
+   * Compute log(x / (1 - x)), the inverse of the sigmoid, of each element, limited to [`eps`, 1 - `eps`] if `eps` is given, in place. [torch.Tensor.logit_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logit_.html)
+   *
+   * `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)`
+   */
   logit_(
     self: Tensor,
     eps?: number | null | { eps?: number | null },
     options?: { eps?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::logspace(Scalar start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return `steps` values from `base` to the power `start` to `base` to the power `end`, evenly spaced in the exponent. [torch.logspace](https://docs.pytorch.org/docs/stable/generated/torch.logspace.html)
+   *
+   * `aten::logspace(Scalar start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   logspace(
     start: Scalar,
     end: Scalar,
@@ -3515,7 +5639,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::logspace.Scalar_Tensor(Scalar start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return `steps` values from `base` to the power `start` to `base` to the power `end`, evenly spaced in the exponent. [torch.logspace](https://docs.pytorch.org/docs/stable/generated/torch.logspace.html)
+   *
+   * `aten::logspace.Scalar_Tensor(Scalar start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   logspace(
     start: Scalar,
     end: Tensor,
@@ -3537,7 +5665,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::logspace.Tensor_Scalar(Tensor start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return `steps` values from `base` to the power `start` to `base` to the power `end`, evenly spaced in the exponent. [torch.logspace](https://docs.pytorch.org/docs/stable/generated/torch.logspace.html)
+   *
+   * `aten::logspace.Tensor_Scalar(Tensor start, Scalar end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   logspace(
     start: Tensor,
     end: Scalar,
@@ -3559,7 +5691,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::logspace.Tensor_Tensor(Tensor start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return `steps` values from `base` to the power `start` to `base` to the power `end`, evenly spaced in the exponent. [torch.logspace](https://docs.pytorch.org/docs/stable/generated/torch.logspace.html)
+   *
+   * `aten::logspace.Tensor_Tensor(Tensor start, Tensor end, int steps, float base=10., *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   logspace(
     start: Tensor,
     end: Tensor,
@@ -3581,7 +5717,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the logarithm of the sum of exponentials along `dim`, without overflow. [torch.logsumexp](https://docs.pytorch.org/docs/stable/generated/torch.logsumexp.html)
+   *
+   * `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor`
+   */
   logsumexp(
     self: Tensor,
     dim: number | readonly number[],
@@ -3622,13 +5762,29 @@ export interface Operators<Q extends 'now' | 'queued'> {
     bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
     options?: { bIh?: Tensor | null; bHh?: Tensor | null },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less. [torch.lt](https://docs.pytorch.org/docs/stable/generated/torch.lt.html)
+   *
+   * `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   lt(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less. [torch.lt](https://docs.pytorch.org/docs/stable/generated/torch.lt.html)
+   *
+   * `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   lt(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::lt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than `other` and to 0 elsewhere, in place. [torch.Tensor.lt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lt_.html)
+   *
+   * `aten::lt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   lt_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::lt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than `other` and to 0 elsewhere, in place. [torch.Tensor.lt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lt_.html)
+   *
+   * `aten::lt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   lt_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor` */
   luSolve(self: Tensor, LUData: Tensor, LUPivots: Tensor): Result<Q, Tensor>
@@ -3644,7 +5800,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   mH(self: Tensor): Result<Q, Tensor>
   /** `aten::mT(Tensor(a) self) -> Tensor(a)` */
   mT(self: Tensor): Result<Q, Tensor>
-  /** `aten::margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
+  /**
+   * Compute the ranking loss of two scores with target 1 or -1; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.margin_ranking_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.margin_ranking_loss.html)
+   *
+   * `aten::margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor`
+   */
   marginRankingLoss(
     input1: Tensor,
     input2: Tensor,
@@ -3653,40 +5813,96 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduction?: number | bigint | { margin?: number; reduction?: number | bigint },
     options?: { margin?: number; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor` */
+  /**
+   * Return a copy with `value` where the bool tensor `mask` is true. [torch.Tensor.masked_fill](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill.html)
+   *
+   * `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor`
+   */
   maskedFill(self: Tensor, mask: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor` */
+  /**
+   * Return a copy with `value` where the bool tensor `mask` is true. [torch.Tensor.masked_fill](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill.html)
+   *
+   * `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor`
+   */
   maskedFill(self: Tensor, mask: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::masked_fill_.Scalar(Tensor(a!) self, Tensor mask, Scalar value) -> Tensor(a!)` */
+  /**
+   * Set the elements where the bool tensor `mask` is true to `value`, in place. [torch.Tensor.masked_fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill_.html)
+   *
+   * `aten::masked_fill_.Scalar(Tensor(a!) self, Tensor mask, Scalar value) -> Tensor(a!)`
+   */
   maskedFill_(self: Tensor, mask: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::masked_fill_.Tensor(Tensor(a!) self, Tensor mask, Tensor value) -> Tensor(a!)` */
+  /**
+   * Set the elements where the bool tensor `mask` is true to `value`, in place. [torch.Tensor.masked_fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill_.html)
+   *
+   * `aten::masked_fill_.Tensor(Tensor(a!) self, Tensor mask, Tensor value) -> Tensor(a!)`
+   */
   maskedFill_(self: Tensor, mask: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
+  /**
+   * Return a copy with the elements where `mask` is true replaced by those of `source`, in order. [torch.Tensor.masked_scatter](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_scatter.html)
+   *
+   * `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor`
+   */
   maskedScatter(self: Tensor, mask: Tensor, source: Tensor): Result<Q, Tensor>
-  /** `aten::masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)` */
+  /**
+   * Replace the elements where `mask` is true by those of `source`, in order and in place. [torch.Tensor.masked_scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_scatter_.html)
+   *
+   * `aten::masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)`
+   */
   maskedScatter_(self: Tensor, mask: Tensor, source: Tensor): Result<Q, Tensor>
-  /** `aten::masked_select(Tensor self, Tensor mask) -> Tensor` */
+  /**
+   * Return a 1-D tensor of the elements where the bool tensor `mask` is true. [torch.masked_select](https://docs.pytorch.org/docs/stable/generated/torch.masked_select.html)
+   *
+   * `aten::masked_select(Tensor self, Tensor mask) -> Tensor`
+   */
   maskedSelect(self: Tensor, mask: Tensor): Result<Q, Tensor>
-  /** `aten::matmul(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the matrix product of the last two dimensions, broadcasting the others; 1-D tensors count as vectors. [torch.matmul](https://docs.pytorch.org/docs/stable/generated/torch.matmul.html)
+   *
+   * `aten::matmul(Tensor self, Tensor other) -> Tensor`
+   */
   matmul(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::matrix_H(Tensor(a) self) -> Tensor(a)` */
   matrixH(self: Tensor): Result<Q, Tensor>
-  /** `aten::matrix_exp(Tensor self) -> Tensor` */
+  /**
+   * Compute matrix exponentials: [..., n, n] gives [..., n, n]. [torch.matrix_exp](https://docs.pytorch.org/docs/stable/generated/torch.matrix_exp.html)
+   *
+   * `aten::matrix_exp(Tensor self) -> Tensor`
+   */
   matrixExp(self: Tensor): Result<Q, Tensor>
-  /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
+  /**
+   * Raise each square matrix to the integer power `n`; negative powers use the inverse. [torch.matrix_power](https://docs.pytorch.org/docs/stable/generated/torch.matrix_power.html)
+   *
+   * `aten::matrix_power(Tensor self, int n) -> Tensor`
+   */
   matrixPower(self: Tensor, n: number | bigint): Result<Q, Tensor>
-  /** `aten::max(Tensor self) -> Tensor` */
+  /**
+   * Return the maximum of all elements, `{ values, indices }` along `dim`, or the larger elements of two tensors. [torch.max](https://docs.pytorch.org/docs/stable/generated/torch.max.html)
+   *
+   * `aten::max(Tensor self) -> Tensor`
+   */
   max(self: Tensor): Result<Q, Tensor>
-  /** `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return the maximum of all elements, `{ values, indices }` along `dim`, or the larger elements of two tensors. [torch.max](https://docs.pytorch.org/docs/stable/generated/torch.max.html)
+   *
+   * `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   max(
     self: Tensor,
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::max.other(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the maximum of all elements, `{ values, indices }` along `dim`, or the larger elements of two tensors. [torch.max](https://docs.pytorch.org/docs/stable/generated/torch.max.html)
+   *
+   * `aten::max.other(Tensor self, Tensor other) -> Tensor`
+   */
   max(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
+  /**
+   * Return the maximum of each window of `kernelSize` elements of [N, C, L]. [torch.nn.functional.max_pool1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool1d.html)
+   *
+   * `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor`
+   */
   maxPool1d(
     self: Tensor,
     kernelSize: number | readonly number[],
@@ -3778,7 +5994,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       ceilMode?: boolean
     },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
+  /**
+   * Return the maximum of each window of size `kernelSize` of [N, C, H, W]. [torch.nn.functional.max_pool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html)
+   *
+   * `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor`
+   */
   maxPool2d(
     self: Tensor,
     kernelSize: number | readonly number[],
@@ -3870,7 +6090,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       ceilMode?: boolean
     },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
+  /**
+   * Return the maximum of each window of size `kernelSize` of [N, C, D, H, W]. [torch.nn.functional.max_pool3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool3d.html)
+   *
+   * `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor`
+   */
   maxPool3d(
     self: Tensor,
     kernelSize: number | readonly number[],
@@ -3962,7 +6186,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       ceilMode?: boolean
     },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor` */
+  /**
+   * Write pooled maxima back to their `indices` in a zero tensor of size `outputSize`. [torch.nn.functional.max_unpool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool2d.html)
+   *
+   * `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor`
+   */
   maxUnpool2d(self: Tensor, indices: Tensor, outputSize: number | readonly number[]): Result<Q, Tensor>
   /** `aten::max_unpool3d(Tensor self, Tensor indices, SymInt[3] output_size, int[3] stride, int[3] padding) -> Tensor` */
   maxUnpool3d(
@@ -3972,84 +6200,192 @@ export interface Operators<Q extends 'now' | 'queued'> {
     stride: number | readonly number[],
     padding: number | readonly number[],
   ): Result<Q, Tensor>
-  /** `aten::maximum(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the larger of each pair of elements; NaN if either is NaN. [torch.maximum](https://docs.pytorch.org/docs/stable/generated/torch.maximum.html)
+   *
+   * `aten::maximum(Tensor self, Tensor other) -> Tensor`
+   */
   maximum(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::mean(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the mean of all elements, or along `dim`; the dtype must be floating-point or complex. [torch.mean](https://docs.pytorch.org/docs/stable/generated/torch.mean.html)
+   *
+   * `aten::mean(Tensor self, *, ScalarType? dtype=None) -> Tensor`
+   */
   mean(self: Tensor, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the mean of all elements, or along `dim`; the dtype must be floating-point or complex. [torch.mean](https://docs.pytorch.org/docs/stable/generated/torch.mean.html)
+   *
+   * `aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   mean(
     self: Tensor,
     dim: number | readonly number[] | null,
     keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
     options?: { keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::median(Tensor self) -> Tensor` */
+  /**
+   * Return the median of all elements, or `{ values, indices }` along `dim`; of two middle values, the lower one. [torch.median](https://docs.pytorch.org/docs/stable/generated/torch.median.html)
+   *
+   * `aten::median(Tensor self) -> Tensor`
+   */
   median(self: Tensor): Result<Q, Tensor>
-  /** `aten::median.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return the median of all elements, or `{ values, indices }` along `dim`; of two middle values, the lower one. [torch.median](https://docs.pytorch.org/docs/stable/generated/torch.median.html)
+   *
+   * `aten::median.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   median(
     self: Tensor,
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::meshgrid(Tensor[] tensors) -> Tensor[]` */
+  /**
+   * Expand 1-D tensors to grids of coordinates, indexed 'ij' (rows first) by default, or 'xy'. [torch.meshgrid](https://docs.pytorch.org/docs/stable/generated/torch.meshgrid.html)
+   *
+   * `aten::meshgrid(Tensor[] tensors) -> Tensor[]`
+   */
   meshgrid(tensors: readonly Tensor[]): Result<Q, Tensor[]>
-  /** `aten::meshgrid.indexing(Tensor[] tensors, *, str indexing) -> Tensor[]` */
+  /**
+   * Expand 1-D tensors to grids of coordinates, indexed 'ij' (rows first) by default, or 'xy'. [torch.meshgrid](https://docs.pytorch.org/docs/stable/generated/torch.meshgrid.html)
+   *
+   * `aten::meshgrid.indexing(Tensor[] tensors, *, str indexing) -> Tensor[]`
+   */
   meshgrid(tensors: readonly Tensor[], options?: { indexing?: string }): Result<Q, Tensor[]>
-  /** `aten::min(Tensor self) -> Tensor` */
+  /**
+   * Return the minimum of all elements, `{ values, indices }` along `dim`, or the smaller elements of two tensors. [torch.min](https://docs.pytorch.org/docs/stable/generated/torch.min.html)
+   *
+   * `aten::min(Tensor self) -> Tensor`
+   */
   min(self: Tensor): Result<Q, Tensor>
-  /** `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return the minimum of all elements, `{ values, indices }` along `dim`, or the smaller elements of two tensors. [torch.min](https://docs.pytorch.org/docs/stable/generated/torch.min.html)
+   *
+   * `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   min(
     self: Tensor,
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::min.other(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the minimum of all elements, `{ values, indices }` along `dim`, or the smaller elements of two tensors. [torch.min](https://docs.pytorch.org/docs/stable/generated/torch.min.html)
+   *
+   * `aten::min.other(Tensor self, Tensor other) -> Tensor`
+   */
   min(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::minimum(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the smaller of each pair of elements; NaN if either is NaN. [torch.minimum](https://docs.pytorch.org/docs/stable/generated/torch.minimum.html)
+   *
+   * `aten::minimum(Tensor self, Tensor other) -> Tensor`
+   */
   minimum(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::mish(Tensor self) -> Tensor` */
+  /**
+   * Apply Mish: x * tanh(softplus(x)). [torch.nn.functional.mish](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mish.html)
+   *
+   * `aten::mish(Tensor self) -> Tensor`
+   */
   mish(self: Tensor): Result<Q, Tensor>
-  /** `aten::mish_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply Mish in place: x * tanh(softplus(x)). [torch.nn.functional.mish](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mish.html)
+   *
+   * `aten::mish_(Tensor(a!) self) -> Tensor(a!)`
+   */
   mish_(self: Tensor): Result<Q, Tensor>
-  /** `aten::mm(Tensor self, Tensor mat2) -> Tensor` */
+  /**
+   * Compute the matrix product of two matrices: [n, m] and [m, p] give [n, p]. [torch.mm](https://docs.pytorch.org/docs/stable/generated/torch.mm.html)
+   *
+   * `aten::mm(Tensor self, Tensor mat2) -> Tensor`
+   */
   mm(self: Tensor, mat2: Tensor): Result<Q, Tensor>
-  /** `aten::mm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor` */
+  /**
+   * Compute the matrix product of two matrices: [n, m] and [m, p] give [n, p]. [torch.mm](https://docs.pytorch.org/docs/stable/generated/torch.mm.html)
+   *
+   * `aten::mm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
+   */
   mm(self: Tensor, mat2: Tensor, outDtype: DType): Result<Q, Tensor>
-  /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the most frequent value along `dim`; of equally frequent ones, the smallest. [torch.mode](https://docs.pytorch.org/docs/stable/generated/torch.mode.html)
+   *
+   * `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   mode(
     self: Tensor,
     dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean },
     options?: { dim?: number | bigint; keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)` */
+  /**
+   * Move the dimensions `source` to the positions `destination`, like `movedim`. [torch.moveaxis](https://docs.pytorch.org/docs/stable/generated/torch.moveaxis.html)
+   *
+   * `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
+   */
   moveaxis(self: Tensor, source: number | bigint, destination: number | bigint): Result<Q, Tensor>
-  /** `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)` */
+  /**
+   * Move the dimensions `source` to the positions `destination`, like `movedim`. [torch.moveaxis](https://docs.pytorch.org/docs/stable/generated/torch.moveaxis.html)
+   *
+   * `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
+   */
   moveaxis(self: Tensor, source: readonly number[], destination: readonly number[]): Result<Q, Tensor>
-  /** `aten::movedim.int(Tensor(a) self, int source, int destination) -> Tensor(a)` */
+  /**
+   * Move the dimensions `source` to the positions `destination`, as a view; the others keep their order. [torch.movedim](https://docs.pytorch.org/docs/stable/generated/torch.movedim.html)
+   *
+   * `aten::movedim.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
+   */
   movedim(self: Tensor, source: number | bigint, destination: number | bigint): Result<Q, Tensor>
-  /** `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)` */
+  /**
+   * Move the dimensions `source` to the positions `destination`, as a view; the others keep their order. [torch.movedim](https://docs.pytorch.org/docs/stable/generated/torch.movedim.html)
+   *
+   * `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
+   */
   movedim(self: Tensor, source: readonly number[], destination: readonly number[]): Result<Q, Tensor>
-  /** `aten::mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+  /**
+   * Compute the squared error between `self` and `target`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.mse_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html)
+   *
+   * `aten::mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+   */
   mseLoss(
     self: Tensor,
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint },
     options?: { reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::msort(Tensor self) -> Tensor` */
+  /**
+   * Sort the elements along the first dimension, ascending. [torch.msort](https://docs.pytorch.org/docs/stable/generated/torch.msort.html)
+   *
+   * `aten::msort(Tensor self) -> Tensor`
+   */
   msort(self: Tensor): Result<Q, Tensor>
-  /** `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Multiply each element by `other`, with broadcasting. [torch.mul](https://docs.pytorch.org/docs/stable/generated/torch.mul.html)
+   *
+   * `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   mul(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Multiply each element by `other`, with broadcasting. [torch.mul](https://docs.pytorch.org/docs/stable/generated/torch.mul.html)
+   *
+   * `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   mul(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by `other`, with broadcasting, in place. [torch.Tensor.mul_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.mul_.html)
+   *
+   * `aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   mul_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by `other`, with broadcasting, in place. [torch.Tensor.mul_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.mul_.html)
+   *
+   * `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   mul_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor` */
+  /**
+   * Compute the multi-class hinge loss of scores [N, C] and classes [N]; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.multi_margin_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.multi_margin_loss.html)
+   *
+   * `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor`
+   */
   multiMarginLoss(
     self: Tensor,
     target: Tensor,
@@ -4066,28 +6402,64 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduction?: number | bigint | { reduction?: number | bigint },
     options?: { reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw `numSamples` indices from each row of non-negative weights, without replacement by default. [torch.multinomial](https://docs.pytorch.org/docs/stable/generated/torch.multinomial.html)
+   *
+   * `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor`
+   */
   multinomial(
     self: Tensor,
     numSamples: number | bigint,
     replacement?: boolean | { replacement?: boolean; generator?: Generator | null },
     options?: { replacement?: boolean; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Multiply each element by `other`, like `mul`. [torch.multiply](https://docs.pytorch.org/docs/stable/generated/torch.multiply.html)
+   *
+   * `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   multiply(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Multiply each element by `other`, like `mul`. [torch.multiply](https://docs.pytorch.org/docs/stable/generated/torch.multiply.html)
+   *
+   * `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   multiply(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::multiply_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by `other`, like `mul`, in place. [torch.Tensor.multiply_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.multiply_.html)
+   *
+   * `aten::multiply_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   multiply_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::multiply_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by `other`, like `mul`, in place. [torch.Tensor.multiply_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.multiply_.html)
+   *
+   * `aten::multiply_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   multiply_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::mv(Tensor self, Tensor vec) -> Tensor` */
+  /**
+   * Compute the product of a matrix [n, m] and a vector [m]: [n]. [torch.mv](https://docs.pytorch.org/docs/stable/generated/torch.mv.html)
+   *
+   * `aten::mv(Tensor self, Tensor vec) -> Tensor`
+   */
   mv(self: Tensor, vec: Tensor): Result<Q, Tensor>
-  /** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
+  /**
+   * Compute the logarithm of the multivariate gamma function with dimension `p` of each element. [torch.mvlgamma](https://docs.pytorch.org/docs/stable/generated/torch.mvlgamma.html)
+   *
+   * `aten::mvlgamma(Tensor self, int p) -> Tensor`
+   */
   mvlgamma(self: Tensor, p: number | bigint): Result<Q, Tensor>
-  /** `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)` */
+  /**
+   * Compute the logarithm of the multivariate gamma function with dimension `p` of each element in place. [torch.Tensor.mvlgamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.mvlgamma_.html)
+   *
+   * `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)`
+   */
   mvlgamma_(self: Tensor, p: number | bigint): Result<Q, Tensor>
-  /** `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor` */
+  /**
+   * Replace NaN by `nan` (0 by default) and infinities by `posinf` and `neginf` (the limits of the dtype by default). [torch.nan_to_num](https://docs.pytorch.org/docs/stable/generated/torch.nan_to_num.html)
+   *
+   * `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor`
+   */
   nanToNum(
     self: Tensor,
     nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
@@ -4095,7 +6467,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
     options?: { nan?: number | null; posinf?: number | null; neginf?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)` */
+  /**
+   * Replace NaN by `nan` (0 by default) and infinities by `posinf` and `neginf` (the limits of the dtype by default) in place. [torch.Tensor.nan_to_num_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.nan_to_num_.html)
+   *
+   * `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)`
+   */
   nanToNum_(
     self: Tensor,
     nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
@@ -4103,7 +6479,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
     options?: { nan?: number | null; posinf?: number | null; neginf?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the mean of the elements that are not NaN, in all or along `dim`. [torch.nanmean](https://docs.pytorch.org/docs/stable/generated/torch.nanmean.html)
+   *
+   * `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   nanmean(
     self: Tensor,
     dim?:
@@ -4114,16 +6494,28 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::nanmedian(Tensor self) -> Tensor` */
+  /**
+   * Return the median of the elements that are not NaN, in all or as `{ values, indices }` along `dim`. [torch.nanmedian](https://docs.pytorch.org/docs/stable/generated/torch.nanmedian.html)
+   *
+   * `aten::nanmedian(Tensor self) -> Tensor`
+   */
   nanmedian(self: Tensor): Result<Q, Tensor>
-  /** `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return the median of the elements that are not NaN, in all or as `{ values, indices }` along `dim`. [torch.nanmedian](https://docs.pytorch.org/docs/stable/generated/torch.nanmedian.html)
+   *
+   * `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   nanmedian(
     self: Tensor,
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
+  /**
+   * Return the quantiles `q` of the elements that are not NaN, in all or along `dim`. [torch.nanquantile](https://docs.pytorch.org/docs/stable/generated/torch.nanquantile.html)
+   *
+   * `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
+   */
   nanquantile(
     self: Tensor,
     q: Tensor,
@@ -4131,7 +6523,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
   ): Result<Q, Tensor>
-  /** `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
+  /**
+   * Return the quantiles `q` of the elements that are not NaN, in all or along `dim`. [torch.nanquantile](https://docs.pytorch.org/docs/stable/generated/torch.nanquantile.html)
+   *
+   * `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
+   */
   nanquantile(
     self: Tensor,
     q: number,
@@ -4139,7 +6535,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
   ): Result<Q, Tensor>
-  /** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the sum of all elements, or along `dim`, where NaN counts as 0. [torch.nansum](https://docs.pytorch.org/docs/stable/generated/torch.nansum.html)
+   *
+   * `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   nansum(
     self: Tensor,
     dim?:
@@ -4150,32 +6550,81 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)` */
+  /**
+   * Return a view of `length` slices along `dim`, beginning at `start`. [torch.narrow](https://docs.pytorch.org/docs/stable/generated/torch.narrow.html)
+   *
+   * `aten::narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)`
+   */
   narrow(self: Tensor, dim: number | bigint, start: number | bigint, length: number | bigint): Result<Q, Tensor>
-  /** `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)` */
+  /**
+   * Return a view of `length` slices along `dim`, beginning at `start`. [torch.narrow](https://docs.pytorch.org/docs/stable/generated/torch.narrow.html)
+   *
+   * `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)`
+   */
   narrow(self: Tensor, dim: number | bigint, start: Tensor, length: number | bigint): Result<Q, Tensor>
-  /** `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements differ. [torch.ne](https://docs.pytorch.org/docs/stable/generated/torch.ne.html)
+   *
+   * `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   ne(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements differ. [torch.ne](https://docs.pytorch.org/docs/stable/generated/torch.ne.html)
+   *
+   * `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   ne(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::ne_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it differs from `other` and to 0 elsewhere, in place. [torch.Tensor.ne_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ne_.html)
+   *
+   * `aten::ne_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   ne_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::ne_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it differs from `other` and to 0 elsewhere, in place. [torch.Tensor.ne_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ne_.html)
+   *
+   * `aten::ne_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   ne_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::neg(Tensor self) -> Tensor` */
+  /**
+   * Negate each element. [torch.neg](https://docs.pytorch.org/docs/stable/generated/torch.neg.html)
+   *
+   * `aten::neg(Tensor self) -> Tensor`
+   */
   neg(self: Tensor): Result<Q, Tensor>
-  /** `aten::neg_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Negate each element in place. [torch.Tensor.neg_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.neg_.html)
+   *
+   * `aten::neg_(Tensor(a!) self) -> Tensor(a!)`
+   */
   neg_(self: Tensor): Result<Q, Tensor>
-  /** `aten::negative(Tensor self) -> Tensor` */
+  /**
+   * Negate each element, like `neg`. [torch.negative](https://docs.pytorch.org/docs/stable/generated/torch.negative.html)
+   *
+   * `aten::negative(Tensor self) -> Tensor`
+   */
   negative(self: Tensor): Result<Q, Tensor>
-  /** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Negate each element, like `neg`, in place. [torch.Tensor.negative_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.negative_.html)
+   *
+   * `aten::negative_(Tensor(a!) self) -> Tensor(a!)`
+   */
   negative_(self: Tensor): Result<Q, Tensor>
-  /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size`, not initialized, with the dtype and device of `self`. [torch.Tensor.new_empty](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_empty.html)
+   *
+   * `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newEmpty(
     self: Tensor,
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size`, not initialized, with the dtype and device of `self`. [torch.Tensor.new_empty](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_empty.html)
+   *
+   * `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newEmpty(self: Tensor, ...size: number[]): Result<Q, Tensor>
   /** `aten::new_empty_strided(Tensor self, SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newEmptyStrided(
@@ -4184,32 +6633,66 @@ export interface Operators<Q extends 'now' | 'queued'> {
     stride: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` filled with `fillValue`, with the dtype and device of `self`. [torch.Tensor.new_full](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_full.html)
+   *
+   * `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newFull(
     self: Tensor,
     size: readonly number[],
     fillValue: Scalar,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` filled with 1, with the dtype and device of `self`. [torch.Tensor.new_ones](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_ones.html)
+   *
+   * `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newOnes(
     self: Tensor,
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` filled with 1, with the dtype and device of `self`. [torch.Tensor.new_ones](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_ones.html)
+   *
+   * `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newOnes(self: Tensor, ...size: number[]): Result<Q, Tensor>
-  /** `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` filled with 0, with the dtype and device of `self`. [torch.Tensor.new_zeros](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_zeros.html)
+   *
+   * `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newZeros(
     self: Tensor,
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` filled with 0, with the dtype and device of `self`. [torch.Tensor.new_zeros](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_zeros.html)
+   *
+   * `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newZeros(self: Tensor, ...size: number[]): Result<Q, Tensor>
-  /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the next representable number after each element, in the direction of `other`. [torch.nextafter](https://docs.pytorch.org/docs/stable/generated/torch.nextafter.html)
+   *
+   * `aten::nextafter(Tensor self, Tensor other) -> Tensor`
+   */
   nextafter(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the next representable number after each element, in the direction of `other`, in place. [torch.Tensor.nextafter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.nextafter_.html)
+   *
+   * `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   nextafter_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
+  /**
+   * Compute the negative log-likelihood of log-probabilities [N, C] and classes [N]; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.nll_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html)
+   *
+   * `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor`
+   */
   nllLoss(
     self: Tensor,
     target: Tensor,
@@ -4254,18 +6737,39 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
     options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::nonzero(Tensor self) -> Tensor` */
+  /**
+   * Return the indices [count, dimensions] of the elements that are not zero, or one tensor per dimension with `asTuple`. [torch.nonzero](https://docs.pytorch.org/docs/stable/generated/torch.nonzero.html)
+   *
+   * `aten::nonzero(Tensor self) -> Tensor`
+   */
   nonzero(self: Tensor): Result<Q, Tensor>
-  /** As in Python, see lib/tensor/python-forms.ts. */
+  /**
+   * Return the indices [count, dimensions] of the elements that are not zero, or one tensor per dimension with `asTuple`. [torch.nonzero](https://docs.pytorch.org/docs/stable/generated/torch.nonzero.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   nonzero(self: Tensor, options: { asTuple: true }): Result<Q, Tensor[]>
+  /**
+   * Return the indices [count, dimensions] of the elements that are not zero, or one tensor per dimension with `asTuple`. [torch.nonzero](https://docs.pytorch.org/docs/stable/generated/torch.nonzero.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   nonzero(self: Tensor, options: { asTuple?: false }): Result<Q, Tensor>
   /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
   nonzeroNumpy(self: Tensor): Result<Q, Tensor[]>
   /** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
   nonzeroStatic(self: Tensor, options?: { size?: number | bigint; fillValue?: number | bigint }): Result<Q, Tensor>
-  /** `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor` */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor`
+   */
   norm(self: Tensor, p?: Scalar | { p?: Scalar }, options?: { p?: Scalar }): Result<Q, Tensor>
-  /** `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor`
+   */
   norm(
     self: Tensor,
     p: Scalar | null,
@@ -4273,7 +6777,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor` */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor`
+   */
   norm(
     self: Tensor,
     p: Scalar | null,
@@ -4281,9 +6789,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim: boolean,
     options?: { dtype?: DType },
   ): Result<Q, Tensor>
-  /** `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor` */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor`
+   */
   norm(self: Tensor, p: Scalar | null, options?: { dtype?: DType }): Result<Q, Tensor>
-  /** As in Python, see lib/tensor/python-forms.ts. */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   norm(
     self: Tensor,
     p: 'fro' | 'nuc',
@@ -4302,17 +6818,33 @@ export interface Operators<Q extends 'now' | 'queued'> {
     dim?: number | bigint | { pow?: number | bigint; dim?: number | bigint },
     options?: { pow?: number | bigint; dim?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::normal.Tensor_Tensor(Tensor mean, Tensor std, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw from normal distributions with mean `mean` and standard deviation `std`, element by element. [torch.normal](https://docs.pytorch.org/docs/stable/generated/torch.normal.html)
+   *
+   * `aten::normal.Tensor_Tensor(Tensor mean, Tensor std, *, Generator? generator=None) -> Tensor`
+   */
   normal(mean: Tensor, std: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::normal.Tensor_float(Tensor mean, float std=1., *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw from normal distributions with mean `mean` and standard deviation `std`, element by element. [torch.normal](https://docs.pytorch.org/docs/stable/generated/torch.normal.html)
+   *
+   * `aten::normal.Tensor_float(Tensor mean, float std=1., *, Generator? generator=None) -> Tensor`
+   */
   normal(
     mean: Tensor,
     std?: number | { std?: number; generator?: Generator | null },
     options?: { std?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::normal.float_Tensor(float mean, Tensor std, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw from normal distributions with mean `mean` and standard deviation `std`, element by element. [torch.normal](https://docs.pytorch.org/docs/stable/generated/torch.normal.html)
+   *
+   * `aten::normal.float_Tensor(float mean, Tensor std, *, Generator? generator=None) -> Tensor`
+   */
   normal(mean: number, std: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::normal.float_float(float mean, float std, SymInt[] size, *, Generator? generator=None, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Draw from normal distributions with mean `mean` and standard deviation `std`, element by element. [torch.normal](https://docs.pytorch.org/docs/stable/generated/torch.normal.html)
+   *
+   * `aten::normal.float_float(float mean, float std, SymInt[] size, *, Generator? generator=None, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   normal(
     mean: number,
     std: number,
@@ -4325,20 +6857,40 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws from the normal distribution with `mean` and `std`, in place. [torch.Tensor.normal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.normal_.html)
+   *
+   * `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   normal_(
     self: Tensor,
     mean?: number | { mean?: number; std?: number; generator?: Generator | null },
     std?: number | { mean?: number; std?: number; generator?: Generator | null },
     options?: { mean?: number; std?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements differ, like `ne`. [torch.not_equal](https://docs.pytorch.org/docs/stable/generated/torch.not_equal.html)
+   *
+   * `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   notEqual(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements differ, like `ne`. [torch.not_equal](https://docs.pytorch.org/docs/stable/generated/torch.not_equal.html)
+   *
+   * `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   notEqual(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::not_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it differs from `other` and to 0 elsewhere, in place, like `ne_`. [torch.Tensor.not_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.not_equal_.html)
+   *
+   * `aten::not_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   notEqual_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::not_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it differs from `other` and to 0 elsewhere, in place, like `ne_`. [torch.Tensor.not_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.not_equal_.html)
+   *
+   * `aten::not_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   notEqual_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::nuclear_norm(Tensor self, bool keepdim=False) -> Tensor` */
   nuclearNorm(
@@ -4357,19 +6909,36 @@ export interface Operators<Q extends 'now' | 'queued'> {
   numel(self: Tensor): Result<Q, number>
   /** `aten::numpy_T(Tensor(a) self) -> Tensor(a)` */
   numpyT(self: Tensor): Result<Q, Tensor>
-  /** `aten::one_hot(Tensor self, int num_classes=-1) -> Tensor` */
+  /**
+   * Encode integer classes as one-hot vectors: int64 [..., classes]. [torch.nn.functional.one_hot](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.one_hot.html)
+   *
+   * `aten::one_hot(Tensor self, int num_classes=-1) -> Tensor`
+   */
   oneHot(
     self: Tensor,
     numClasses?: number | bigint | { numClasses?: number | bigint },
     options?: { numClasses?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::ones(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` filled with 1. [torch.ones](https://docs.pytorch.org/docs/stable/generated/torch.ones.html)
+   *
+   * `aten::ones(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   ones(
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` filled with 1. [torch.ones](https://docs.pytorch.org/docs/stable/generated/torch.ones.html)
+   *
+   * `aten::ones(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   ones(...size: number[]): Result<Q, Tensor>
-  /** `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device filled with 1. [torch.ones_like](https://docs.pytorch.org/docs/stable/generated/torch.ones_like.html)
+   *
+   * `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   onesLike(
     self: Tensor,
     options?: {
@@ -4391,11 +6960,19 @@ export interface Operators<Q extends 'now' | 'queued'> {
     transpose?: boolean | { left?: boolean; transpose?: boolean },
     options?: { left?: boolean; transpose?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::outer(Tensor self, Tensor vec2) -> Tensor` */
+  /**
+   * Compute the outer product of two 1-D tensors: [n] and [m] give [n, m]. [torch.outer](https://docs.pytorch.org/docs/stable/generated/torch.outer.html)
+   *
+   * `aten::outer(Tensor self, Tensor vec2) -> Tensor`
+   */
   outer(self: Tensor, vec2: Tensor): Result<Q, Tensor>
   /** `aten::output_nr(Tensor self) -> int` */
   outputNr(self: Tensor): Result<Q, number>
-  /** `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor` */
+  /**
+   * Pad by `pad`: [before, after] of the last dimension first, then of the dimension before it, and so on. [torch.nn.functional.pad](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html)
+   *
+   * `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor`
+   */
   pad(
     self: Tensor,
     pad: readonly number[],
@@ -4411,7 +6988,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     paddingSide?: string | { batchFirst?: boolean; paddingValue?: number; paddingSide?: string },
     options?: { batchFirst?: boolean; paddingValue?: number; paddingSide?: string },
   ): Result<Q, Tensor>
-  /** `aten::pairwise_distance(Tensor x1, Tensor x2, float p=2., float eps=9.9999999999999995e-07, bool keepdim=False) -> Tensor` */
+  /**
+   * Compute the `p`-norm distance of corresponding vectors [..., d] of two tensors: [...]. [torch.nn.functional.pairwise_distance](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pairwise_distance.html)
+   *
+   * `aten::pairwise_distance(Tensor x1, Tensor x2, float p=2., float eps=9.9999999999999995e-07, bool keepdim=False) -> Tensor`
+   */
   pairwiseDistance(
     x1: Tensor,
     x2: Tensor,
@@ -4420,30 +7001,67 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { p?: number; eps?: number; keepdim?: boolean },
     options?: { p?: number; eps?: number; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::pdist(Tensor self, float p=2.) -> Tensor` */
+  /**
+   * Compute the `p`-norm distances of all pairs of the n rows of a matrix: [n * (n - 1) / 2]. [torch.nn.functional.pdist](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pdist.html)
+   *
+   * `aten::pdist(Tensor self, float p=2.) -> Tensor`
+   */
   pdist(self: Tensor, p?: number | { p?: number }, options?: { p?: number }): Result<Q, Tensor>
-  /** `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)` */
+  /**
+   * Return a view with the dimensions in the order `dims`. [torch.permute](https://docs.pytorch.org/docs/stable/generated/torch.permute.html)
+   *
+   * `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)`
+   */
   permute(self: Tensor, dims: readonly number[]): Result<Q, Tensor>
+  /**
+   * Return a view with the dimensions in the order `dims`. [torch.permute](https://docs.pytorch.org/docs/stable/generated/torch.permute.html)
+   *
+   * `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)`
+   */
   permute(self: Tensor, ...dims: number[]): Result<Q, Tensor>
-  /** `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)` */
+  /**
+   * Copy the tensor to page-locked memory, from which copies to a GPU can be asynchronous. [torch.Tensor.pin_memory](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.pin_memory.html)
+   *
+   * `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)`
+   */
   pinMemory(
     self: Tensor,
     device?: Device | null | { device?: Device | null },
     options?: { device?: Device | null },
   ): Result<Q, Tensor>
-  /** `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix, like `linalgPinv`. [torch.pinverse](https://docs.pytorch.org/docs/stable/generated/torch.pinverse.html)
+   *
+   * `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor`
+   */
   pinverse(self: Tensor, rcond?: number | { rcond?: number }, options?: { rcond?: number }): Result<Q, Tensor>
-  /** `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor` */
+  /**
+   * Rearrange [N, C * r², H, W] to [N, C, H * r, W * r], where r is `upscaleFactor`. [torch.nn.functional.pixel_shuffle](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pixel_shuffle.html)
+   *
+   * `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor`
+   */
   pixelShuffle(self: Tensor, upscaleFactor: number | bigint): Result<Q, Tensor>
-  /** `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor` */
+  /**
+   * Rearrange [N, C, H * r, W * r] to [N, C * r², H, W], where r is `downscaleFactor`. [torch.nn.functional.pixel_unshuffle](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pixel_unshuffle.html)
+   *
+   * `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor`
+   */
   pixelUnshuffle(self: Tensor, downscaleFactor: number | bigint): Result<Q, Tensor>
-  /** `aten::poisson(Tensor self, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw from a Poisson distribution for each element, with the element as its rate. [torch.poisson](https://docs.pytorch.org/docs/stable/generated/torch.poisson.html)
+   *
+   * `aten::poisson(Tensor self, Generator? generator=None) -> Tensor`
+   */
   poisson(
     self: Tensor,
     generator?: Generator | null | { generator?: Generator | null },
     options?: { generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::poisson_nll_loss(Tensor input, Tensor target, bool log_input, bool full, float eps, int reduction) -> Tensor` */
+  /**
+   * Compute the negative log-likelihood of counts under Poisson distributions; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.poisson_nll_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.poisson_nll_loss.html)
+   *
+   * `aten::poisson_nll_loss(Tensor input, Tensor target, bool log_input, bool full, float eps, int reduction) -> Tensor`
+   */
   poissonNllLoss(
     input: Tensor,
     target: Tensor,
@@ -4452,36 +7070,88 @@ export interface Operators<Q extends 'now' | 'queued'> {
     eps: number,
     reduction: number | bigint,
   ): Result<Q, Tensor>
-  /** `aten::polar(Tensor abs, Tensor angle) -> Tensor` */
+  /**
+   * Return the complex tensor with absolute value `abs` and angle `angle` in radians. [torch.polar](https://docs.pytorch.org/docs/stable/generated/torch.polar.html)
+   *
+   * `aten::polar(Tensor abs, Tensor angle) -> Tensor`
+   */
   polar(abs: Tensor, angle: Tensor): Result<Q, Tensor>
-  /** `aten::polygamma(int n, Tensor self) -> Tensor` */
+  /**
+   * Compute the derivative of order `n` of the digamma function of each element. [torch.polygamma](https://docs.pytorch.org/docs/stable/generated/torch.polygamma.html)
+   *
+   * `aten::polygamma(int n, Tensor self) -> Tensor`
+   */
   polygamma(n: number | bigint, self: Tensor): Result<Q, Tensor>
-  /** `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)` */
+  /**
+   * Compute the derivative of order `n` of the digamma function of each element in place. [torch.Tensor.polygamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.polygamma_.html)
+   *
+   * `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)`
+   */
   polygamma_(self: Tensor, n: number | bigint): Result<Q, Tensor>
-  /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return the tensor unchanged; bool tensors are refused. [torch.positive](https://docs.pytorch.org/docs/stable/generated/torch.positive.html)
+   *
+   * `aten::positive(Tensor(a) self) -> Tensor(a)`
+   */
   positive(self: Tensor): Result<Q, Tensor>
-  /** `aten::pow.Scalar(Scalar self, Tensor exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`. [torch.pow](https://docs.pytorch.org/docs/stable/generated/torch.pow.html)
+   *
+   * `aten::pow.Scalar(Scalar self, Tensor exponent) -> Tensor`
+   */
   pow(self: Scalar, exponent: Tensor): Result<Q, Tensor>
-  /** `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`. [torch.pow](https://docs.pytorch.org/docs/stable/generated/torch.pow.html)
+   *
+   * `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
+   */
   pow(self: Tensor, exponent: Scalar): Result<Q, Tensor>
-  /** `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`. [torch.pow](https://docs.pytorch.org/docs/stable/generated/torch.pow.html)
+   *
+   * `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
+   */
   pow(self: Tensor, exponent: Tensor): Result<Q, Tensor>
-  /** `aten::pow_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)` */
+  /**
+   * Raise each element to the power `exponent` in place. [torch.Tensor.pow_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.pow_.html)
+   *
+   * `aten::pow_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
+   */
   pow_(self: Tensor, exponent: Scalar): Result<Q, Tensor>
-  /** `aten::pow_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)` */
+  /**
+   * Raise each element to the power `exponent` in place. [torch.Tensor.pow_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.pow_.html)
+   *
+   * `aten::pow_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
+   */
   pow_(self: Tensor, exponent: Tensor): Result<Q, Tensor>
-  /** `aten::prelu(Tensor self, Tensor weight) -> Tensor` */
+  /**
+   * Apply leaky ReLU with the learned slope `weight`: one for all channels or one for each. [torch.nn.functional.prelu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.prelu.html)
+   *
+   * `aten::prelu(Tensor self, Tensor weight) -> Tensor`
+   */
   prelu(self: Tensor, weight: Tensor): Result<Q, Tensor>
-  /** `aten::prod(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the product of all elements, or along `dim`. [torch.prod](https://docs.pytorch.org/docs/stable/generated/torch.prod.html)
+   *
+   * `aten::prod(Tensor self, *, ScalarType? dtype=None) -> Tensor`
+   */
   prod(self: Tensor, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the product of all elements, or along `dim`. [torch.prod](https://docs.pytorch.org/docs/stable/generated/torch.prod.html)
+   *
+   * `aten::prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   prod(
     self: Tensor,
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
     options?: { keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::promote_types(ScalarType type1, ScalarType type2) -> ScalarType` */
+  /**
+   * Return the dtype that an operation on the two dtypes computes in. [torch.promote_types](https://docs.pytorch.org/docs/stable/generated/torch.promote_types.html)
+   *
+   * `aten::promote_types(ScalarType type1, ScalarType type2) -> ScalarType`
+   */
   promoteTypes(type1: DType, type2: DType): Result<Q, DType>
   /** `aten::put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor` */
   put(
@@ -4491,7 +7161,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     accumulate?: boolean | { accumulate?: boolean },
     options?: { accumulate?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)` */
+  /**
+   * Write `source` to the positions `index` of the flattened tensor, or add it with `accumulate`, in place. [torch.Tensor.put_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.put_.html)
+   *
+   * `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)`
+   */
   put_(
     self: Tensor,
     index: Tensor,
@@ -4499,13 +7173,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
     accumulate?: boolean | { accumulate?: boolean },
     options?: { accumulate?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
+  /**
+   * Compute the QR decomposition; prefer `linalgQr`. [torch.qr](https://docs.pytorch.org/docs/stable/generated/torch.qr.html)
+   *
+   * `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)`
+   */
   qr(
     self: Tensor,
     some?: boolean | { some?: boolean },
     options?: { some?: boolean },
   ): Result<Q, { Q: Tensor; R: Tensor }>
-  /** `aten::quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
+  /**
+   * Return the quantiles `q`, each in [0, 1], of all elements or along `dim`, interpolating linearly by default. [torch.quantile](https://docs.pytorch.org/docs/stable/generated/torch.quantile.html)
+   *
+   * `aten::quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
+   */
   quantile(
     self: Tensor,
     q: Tensor,
@@ -4513,7 +7195,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
   ): Result<Q, Tensor>
-  /** `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
+  /**
+   * Return the quantiles `q`, each in [0, 1], of all elements or along `dim`, interpolating linearly by default. [torch.quantile](https://docs.pytorch.org/docs/stable/generated/torch.quantile.html)
+   *
+   * `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
+   */
   quantile(
     self: Tensor,
     q: number,
@@ -4521,17 +7207,38 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
   ): Result<Q, Tensor>
-  /** `aten::rad2deg(Tensor self) -> Tensor` */
+  /**
+   * Convert each element from radians to degrees. [torch.rad2deg](https://docs.pytorch.org/docs/stable/generated/torch.rad2deg.html)
+   *
+   * `aten::rad2deg(Tensor self) -> Tensor`
+   */
   rad2deg(self: Tensor): Result<Q, Tensor>
-  /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Convert each element from radians to degrees in place. [torch.rad2deg](https://docs.pytorch.org/docs/stable/generated/torch.rad2deg.html)
+   *
+   * `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)`
+   */
   rad2deg_(self: Tensor): Result<Q, Tensor>
-  /** `aten::rand(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with numbers drawn uniformly from [0, 1). [torch.rand](https://docs.pytorch.org/docs/stable/generated/torch.rand.html)
+   *
+   * `aten::rand(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   rand(
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` with numbers drawn uniformly from [0, 1). [torch.rand](https://docs.pytorch.org/docs/stable/generated/torch.rand.html)
+   *
+   * `aten::rand(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   rand(...size: number[]): Result<Q, Tensor>
-  /** `aten::rand.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with numbers drawn uniformly from [0, 1). [torch.rand](https://docs.pytorch.org/docs/stable/generated/torch.rand.html)
+   *
+   * `aten::rand.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   rand(
     size: readonly number[],
     options?: {
@@ -4542,8 +7249,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` with numbers drawn uniformly from [0, 1). [torch.rand](https://docs.pytorch.org/docs/stable/generated/torch.rand.html)
+   *
+   * `aten::rand.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   rand(...size: number[]): Result<Q, Tensor>
-  /** `aten::rand_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device with numbers drawn uniformly from [0, 1). [torch.rand_like](https://docs.pytorch.org/docs/stable/generated/torch.rand_like.html)
+   *
+   * `aten::rand_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randLike(
     self: Tensor,
     options?: {
@@ -4554,7 +7270,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::rand_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device with numbers drawn uniformly from [0, 1). [torch.rand_like](https://docs.pytorch.org/docs/stable/generated/torch.rand_like.html)
+   *
+   * `aten::rand_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randLike(
     self: Tensor,
     options?: {
@@ -4566,13 +7286,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint(SymInt high, SymInt[] size, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint](https://docs.pytorch.org/docs/stable/generated/torch.randint.html)
+   *
+   * `aten::randint(SymInt high, SymInt[] size, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randint(
     high: number | bigint,
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::randint.generator(SymInt high, SymInt[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint](https://docs.pytorch.org/docs/stable/generated/torch.randint.html)
+   *
+   * `aten::randint.generator(SymInt high, SymInt[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randint(
     high: number | bigint,
     size: readonly number[],
@@ -4584,14 +7312,22 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint.low(SymInt low, SymInt high, SymInt[] size, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint](https://docs.pytorch.org/docs/stable/generated/torch.randint.html)
+   *
+   * `aten::randint.low(SymInt low, SymInt high, SymInt[] size, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randint(
     low: number | bigint,
     high: number | bigint,
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::randint.low_generator(SymInt low, SymInt high, SymInt[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint](https://docs.pytorch.org/docs/stable/generated/torch.randint.html)
+   *
+   * `aten::randint.low_generator(SymInt low, SymInt high, SymInt[] size, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randint(
     low: number | bigint,
     high: number | bigint,
@@ -4604,7 +7340,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like(Tensor self, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like(Tensor self, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     self: Tensor,
     high: number | bigint,
@@ -4616,7 +7356,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.Tensor(Tensor self, Tensor high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.Tensor(Tensor self, Tensor high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     self: Tensor,
     high: Tensor,
@@ -4628,7 +7372,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.Tensor_generator(Tensor self, Tensor high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.Tensor_generator(Tensor self, Tensor high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     self: Tensor,
     high: Tensor,
@@ -4641,7 +7389,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.generator(Tensor self, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.generator(Tensor self, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     self: Tensor,
     high: number | bigint,
@@ -4654,7 +7406,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.low_dtype(Tensor self, SymInt low, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.low_dtype(Tensor self, SymInt low, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     self: Tensor,
     low: number | bigint,
@@ -4667,7 +7423,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.low_generator_dtype(Tensor self, SymInt low, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.low_generator_dtype(Tensor self, SymInt low, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     self: Tensor,
     low: number | bigint,
@@ -4681,13 +7441,26 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randn(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with numbers drawn from the standard normal distribution. [torch.randn](https://docs.pytorch.org/docs/stable/generated/torch.randn.html)
+   *
+   * `aten::randn(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randn(
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` with numbers drawn from the standard normal distribution. [torch.randn](https://docs.pytorch.org/docs/stable/generated/torch.randn.html)
+   *
+   * `aten::randn(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randn(...size: number[]): Result<Q, Tensor>
-  /** `aten::randn.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` with numbers drawn from the standard normal distribution. [torch.randn](https://docs.pytorch.org/docs/stable/generated/torch.randn.html)
+   *
+   * `aten::randn.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randn(
     size: readonly number[],
     options?: {
@@ -4698,8 +7471,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` with numbers drawn from the standard normal distribution. [torch.randn](https://docs.pytorch.org/docs/stable/generated/torch.randn.html)
+   *
+   * `aten::randn.generator(SymInt[] size, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randn(...size: number[]): Result<Q, Tensor>
-  /** `aten::randn_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device with numbers drawn from the standard normal distribution. [torch.randn_like](https://docs.pytorch.org/docs/stable/generated/torch.randn_like.html)
+   *
+   * `aten::randn_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randnLike(
     self: Tensor,
     options?: {
@@ -4710,7 +7492,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randn_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device with numbers drawn from the standard normal distribution. [torch.randn_like](https://docs.pytorch.org/docs/stable/generated/torch.randn_like.html)
+   *
+   * `aten::randn_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randnLike(
     self: Tensor,
     options?: {
@@ -4733,23 +7519,43 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::random.to(Tensor self, int to, *, Generator? generator=None) -> Tensor` */
   random(self: Tensor, to: number | bigint, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with integers drawn uniformly from the given range, or from that of the dtype, in place. [torch.Tensor.random_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.random_.html)
+   *
+   * `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)`
+   */
   random_(self: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with integers drawn uniformly from the given range, or from that of the dtype, in place. [torch.Tensor.random_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.random_.html)
+   *
+   * `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)`
+   */
   random_(
     self: Tensor,
     from: number | bigint,
     to: number | bigint | null,
     options?: { generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with integers drawn uniformly from the given range, or from that of the dtype, in place. [torch.Tensor.random_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.random_.html)
+   *
+   * `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)`
+   */
   random_(self: Tensor, to: number | bigint, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::randperm(SymInt n, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return the integers 0 to `n` - 1 in random order, as a tensor [n]. [torch.randperm](https://docs.pytorch.org/docs/stable/generated/torch.randperm.html)
+   *
+   * `aten::randperm(SymInt n, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randperm(
     n: number | bigint,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::randperm.generator(SymInt n, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return the integers 0 to `n` - 1 in random order, as a tensor [n]. [torch.randperm](https://docs.pytorch.org/docs/stable/generated/torch.randperm.html)
+   *
+   * `aten::randperm.generator(SymInt n, *, Generator? generator, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   randperm(
     n: number | bigint,
     options?: {
@@ -4760,13 +7566,29 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Flatten the tensor to one dimension; a view if possible, else a copy. [torch.ravel](https://docs.pytorch.org/docs/stable/generated/torch.ravel.html)
+   *
+   * `aten::ravel(Tensor(a) self) -> Tensor(a)`
+   */
   ravel(self: Tensor): Result<Q, Tensor>
-  /** `aten::real(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return the real part of a complex tensor, as a view; a real tensor is returned unchanged. [torch.real](https://docs.pytorch.org/docs/stable/generated/torch.real.html)
+   *
+   * `aten::real(Tensor(a) self) -> Tensor(a)`
+   */
   real(self: Tensor): Result<Q, Tensor>
-  /** `aten::reciprocal(Tensor self) -> Tensor` */
+  /**
+   * Compute 1 / x for each element. [torch.reciprocal](https://docs.pytorch.org/docs/stable/generated/torch.reciprocal.html)
+   *
+   * `aten::reciprocal(Tensor self) -> Tensor`
+   */
   reciprocal(self: Tensor): Result<Q, Tensor>
-  /** `aten::reciprocal_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute 1 / x for each element in place. [torch.Tensor.reciprocal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.reciprocal_.html)
+   *
+   * `aten::reciprocal_(Tensor(a!) self) -> Tensor(a!)`
+   */
   reciprocal_(self: Tensor): Result<Q, Tensor>
   /** `aten::reflection_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
   reflectionPad1d(self: Tensor, padding: number | readonly number[]): Result<Q, Tensor>
@@ -4774,41 +7596,106 @@ export interface Operators<Q extends 'now' | 'queued'> {
   reflectionPad2d(self: Tensor, padding: number | readonly number[]): Result<Q, Tensor>
   /** `aten::reflection_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
   reflectionPad3d(self: Tensor, padding: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::relu(Tensor self) -> Tensor` */
+  /**
+   * Apply ReLU: set negative elements to 0. [torch.nn.functional.relu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu.html)
+   *
+   * `aten::relu(Tensor self) -> Tensor`
+   */
   relu(self: Tensor): Result<Q, Tensor>
-  /** `aten::relu6(Tensor self) -> Tensor` */
+  /**
+   * Apply ReLU6: limit each element to [0, 6]. [torch.nn.functional.relu6](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu6.html)
+   *
+   * `aten::relu6(Tensor self) -> Tensor`
+   */
   relu6(self: Tensor): Result<Q, Tensor>
-  /** `aten::relu6_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply ReLU6 in place: limit each element to [0, 6]. [torch.nn.functional.relu6](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu6.html)
+   *
+   * `aten::relu6_(Tensor(a!) self) -> Tensor(a!)`
+   */
   relu6_(self: Tensor): Result<Q, Tensor>
-  /** `aten::relu_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply ReLU in place: set negative elements to 0. [torch.nn.functional.relu_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu_.html)
+   *
+   * `aten::relu_(Tensor(a!) self) -> Tensor(a!)`
+   */
   relu_(self: Tensor): Result<Q, Tensor>
-  /** `aten::remainder.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python. [torch.remainder](https://docs.pytorch.org/docs/stable/generated/torch.remainder.html)
+   *
+   * `aten::remainder.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   remainder(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::remainder.Scalar_Tensor(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python. [torch.remainder](https://docs.pytorch.org/docs/stable/generated/torch.remainder.html)
+   *
+   * `aten::remainder.Scalar_Tensor(Scalar self, Tensor other) -> Tensor`
+   */
   remainder(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python. [torch.remainder](https://docs.pytorch.org/docs/stable/generated/torch.remainder.html)
+   *
+   * `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   remainder(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::remainder_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python, in place. [torch.Tensor.remainder_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.remainder_.html)
+   *
+   * `aten::remainder_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   remainder_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::remainder_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python, in place. [torch.Tensor.remainder_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.remainder_.html)
+   *
+   * `aten::remainder_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   remainder_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
+  /**
+   * Scale down each slice along `dim` whose `p`-norm exceeds `maxnorm`, to that norm. [torch.renorm](https://docs.pytorch.org/docs/stable/generated/torch.renorm.html)
+   *
+   * `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor`
+   */
   renorm(self: Tensor, p: Scalar, dim: number | bigint, maxnorm: Scalar): Result<Q, Tensor>
-  /** `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)` */
+  /**
+   * Scale down each slice along `dim` whose `p`-norm exceeds `maxnorm`, to that norm, in place. [torch.Tensor.renorm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.renorm_.html)
+   *
+   * `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)`
+   */
   renorm_(self: Tensor, p: Scalar, dim: number | bigint, maxnorm: Scalar): Result<Q, Tensor>
-  /** `aten::repeat(Tensor self, SymInt[] repeats) -> Tensor` */
+  /**
+   * Copy the tensor `repeats[i]` times along dimension i; unlike `repeatInterleave`, it repeats the whole. [torch.Tensor.repeat](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.repeat.html)
+   *
+   * `aten::repeat(Tensor self, SymInt[] repeats) -> Tensor`
+   */
   repeat(self: Tensor, repeats: readonly number[]): Result<Q, Tensor>
+  /**
+   * Copy the tensor `repeats[i]` times along dimension i; unlike `repeatInterleave`, it repeats the whole. [torch.Tensor.repeat](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.repeat.html)
+   *
+   * `aten::repeat(Tensor self, SymInt[] repeats) -> Tensor`
+   */
   repeat(self: Tensor, ...repeats: number[]): Result<Q, Tensor>
-  /** `aten::repeat_interleave.Tensor(Tensor repeats, *, SymInt? output_size=None) -> Tensor` */
+  /**
+   * Repeat each element `repeats` times along `dim`, or of the flattened tensor. [torch.repeat_interleave](https://docs.pytorch.org/docs/stable/generated/torch.repeat_interleave.html)
+   *
+   * `aten::repeat_interleave.Tensor(Tensor repeats, *, SymInt? output_size=None) -> Tensor`
+   */
   repeatInterleave(repeats: Tensor, options?: { outputSize?: number | bigint | null }): Result<Q, Tensor>
-  /** `aten::repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor` */
+  /**
+   * Repeat each element `repeats` times along `dim`, or of the flattened tensor. [torch.repeat_interleave](https://docs.pytorch.org/docs/stable/generated/torch.repeat_interleave.html)
+   *
+   * `aten::repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor`
+   */
   repeatInterleave(
     self: Tensor,
     repeats: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null },
     options?: { dim?: number | bigint | null; outputSize?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor` */
+  /**
+   * Repeat each element `repeats` times along `dim`, or of the flattened tensor. [torch.repeat_interleave](https://docs.pytorch.org/docs/stable/generated/torch.repeat_interleave.html)
+   *
+   * `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor`
+   */
   repeatInterleave(
     self: Tensor,
     repeats: number | bigint,
@@ -4821,44 +7708,99 @@ export interface Operators<Q extends 'now' | 'queued'> {
   replicationPad2d(self: Tensor, padding: number | readonly number[]): Result<Q, Tensor>
   /** `aten::replication_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
   replicationPad3d(self: Tensor, padding: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::requires_grad_(Tensor(a!) self, bool requires_grad=True) -> Tensor(a!)` */
+  /**
+   * Set whether operations on the tensor are recorded for gradients, in place. [torch.Tensor.requires_grad_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.requires_grad_.html)
+   *
+   * `aten::requires_grad_(Tensor(a!) self, bool requires_grad=True) -> Tensor(a!)`
+   */
   requiresGrad_(
     self: Tensor,
     requiresGrad?: boolean | { requiresGrad?: boolean },
     options?: { requiresGrad?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)` */
+  /**
+   * Return the elements with shape `shape`, where one size may be -1; a view if possible, else a copy. [torch.reshape](https://docs.pytorch.org/docs/stable/generated/torch.reshape.html)
+   *
+   * `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)`
+   */
   reshape(self: Tensor, shape: readonly number[]): Result<Q, Tensor>
+  /**
+   * Return the elements with shape `shape`, where one size may be -1; a view if possible, else a copy. [torch.reshape](https://docs.pytorch.org/docs/stable/generated/torch.reshape.html)
+   *
+   * `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)`
+   */
   reshape(self: Tensor, ...shape: number[]): Result<Q, Tensor>
-  /** `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * Return the elements with the shape of `other`; a view if possible, else a copy. [torch.Tensor.reshape_as](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.reshape_as.html)
+   *
+   * `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   reshapeAs(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::resize(Tensor self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor` */
   resize(self: Tensor, size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  /** `aten::resize(Tensor self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor` */
   resize(self: Tensor, ...size: number[]): Result<Q, Tensor>
-  /** `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
+  /**
+   * Change the shape to `size`, in place; new elements are not initialized. [torch.Tensor.resize_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.resize_.html)
+   *
+   * `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+   */
   resize_(self: Tensor, size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  /**
+   * Change the shape to `size`, in place; new elements are not initialized. [torch.Tensor.resize_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.resize_.html)
+   *
+   * `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+   */
   resize_(self: Tensor, ...size: number[]): Result<Q, Tensor>
   /** `aten::resize_as(Tensor self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor` */
   resizeAs(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
+  /**
+   * Change the shape to that of another tensor, in place; new elements are not initialized. [torch.Tensor.resize_as_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.resize_as_.html)
+   *
+   * `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+   */
   resizeAs_(self: Tensor, theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::resolve_conj(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Compute a lazily conjugated tensor in new memory; any other tensor is returned unchanged. [torch.resolve_conj](https://docs.pytorch.org/docs/stable/generated/torch.resolve_conj.html)
+   *
+   * `aten::resolve_conj(Tensor(a) self) -> Tensor(a)`
+   */
   resolveConj(self: Tensor): Result<Q, Tensor>
   /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
   resolveNeg(self: Tensor): Result<Q, Tensor>
-  /** `aten::result_type.Scalar(Tensor tensor, Scalar other) -> ScalarType` */
+  /**
+   * Return the dtype of the result of an arithmetic operation on the two inputs. [torch.result_type](https://docs.pytorch.org/docs/stable/generated/torch.result_type.html)
+   *
+   * `aten::result_type.Scalar(Tensor tensor, Scalar other) -> ScalarType`
+   */
   resultType(tensor: Tensor, other: Scalar): Result<Q, DType>
-  /** `aten::result_type.Scalar_Scalar(Scalar scalar1, Scalar scalar2) -> ScalarType` */
+  /**
+   * Return the dtype of the result of an arithmetic operation on the two inputs. [torch.result_type](https://docs.pytorch.org/docs/stable/generated/torch.result_type.html)
+   *
+   * `aten::result_type.Scalar_Scalar(Scalar scalar1, Scalar scalar2) -> ScalarType`
+   */
   resultType(scalar1: Scalar, scalar2: Scalar): Result<Q, DType>
-  /** `aten::result_type.Scalar_Tensor(Scalar scalar, Tensor tensor) -> ScalarType` */
+  /**
+   * Return the dtype of the result of an arithmetic operation on the two inputs. [torch.result_type](https://docs.pytorch.org/docs/stable/generated/torch.result_type.html)
+   *
+   * `aten::result_type.Scalar_Tensor(Scalar scalar, Tensor tensor) -> ScalarType`
+   */
   resultType(scalar: Scalar, tensor: Tensor): Result<Q, DType>
-  /** `aten::result_type.Tensor(Tensor tensor, Tensor other) -> ScalarType` */
+  /**
+   * Return the dtype of the result of an arithmetic operation on the two inputs. [torch.result_type](https://docs.pytorch.org/docs/stable/generated/torch.result_type.html)
+   *
+   * `aten::result_type.Tensor(Tensor tensor, Tensor other) -> ScalarType`
+   */
   resultType(tensor: Tensor, other: Tensor): Result<Q, DType>
   /** `aten::retain_grad(Tensor(a!) self) -> ()` */
   retainGrad(self: Tensor): Result<Q, void>
   /** `aten::retains_grad(Tensor self) -> bool` */
   retainsGrad(self: Tensor): Result<Q, boolean>
-  /** `aten::rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor` */
+  /**
+   * Divide by the root mean square over the last dimensions, of shape `normalizedShape`, then scale by `weight`. [torch.nn.functional.rms_norm](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rms_norm.html)
+   *
+   * `aten::rms_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor`
+   */
   rmsNorm(
     input: Tensor,
     normalizedShape: readonly number[],
@@ -4934,33 +7876,65 @@ export interface Operators<Q extends 'now' | 'queued'> {
     bHh?: Tensor | null | { bIh?: Tensor | null; bHh?: Tensor | null },
     options?: { bIh?: Tensor | null; bHh?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
+  /**
+   * Shift the elements by `shifts` along `dims`; elements pushed out at the end enter at the beginning. [torch.roll](https://docs.pytorch.org/docs/stable/generated/torch.roll.html)
+   *
+   * `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor`
+   */
   roll(
     self: Tensor,
     shifts: number | readonly number[],
     dims?: number | readonly number[] | { dims?: number | readonly number[] },
     options?: { dims?: number | readonly number[] },
   ): Result<Q, Tensor>
-  /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
+  /**
+   * Rotate the plane of the two dimensions `dims` by 90 degrees, `k` times. [torch.rot90](https://docs.pytorch.org/docs/stable/generated/torch.rot90.html)
+   *
+   * `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor`
+   */
   rot90(
     self: Tensor,
     k?: number | bigint | { k?: number | bigint; dims?: readonly number[] },
     dims?: readonly number[] | { k?: number | bigint; dims?: readonly number[] },
     options?: { k?: number | bigint; dims?: readonly number[] },
   ): Result<Q, Tensor>
-  /** `aten::round(Tensor self) -> Tensor` */
+  /**
+   * Round each element to the nearest integer, or to `decimals` decimal places; halves go to the even neighbor. [torch.round](https://docs.pytorch.org/docs/stable/generated/torch.round.html)
+   *
+   * `aten::round(Tensor self) -> Tensor`
+   */
   round(self: Tensor): Result<Q, Tensor>
-  /** `aten::round.decimals(Tensor self, *, int decimals) -> Tensor` */
+  /**
+   * Round each element to the nearest integer, or to `decimals` decimal places; halves go to the even neighbor. [torch.round](https://docs.pytorch.org/docs/stable/generated/torch.round.html)
+   *
+   * `aten::round.decimals(Tensor self, *, int decimals) -> Tensor`
+   */
   round(self: Tensor, options?: { decimals?: number | bigint }): Result<Q, Tensor>
-  /** `aten::round_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Round each element to the nearest integer, or to `decimals` decimal places, in place; halves go to the even neighbor. [torch.Tensor.round_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.round_.html)
+   *
+   * `aten::round_(Tensor(a!) self) -> Tensor(a!)`
+   */
   round_(self: Tensor): Result<Q, Tensor>
-  /** `aten::round_.decimals(Tensor(a!) self, *, int decimals) -> Tensor(a!)` */
+  /**
+   * Round each element to the nearest integer, or to `decimals` decimal places, in place; halves go to the even neighbor. [torch.Tensor.round_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.round_.html)
+   *
+   * `aten::round_.decimals(Tensor(a!) self, *, int decimals) -> Tensor(a!)`
+   */
   round_(self: Tensor, options?: { decimals?: number | bigint }): Result<Q, Tensor>
   /** `aten::row_indices(Tensor(a) self) -> Tensor(a)` */
   rowIndices(self: Tensor): Result<Q, Tensor>
-  /** `aten::row_stack(Tensor[] tensors) -> Tensor` */
+  /**
+   * Join tensors along the first dimension, like `vstack`. [torch.row_stack](https://docs.pytorch.org/docs/stable/generated/torch.row_stack.html)
+   *
+   * `aten::row_stack(Tensor[] tensors) -> Tensor`
+   */
   rowStack(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
+  /**
+   * Apply leaky ReLU with slopes drawn from [`lower`, `upper`) in training, and with their mean otherwise. [torch.nn.functional.rrelu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rrelu.html)
+   *
+   * `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor`
+   */
   rrelu(
     self: Tensor,
     lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
@@ -4969,7 +7943,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
     options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Apply leaky ReLU with slopes drawn from [`lower`, `upper`) in training, and with their mean otherwise, in place. [torch.nn.functional.rrelu_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rrelu_.html)
+   *
+   * `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)`
+   */
   rrelu_(
     self: Tensor,
     lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
@@ -4998,9 +7976,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
     generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
     options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::rsqrt(Tensor self) -> Tensor` */
+  /**
+   * Compute 1 / sqrt(x) for each element. [torch.rsqrt](https://docs.pytorch.org/docs/stable/generated/torch.rsqrt.html)
+   *
+   * `aten::rsqrt(Tensor self) -> Tensor`
+   */
   rsqrt(self: Tensor): Result<Q, Tensor>
-  /** `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute 1 / sqrt(x) for each element in place. [torch.Tensor.rsqrt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.rsqrt_.html)
+   *
+   * `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)`
+   */
   rsqrt_(self: Tensor): Result<Q, Tensor>
   /** `aten::rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
   rsub(
@@ -5016,7 +8002,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     s: Scalar,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor` */
+  /**
+   * Compute attention from queries [..., L, E], keys [..., S, E] and values [..., S, Ev]: [..., L, Ev]. [torch.nn.functional.scaled_dot_product_attention](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html)
+   *
+   * `aten::scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float dropout_p=0., bool is_causal=False, *, float? scale=None, bool enable_gqa=False) -> Tensor`
+   */
   scaledDotProductAttention(
     query: Tensor,
     key: Tensor,
@@ -5039,7 +8029,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       enableGqa?: boolean
     },
   ): Result<Q, Tensor>
-  /** `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor` */
+  /**
+   * Return a copy with `src` or `value` written to the positions `index` along `dim`. [torch.scatter](https://docs.pytorch.org/docs/stable/generated/torch.scatter.html)
+   *
+   * `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor`
+   */
   scatter(
     self: Tensor,
     dim: number | bigint,
@@ -5047,11 +8041,23 @@ export interface Operators<Q extends 'now' | 'queued'> {
     src: Tensor,
     options?: { reduce?: string },
   ): Result<Q, Tensor>
-  /** `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
+  /**
+   * Return a copy with `src` or `value` written to the positions `index` along `dim`. [torch.scatter](https://docs.pytorch.org/docs/stable/generated/torch.scatter.html)
+   *
+   * `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
+   */
   scatter(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
-  /** `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor` */
+  /**
+   * Return a copy with `src` or `value` written to the positions `index` along `dim`. [torch.scatter](https://docs.pytorch.org/docs/stable/generated/torch.scatter.html)
+   *
+   * `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
+   */
   scatter(self: Tensor, dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor` */
+  /**
+   * Return a copy with `src` or `value` written to the positions `index` along `dim`. [torch.scatter](https://docs.pytorch.org/docs/stable/generated/torch.scatter.html)
+   *
+   * `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor`
+   */
   scatter(
     self: Tensor,
     dim: number | bigint,
@@ -5059,7 +8065,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     value: Scalar,
     options?: { reduce?: string },
   ): Result<Q, Tensor>
-  /** `aten::scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)` */
+  /**
+   * Write `src` or `value` to the positions `index` along `dim`, in place. [torch.Tensor.scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html)
+   *
+   * `aten::scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)`
+   */
   scatter_(
     self: Tensor,
     dim: number | bigint,
@@ -5067,11 +8077,23 @@ export interface Operators<Q extends 'now' | 'queued'> {
     src: Tensor,
     options?: { reduce?: string },
   ): Result<Q, Tensor>
-  /** `aten::scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)` */
+  /**
+   * Write `src` or `value` to the positions `index` along `dim`, in place. [torch.Tensor.scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html)
+   *
+   * `aten::scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)`
+   */
   scatter_(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
-  /** `aten::scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)` */
+  /**
+   * Write `src` or `value` to the positions `index` along `dim`, in place. [torch.Tensor.scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html)
+   *
+   * `aten::scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
+   */
   scatter_(self: Tensor, dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)` */
+  /**
+   * Write `src` or `value` to the positions `index` along `dim`, in place. [torch.Tensor.scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html)
+   *
+   * `aten::scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)`
+   */
   scatter_(
     self: Tensor,
     dim: number | bigint,
@@ -5079,11 +8101,23 @@ export interface Operators<Q extends 'now' | 'queued'> {
     value: Scalar,
     options?: { reduce?: string },
   ): Result<Q, Tensor>
-  /** `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
+  /**
+   * Return a copy with `src` added to the elements at the positions `index` along `dim`. [torch.scatter_add](https://docs.pytorch.org/docs/stable/generated/torch.scatter_add.html)
+   *
+   * `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
+   */
   scatterAdd(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
-  /** `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)` */
+  /**
+   * Add `src` to the elements at the positions `index` along `dim`, in place. [torch.Tensor.scatter_add_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_add_.html)
+   *
+   * `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)`
+   */
   scatterAdd_(self: Tensor, dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
-  /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
+  /**
+   * Return a copy with `src` reduced into the positions `index` along `dim` by 'sum', 'prod', 'mean', 'amax' or 'amin'. [torch.scatter_reduce](https://docs.pytorch.org/docs/stable/generated/torch.scatter_reduce.html)
+   *
+   * `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor`
+   */
   scatterReduce(
     self: Tensor,
     dim: number | bigint,
@@ -5092,7 +8126,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduce: string,
     options?: { includeSelf?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)` */
+  /**
+   * Reduce `src` into the positions `index` along `dim` by 'sum', 'prod', 'mean', 'amax' or 'amin', in place. [torch.Tensor.scatter_reduce_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_reduce_.html)
+   *
+   * `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)`
+   */
   scatterReduce_(
     self: Tensor,
     dim: number | bigint,
@@ -5101,13 +8139,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
     reduce: string,
     options?: { includeSelf?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor` */
+  /**
+   * Return the indices at which values can be inserted into `sortedSequence` so that it stays sorted. [torch.searchsorted](https://docs.pytorch.org/docs/stable/generated/torch.searchsorted.html)
+   *
+   * `aten::searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor`
+   */
   searchsorted(
     sortedSequence: Tensor,
     self: Scalar,
     options?: { outInt32?: boolean; right?: boolean; side?: string | null; sorter?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::searchsorted.Tensor(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor` */
+  /**
+   * Return the indices at which values can be inserted into `sortedSequence` so that it stays sorted. [torch.searchsorted](https://docs.pytorch.org/docs/stable/generated/torch.searchsorted.html)
+   *
+   * `aten::searchsorted.Tensor(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool right=False, str? side=None, Tensor? sorter=None) -> Tensor`
+   */
   searchsorted(
     sortedSequence: Tensor,
     self: Tensor,
@@ -5126,13 +8172,29 @@ export interface Operators<Q extends 'now' | 'queued'> {
       initial?: Scalar | null
     },
   ): Result<Q, Tensor>
-  /** `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)` */
+  /**
+   * Return a view of the slice `index` along `dim`, without that dimension. [torch.select](https://docs.pytorch.org/docs/stable/generated/torch.select.html)
+   *
+   * `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)`
+   */
   select(self: Tensor, dim: number | bigint, index: number | bigint): Result<Q, Tensor>
-  /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
+  /**
+   * Return a copy with `src` written to the slice `index` along `dim`. [torch.select_scatter](https://docs.pytorch.org/docs/stable/generated/torch.select_scatter.html)
+   *
+   * `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor`
+   */
   selectScatter(self: Tensor, src: Tensor, dim: number | bigint, index: number | bigint): Result<Q, Tensor>
-  /** `aten::selu(Tensor self) -> Tensor` */
+  /**
+   * Apply SELU: a scaled ELU with fixed constants that keep activations normalized. [torch.nn.functional.selu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.selu.html)
+   *
+   * `aten::selu(Tensor self) -> Tensor`
+   */
   selu(self: Tensor): Result<Q, Tensor>
-  /** `aten::selu_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply SELU in place: a scaled ELU with fixed constants that keep activations normalized. [torch.nn.functional.selu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.selu.html)
+   *
+   * `aten::selu_(Tensor(a!) self) -> Tensor(a!)`
+   */
   selu_(self: Tensor): Result<Q, Tensor>
   /** `aten::set(Tensor self) -> Tensor` */
   set(self: Tensor): Result<Q, Tensor>
@@ -5153,35 +8215,95 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::set_data(Tensor(a!) self, Tensor new_data) -> ()` */
   setData(self: Tensor, newData: Tensor): Result<Q, void>
-  /** `aten::sgn(Tensor self) -> Tensor` */
+  /**
+   * Compute the sign of each element; for complex elements, the element divided by its magnitude. [torch.sgn](https://docs.pytorch.org/docs/stable/generated/torch.sgn.html)
+   *
+   * `aten::sgn(Tensor self) -> Tensor`
+   */
   sgn(self: Tensor): Result<Q, Tensor>
-  /** `aten::sgn_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the sign of each element in place; for complex elements, the element divided by its magnitude. [torch.Tensor.sgn_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sgn_.html)
+   *
+   * `aten::sgn_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sgn_(self: Tensor): Result<Q, Tensor>
-  /** `aten::sigmoid(Tensor self) -> Tensor` */
+  /**
+   * Compute the sigmoid, 1 / (1 + exp(-x)), of each element. [torch.sigmoid](https://docs.pytorch.org/docs/stable/generated/torch.sigmoid.html)
+   *
+   * `aten::sigmoid(Tensor self) -> Tensor`
+   */
   sigmoid(self: Tensor): Result<Q, Tensor>
-  /** `aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the sigmoid, 1 / (1 + exp(-x)), of each element, in place. [torch.Tensor.sigmoid_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sigmoid_.html)
+   *
+   * `aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sigmoid_(self: Tensor): Result<Q, Tensor>
-  /** `aten::sign(Tensor self) -> Tensor` */
+  /**
+   * Compute the sign of each element: -1, 0 or 1. [torch.sign](https://docs.pytorch.org/docs/stable/generated/torch.sign.html)
+   *
+   * `aten::sign(Tensor self) -> Tensor`
+   */
   sign(self: Tensor): Result<Q, Tensor>
-  /** `aten::sign_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the sign of each element in place: -1, 0 or 1. [torch.Tensor.sign_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sign_.html)
+   *
+   * `aten::sign_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sign_(self: Tensor): Result<Q, Tensor>
-  /** `aten::signbit(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor that is true where the sign bit is set, which includes -0. [torch.signbit](https://docs.pytorch.org/docs/stable/generated/torch.signbit.html)
+   *
+   * `aten::signbit(Tensor self) -> Tensor`
+   */
   signbit(self: Tensor): Result<Q, Tensor>
-  /** `aten::silu(Tensor self) -> Tensor` */
+  /**
+   * Apply SiLU, also named swish: x * sigmoid(x). [torch.nn.functional.silu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.silu.html)
+   *
+   * `aten::silu(Tensor self) -> Tensor`
+   */
   silu(self: Tensor): Result<Q, Tensor>
-  /** `aten::silu_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply SiLU, also named swish, in place: x * sigmoid(x). [torch.nn.functional.silu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.silu.html)
+   *
+   * `aten::silu_(Tensor(a!) self) -> Tensor(a!)`
+   */
   silu_(self: Tensor): Result<Q, Tensor>
-  /** `aten::sin(Tensor self) -> Tensor` */
+  /**
+   * Compute the sine of each element, in radians. [torch.sin](https://docs.pytorch.org/docs/stable/generated/torch.sin.html)
+   *
+   * `aten::sin(Tensor self) -> Tensor`
+   */
   sin(self: Tensor): Result<Q, Tensor>
-  /** `aten::sin_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the sine of each element, in radians, in place. [torch.Tensor.sin_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sin_.html)
+   *
+   * `aten::sin_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sin_(self: Tensor): Result<Q, Tensor>
-  /** `aten::sinc(Tensor self) -> Tensor` */
+  /**
+   * Compute the normalized sinc function, sin(πx) / (πx), of each element. [torch.sinc](https://docs.pytorch.org/docs/stable/generated/torch.sinc.html)
+   *
+   * `aten::sinc(Tensor self) -> Tensor`
+   */
   sinc(self: Tensor): Result<Q, Tensor>
-  /** `aten::sinc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the normalized sinc function, sin(πx) / (πx), of each element, in place. [torch.Tensor.sinc_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sinc_.html)
+   *
+   * `aten::sinc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sinc_(self: Tensor): Result<Q, Tensor>
-  /** `aten::sinh(Tensor self) -> Tensor` */
+  /**
+   * Compute the hyperbolic sine of each element. [torch.sinh](https://docs.pytorch.org/docs/stable/generated/torch.sinh.html)
+   *
+   * `aten::sinh(Tensor self) -> Tensor`
+   */
   sinh(self: Tensor): Result<Q, Tensor>
-  /** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the hyperbolic sine of each element in place. [torch.Tensor.sinh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sinh_.html)
+   *
+   * `aten::sinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sinh_(self: Tensor): Result<Q, Tensor>
   /** `aten::size.int(Tensor self, int dim) -> int` */
   size(self: Tensor, dim: number | bigint): Result<Q, number>
@@ -5242,7 +8364,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       step?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
+  /**
+   * Return a copy with `src` written to the slices from `start` to `end` along `dim`, every `step`. [torch.slice_scatter](https://docs.pytorch.org/docs/stable/generated/torch.slice_scatter.html)
+   *
+   * `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor`
+   */
   sliceScatter(
     self: Tensor,
     src: Tensor,
@@ -5271,11 +8397,19 @@ export interface Operators<Q extends 'now' | 'queued'> {
       step?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)` */
+  /**
+   * Compute the sign and the logarithm of the absolute value of the determinant. [torch.slogdet](https://docs.pytorch.org/docs/stable/generated/torch.slogdet.html)
+   *
+   * `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)`
+   */
   slogdet(self: Tensor): Result<Q, { sign: Tensor; logabsdet: Tensor }>
   /** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
   smm(self: Tensor, mat2: Tensor): Result<Q, Tensor>
-  /** `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor` */
+  /**
+   * Compute the absolute error, made quadratic below `beta`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.smooth_l1_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.smooth_l1_loss.html)
+   *
+   * `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor`
+   */
   smoothL1Loss(
     self: Tensor,
     target: Tensor,
@@ -5283,37 +8417,61 @@ export interface Operators<Q extends 'now' | 'queued'> {
     beta?: number | { reduction?: number | bigint; beta?: number },
     options?: { reduction?: number | bigint; beta?: number },
   ): Result<Q, Tensor>
-  /** `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+  /**
+   * Compute the logistic loss of scores with targets 1 or -1; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.soft_margin_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.soft_margin_loss.html)
+   *
+   * `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+   */
   softMarginLoss(
     self: Tensor,
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint },
     options?: { reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the softmax along `dim`: positive values that sum to 1. [torch.softmax](https://docs.pytorch.org/docs/stable/generated/torch.softmax.html)
+   *
+   * `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+   */
   softmax(
     self: Tensor,
     dim: number | bigint,
     dtype?: DType | null | { dtype?: DType | null },
     options?: { dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor` */
+  /**
+   * Apply softplus: log(1 + exp(`beta` * x)) / `beta`, linear where `beta` * x exceeds `threshold`. [torch.nn.functional.softplus](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softplus.html)
+   *
+   * `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor`
+   */
   softplus(
     self: Tensor,
     beta?: Scalar | { beta?: Scalar; threshold?: Scalar },
     threshold?: Scalar | { beta?: Scalar; threshold?: Scalar },
     options?: { beta?: Scalar; threshold?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
+  /**
+   * Shrink each element toward 0 by `lambd`; those within `lambd` of 0 become 0. [torch.nn.functional.softshrink](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softshrink.html)
+   *
+   * `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor`
+   */
   softshrink(self: Tensor, lambd?: Scalar | { lambd?: Scalar }, options?: { lambd?: Scalar }): Result<Q, Tensor>
-  /** `aten::sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Sort along `dim`, ascending unless `descending`, and return `{ values, indices }`. [torch.sort](https://docs.pytorch.org/docs/stable/generated/torch.sort.html)
+   *
+   * `aten::sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)`
+   */
   sort(
     self: Tensor,
     dim?: number | bigint | { dim?: number | bigint; descending?: boolean },
     descending?: boolean | { dim?: number | bigint; descending?: boolean },
     options?: { dim?: number | bigint; descending?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Sort along `dim`, ascending unless `descending`, and return `{ values, indices }`. [torch.sort](https://docs.pytorch.org/docs/stable/generated/torch.sort.html)
+   *
+   * `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)`
+   */
   sort(
     self: Tensor,
     options?: { stable?: boolean | null; dim?: number | bigint; descending?: boolean },
@@ -5348,7 +8506,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::sparse_coo_tensor.indices(Tensor indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor` */
+  /**
+   * Return a sparse tensor with `values` at the coordinates `indices` [sparse dims, nnz]; duplicate coordinates add up. [torch.sparse_coo_tensor](https://docs.pytorch.org/docs/stable/generated/torch.sparse_coo_tensor.html)
+   *
+   * `aten::sparse_coo_tensor.indices(Tensor indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor`
+   */
   sparseCooTensor(
     indices: Tensor,
     values: Tensor,
@@ -5360,7 +8522,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       isCoalesced?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::sparse_coo_tensor.indices_size(Tensor indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor` */
+  /**
+   * Return a sparse tensor with `values` at the coordinates `indices` [sparse dims, nnz]; duplicate coordinates add up. [torch.sparse_coo_tensor](https://docs.pytorch.org/docs/stable/generated/torch.sparse_coo_tensor.html)
+   *
+   * `aten::sparse_coo_tensor.indices_size(Tensor indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool? is_coalesced=None) -> Tensor`
+   */
   sparseCooTensor(
     indices: Tensor,
     values: Tensor,
@@ -5373,11 +8539,20 @@ export interface Operators<Q extends 'now' | 'queued'> {
       isCoalesced?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::sparse_coo_tensor.size(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
+  /**
+   * Return a sparse tensor with `values` at the coordinates `indices` [sparse dims, nnz]; duplicate coordinates add up. [torch.sparse_coo_tensor](https://docs.pytorch.org/docs/stable/generated/torch.sparse_coo_tensor.html)
+   *
+   * `aten::sparse_coo_tensor.size(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+   */
   sparseCooTensor(
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a sparse tensor with `values` at the coordinates `indices` [sparse dims, nnz]; duplicate coordinates add up. [torch.sparse_coo_tensor](https://docs.pytorch.org/docs/stable/generated/torch.sparse_coo_tensor.html)
+   *
+   * `aten::sparse_coo_tensor.size(int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+   */
   sparseCooTensor(...size: number[]): Result<Q, Tensor>
   /** `aten::sparse_csc_tensor.ccol_row_value(Tensor ccol_indices, Tensor row_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
   sparseCscTensor(
@@ -5394,14 +8569,22 @@ export interface Operators<Q extends 'now' | 'queued'> {
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::sparse_csr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
+  /**
+   * Return a sparse matrix in compressed row format, from row pointers, column indices and values. [torch.sparse_csr_tensor](https://docs.pytorch.org/docs/stable/generated/torch.sparse_csr_tensor.html)
+   *
+   * `aten::sparse_csr_tensor.crow_col_value(Tensor crow_indices, Tensor col_indices, Tensor values, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+   */
   sparseCsrTensor(
     crowIndices: Tensor,
     colIndices: Tensor,
     values: Tensor,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::sparse_csr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor` */
+  /**
+   * Return a sparse matrix in compressed row format, from row pointers, column indices and values. [torch.sparse_csr_tensor](https://docs.pytorch.org/docs/stable/generated/torch.sparse_csr_tensor.html)
+   *
+   * `aten::sparse_csr_tensor.crow_col_value_size(Tensor crow_indices, Tensor col_indices, Tensor values, int[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=False) -> Tensor`
+   */
   sparseCsrTensor(
     crowIndices: Tensor,
     colIndices: Tensor,
@@ -5411,7 +8594,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::sparse_dim(Tensor self) -> int` */
   sparseDim(self: Tensor): Result<Q, number>
-  /** `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor` */
+  /**
+   * Keep the elements of a dense tensor at the positions of the sparse tensor `mask`, as a sparse tensor. [torch.Tensor.sparse_mask](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sparse_mask.html)
+   *
+   * `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor`
+   */
   sparseMask(self: Tensor, mask: Tensor): Result<Q, Tensor>
   /** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sparseSampledAddmm(
@@ -5534,14 +8721,22 @@ export interface Operators<Q extends 'now' | 'queued'> {
   specialZeta(self: Tensor, other: Scalar): Result<Q, Tensor>
   /** `aten::special_zeta.self_scalar(Scalar self, Tensor other) -> Tensor` */
   specialZeta(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into views of size `splitSize`, the last one smaller if need be, or of the sizes given as a list. [torch.split](https://docs.pytorch.org/docs/stable/generated/torch.split.html)
+   *
+   * `aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]`
+   */
   split(
     self: Tensor,
     splitSize: number | bigint,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into views of size `splitSize`, the last one smaller if need be, or of the sizes given as a list. [torch.split](https://docs.pytorch.org/docs/stable/generated/torch.split.html)
+   *
+   * `aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]`
+   */
   split(
     self: Tensor,
     splitSize: readonly number[],
@@ -5555,39 +8750,101 @@ export interface Operators<Q extends 'now' | 'queued'> {
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::sqrt(Tensor self) -> Tensor` */
+  /**
+   * Compute the square root of each element. [torch.sqrt](https://docs.pytorch.org/docs/stable/generated/torch.sqrt.html)
+   *
+   * `aten::sqrt(Tensor self) -> Tensor`
+   */
   sqrt(self: Tensor): Result<Q, Tensor>
-  /** `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the square root of each element in place. [torch.Tensor.sqrt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sqrt_.html)
+   *
+   * `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sqrt_(self: Tensor): Result<Q, Tensor>
-  /** `aten::square(Tensor self) -> Tensor` */
+  /**
+   * Compute the square of each element. [torch.square](https://docs.pytorch.org/docs/stable/generated/torch.square.html)
+   *
+   * `aten::square(Tensor self) -> Tensor`
+   */
   square(self: Tensor): Result<Q, Tensor>
-  /** `aten::square_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the square of each element in place. [torch.Tensor.square_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.square_.html)
+   *
+   * `aten::square_(Tensor(a!) self) -> Tensor(a!)`
+   */
   square_(self: Tensor): Result<Q, Tensor>
-  /** `aten::squeeze(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`. [torch.squeeze](https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html)
+   *
+   * `aten::squeeze(Tensor(a) self) -> Tensor(a)`
+   */
   squeeze(self: Tensor): Result<Q, Tensor>
-  /** `aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`. [torch.squeeze](https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html)
+   *
+   * `aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)`
+   */
   squeeze(self: Tensor, dim: number | bigint): Result<Q, Tensor>
-  /** `aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`. [torch.squeeze](https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html)
+   *
+   * `aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)`
+   */
   squeeze(self: Tensor, dim: readonly number[]): Result<Q, Tensor>
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`. [torch.squeeze](https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html)
+   *
+   * `aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)`
+   */
   squeeze(self: Tensor, ...dim: number[]): Result<Q, Tensor>
-  /** `aten::squeeze_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`, in place. [torch.Tensor.squeeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.squeeze_.html)
+   *
+   * `aten::squeeze_(Tensor(a!) self) -> Tensor(a!)`
+   */
   squeeze_(self: Tensor): Result<Q, Tensor>
-  /** `aten::squeeze_.dim(Tensor(a!) self, int dim) -> Tensor(a!)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`, in place. [torch.Tensor.squeeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.squeeze_.html)
+   *
+   * `aten::squeeze_.dim(Tensor(a!) self, int dim) -> Tensor(a!)`
+   */
   squeeze_(self: Tensor, dim: number | bigint): Result<Q, Tensor>
-  /** `aten::squeeze_.dims(Tensor(a!) self, int[] dim) -> Tensor(a!)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`, in place. [torch.Tensor.squeeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.squeeze_.html)
+   *
+   * `aten::squeeze_.dims(Tensor(a!) self, int[] dim) -> Tensor(a!)`
+   */
   squeeze_(self: Tensor, dim: readonly number[]): Result<Q, Tensor>
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`, in place. [torch.Tensor.squeeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.squeeze_.html)
+   *
+   * `aten::squeeze_.dims(Tensor(a!) self, int[] dim) -> Tensor(a!)`
+   */
   squeeze_(self: Tensor, ...dim: number[]): Result<Q, Tensor>
   /** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sspaddmm(self: Tensor, mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::stack(Tensor[] tensors, int dim=0) -> Tensor` */
+  /**
+   * Join tensors of equal shape along a new dimension `dim`. [torch.stack](https://docs.pytorch.org/docs/stable/generated/torch.stack.html)
+   *
+   * `aten::stack(Tensor[] tensors, int dim=0) -> Tensor`
+   */
   stack(
     tensors: readonly Tensor[],
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::std(Tensor self, bool unbiased=True) -> Tensor` */
+  /**
+   * Return the standard deviation of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.std](https://docs.pytorch.org/docs/stable/generated/torch.std.html)
+   *
+   * `aten::std(Tensor self, bool unbiased=True) -> Tensor`
+   */
   std(self: Tensor, unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, Tensor>
-  /** `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the standard deviation of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.std](https://docs.pytorch.org/docs/stable/generated/torch.std.html)
+   *
+   * `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
+   */
   std(
     self: Tensor,
     dim?:
@@ -5597,7 +8854,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
     options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the standard deviation of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.std](https://docs.pytorch.org/docs/stable/generated/torch.std.html)
+   *
+   * `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
+   */
   std(
     self: Tensor,
     dim: number | readonly number[] | null,
@@ -5605,13 +8866,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)` */
+  /**
+   * Return the standard deviation and the mean of all elements, or along `dim`. [torch.std_mean](https://docs.pytorch.org/docs/stable/generated/torch.std_mean.html)
+   *
+   * `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
+   */
   stdMean(
     self: Tensor,
     unbiased?: boolean | { unbiased?: boolean },
     options?: { unbiased?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)` */
+  /**
+   * Return the standard deviation and the mean of all elements, or along `dim`. [torch.std_mean](https://docs.pytorch.org/docs/stable/generated/torch.std_mean.html)
+   *
+   * `aten::std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)`
+   */
   stdMean(
     self: Tensor,
     dim?:
@@ -5621,7 +8890,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
     options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)` */
+  /**
+   * Return the standard deviation and the mean of all elements, or along `dim`. [torch.std_mean](https://docs.pytorch.org/docs/stable/generated/torch.std_mean.html)
+   *
+   * `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
+   */
   stdMean(
     self: Tensor,
     dim: number | readonly number[] | null,
@@ -5629,7 +8902,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
+  /**
+   * Compute the short-time Fourier transform of [batch, samples]: [batch, frequencies, frames]; real input needs `returnComplex`. [torch.stft](https://docs.pytorch.org/docs/stable/generated/torch.stft.html)
+   *
+   * `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor`
+   */
   stft(
     self: Tensor,
     nFft: number | bigint,
@@ -5772,111 +9049,236 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::storage_offset(Tensor self) -> int` */
   storageOffset(self: Tensor): Result<Q, number>
-  /** `aten::stride.int(Tensor self, int dim) -> int` */
+  /**
+   * Return the step in memory, in elements, from one element to the next along `dim`. [torch.Tensor.stride](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.stride.html)
+   *
+   * `aten::stride.int(Tensor self, int dim) -> int`
+   */
   stride(self: Tensor, dim: number | bigint): Result<Q, number>
-  /** `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, with broadcasting. [torch.sub](https://docs.pytorch.org/docs/stable/generated/torch.sub.html)
+   *
+   * `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   */
   sub(self: Tensor, other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, with broadcasting. [torch.sub](https://docs.pytorch.org/docs/stable/generated/torch.sub.html)
+   *
+   * `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
+   */
   sub(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::sub_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, with broadcasting, in place. [torch.Tensor.sub_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sub_.html)
+   *
+   * `aten::sub_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   */
   sub_(
     self: Tensor,
     other: Scalar,
     alpha?: Scalar | { alpha?: Scalar },
     options?: { alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, with broadcasting, in place. [torch.Tensor.sub_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sub_.html)
+   *
+   * `aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
+   */
   sub_(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, like `sub`. [torch.subtract](https://docs.pytorch.org/docs/stable/generated/torch.subtract.html)
+   *
+   * `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   */
   subtract(
     self: Tensor,
     other: Scalar,
     alpha?: Scalar | { alpha?: Scalar },
     options?: { alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, like `sub`. [torch.subtract](https://docs.pytorch.org/docs/stable/generated/torch.subtract.html)
+   *
+   * `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
+   */
   subtract(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::subtract_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, like `sub`, in place. [torch.Tensor.subtract_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.subtract_.html)
+   *
+   * `aten::subtract_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   */
   subtract_(
     self: Tensor,
     other: Scalar,
     alpha?: Scalar | { alpha?: Scalar },
     options?: { alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, like `sub`, in place. [torch.Tensor.subtract_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.subtract_.html)
+   *
+   * `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
+   */
   subtract_(self: Tensor, other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the sum of all elements, or along `dim`; bool and integer elements are summed in int64. [torch.sum](https://docs.pytorch.org/docs/stable/generated/torch.sum.html)
+   *
+   * `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor`
+   */
   sum(self: Tensor, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the sum of all elements, or along `dim`; bool and integer elements are summed in int64. [torch.sum](https://docs.pytorch.org/docs/stable/generated/torch.sum.html)
+   *
+   * `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   sum(
     self: Tensor,
     dim: number | readonly number[] | null,
     keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
     options?: { keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor` */
+  /**
+   * Sum the tensor to the shape `size`, which must be broadcastable to its own. [torch.Tensor.sum_to_size](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sum_to_size.html)
+   *
+   * `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor`
+   */
   sumToSize(self: Tensor, size: readonly number[]): Result<Q, Tensor>
+  /**
+   * Sum the tensor to the shape `size`, which must be broadcastable to its own. [torch.Tensor.sum_to_size](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sum_to_size.html)
+   *
+   * `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor`
+   */
   sumToSize(self: Tensor, ...size: number[]): Result<Q, Tensor>
-  /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
+  /**
+   * Compute `{ U, S, V }` of the singular value decomposition; prefer `linalgSvd`, which returns V transposed. [torch.svd](https://docs.pytorch.org/docs/stable/generated/torch.svd.html)
+   *
+   * `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)`
+   */
   svd(
     self: Tensor,
     some?: boolean | { some?: boolean; computeUv?: boolean },
     computeUv?: boolean | { some?: boolean; computeUv?: boolean },
     options?: { some?: boolean; computeUv?: boolean },
   ): Result<Q, { U: Tensor; S: Tensor; V: Tensor }>
-  /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
+  /**
+   * Swap the dimensions `axis0` and `axis1`, like `transpose`. [torch.swapaxes](https://docs.pytorch.org/docs/stable/generated/torch.swapaxes.html)
+   *
+   * `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)`
+   */
   swapaxes(self: Tensor, axis0: number | bigint, axis1: number | bigint): Result<Q, Tensor>
-  /** `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)` */
+  /**
+   * Swap the dimensions `axis0` and `axis1`, like `transpose`, in place. [torch.swapaxes](https://docs.pytorch.org/docs/stable/generated/torch.swapaxes.html)
+   *
+   * `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)`
+   */
   swapaxes_(self: Tensor, axis0: number | bigint, axis1: number | bigint): Result<Q, Tensor>
-  /** `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
+  /**
+   * Swap the dimensions `dim0` and `dim1`, like `transpose`. [torch.swapdims](https://docs.pytorch.org/docs/stable/generated/torch.swapdims.html)
+   *
+   * `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
+   */
   swapdims(self: Tensor, dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
-  /** `aten::swapdims_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
+  /**
+   * Swap the dimensions `dim0` and `dim1`, like `transpose`, in place. [torch.swapdims](https://docs.pytorch.org/docs/stable/generated/torch.swapdims.html)
+   *
+   * `aten::swapdims_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)`
+   */
   swapdims_(self: Tensor, dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
-  /** `aten::t(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Transpose a matrix; a tensor of fewer than two dimensions keeps its shape. [torch.t](https://docs.pytorch.org/docs/stable/generated/torch.t.html)
+   *
+   * `aten::t(Tensor(a) self) -> Tensor(a)`
+   */
   t(self: Tensor): Result<Q, Tensor>
-  /** `aten::t_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Transpose a matrix in place; a tensor of fewer than two dimensions keeps its shape. [torch.Tensor.t_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.t_.html)
+   *
+   * `aten::t_(Tensor(a!) self) -> Tensor(a!)`
+   */
   t_(self: Tensor): Result<Q, Tensor>
-  /** `aten::take(Tensor self, Tensor index) -> Tensor` */
+  /**
+   * Pick the elements at `index`, where the tensor counts as flattened; the result has the shape of `index`. [torch.take](https://docs.pytorch.org/docs/stable/generated/torch.take.html)
+   *
+   * `aten::take(Tensor self, Tensor index) -> Tensor`
+   */
   take(self: Tensor, index: Tensor): Result<Q, Tensor>
-  /** `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor` */
+  /**
+   * Pick the elements at `indices` along `dim`, broadcasting the other dimensions; pairs with `argsort` and `argmax`. [torch.take_along_dim](https://docs.pytorch.org/docs/stable/generated/torch.take_along_dim.html)
+   *
+   * `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor`
+   */
   takeAlongDim(
     self: Tensor,
     indices: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null },
     options?: { dim?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::tan(Tensor self) -> Tensor` */
+  /**
+   * Compute the tangent of each element, in radians. [torch.tan](https://docs.pytorch.org/docs/stable/generated/torch.tan.html)
+   *
+   * `aten::tan(Tensor self) -> Tensor`
+   */
   tan(self: Tensor): Result<Q, Tensor>
-  /** `aten::tan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the tangent of each element, in radians, in place. [torch.Tensor.tan_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.tan_.html)
+   *
+   * `aten::tan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   tan_(self: Tensor): Result<Q, Tensor>
-  /** `aten::tanh(Tensor self) -> Tensor` */
+  /**
+   * Compute the hyperbolic tangent of each element. [torch.tanh](https://docs.pytorch.org/docs/stable/generated/torch.tanh.html)
+   *
+   * `aten::tanh(Tensor self) -> Tensor`
+   */
   tanh(self: Tensor): Result<Q, Tensor>
-  /** `aten::tanh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the hyperbolic tangent of each element in place. [torch.Tensor.tanh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.tanh_.html)
+   *
+   * `aten::tanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   tanh_(self: Tensor): Result<Q, Tensor>
-  /** `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into sections whose sizes differ by at most one, or at the given indices. [torch.tensor_split](https://docs.pytorch.org/docs/stable/generated/torch.tensor_split.html)
+   *
+   * `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]`
+   */
   tensorSplit(
     self: Tensor,
     indices: readonly number[],
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into sections whose sizes differ by at most one, or at the given indices. [torch.tensor_split](https://docs.pytorch.org/docs/stable/generated/torch.tensor_split.html)
+   *
+   * `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
+   */
   tensorSplit(
     self: Tensor,
     sections: number | bigint,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into sections whose sizes differ by at most one, or at the given indices. [torch.tensor_split](https://docs.pytorch.org/docs/stable/generated/torch.tensor_split.html)
+   *
+   * `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]`
+   */
   tensorSplit(
     self: Tensor,
     tensorIndicesOrSections: Tensor,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor` */
+  /**
+   * Sum products over pairs of dimensions of two tensors: `dims` is their number or two lists. [torch.tensordot](https://docs.pytorch.org/docs/stable/generated/torch.tensordot.html)
+   *
+   * `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor`
+   */
   tensordot(self: Tensor, other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[]): Result<Q, Tensor>
-  /** As in Python, see lib/tensor/python-forms.ts. */
+  /**
+   * Sum products over pairs of dimensions of two tensors: `dims` is their number or two lists. [torch.tensordot](https://docs.pytorch.org/docs/stable/generated/torch.tensordot.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   tensordot(
     self: Tensor,
     other: Tensor,
@@ -5885,14 +9287,35 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | readonly [readonly number[], readonly number[]]
       | { dims: number | readonly [readonly number[], readonly number[]] },
   ): Result<Q, Tensor>
-  /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
+  /**
+   * Replace the elements that do not exceed `threshold` by `value`. [torch.nn.functional.threshold](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.threshold.html)
+   *
+   * `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor`
+   */
   threshold(self: Tensor, threshold: Scalar, value: Scalar): Result<Q, Tensor>
-  /** `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)` */
+  /**
+   * Replace the elements that do not exceed `threshold` by `value` in place. [torch.nn.functional.threshold_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.threshold_.html)
+   *
+   * `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)`
+   */
   threshold_(self: Tensor, threshold: Scalar, value: Scalar): Result<Q, Tensor>
-  /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
+  /**
+   * Repeat the tensor `dims[i]` times along dimension i, adding leading dimensions if `dims` is longer. [torch.tile](https://docs.pytorch.org/docs/stable/generated/torch.tile.html)
+   *
+   * `aten::tile(Tensor self, SymInt[] dims) -> Tensor`
+   */
   tile(self: Tensor, dims: readonly number[]): Result<Q, Tensor>
+  /**
+   * Repeat the tensor `dims[i]` times along dimension i, adding leading dimensions if `dims` is longer. [torch.tile](https://docs.pytorch.org/docs/stable/generated/torch.tile.html)
+   *
+   * `aten::tile(Tensor self, SymInt[] dims) -> Tensor`
+   */
   tile(self: Tensor, ...dims: number[]): Result<Q, Tensor>
-  /** `aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
+  /**
+   * Convert to another dtype or device; the tensor itself is returned if nothing changes. [torch.Tensor.to](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html)
+   *
+   * `aten::to.device(Tensor(a) self, Device device, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)`
+   */
   to(
     self: Tensor,
     device: Device,
@@ -5902,7 +9325,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
     options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
   ): Result<Q, Tensor>
-  /** `aten::to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
+  /**
+   * Convert to another dtype or device; the tensor itself is returned if nothing changes. [torch.Tensor.to](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html)
+   *
+   * `aten::to.dtype(Tensor(a) self, ScalarType dtype, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)`
+   */
   to(
     self: Tensor,
     dtype: DType,
@@ -5911,7 +9338,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
     options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
   ): Result<Q, Tensor>
-  /** `aten::to.dtype_layout(Tensor(a) self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
+  /**
+   * Convert to another dtype or device; the tensor itself is returned if nothing changes. [torch.Tensor.to](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html)
+   *
+   * `aten::to.dtype_layout(Tensor(a) self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)`
+   */
   to(
     self: Tensor,
     options?: {
@@ -5924,7 +9355,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::to.other(Tensor(a) self, Tensor other, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)` */
+  /**
+   * Convert to another dtype or device; the tensor itself is returned if nothing changes. [torch.Tensor.to](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to.html)
+   *
+   * `aten::to.other(Tensor(a) self, Tensor other, bool non_blocking=False, bool copy=False, MemoryFormat? memory_format=None) -> Tensor(a)`
+   */
   to(
     self: Tensor,
     other: Tensor,
@@ -5933,13 +9368,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
     memoryFormat?: MemoryFormat | null | { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
     options?: { nonBlocking?: boolean; copy?: boolean; memoryFormat?: MemoryFormat | null },
   ): Result<Q, Tensor>
-  /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
+  /**
+   * Convert a sparse tensor to a dense one. [torch.Tensor.to_dense](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to_dense.html)
+   *
+   * `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor`
+   */
   toDense(
     self: Tensor,
     dtype?: DType | null | { dtype?: DType | null; maskedGrad?: boolean | null },
     options?: { dtype?: DType | null; maskedGrad?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor` */
+  /**
+   * Convert to a sparse tensor, in coordinate format by default. [torch.Tensor.to_sparse](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to_sparse.html)
+   *
+   * `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor`
+   */
   toSparse(
     self: Tensor,
     options?: {
@@ -5948,7 +9391,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       denseDim?: number | bigint | null
     },
   ): Result<Q, Tensor>
-  /** `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor` */
+  /**
+   * Convert to a sparse tensor, in coordinate format by default. [torch.Tensor.to_sparse](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to_sparse.html)
+   *
+   * `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor`
+   */
   toSparse(self: Tensor, sparseDim: number | bigint): Result<Q, Tensor>
   /** `aten::to_sparse_bsc(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
   toSparseBsc(
@@ -5976,7 +9423,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
     options?: { denseDim?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the `k` largest elements along `dim`, or of the smallest with `largest` false. [torch.topk](https://docs.pytorch.org/docs/stable/generated/torch.topk.html)
+   *
+   * `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)`
+   */
   topk(
     self: Tensor,
     k: number | bigint,
@@ -5985,15 +9436,35 @@ export interface Operators<Q extends 'now' | 'queued'> {
     sorted?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
     options?: { dim?: number | bigint; largest?: boolean; sorted?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::trace(Tensor self) -> Tensor` */
+  /**
+   * Return the sum of the diagonal of a matrix. [torch.trace](https://docs.pytorch.org/docs/stable/generated/torch.trace.html)
+   *
+   * `aten::trace(Tensor self) -> Tensor`
+   */
   trace(self: Tensor): Result<Q, Tensor>
-  /** `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
+  /**
+   * Swap the dimensions `dim0` and `dim1`; the result shares the memory. [torch.transpose](https://docs.pytorch.org/docs/stable/generated/torch.transpose.html)
+   *
+   * `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
+   */
   transpose(self: Tensor, dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
-  /** `aten::transpose_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
+  /**
+   * Swap the dimensions `dim0` and `dim1` in place; the result shares the memory. [torch.Tensor.transpose_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.transpose_.html)
+   *
+   * `aten::transpose_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)`
+   */
   transpose_(self: Tensor, dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
-  /** `aten::trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor` */
+  /**
+   * Integrate along `dim` by the trapezoidal rule, with spacing `dx` or at the positions `x`. [torch.trapezoid](https://docs.pytorch.org/docs/stable/generated/torch.trapezoid.html)
+   *
+   * `aten::trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor`
+   */
   trapezoid(y: Tensor, options?: { dx?: Scalar; dim?: number | bigint }): Result<Q, Tensor>
-  /** `aten::trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor` */
+  /**
+   * Integrate along `dim` by the trapezoidal rule, with spacing `dx` or at the positions `x`. [torch.trapezoid](https://docs.pytorch.org/docs/stable/generated/torch.trapezoid.html)
+   *
+   * `aten::trapezoid.x(Tensor y, Tensor x, *, int dim=-1) -> Tensor`
+   */
   trapezoid(y: Tensor, x: Tensor, options?: { dim?: number | bigint }): Result<Q, Tensor>
   /** `aten::trapz.dx(Tensor y, *, float dx=1., int dim=-1) -> Tensor` */
   trapz(y: Tensor, options?: { dx?: number; dim?: number | bigint }): Result<Q, Tensor>
@@ -6008,19 +9479,31 @@ export interface Operators<Q extends 'now' | 'queued'> {
     unitriangular?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
     options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
   ): Result<Q, { solution: Tensor; clonedCoefficient: Tensor }>
-  /** `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor` */
+  /**
+   * Keep the lower triangle of each matrix, up to `diagonal`, and set the rest to 0. [torch.tril](https://docs.pytorch.org/docs/stable/generated/torch.tril.html)
+   *
+   * `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor`
+   */
   tril(
     self: Tensor,
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::tril_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
+  /**
+   * Keep the lower triangle of each matrix, up to `diagonal`, and set the rest to 0, in place. [torch.Tensor.tril_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.tril_.html)
+   *
+   * `aten::tril_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)`
+   */
   tril_(
     self: Tensor,
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::tril_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return the row and column indices [2, n] of the lower triangle of a `row` × `col` matrix, up to diagonal `offset`. [torch.tril_indices](https://docs.pytorch.org/docs/stable/generated/torch.tril_indices.html)
+   *
+   * `aten::tril_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   trilIndices(
     row: number | bigint,
     col: number | bigint,
@@ -6042,7 +9525,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float margin=1., float p=2., float eps=9.9999999999999995e-07, bool swap=False, int reduction=1) -> Tensor` */
+  /**
+   * Compute max(0, d(`anchor`, `positive`) - d(`anchor`, `negative`) + `margin`); `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.triplet_margin_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.triplet_margin_loss.html)
+   *
+   * `aten::triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float margin=1., float p=2., float eps=9.9999999999999995e-07, bool swap=False, int reduction=1) -> Tensor`
+   */
   tripletMarginLoss(
     anchor: Tensor,
     positive: Tensor,
@@ -6057,19 +9544,31 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint },
     options?: { margin?: number; p?: number; eps?: number; swap?: boolean; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor` */
+  /**
+   * Keep the upper triangle of each matrix, from `diagonal` on, and set the rest to 0. [torch.triu](https://docs.pytorch.org/docs/stable/generated/torch.triu.html)
+   *
+   * `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor`
+   */
   triu(
     self: Tensor,
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::triu_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
+  /**
+   * Keep the upper triangle of each matrix, from `diagonal` on, and set the rest to 0, in place. [torch.Tensor.triu_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.triu_.html)
+   *
+   * `aten::triu_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)`
+   */
   triu_(
     self: Tensor,
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::triu_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return the row and column indices [2, n] of the upper triangle of a `row` × `col` matrix, from diagonal `offset` on. [torch.triu_indices](https://docs.pytorch.org/docs/stable/generated/torch.triu_indices.html)
+   *
+   * `aten::triu_indices(int row, int col, int offset=0, *, ScalarType? dtype=4, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   triuIndices(
     row: number | bigint,
     col: number | bigint,
@@ -6091,31 +9590,71 @@ export interface Operators<Q extends 'now' | 'queued'> {
       pinMemory?: boolean | null
     },
   ): Result<Q, Tensor>
-  /** `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Divide each element by `other` with a floating-point result, like `div` without rounding. [torch.true_divide](https://docs.pytorch.org/docs/stable/generated/torch.true_divide.html)
+   *
+   * `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   trueDivide(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Divide each element by `other` with a floating-point result, like `div` without rounding. [torch.true_divide](https://docs.pytorch.org/docs/stable/generated/torch.true_divide.html)
+   *
+   * `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   trueDivide(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::true_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Divide each element of a floating-point tensor by `other`, in place. [torch.Tensor.true_divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.true_divide_.html)
+   *
+   * `aten::true_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   trueDivide_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::true_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Divide each element of a floating-point tensor by `other`, in place. [torch.Tensor.true_divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.true_divide_.html)
+   *
+   * `aten::true_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   trueDivide_(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::trunc(Tensor self) -> Tensor` */
+  /**
+   * Drop the fraction of each element: round toward zero. [torch.trunc](https://docs.pytorch.org/docs/stable/generated/torch.trunc.html)
+   *
+   * `aten::trunc(Tensor self) -> Tensor`
+   */
   trunc(self: Tensor): Result<Q, Tensor>
-  /** `aten::trunc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Drop the fraction of each element in place: round toward zero. [torch.Tensor.trunc_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.trunc_.html)
+   *
+   * `aten::trunc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   trunc_(self: Tensor): Result<Q, Tensor>
-  /** `aten::type_as(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Convert to the dtype and device of `other`. [torch.Tensor.type_as](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.type_as.html)
+   *
+   * `aten::type_as(Tensor self, Tensor other) -> Tensor`
+   */
   typeAs(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Return a list of the slices along `dim`, as views without that dimension. [torch.unbind](https://docs.pytorch.org/docs/stable/generated/torch.unbind.html)
+   *
+   * `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]`
+   */
   unbind(
     self: Tensor,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
+  /**
+   * Split dimension `dim` into dimensions of the given `sizes`, of which one may be -1. [torch.unflatten](https://docs.pytorch.org/docs/stable/generated/torch.unflatten.html)
+   *
+   * `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)`
+   */
   unflatten(self: Tensor, dim: number | bigint, sizes: readonly number[]): Result<Q, Tensor>
   /** `aten::unflatten_dense_tensors(Tensor flat, Tensor[] tensors) -> Tensor[]` */
   unflattenDenseTensors(flat: Tensor, tensors: readonly Tensor[]): Result<Q, Tensor[]>
-  /** `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)` */
+  /**
+   * Return a view of windows of `size` elements, every `step`, along `dimension`; windows are the last dimension. [torch.Tensor.unfold](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.unfold.html)
+   *
+   * `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)`
+   */
   unfold(self: Tensor, dimension: number | bigint, size: number | bigint, step: number | bigint): Result<Q, Tensor>
   /** `aten::uniform(Tensor self, float from=0., float to=1., *, Generator? generator=None) -> Tensor` */
   uniform(
@@ -6124,14 +9663,22 @@ export interface Operators<Q extends 'now' | 'queued'> {
     to?: number | { from?: number; to?: number; generator?: Generator | null },
     options?: { from?: number; to?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with numbers drawn uniformly from [`from`, `to`), in place. [torch.Tensor.uniform_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.uniform_.html)
+   *
+   * `aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   uniform_(
     self: Tensor,
     from?: number | { from?: number; to?: number; generator?: Generator | null },
     to?: number | { from?: number; to?: number; generator?: Generator | null },
     options?: { from?: number; to?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None) -> (Tensor, Tensor, Tensor)` */
+  /**
+   * Remove repeats of equal neighbors and return values, inverse indices and counts; the last two are empty unless requested. [torch.unique_consecutive](https://docs.pytorch.org/docs/stable/generated/torch.unique_consecutive.html)
+   *
+   * `aten::unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None) -> (Tensor, Tensor, Tensor)`
+   */
   uniqueConsecutive(
     self: Tensor,
     returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
@@ -6177,9 +9724,17 @@ export interface Operators<Q extends 'now' | 'queued'> {
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)` */
+  /**
+   * Insert a dimension of size 1 at position `dim`. [torch.unsqueeze](https://docs.pytorch.org/docs/stable/generated/torch.unsqueeze.html)
+   *
+   * `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)`
+   */
   unsqueeze(self: Tensor, dim: number | bigint): Result<Q, Tensor>
-  /** `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)` */
+  /**
+   * Insert a dimension of size 1 at position `dim` in place. [torch.Tensor.unsqueeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.unsqueeze_.html)
+   *
+   * `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)`
+   */
   unsqueeze_(self: Tensor, dim: number | bigint): Result<Q, Tensor>
   /** `aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
   upsampleBicubic2d(
@@ -6197,7 +9752,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     alignCorners: boolean,
     scaleFactors: readonly number[] | null,
   ): Result<Q, Tensor>
-  /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
+  /**
+   * Resize images [N, C, H, W] to `outputSize` by bilinear interpolation. [torch.nn.functional.upsample_bilinear](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_bilinear.html)
+   *
+   * `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor`
+   */
   upsampleBilinear2d(
     self: Tensor,
     outputSize: number | readonly number[],
@@ -6206,7 +9765,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
     options?: { scalesH?: number | null; scalesW?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor` */
+  /**
+   * Resize images [N, C, H, W] to `outputSize` by bilinear interpolation. [torch.nn.functional.upsample_bilinear](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_bilinear.html)
+   *
+   * `aten::upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors) -> Tensor`
+   */
   upsampleBilinear2d(
     input: Tensor,
     outputSize: readonly number[] | null,
@@ -6241,7 +9804,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     outputSize: readonly number[] | null,
     scaleFactors: readonly number[] | null,
   ): Result<Q, Tensor>
-  /** `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor` */
+  /**
+   * Resize images [N, C, H, W] to `outputSize` from the nearest pixel. [torch.nn.functional.upsample_nearest](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_nearest.html)
+   *
+   * `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor`
+   */
   upsampleNearest2d(
     self: Tensor,
     outputSize: number | readonly number[],
@@ -6249,7 +9816,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
     options?: { scalesH?: number | null; scalesW?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::upsample_nearest2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor` */
+  /**
+   * Resize images [N, C, H, W] to `outputSize` from the nearest pixel. [torch.nn.functional.upsample_nearest](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_nearest.html)
+   *
+   * `aten::upsample_nearest2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors) -> Tensor`
+   */
   upsampleNearest2d(
     input: Tensor,
     outputSize: readonly number[] | null,
@@ -6289,16 +9860,28 @@ export interface Operators<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::values(Tensor(a) self) -> Tensor(a)` */
   values(self: Tensor): Result<Q, Tensor>
-  /** `aten::vander(Tensor x, int? N=None, bool increasing=False) -> Tensor` */
+  /**
+   * Return the Vandermonde matrix [len, N] of a 1-D tensor, whose columns are its powers, in descending order by default. [torch.vander](https://docs.pytorch.org/docs/stable/generated/torch.vander.html)
+   *
+   * `aten::vander(Tensor x, int? N=None, bool increasing=False) -> Tensor`
+   */
   vander(
     x: Tensor,
     N?: number | bigint | null | { N?: number | bigint | null; increasing?: boolean },
     increasing?: boolean | { N?: number | bigint | null; increasing?: boolean },
     options?: { N?: number | bigint | null; increasing?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::var(Tensor self, bool unbiased=True) -> Tensor` */
+  /**
+   * Return the variance of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.var](https://docs.pytorch.org/docs/stable/generated/torch.var.html)
+   *
+   * `aten::var(Tensor self, bool unbiased=True) -> Tensor`
+   */
   var(self: Tensor, unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, Tensor>
-  /** `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the variance of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.var](https://docs.pytorch.org/docs/stable/generated/torch.var.html)
+   *
+   * `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
+   */
   var(
     self: Tensor,
     dim?:
@@ -6308,7 +9891,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
     options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the variance of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.var](https://docs.pytorch.org/docs/stable/generated/torch.var.html)
+   *
+   * `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
+   */
   var(
     self: Tensor,
     dim: number | readonly number[] | null,
@@ -6316,13 +9903,21 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)` */
+  /**
+   * Return the variance and the mean of all elements, or along `dim`. [torch.var_mean](https://docs.pytorch.org/docs/stable/generated/torch.var_mean.html)
+   *
+   * `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
+   */
   varMean(
     self: Tensor,
     unbiased?: boolean | { unbiased?: boolean },
     options?: { unbiased?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)` */
+  /**
+   * Return the variance and the mean of all elements, or along `dim`. [torch.var_mean](https://docs.pytorch.org/docs/stable/generated/torch.var_mean.html)
+   *
+   * `aten::var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)`
+   */
   varMean(
     self: Tensor,
     dim?:
@@ -6332,7 +9927,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
     options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)` */
+  /**
+   * Return the variance and the mean of all elements, or along `dim`. [torch.var_mean](https://docs.pytorch.org/docs/stable/generated/torch.var_mean.html)
+   *
+   * `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
+   */
   varMean(
     self: Tensor,
     dim: number | readonly number[] | null,
@@ -6340,57 +9939,160 @@ export interface Operators<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the dot product of two 1-D tensors, with the first one conjugated. [torch.vdot](https://docs.pytorch.org/docs/stable/generated/torch.vdot.html)
+   *
+   * `aten::vdot(Tensor self, Tensor other) -> Tensor`
+   */
   vdot(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
+  /**
+   * Return a view with shape `size`, where one size may be -1; an error if the memory layout needs a copy. [torch.Tensor.view](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.view.html)
+   *
+   * `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   view(self: Tensor, size: readonly number[]): Result<Q, Tensor>
+  /**
+   * Return a view with shape `size`, where one size may be -1; an error if the memory layout needs a copy. [torch.Tensor.view](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.view.html)
+   *
+   * `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   view(self: Tensor, ...size: number[]): Result<Q, Tensor>
-  /** `aten::view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)` */
+  /**
+   * Return a view with shape `size`, where one size may be -1; an error if the memory layout needs a copy. [torch.Tensor.view](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.view.html)
+   *
+   * `aten::view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)`
+   */
   view(self: Tensor, dtype: DType): Result<Q, Tensor>
-  /** `aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * Return a view with the shape of `other`. [torch.Tensor.view_as](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.view_as.html)
+   *
+   * `aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   viewAs(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::view_as_complex(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * View a real tensor [..., 2] as a complex tensor [...]. [torch.view_as_complex](https://docs.pytorch.org/docs/stable/generated/torch.view_as_complex.html)
+   *
+   * `aten::view_as_complex(Tensor(a) self) -> Tensor(a)`
+   */
   viewAsComplex(self: Tensor): Result<Q, Tensor>
-  /** `aten::view_as_real(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * View a complex tensor [...] as a real tensor [..., 2]. [torch.view_as_real](https://docs.pytorch.org/docs/stable/generated/torch.view_as_real.html)
+   *
+   * `aten::view_as_real(Tensor(a) self) -> Tensor(a)`
+   */
   viewAsReal(self: Tensor): Result<Q, Tensor>
-  /** `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]` */
+  /**
+   * Split along the first dimension into a number of equal sections, or at the given indices. [torch.vsplit](https://docs.pytorch.org/docs/stable/generated/torch.vsplit.html)
+   *
+   * `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   vsplit(self: Tensor, indices: readonly number[]): Result<Q, Tensor[]>
+  /**
+   * Split along the first dimension into a number of equal sections, or at the given indices. [torch.vsplit](https://docs.pytorch.org/docs/stable/generated/torch.vsplit.html)
+   *
+   * `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   vsplit(self: Tensor, ...indices: number[]): Result<Q, Tensor[]>
-  /** `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]` */
+  /**
+   * Split along the first dimension into a number of equal sections, or at the given indices. [torch.vsplit](https://docs.pytorch.org/docs/stable/generated/torch.vsplit.html)
+   *
+   * `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
+   */
   vsplit(self: Tensor, sections: number | bigint): Result<Q, Tensor[]>
-  /** `aten::vstack(Tensor[] tensors) -> Tensor` */
+  /**
+   * Join tensors along the first dimension; 1-D tensors become [1, n] first. [torch.vstack](https://docs.pytorch.org/docs/stable/generated/torch.vstack.html)
+   *
+   * `aten::vstack(Tensor[] tensors) -> Tensor`
+   */
   vstack(tensors: readonly Tensor[]): Result<Q, Tensor>
-  /** `aten::where(Tensor condition) -> Tensor[]` */
+  /**
+   * Take elements from `self` where `condition` is true and from `other` elsewhere; `condition` alone gives its nonzero indices. [torch.where](https://docs.pytorch.org/docs/stable/generated/torch.where.html)
+   *
+   * `aten::where(Tensor condition) -> Tensor[]`
+   */
   where(condition: Tensor): Result<Q, Tensor[]>
-  /** `aten::where.Scalar(Tensor condition, Scalar self, Scalar other) -> Tensor` */
+  /**
+   * Take elements from `self` where `condition` is true and from `other` elsewhere; `condition` alone gives its nonzero indices. [torch.where](https://docs.pytorch.org/docs/stable/generated/torch.where.html)
+   *
+   * `aten::where.Scalar(Tensor condition, Scalar self, Scalar other) -> Tensor`
+   */
   where(condition: Tensor, self: Scalar, other: Scalar): Result<Q, Tensor>
-  /** `aten::where.ScalarOther(Tensor condition, Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Take elements from `self` where `condition` is true and from `other` elsewhere; `condition` alone gives its nonzero indices. [torch.where](https://docs.pytorch.org/docs/stable/generated/torch.where.html)
+   *
+   * `aten::where.ScalarOther(Tensor condition, Tensor self, Scalar other) -> Tensor`
+   */
   where(condition: Tensor, self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::where.ScalarSelf(Tensor condition, Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Take elements from `self` where `condition` is true and from `other` elsewhere; `condition` alone gives its nonzero indices. [torch.where](https://docs.pytorch.org/docs/stable/generated/torch.where.html)
+   *
+   * `aten::where.ScalarSelf(Tensor condition, Scalar self, Tensor other) -> Tensor`
+   */
   where(condition: Tensor, self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::where.self(Tensor condition, Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Take elements from `self` where `condition` is true and from `other` elsewhere; `condition` alone gives its nonzero indices. [torch.where](https://docs.pytorch.org/docs/stable/generated/torch.where.html)
+   *
+   * `aten::where.self(Tensor condition, Tensor self, Tensor other) -> Tensor`
+   */
   where(condition: Tensor, self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute x * log(other) for each element x; the result is 0 where x is 0. [torch.xlogy](https://docs.pytorch.org/docs/stable/generated/torch.xlogy.html)
+   *
+   * `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor`
+   */
   xlogy(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::xlogy.Scalar_Self(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Compute x * log(other) for each element x; the result is 0 where x is 0. [torch.xlogy](https://docs.pytorch.org/docs/stable/generated/torch.xlogy.html)
+   *
+   * `aten::xlogy.Scalar_Self(Scalar self, Tensor other) -> Tensor`
+   */
   xlogy(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute x * log(other) for each element x; the result is 0 where x is 0. [torch.xlogy](https://docs.pytorch.org/docs/stable/generated/torch.xlogy.html)
+   *
+   * `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   xlogy(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute x * log(other) for each element x in place; the result is 0 where x is 0. [torch.Tensor.xlogy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.xlogy_.html)
+   *
+   * `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   xlogy_(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute x * log(other) for each element x in place; the result is 0 where x is 0. [torch.Tensor.xlogy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.xlogy_.html)
+   *
+   * `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   xlogy_(self: Tensor, other: Tensor): Result<Q, Tensor>
   /** `aten::zero(Tensor self) -> Tensor` */
   zero(self: Tensor): Result<Q, Tensor>
-  /** `aten::zero_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Set all elements to 0, in place. [torch.Tensor.zero_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.zero_.html)
+   *
+   * `aten::zero_(Tensor(a!) self) -> Tensor(a!)`
+   */
   zero_(self: Tensor): Result<Q, Tensor>
-  /** `aten::zeros(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` filled with 0. [torch.zeros](https://docs.pytorch.org/docs/stable/generated/torch.zeros.html)
+   *
+   * `aten::zeros(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   zeros(
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` filled with 0. [torch.zeros](https://docs.pytorch.org/docs/stable/generated/torch.zeros.html)
+   *
+   * `aten::zeros(SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   zeros(...size: number[]): Result<Q, Tensor>
-  /** `aten::zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device filled with 0. [torch.zeros_like](https://docs.pytorch.org/docs/stable/generated/torch.zeros_like.html)
+   *
+   * `aten::zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   zerosLike(
     self: Tensor,
     options?: {
@@ -6407,87 +10109,231 @@ export type TensorFunctions = Operators<'now'>
 export type QueuedOperators = Operators<'queued'>
 
 interface Methods<Q extends 'now' | 'queued'> {
-  /** `aten::abs(Tensor self) -> Tensor` */
+  /**
+   * Compute the absolute value of each element; for complex elements, the magnitude. [torch.abs](https://docs.pytorch.org/docs/stable/generated/torch.abs.html)
+   *
+   * `aten::abs(Tensor self) -> Tensor`
+   */
   abs(): Result<Q, Tensor>
-  /** `aten::abs_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the absolute value of each element in place; for complex elements, the magnitude. [torch.Tensor.abs_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.abs_.html)
+   *
+   * `aten::abs_(Tensor(a!) self) -> Tensor(a!)`
+   */
   abs_(): Result<Q, Tensor>
-  /** `aten::absolute(Tensor self) -> Tensor` */
+  /**
+   * Compute the absolute value of each element, like `abs`. [torch.absolute](https://docs.pytorch.org/docs/stable/generated/torch.absolute.html)
+   *
+   * `aten::absolute(Tensor self) -> Tensor`
+   */
   absolute(): Result<Q, Tensor>
-  /** `aten::absolute_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the absolute value of each element, like `abs`, in place. [torch.Tensor.absolute_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.absolute_.html)
+   *
+   * `aten::absolute_(Tensor(a!) self) -> Tensor(a!)`
+   */
   absolute_(): Result<Q, Tensor>
-  /** `aten::acos(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse cosine of each element, in radians. [torch.acos](https://docs.pytorch.org/docs/stable/generated/torch.acos.html)
+   *
+   * `aten::acos(Tensor self) -> Tensor`
+   */
   acos(): Result<Q, Tensor>
-  /** `aten::acos_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse cosine of each element, in radians, in place. [torch.Tensor.acos_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.acos_.html)
+   *
+   * `aten::acos_(Tensor(a!) self) -> Tensor(a!)`
+   */
   acos_(): Result<Q, Tensor>
-  /** `aten::acosh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic cosine of each element. [torch.acosh](https://docs.pytorch.org/docs/stable/generated/torch.acosh.html)
+   *
+   * `aten::acosh(Tensor self) -> Tensor`
+   */
   acosh(): Result<Q, Tensor>
-  /** `aten::acosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic cosine of each element in place. [torch.Tensor.acosh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.acosh_.html)
+   *
+   * `aten::acosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   acosh_(): Result<Q, Tensor>
-  /** `aten::adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor` */
+  /**
+   * Average over windows chosen so that [N, C, L] becomes [N, C, outputSize]. [torch.nn.functional.adaptive_avg_pool1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool1d.html)
+   *
+   * `aten::adaptive_avg_pool1d(Tensor self, int[1] output_size) -> Tensor`
+   */
   adaptiveAvgPool1d(outputSize: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor` */
+  /**
+   * Average over windows chosen so that [N, C, H, W] gets the height and width `outputSize`. [torch.nn.functional.adaptive_avg_pool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html)
+   *
+   * `aten::adaptive_avg_pool2d(Tensor self, SymInt[2] output_size) -> Tensor`
+   */
   adaptiveAvgPool2d(outputSize: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::adaptive_avg_pool3d(Tensor self, SymInt[3] output_size) -> Tensor` */
+  /**
+   * Average over windows chosen so that [N, C, D, H, W] gets the depth, height and width `outputSize`. [torch.nn.functional.adaptive_avg_pool3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool3d.html)
+   *
+   * `aten::adaptive_avg_pool3d(Tensor self, SymInt[3] output_size) -> Tensor`
+   */
   adaptiveAvgPool3d(outputSize: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)` */
+  /**
+   * Return maxima and their indices over windows chosen so that [N, C, L] becomes [N, C, outputSize]. [torch.nn.functional.adaptive_max_pool1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool1d.html)
+   *
+   * `aten::adaptive_max_pool1d(Tensor self, int[1] output_size) -> (Tensor, Tensor)`
+   */
   adaptiveMaxPool1d(outputSize: number | readonly number[]): Result<Q, [Tensor, Tensor]>
-  /** `aten::adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)` */
+  /**
+   * Return maxima and their indices over windows chosen so that [N, C, H, W] gets the size `outputSize`. [torch.nn.functional.adaptive_max_pool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool2d.html)
+   *
+   * `aten::adaptive_max_pool2d(Tensor self, int[2] output_size) -> (Tensor, Tensor)`
+   */
   adaptiveMaxPool2d(outputSize: number | readonly number[]): Result<Q, [Tensor, Tensor]>
-  /** `aten::adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)` */
+  /**
+   * Return maxima and their indices over windows chosen so that [N, C, D, H, W] gets the size `outputSize`. [torch.nn.functional.adaptive_max_pool3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_max_pool3d.html)
+   *
+   * `aten::adaptive_max_pool3d(Tensor self, int[3] output_size) -> (Tensor, Tensor)`
+   */
   adaptiveMaxPool3d(outputSize: number | readonly number[]): Result<Q, [Tensor, Tensor]>
-  /** `aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add `other`, times `alpha`, to each element, with broadcasting. [torch.add](https://docs.pytorch.org/docs/stable/generated/torch.add.html)
+   *
+   * `aten::add.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   */
   add(other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add `other`, times `alpha`, to each element, with broadcasting. [torch.add](https://docs.pytorch.org/docs/stable/generated/torch.add.html)
+   *
+   * `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
+   */
   add(other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add `other`, times `alpha`, to each element, with broadcasting, in place. [torch.Tensor.add_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.add_.html)
+   *
+   * `aten::add_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   */
   add_(other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add `other`, times `alpha`, to each element, with broadcasting, in place. [torch.Tensor.add_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.add_.html)
+   *
+   * `aten::add_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
+   */
   add_(other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the sum of batched matrix products, times `alpha`, to `beta` times `self` [n, p]. [torch.addbmm](https://docs.pytorch.org/docs/stable/generated/torch.addbmm.html)
+   *
+   * `aten::addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addbmm(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the sum of batched matrix products, times `alpha`, to `beta` times `self` [n, p], in place. [torch.Tensor.addbmm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addbmm_.html)
+   *
+   * `aten::addbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
+  /**
+   * Add `value` times `tensor1` divided by `tensor2` to each element. [torch.addcdiv](https://docs.pytorch.org/docs/stable/generated/torch.addcdiv.html)
+   *
+   * `aten::addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor`
+   */
   addcdiv(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Result<Q, Tensor>
-  /** `aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)` */
+  /**
+   * Add `value` times `tensor1` divided by `tensor2` to each element in place. [torch.Tensor.addcdiv_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addcdiv_.html)
+   *
+   * `aten::addcdiv_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)`
+   */
   addcdiv_(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Result<Q, Tensor>
-  /** `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor` */
+  /**
+   * Add `value` times the product of `tensor1` and `tensor2` to each element. [torch.addcmul](https://docs.pytorch.org/docs/stable/generated/torch.addcmul.html)
+   *
+   * `aten::addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor`
+   */
   addcmul(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Result<Q, Tensor>
-  /** `aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)` */
+  /**
+   * Add `value` times the product of `tensor1` and `tensor2` to each element in place. [torch.Tensor.addcmul_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addcmul_.html)
+   *
+   * `aten::addcmul_(Tensor(a!) self, Tensor tensor1, Tensor tensor2, *, Scalar value=1) -> Tensor(a!)`
+   */
   addcmul_(tensor1: Tensor, tensor2: Tensor, options?: { value?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the matrix product of `mat1` [n, m] and `mat2` [m, p], times `alpha`, to `beta` times `self`. [torch.addmm](https://docs.pytorch.org/docs/stable/generated/torch.addmm.html)
+   *
+   * `aten::addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmm.dtype(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the matrix product of `mat1` [n, m] and `mat2` [m, p], times `alpha`, to `beta` times `self`. [torch.addmm](https://docs.pytorch.org/docs/stable/generated/torch.addmm.html)
+   *
+   * `aten::addmm.dtype(Tensor self, Tensor mat1, Tensor mat2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addmm(mat1: Tensor, mat2: Tensor, outDtype: DType, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the matrix product of `mat1` [n, m] and `mat2` [m, p], times `alpha`, to `beta` times `self`, in place. [torch.Tensor.addmm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addmm_.html)
+   *
+   * `aten::addmm_(Tensor(a!) self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addmm_(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the product of `mat` [n, m] and `vec` [m], times `alpha`, to `beta` times `self`. [torch.addmv](https://docs.pytorch.org/docs/stable/generated/torch.addmv.html)
+   *
+   * `aten::addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addmv(mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the product of `mat` [n, m] and `vec` [m], times `alpha`, to `beta` times `self`, in place. [torch.Tensor.addmv_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addmv_.html)
+   *
+   * `aten::addmv_(Tensor(a!) self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addmv_(mat: Tensor, vec: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the outer product of `vec1` [n] and `vec2` [m], times `alpha`, to `beta` times `self`. [torch.addr](https://docs.pytorch.org/docs/stable/generated/torch.addr.html)
+   *
+   * `aten::addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   addr(vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::addr_(Tensor(a!) self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the outer product of `vec1` [n] and `vec2` [m], times `alpha`, to `beta` times `self`, in place. [torch.Tensor.addr_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.addr_.html)
+   *
+   * `aten::addr_(Tensor(a!) self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   addr_(vec1: Tensor, vec2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::adjoint(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return a view with the last two dimensions swapped and complex values conjugated. [torch.adjoint](https://docs.pytorch.org/docs/stable/generated/torch.adjoint.html)
+   *
+   * `aten::adjoint(Tensor(a) self) -> Tensor(a)`
+   */
   adjoint(): Result<Q, Tensor>
   /** `aten::alias(Tensor(a) self) -> Tensor(a)` */
   alias(): Result<Q, Tensor>
-  /** `aten::all(Tensor self) -> Tensor` */
+  /**
+   * Return whether all elements, or all along `dim`, are true or not zero. [torch.all](https://docs.pytorch.org/docs/stable/generated/torch.all.html)
+   *
+   * `aten::all(Tensor self) -> Tensor`
+   */
   all(): Result<Q, Tensor>
-  /** `aten::all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Return whether all elements, or all along `dim`, are true or not zero. [torch.all](https://docs.pytorch.org/docs/stable/generated/torch.all.html)
+   *
+   * `aten::all.dim(Tensor self, int dim, bool keepdim=False) -> Tensor`
+   */
   all(
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return whether all elements, or all along `dim`, are true or not zero. [torch.all](https://docs.pytorch.org/docs/stable/generated/torch.all.html)
+   *
+   * `aten::all.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor`
+   */
   all(
     dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean },
     keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean },
     options?: { dim?: readonly number[] | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool` */
+  /**
+   * Return whether all elements of two tensors differ by at most `atol` + `rtol` times the magnitude of `other`. [torch.allclose](https://docs.pytorch.org/docs/stable/generated/torch.allclose.html)
+   *
+   * `aten::allclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> bool`
+   */
   allclose(
     other: Tensor,
     rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
@@ -6495,96 +10341,212 @@ interface Methods<Q extends 'now' | 'queued'> {
     equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean },
     options?: { rtol?: number; atol?: number; equalNan?: boolean },
   ): Result<Q, boolean>
-  /** `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+  /**
+   * Drop elements with probability `p` if `train`, keeping the mean and variance of SELU activations, in place. [torch.nn.functional.alpha_dropout](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.alpha_dropout.html)
+   *
+   * `aten::alpha_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
+   */
   alphaDropout_(p: number, train: boolean): Result<Q, Tensor>
-  /** `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
+  /**
+   * Return the maximum of all elements, or over the dimensions `dim`; equal maxima share the gradient evenly. [torch.amax](https://docs.pytorch.org/docs/stable/generated/torch.amax.html)
+   *
+   * `aten::amax(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor`
+   */
   amax(
     dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean },
     options?: { dim?: number | readonly number[]; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor` */
+  /**
+   * Return the minimum of all elements, or over the dimensions `dim`; equal minima share the gradient evenly. [torch.amin](https://docs.pytorch.org/docs/stable/generated/torch.amin.html)
+   *
+   * `aten::amin(Tensor self, int[1] dim=[], bool keepdim=False) -> Tensor`
+   */
   amin(
     dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | readonly number[]; keepdim?: boolean },
     options?: { dim?: number | readonly number[]; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)` */
+  /**
+   * Return `{ min, max }`: the minimum and maximum of all elements, or along `dim`. [torch.aminmax](https://docs.pytorch.org/docs/stable/generated/torch.aminmax.html)
+   *
+   * `aten::aminmax(Tensor self, *, int? dim=None, bool keepdim=False) -> (Tensor min, Tensor max)`
+   */
   aminmax(options?: { dim?: number | bigint | null; keepdim?: boolean }): Result<Q, { min: Tensor; max: Tensor }>
-  /** `aten::angle(Tensor self) -> Tensor` */
+  /**
+   * Compute the angle of each complex element, in radians; for real elements, 0 or π. [torch.angle](https://docs.pytorch.org/docs/stable/generated/torch.angle.html)
+   *
+   * `aten::angle(Tensor self) -> Tensor`
+   */
   angle(): Result<Q, Tensor>
-  /** `aten::any(Tensor self) -> Tensor` */
+  /**
+   * Return whether any element, or any along `dim`, is true or not zero. [torch.any](https://docs.pytorch.org/docs/stable/generated/torch.any.html)
+   *
+   * `aten::any(Tensor self) -> Tensor`
+   */
   any(): Result<Q, Tensor>
-  /** `aten::any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Return whether any element, or any along `dim`, is true or not zero. [torch.any](https://docs.pytorch.org/docs/stable/generated/torch.any.html)
+   *
+   * `aten::any.dim(Tensor self, int dim, bool keepdim=False) -> Tensor`
+   */
   any(
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return whether any element, or any along `dim`, is true or not zero. [torch.any](https://docs.pytorch.org/docs/stable/generated/torch.any.html)
+   *
+   * `aten::any.dims(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor`
+   */
   any(
     dim?: readonly number[] | null | { dim?: readonly number[] | null; keepdim?: boolean },
     keepdim?: boolean | { dim?: readonly number[] | null; keepdim?: boolean },
     options?: { dim?: readonly number[] | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::arccos(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse cosine of each element, like `acos`. [torch.arccos](https://docs.pytorch.org/docs/stable/generated/torch.arccos.html)
+   *
+   * `aten::arccos(Tensor self) -> Tensor`
+   */
   arccos(): Result<Q, Tensor>
-  /** `aten::arccos_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse cosine of each element, like `acos`, in place. [torch.Tensor.arccos_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arccos_.html)
+   *
+   * `aten::arccos_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arccos_(): Result<Q, Tensor>
-  /** `aten::arccosh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic cosine of each element, like `acosh`. [torch.arccosh](https://docs.pytorch.org/docs/stable/generated/torch.arccosh.html)
+   *
+   * `aten::arccosh(Tensor self) -> Tensor`
+   */
   arccosh(): Result<Q, Tensor>
-  /** `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic cosine of each element, like `acosh`, in place. [torch.Tensor.arccosh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arccosh_.html)
+   *
+   * `aten::arccosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arccosh_(): Result<Q, Tensor>
-  /** `aten::arcsin(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse sine of each element, like `asin`. [torch.arcsin](https://docs.pytorch.org/docs/stable/generated/torch.arcsin.html)
+   *
+   * `aten::arcsin(Tensor self) -> Tensor`
+   */
   arcsin(): Result<Q, Tensor>
-  /** `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse sine of each element, like `asin`, in place. [torch.Tensor.arcsin_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arcsin_.html)
+   *
+   * `aten::arcsin_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arcsin_(): Result<Q, Tensor>
-  /** `aten::arcsinh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic sine of each element, like `asinh`. [torch.arcsinh](https://docs.pytorch.org/docs/stable/generated/torch.arcsinh.html)
+   *
+   * `aten::arcsinh(Tensor self) -> Tensor`
+   */
   arcsinh(): Result<Q, Tensor>
-  /** `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic sine of each element, like `asinh`, in place. [torch.Tensor.arcsinh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arcsinh_.html)
+   *
+   * `aten::arcsinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arcsinh_(): Result<Q, Tensor>
-  /** `aten::arctan(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse tangent of each element, like `atan`. [torch.arctan](https://docs.pytorch.org/docs/stable/generated/torch.arctan.html)
+   *
+   * `aten::arctan(Tensor self) -> Tensor`
+   */
   arctan(): Result<Q, Tensor>
-  /** `aten::arctan2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the angle of each point with y from `self` and x from `other`, like `atan2`. [torch.arctan2](https://docs.pytorch.org/docs/stable/generated/torch.arctan2.html)
+   *
+   * `aten::arctan2(Tensor self, Tensor other) -> Tensor`
+   */
   arctan2(other: Tensor): Result<Q, Tensor>
-  /** `aten::arctan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the angle of each point with y from `self` and x from `other`, like `atan2`, in place. [torch.Tensor.arctan2_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arctan2_.html)
+   *
+   * `aten::arctan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   arctan2_(other: Tensor): Result<Q, Tensor>
-  /** `aten::arctan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse tangent of each element, like `atan`, in place. [torch.Tensor.arctan_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arctan_.html)
+   *
+   * `aten::arctan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arctan_(): Result<Q, Tensor>
-  /** `aten::arctanh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic tangent of each element, like `atanh`. [torch.arctanh](https://docs.pytorch.org/docs/stable/generated/torch.arctanh.html)
+   *
+   * `aten::arctanh(Tensor self) -> Tensor`
+   */
   arctanh(): Result<Q, Tensor>
-  /** `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic tangent of each element, like `atanh`, in place. [torch.Tensor.arctanh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.arctanh_.html)
+   *
+   * `aten::arctanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   arctanh_(): Result<Q, Tensor>
-  /** `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the index of the maximum along `dim`, or in the flattened tensor. [torch.argmax](https://docs.pytorch.org/docs/stable/generated/torch.argmax.html)
+   *
+   * `aten::argmax(Tensor self, int? dim=None, bool keepdim=False) -> Tensor`
+   */
   argmax(
     dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean },
     options?: { dim?: number | bigint | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the index of the minimum along `dim`, or in the flattened tensor. [torch.argmin](https://docs.pytorch.org/docs/stable/generated/torch.argmin.html)
+   *
+   * `aten::argmin(Tensor self, int? dim=None, bool keepdim=False) -> Tensor`
+   */
   argmin(
     dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean },
     options?: { dim?: number | bigint | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::argsort(Tensor self, int dim=-1, bool descending=False) -> Tensor` */
+  /**
+   * Return the indices that sort the tensor along `dim`, ascending unless `descending`. [torch.argsort](https://docs.pytorch.org/docs/stable/generated/torch.argsort.html)
+   *
+   * `aten::argsort(Tensor self, int dim=-1, bool descending=False) -> Tensor`
+   */
   argsort(
     dim?: number | bigint | { dim?: number | bigint; descending?: boolean },
     descending?: boolean | { dim?: number | bigint; descending?: boolean },
     options?: { dim?: number | bigint; descending?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::argsort.stable(Tensor self, *, bool stable, int dim=-1, bool descending=False) -> Tensor` */
+  /**
+   * Return the indices that sort the tensor along `dim`, ascending unless `descending`. [torch.argsort](https://docs.pytorch.org/docs/stable/generated/torch.argsort.html)
+   *
+   * `aten::argsort.stable(Tensor self, *, bool stable, int dim=-1, bool descending=False) -> Tensor`
+   */
   argsort(options?: { stable?: boolean; dim?: number | bigint; descending?: boolean }): Result<Q, Tensor>
-  /** `aten::argwhere(Tensor self) -> Tensor` */
+  /**
+   * Return the indices [count, dimensions] of the elements that are not zero. [torch.argwhere](https://docs.pytorch.org/docs/stable/generated/torch.argwhere.html)
+   *
+   * `aten::argwhere(Tensor self) -> Tensor`
+   */
   argwhere(): Result<Q, Tensor>
-  /** `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)` */
+  /**
+   * View the memory with shape `size`, strides `stride` and offset `storageOffset`, in elements. [torch.as_strided](https://docs.pytorch.org/docs/stable/generated/torch.as_strided.html)
+   *
+   * `aten::as_strided(Tensor(a) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a)`
+   */
   asStrided(
     size: readonly number[],
     stride: readonly number[],
     storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
     options?: { storageOffset?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)` */
+  /**
+   * View the memory with shape `size`, strides `stride` and offset `storageOffset`, in elements, in place. [torch.as_strided](https://docs.pytorch.org/docs/stable/generated/torch.as_strided.html)
+   *
+   * `aten::as_strided_(Tensor(a!) self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None) -> Tensor(a!)`
+   */
   asStrided_(
     size: readonly number[],
     stride: readonly number[],
@@ -6599,33 +10561,89 @@ interface Methods<Q extends 'now' | 'queued'> {
     storageOffset?: number | bigint | null | { storageOffset?: number | bigint | null },
     options?: { storageOffset?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::asin(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse sine of each element, in radians. [torch.asin](https://docs.pytorch.org/docs/stable/generated/torch.asin.html)
+   *
+   * `aten::asin(Tensor self) -> Tensor`
+   */
   asin(): Result<Q, Tensor>
-  /** `aten::asin_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse sine of each element, in radians, in place. [torch.Tensor.asin_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.asin_.html)
+   *
+   * `aten::asin_(Tensor(a!) self) -> Tensor(a!)`
+   */
   asin_(): Result<Q, Tensor>
-  /** `aten::asinh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic sine of each element. [torch.asinh](https://docs.pytorch.org/docs/stable/generated/torch.asinh.html)
+   *
+   * `aten::asinh(Tensor self) -> Tensor`
+   */
   asinh(): Result<Q, Tensor>
-  /** `aten::asinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic sine of each element in place. [torch.Tensor.asinh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.asinh_.html)
+   *
+   * `aten::asinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   asinh_(): Result<Q, Tensor>
-  /** `aten::atan(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse tangent of each element, in radians. [torch.atan](https://docs.pytorch.org/docs/stable/generated/torch.atan.html)
+   *
+   * `aten::atan(Tensor self) -> Tensor`
+   */
   atan(): Result<Q, Tensor>
-  /** `aten::atan2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the angle in radians, from -π to π, of each point with y from `self` and x from `other`. [torch.atan2](https://docs.pytorch.org/docs/stable/generated/torch.atan2.html)
+   *
+   * `aten::atan2(Tensor self, Tensor other) -> Tensor`
+   */
   atan2(other: Tensor): Result<Q, Tensor>
-  /** `aten::atan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the angle in radians, from -π to π, of each point with y from `self` and x from `other`, in place. [torch.Tensor.atan2_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.atan2_.html)
+   *
+   * `aten::atan2_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   atan2_(other: Tensor): Result<Q, Tensor>
-  /** `aten::atan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse tangent of each element, in radians, in place. [torch.Tensor.atan_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.atan_.html)
+   *
+   * `aten::atan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   atan_(): Result<Q, Tensor>
-  /** `aten::atanh(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse hyperbolic tangent of each element. [torch.atanh](https://docs.pytorch.org/docs/stable/generated/torch.atanh.html)
+   *
+   * `aten::atanh(Tensor self) -> Tensor`
+   */
   atanh(): Result<Q, Tensor>
-  /** `aten::atanh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse hyperbolic tangent of each element in place. [torch.Tensor.atanh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.atanh_.html)
+   *
+   * `aten::atanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   atanh_(): Result<Q, Tensor>
-  /** `aten::atleast_1d(Tensor self) -> Tensor` */
+  /**
+   * Return a view of the tensor with at least one dimension: a scalar becomes [1]. [torch.atleast_1d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_1d.html)
+   *
+   * `aten::atleast_1d(Tensor self) -> Tensor`
+   */
   atleast1d(): Result<Q, Tensor>
-  /** `aten::atleast_2d(Tensor self) -> Tensor` */
+  /**
+   * Return a view of the tensor with at least two dimensions: [n] becomes [1, n]. [torch.atleast_2d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_2d.html)
+   *
+   * `aten::atleast_2d(Tensor self) -> Tensor`
+   */
   atleast2d(): Result<Q, Tensor>
-  /** `aten::atleast_3d(Tensor self) -> Tensor` */
+  /**
+   * Return a view of the tensor with at least three dimensions: [n] becomes [1, n, 1], and [m, n] becomes [m, n, 1]. [torch.atleast_3d](https://docs.pytorch.org/docs/stable/generated/torch.atleast_3d.html)
+   *
+   * `aten::atleast_3d(Tensor self) -> Tensor`
+   */
   atleast3d(): Result<Q, Tensor>
-  /** `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor` */
+  /**
+   * Average over windows of `kernelSize` elements of [N, C, L]. [torch.nn.functional.avg_pool1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool1d.html)
+   *
+   * `aten::avg_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], bool ceil_mode=False, bool count_include_pad=True) -> Tensor`
+   */
   avgPool1d(
     kernelSize: number | readonly number[],
     stride?:
@@ -6669,7 +10687,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       countIncludePad?: boolean
     },
   ): Result<Q, Tensor>
-  /** `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
+  /**
+   * Average over windows of size `kernelSize` of [N, C, H, W]. [torch.nn.functional.avg_pool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool2d.html)
+   *
+   * `aten::avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor`
+   */
   avgPool2d(
     kernelSize: number | readonly number[],
     stride?:
@@ -6729,7 +10751,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       divisorOverride?: number | bigint | null
     },
   ): Result<Q, Tensor>
-  /** `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor` */
+  /**
+   * Average over windows of size `kernelSize` of [N, C, D, H, W]. [torch.nn.functional.avg_pool3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.avg_pool3d.html)
+   *
+   * `aten::avg_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor`
+   */
   avgPool3d(
     kernelSize: number | readonly number[],
     stride?:
@@ -6789,38 +10815,78 @@ interface Methods<Q extends 'now' | 'queued'> {
       divisorOverride?: number | bigint | null
     },
   ): Result<Q, Tensor>
-  /** `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the matrix products of `batch1` [b, n, m] and `batch2` [b, m, p], times `alpha`, to `beta` times `self`. [torch.baddbmm](https://docs.pytorch.org/docs/stable/generated/torch.baddbmm.html)
+   *
+   * `aten::baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   baddbmm(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::baddbmm.dtype(Tensor self, Tensor batch1, Tensor batch2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
+  /**
+   * Add the matrix products of `batch1` [b, n, m] and `batch2` [b, m, p], times `alpha`, to `beta` times `self`. [torch.baddbmm](https://docs.pytorch.org/docs/stable/generated/torch.baddbmm.html)
+   *
+   * `aten::baddbmm.dtype(Tensor self, Tensor batch1, Tensor batch2, ScalarType out_dtype, *, Scalar beta=1, Scalar alpha=1) -> Tensor`
+   */
   baddbmm(
     batch1: Tensor,
     batch2: Tensor,
     outDtype: DType,
     options?: { beta?: Scalar; alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::baddbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add the matrix products of `batch1` [b, n, m] and `batch2` [b, m, p], times `alpha`, to `beta` times `self`, in place. [torch.Tensor.baddbmm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.baddbmm_.html)
+   *
+   * `aten::baddbmm_(Tensor(a!) self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor(a!)`
+   */
   baddbmm_(batch1: Tensor, batch2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw 0 or 1 for each element, with the element itself, or `p`, as the probability of 1. [torch.bernoulli](https://docs.pytorch.org/docs/stable/generated/torch.bernoulli.html)
+   *
+   * `aten::bernoulli(Tensor self, *, Generator? generator=None) -> Tensor`
+   */
   bernoulli(options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw 0 or 1 for each element, with the element itself, or `p`, as the probability of 1. [torch.bernoulli](https://docs.pytorch.org/docs/stable/generated/torch.bernoulli.html)
+   *
+   * `aten::bernoulli.Tensor(Tensor self, Tensor p, *, Generator? generator=None) -> Tensor`
+   */
   bernoulli(p: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw 0 or 1 for each element, with the element itself, or `p`, as the probability of 1. [torch.bernoulli](https://docs.pytorch.org/docs/stable/generated/torch.bernoulli.html)
+   *
+   * `aten::bernoulli.p(Tensor self, float p, *, Generator? generator=None) -> Tensor`
+   */
   bernoulli(p: number, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::bernoulli_.Tensor(Tensor(a!) self, Tensor p, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws of 0 or 1, where `p` is the probability of 1, in place. [torch.Tensor.bernoulli_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bernoulli_.html)
+   *
+   * `aten::bernoulli_.Tensor(Tensor(a!) self, Tensor p, *, Generator? generator=None) -> Tensor(a!)`
+   */
   bernoulli_(p: Tensor, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::bernoulli_.float(Tensor(a!) self, float p=0.5, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws of 0 or 1, where `p` is the probability of 1, in place. [torch.Tensor.bernoulli_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bernoulli_.html)
+   *
+   * `aten::bernoulli_.float(Tensor(a!) self, float p=0.5, *, Generator? generator=None) -> Tensor(a!)`
+   */
   bernoulli_(
     p?: number | { p?: number; generator?: Generator | null },
     options?: { p?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor` */
+  /**
+   * Compute the binary cross-entropy of probabilities and targets; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.binary_cross_entropy](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html)
+   *
+   * `aten::binary_cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int reduction=1) -> Tensor`
+   */
   binaryCrossEntropy(
     target: Tensor,
     weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint },
     reduction?: number | bigint | { weight?: Tensor | null; reduction?: number | bigint },
     options?: { weight?: Tensor | null; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor` */
+  /**
+   * Compute the binary cross-entropy of logits and targets; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.binary_cross_entropy_with_logits](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html)
+   *
+   * `aten::binary_cross_entropy_with_logits(Tensor self, Tensor target, Tensor? weight=None, Tensor? pos_weight=None, int reduction=1) -> Tensor`
+   */
   binaryCrossEntropyWithLogits(
     target: Tensor,
     weight?: Tensor | null | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
@@ -6828,64 +10894,177 @@ interface Methods<Q extends 'now' | 'queued'> {
     reduction?: number | bigint | { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
     options?: { weight?: Tensor | null; posWeight?: Tensor | null; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor` */
+  /**
+   * Count how often each non-negative integer occurs in a 1-D tensor, or sum its `weights`. [torch.bincount](https://docs.pytorch.org/docs/stable/generated/torch.bincount.html)
+   *
+   * `aten::bincount(Tensor self, Tensor? weights=None, SymInt minlength=0) -> Tensor`
+   */
   bincount(
     weights?: Tensor | null | { weights?: Tensor | null; minlength?: number | bigint },
     minlength?: number | bigint | { weights?: Tensor | null; minlength?: number | bigint },
     options?: { weights?: Tensor | null; minlength?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements. [torch.bitwise_and](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_and.html)
+   *
+   * `aten::bitwise_and.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseAnd(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements. [torch.bitwise_and](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_and.html)
+   *
+   * `aten::bitwise_and.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseAnd(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_and_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_and_.html)
+   *
+   * `aten::bitwise_and_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseAnd_(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_and_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise AND with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_and_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_and_.html)
+   *
+   * `aten::bitwise_and_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseAnd_(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element left by `other`. [torch.bitwise_left_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_left_shift.html)
+   *
+   * `aten::bitwise_left_shift.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseLeftShift(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element left by `other`. [torch.bitwise_left_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_left_shift.html)
+   *
+   * `aten::bitwise_left_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseLeftShift(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Shift the bits of each integer element left by `other` in place. [torch.Tensor.bitwise_left_shift_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_left_shift_.html)
+   *
+   * `aten::bitwise_left_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseLeftShift_(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_left_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Shift the bits of each integer element left by `other` in place. [torch.Tensor.bitwise_left_shift_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_left_shift_.html)
+   *
+   * `aten::bitwise_left_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseLeftShift_(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_not(Tensor self) -> Tensor` */
+  /**
+   * Invert the bits of each integer element, or the value of each bool element. [torch.bitwise_not](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_not.html)
+   *
+   * `aten::bitwise_not(Tensor self) -> Tensor`
+   */
   bitwiseNot(): Result<Q, Tensor>
-  /** `aten::bitwise_not_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Invert the bits of each integer element, or the value of each bool element, in place. [torch.Tensor.bitwise_not_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_not_.html)
+   *
+   * `aten::bitwise_not_(Tensor(a!) self) -> Tensor(a!)`
+   */
   bitwiseNot_(): Result<Q, Tensor>
-  /** `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements. [torch.bitwise_or](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_or.html)
+   *
+   * `aten::bitwise_or.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseOr(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements. [torch.bitwise_or](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_or.html)
+   *
+   * `aten::bitwise_or.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseOr(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_or_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_or_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_or_.html)
+   *
+   * `aten::bitwise_or_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseOr_(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise OR with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_or_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_or_.html)
+   *
+   * `aten::bitwise_or_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseOr_(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign. [torch.bitwise_right_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_right_shift.html)
+   *
+   * `aten::bitwise_right_shift.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseRightShift(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign. [torch.bitwise_right_shift](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_right_shift.html)
+   *
+   * `aten::bitwise_right_shift.Tensor_Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseRightShift(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign, in place. [torch.Tensor.bitwise_right_shift_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_right_shift_.html)
+   *
+   * `aten::bitwise_right_shift_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseRightShift_(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_right_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Shift the bits of each integer element right by `other`, keeping the sign, in place. [torch.Tensor.bitwise_right_shift_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_right_shift_.html)
+   *
+   * `aten::bitwise_right_shift_.Tensor_Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseRightShift_(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements. [torch.bitwise_xor](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_xor.html)
+   *
+   * `aten::bitwise_xor.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   bitwiseXor(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements. [torch.bitwise_xor](https://docs.pytorch.org/docs/stable/generated/torch.bitwise_xor.html)
+   *
+   * `aten::bitwise_xor.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   bitwiseXor(other: Tensor): Result<Q, Tensor>
-  /** `aten::bitwise_xor_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_xor_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_xor_.html)
+   *
+   * `aten::bitwise_xor_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   bitwiseXor_(other: Scalar): Result<Q, Tensor>
-  /** `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the bitwise XOR with `other`, of integer or bool elements, in place. [torch.Tensor.bitwise_xor_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.bitwise_xor_.html)
+   *
+   * `aten::bitwise_xor_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   bitwiseXor_(other: Tensor): Result<Q, Tensor>
-  /** `aten::bmm(Tensor self, Tensor mat2) -> Tensor` */
+  /**
+   * Compute the matrix products of two batches: [b, n, m] and [b, m, p] give [b, n, p]. [torch.bmm](https://docs.pytorch.org/docs/stable/generated/torch.bmm.html)
+   *
+   * `aten::bmm(Tensor self, Tensor mat2) -> Tensor`
+   */
   bmm(mat2: Tensor): Result<Q, Tensor>
-  /** `aten::bmm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor` */
+  /**
+   * Compute the matrix products of two batches: [b, n, m] and [b, m, p] give [b, n, p]. [torch.bmm](https://docs.pytorch.org/docs/stable/generated/torch.bmm.html)
+   *
+   * `aten::bmm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
+   */
   bmm(mat2: Tensor, outDtype: DType): Result<Q, Tensor>
-  /** `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
+  /**
+   * Expand dimensions of size 1 to the shape `size`, as a view. [torch.broadcast_to](https://docs.pytorch.org/docs/stable/generated/torch.broadcast_to.html)
+   *
+   * `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   broadcastTo(size: readonly number[]): Result<Q, Tensor>
+  /**
+   * Expand dimensions of size 1 to the shape `size`, as a view. [torch.broadcast_to](https://docs.pytorch.org/docs/stable/generated/torch.broadcast_to.html)
+   *
+   * `aten::broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   broadcastTo(...size: number[]): Result<Q, Tensor>
-  /** `aten::bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor` */
+  /**
+   * Return for each element the index of the interval of the sorted, 1-D `boundaries` that it falls into. [torch.bucketize](https://docs.pytorch.org/docs/stable/generated/torch.bucketize.html)
+   *
+   * `aten::bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False) -> Tensor`
+   */
   bucketize(boundaries: Tensor, options?: { outInt32?: boolean; right?: boolean }): Result<Q, Tensor>
   /** `aten::cauchy(Tensor self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor` */
   cauchy(
@@ -6893,7 +11072,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     sigma?: number | { median?: number; sigma?: number; generator?: Generator | null },
     options?: { median?: number; sigma?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws from the Cauchy distribution around `median` with scale `sigma`, in place. [torch.Tensor.cauchy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cauchy_.html)
+   *
+   * `aten::cauchy_(Tensor(a!) self, float median=0., float sigma=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   cauchy_(
     median?: number | { median?: number; sigma?: number; generator?: Generator | null },
     sigma?: number | { median?: number; sigma?: number; generator?: Generator | null },
@@ -6901,49 +11084,97 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::ccol_indices(Tensor(a) self) -> Tensor(a)` */
   ccolIndices(): Result<Q, Tensor>
-  /** `aten::ceil(Tensor self) -> Tensor` */
+  /**
+   * Round each element up to an integer, in the same dtype. [torch.ceil](https://docs.pytorch.org/docs/stable/generated/torch.ceil.html)
+   *
+   * `aten::ceil(Tensor self) -> Tensor`
+   */
   ceil(): Result<Q, Tensor>
-  /** `aten::ceil_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Round each element up to an integer, in the same dtype, in place. [torch.Tensor.ceil_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ceil_.html)
+   *
+   * `aten::ceil_(Tensor(a!) self) -> Tensor(a!)`
+   */
   ceil_(): Result<Q, Tensor>
-  /** `aten::celu(Tensor self, Scalar alpha=1.) -> Tensor` */
+  /**
+   * Apply CELU: x if positive, else `alpha` * (exp(x / `alpha`) - 1). [torch.nn.functional.celu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.celu.html)
+   *
+   * `aten::celu(Tensor self, Scalar alpha=1.) -> Tensor`
+   */
   celu(alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::celu_(Tensor(a!) self, Scalar alpha=1.) -> Tensor(a!)` */
+  /**
+   * Apply CELU in place: x if positive, else `alpha` * (exp(x / `alpha`) - 1). [torch.nn.functional.celu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.celu.html)
+   *
+   * `aten::celu_(Tensor(a!) self, Scalar alpha=1.) -> Tensor(a!)`
+   */
   celu_(alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::chalf(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
   chalf(options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
   channelShuffle(groups: number | bigint): Result<Q, Tensor>
-  /** `aten::cholesky(Tensor self, bool upper=False) -> Tensor` */
+  /**
+   * Compute the Cholesky factor, lower unless `upper`; prefer `linalgCholesky`. [torch.cholesky](https://docs.pytorch.org/docs/stable/generated/torch.cholesky.html)
+   *
+   * `aten::cholesky(Tensor self, bool upper=False) -> Tensor`
+   */
   cholesky(upper?: boolean | { upper?: boolean }, options?: { upper?: boolean }): Result<Q, Tensor>
-  /** `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor` */
+  /**
+   * Compute the inverse of a positive-definite matrix from its Cholesky factor. [torch.cholesky_inverse](https://docs.pytorch.org/docs/stable/generated/torch.cholesky_inverse.html)
+   *
+   * `aten::cholesky_inverse(Tensor self, bool upper=False) -> Tensor`
+   */
   choleskyInverse(upper?: boolean | { upper?: boolean }, options?: { upper?: boolean }): Result<Q, Tensor>
-  /** `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor` */
+  /**
+   * Solve linear equations with right-hand sides `self`, from the Cholesky factor `input2` of the matrix. [torch.cholesky_solve](https://docs.pytorch.org/docs/stable/generated/torch.cholesky_solve.html)
+   *
+   * `aten::cholesky_solve(Tensor self, Tensor input2, bool upper=False) -> Tensor`
+   */
   choleskySolve(input2: Tensor, upper?: boolean | { upper?: boolean }, options?: { upper?: boolean }): Result<Q, Tensor>
-  /** `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split into at most `chunks` views of about equal size along `dim`; the last one may be smaller. [torch.chunk](https://docs.pytorch.org/docs/stable/generated/torch.chunk.html)
+   *
+   * `aten::chunk(Tensor(a -> *) self, int chunks, int dim=0) -> Tensor(a)[]`
+   */
   chunk(
     chunks: number | bigint,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor` */
+  /**
+   * Limit each element to the range from `min` to `max`, either of which may be left out. [torch.clamp](https://docs.pytorch.org/docs/stable/generated/torch.clamp.html)
+   *
+   * `aten::clamp(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
+   */
   clamp(
     min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     options?: { min?: Scalar | null; max?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor` */
+  /**
+   * Limit each element to the range from `min` to `max`, either of which may be left out. [torch.clamp](https://docs.pytorch.org/docs/stable/generated/torch.clamp.html)
+   *
+   * `aten::clamp.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
+   */
   clamp(
     min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     options?: { min?: Tensor | null; max?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `min` to `max`, either of which may be left out, in place. [torch.Tensor.clamp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.clamp_.html)
+   *
+   * `aten::clamp_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
+   */
   clamp_(
     min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     options?: { min?: Scalar | null; max?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::clamp_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `min` to `max`, either of which may be left out, in place. [torch.Tensor.clamp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.clamp_.html)
+   *
+   * `aten::clamp_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
+   */
   clamp_(
     min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
@@ -6965,35 +11196,59 @@ interface Methods<Q extends 'now' | 'queued'> {
   clampMin_(min: Scalar): Result<Q, Tensor>
   /** `aten::clamp_min_.Tensor(Tensor(a!) self, Tensor min) -> Tensor(a!)` */
   clampMin_(min: Tensor): Result<Q, Tensor>
-  /** `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor` */
+  /**
+   * Limit each element to the range from `min` to `max`, like `clamp`. [torch.clip](https://docs.pytorch.org/docs/stable/generated/torch.clip.html)
+   *
+   * `aten::clip(Tensor self, Scalar? min=None, Scalar? max=None) -> Tensor`
+   */
   clip(
     min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     options?: { min?: Scalar | null; max?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor` */
+  /**
+   * Limit each element to the range from `min` to `max`, like `clamp`. [torch.clip](https://docs.pytorch.org/docs/stable/generated/torch.clip.html)
+   *
+   * `aten::clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor`
+   */
   clip(
     min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     options?: { min?: Tensor | null; max?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `min` to `max`, like `clamp`, in place. [torch.Tensor.clip_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.clip_.html)
+   *
+   * `aten::clip_(Tensor(a!) self, Scalar? min=None, Scalar? max=None) -> Tensor(a!)`
+   */
   clip_(
     min?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     max?: Scalar | null | { min?: Scalar | null; max?: Scalar | null },
     options?: { min?: Scalar | null; max?: Scalar | null },
   ): Result<Q, Tensor>
-  /** `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `min` to `max`, like `clamp`, in place. [torch.Tensor.clip_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.clip_.html)
+   *
+   * `aten::clip_.Tensor(Tensor(a!) self, Tensor? min=None, Tensor? max=None) -> Tensor(a!)`
+   */
   clip_(
     min?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     max?: Tensor | null | { min?: Tensor | null; max?: Tensor | null },
     options?: { min?: Tensor | null; max?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Copy the tensor; gradients flow back to the original. [torch.clone](https://docs.pytorch.org/docs/stable/generated/torch.clone.html)
+   *
+   * `aten::clone(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor`
+   */
   clone(options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
   /** `aten::coalesce(Tensor(a) self) -> Tensor(a)` */
   coalesce(): Result<Q, Tensor>
-  /** `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
+  /**
+   * Sum sliding blocks [N, C * KH * KW, blocks] back into images [N, C, H, W]: the adjoint of `im2col`. [torch.nn.functional.fold](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.fold.html)
+   *
+   * `aten::col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor`
+   */
   col2im(
     outputSize: number | readonly number[],
     kernelSize: number | readonly number[],
@@ -7003,17 +11258,33 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::col_indices(Tensor(a) self) -> Tensor(a)` */
   colIndices(): Result<Q, Tensor>
-  /** `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor` */
+  /**
+   * Return all combinations [count, r] of `r` elements of a 1-D tensor, without replacement by default. [torch.combinations](https://docs.pytorch.org/docs/stable/generated/torch.combinations.html)
+   *
+   * `aten::combinations(Tensor self, int r=2, bool with_replacement=False) -> Tensor`
+   */
   combinations(
     r?: number | bigint | { r?: number | bigint; withReplacement?: boolean },
     withReplacement?: boolean | { r?: number | bigint; withReplacement?: boolean },
     options?: { r?: number | bigint; withReplacement?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::conj(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return a view of the complex conjugate; a real tensor is returned unchanged. [torch.conj](https://docs.pytorch.org/docs/stable/generated/torch.conj.html)
+   *
+   * `aten::conj(Tensor(a) self) -> Tensor(a)`
+   */
   conj(): Result<Q, Tensor>
-  /** `aten::conj_physical(Tensor self) -> Tensor` */
+  /**
+   * Compute the complex conjugate of each element, in new memory rather than as a view. [torch.conj_physical](https://docs.pytorch.org/docs/stable/generated/torch.conj_physical.html)
+   *
+   * `aten::conj_physical(Tensor self) -> Tensor`
+   */
   conjPhysical(): Result<Q, Tensor>
-  /** `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Replace each element by its complex conjugate, in place. [torch.Tensor.conj_physical_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.conj_physical_.html)
+   *
+   * `aten::conj_physical_(Tensor(a!) self) -> Tensor(a!)`
+   */
   conjPhysical_(): Result<Q, Tensor>
   /** `aten::constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor` */
   constantPadNd(
@@ -7021,7 +11292,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     value?: Scalar | { value?: Scalar },
     options?: { value?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)` */
+  /**
+   * Return the tensor with its elements in row-major order in memory; a copy only if they are not. [torch.Tensor.contiguous](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.contiguous.html)
+   *
+   * `aten::contiguous(Tensor(a) self, *, MemoryFormat memory_format=0) -> Tensor(a)`
+   */
   contiguous(options?: { memoryFormat?: MemoryFormat }): Result<Q, Tensor>
   /** `aten::conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0) -> Tensor` */
   convTbc(
@@ -7030,47 +11305,112 @@ interface Methods<Q extends 'now' | 'queued'> {
     pad?: number | bigint | { pad?: number | bigint },
     options?: { pad?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)` */
+  /**
+   * Copy the elements of `src` into the tensor, converting dtype and device and broadcasting, in place. [torch.Tensor.copy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.copy_.html)
+   *
+   * `aten::copy_(Tensor(a!) self, Tensor src, bool non_blocking=False) -> Tensor(a!)`
+   */
   copy_(
     src: Tensor,
     nonBlocking?: boolean | { nonBlocking?: boolean },
     options?: { nonBlocking?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Combine the magnitude of each element with the sign of `other`. [torch.copysign](https://docs.pytorch.org/docs/stable/generated/torch.copysign.html)
+   *
+   * `aten::copysign.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   copysign(other: Scalar): Result<Q, Tensor>
-  /** `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Combine the magnitude of each element with the sign of `other`. [torch.copysign](https://docs.pytorch.org/docs/stable/generated/torch.copysign.html)
+   *
+   * `aten::copysign.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   copysign(other: Tensor): Result<Q, Tensor>
-  /** `aten::copysign_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Combine the magnitude of each element with the sign of `other` in place. [torch.Tensor.copysign_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.copysign_.html)
+   *
+   * `aten::copysign_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   copysign_(other: Scalar): Result<Q, Tensor>
-  /** `aten::copysign_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Combine the magnitude of each element with the sign of `other` in place. [torch.Tensor.copysign_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.copysign_.html)
+   *
+   * `aten::copysign_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   copysign_(other: Tensor): Result<Q, Tensor>
-  /** `aten::corrcoef(Tensor self) -> Tensor` */
+  /**
+   * Compute the correlation matrix of variables [variables, observations]. [torch.corrcoef](https://docs.pytorch.org/docs/stable/generated/torch.corrcoef.html)
+   *
+   * `aten::corrcoef(Tensor self) -> Tensor`
+   */
   corrcoef(): Result<Q, Tensor>
-  /** `aten::cos(Tensor self) -> Tensor` */
+  /**
+   * Compute the cosine of each element, in radians. [torch.cos](https://docs.pytorch.org/docs/stable/generated/torch.cos.html)
+   *
+   * `aten::cos(Tensor self) -> Tensor`
+   */
   cos(): Result<Q, Tensor>
-  /** `aten::cos_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the cosine of each element, in radians, in place. [torch.Tensor.cos_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cos_.html)
+   *
+   * `aten::cos_(Tensor(a!) self) -> Tensor(a!)`
+   */
   cos_(): Result<Q, Tensor>
-  /** `aten::cosh(Tensor self) -> Tensor` */
+  /**
+   * Compute the hyperbolic cosine of each element. [torch.cosh](https://docs.pytorch.org/docs/stable/generated/torch.cosh.html)
+   *
+   * `aten::cosh(Tensor self) -> Tensor`
+   */
   cosh(): Result<Q, Tensor>
-  /** `aten::cosh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the hyperbolic cosine of each element in place. [torch.Tensor.cosh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cosh_.html)
+   *
+   * `aten::cosh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   cosh_(): Result<Q, Tensor>
-  /** `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor` */
+  /**
+   * Return the number of elements that are not zero, in all or along `dim`. [torch.count_nonzero](https://docs.pytorch.org/docs/stable/generated/torch.count_nonzero.html)
+   *
+   * `aten::count_nonzero(Tensor self, int? dim=None) -> Tensor`
+   */
   countNonzero(
     dim?: number | bigint | null | { dim?: number | bigint | null },
     options?: { dim?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor` */
+  /**
+   * Return the number of elements that are not zero, in all or along `dim`. [torch.count_nonzero](https://docs.pytorch.org/docs/stable/generated/torch.count_nonzero.html)
+   *
+   * `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor`
+   */
   countNonzero(dim: readonly number[]): Result<Q, Tensor>
+  /**
+   * Return the number of elements that are not zero, in all or along `dim`. [torch.count_nonzero](https://docs.pytorch.org/docs/stable/generated/torch.count_nonzero.html)
+   *
+   * `aten::count_nonzero.dim_IntList(Tensor self, int[] dim) -> Tensor`
+   */
   countNonzero(...dim: number[]): Result<Q, Tensor>
-  /** `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor` */
+  /**
+   * Compute the covariance matrix of variables [variables, observations], with `correction` 1 by default. [torch.cov](https://docs.pytorch.org/docs/stable/generated/torch.cov.html)
+   *
+   * `aten::cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor`
+   */
   cov(options?: { correction?: number | bigint; fweights?: Tensor | null; aweights?: Tensor | null }): Result<Q, Tensor>
-  /** `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor` */
+  /**
+   * Compute the cross product of vectors of 3 elements along `dim`, by default the first dimension of size 3. [torch.cross](https://docs.pytorch.org/docs/stable/generated/torch.cross.html)
+   *
+   * `aten::cross(Tensor self, Tensor other, int? dim=None) -> Tensor`
+   */
   cross(
     other: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null },
     options?: { dim?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.) -> Tensor` */
+  /**
+   * Compute the cross-entropy of logits [N, C, ...] and classes [N, ...]; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.cross_entropy](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html)
+   *
+   * `aten::cross_entropy_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100, float label_smoothing=0.) -> Tensor`
+   */
   crossEntropyLoss(
     target: Tensor,
     weight?:
@@ -7097,57 +11437,121 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::crow_indices(Tensor(a) self) -> Tensor(a)` */
   crowIndices(): Result<Q, Tensor>
-  /** `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the running maximum along `dim`. [torch.cummax](https://docs.pytorch.org/docs/stable/generated/torch.cummax.html)
+   *
+   * `aten::cummax(Tensor self, int dim) -> (Tensor values, Tensor indices)`
+   */
   cummax(dim: number | bigint): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the running minimum along `dim`. [torch.cummin](https://docs.pytorch.org/docs/stable/generated/torch.cummin.html)
+   *
+   * `aten::cummin(Tensor self, int dim) -> (Tensor values, Tensor indices)`
+   */
   cummin(dim: number | bigint): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the running product along `dim`. [torch.cumprod](https://docs.pytorch.org/docs/stable/generated/torch.cumprod.html)
+   *
+   * `aten::cumprod(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+   */
   cumprod(dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::cumprod_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)` */
+  /**
+   * Compute the running product along `dim` in place. [torch.Tensor.cumprod_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cumprod_.html)
+   *
+   * `aten::cumprod_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)`
+   */
   cumprod_(dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the running sum along `dim`. [torch.cumsum](https://docs.pytorch.org/docs/stable/generated/torch.cumsum.html)
+   *
+   * `aten::cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+   */
   cumsum(dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::cumsum_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)` */
+  /**
+   * Compute the running sum along `dim` in place. [torch.Tensor.cumsum_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.cumsum_.html)
+   *
+   * `aten::cumsum_(Tensor(a!) self, int dim, *, ScalarType? dtype=None) -> Tensor(a!)`
+   */
   cumsum_(dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::deg2rad(Tensor self) -> Tensor` */
+  /**
+   * Convert each element from degrees to radians. [torch.deg2rad](https://docs.pytorch.org/docs/stable/generated/torch.deg2rad.html)
+   *
+   * `aten::deg2rad(Tensor self) -> Tensor`
+   */
   deg2rad(): Result<Q, Tensor>
-  /** `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Convert each element from degrees to radians in place. [torch.deg2rad](https://docs.pytorch.org/docs/stable/generated/torch.deg2rad.html)
+   *
+   * `aten::deg2rad_(Tensor(a!) self) -> Tensor(a!)`
+   */
   deg2rad_(): Result<Q, Tensor>
   /** `aten::dense_dim(Tensor self) -> int` */
   denseDim(): Result<Q, number>
   /** `aten::dequantize.self(Tensor self) -> Tensor` */
   dequantize(): Result<Q, Tensor>
-  /** `aten::det(Tensor self) -> Tensor` */
+  /**
+   * Compute determinants: [..., n, n] gives [...]. [torch.det](https://docs.pytorch.org/docs/stable/generated/torch.det.html)
+   *
+   * `aten::det(Tensor self) -> Tensor`
+   */
   det(): Result<Q, Tensor>
-  /** `aten::detach(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return a tensor that shares the memory and takes no part in gradients. [torch.Tensor.detach](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.detach.html)
+   *
+   * `aten::detach(Tensor(a) self) -> Tensor(a)`
+   */
   detach(): Result<Q, Tensor>
-  /** `aten::detach_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Detach the tensor from the operations that computed it, so that no gradient flows to them, in place. [torch.Tensor.detach_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.detach_.html)
+   *
+   * `aten::detach_(Tensor(a!) self) -> Tensor(a!)`
+   */
   detach_(): Result<Q, Tensor>
-  /** `aten::diag(Tensor self, int diagonal=0) -> Tensor` */
+  /**
+   * Return the diagonal of a matrix, or the matrix with a 1-D tensor as its diagonal. [torch.diag](https://docs.pytorch.org/docs/stable/generated/torch.diag.html)
+   *
+   * `aten::diag(Tensor self, int diagonal=0) -> Tensor`
+   */
   diag(
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor` */
+  /**
+   * Return matrices whose diagonals are the last dimension: [..., n] gives [..., n, n]. [torch.diag_embed](https://docs.pytorch.org/docs/stable/generated/torch.diag_embed.html)
+   *
+   * `aten::diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor`
+   */
   diagEmbed(
     offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diagflat(Tensor self, int offset=0) -> Tensor` */
+  /**
+   * Return the matrix with the flattened tensor as its diagonal. [torch.diagflat](https://docs.pytorch.org/docs/stable/generated/torch.diagflat.html)
+   *
+   * `aten::diagflat(Tensor self, int offset=0) -> Tensor`
+   */
   diagflat(
     offset?: number | bigint | { offset?: number | bigint },
     options?: { offset?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)` */
+  /**
+   * Return a view of the diagonal of dimensions `dim1` and `dim2`, appended as the last dimension. [torch.diagonal](https://docs.pytorch.org/docs/stable/generated/torch.diagonal.html)
+   *
+   * `aten::diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)`
+   */
   diagonal(
     offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     dim1?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor` */
+  /**
+   * Return a copy with `src` written to the diagonal `offset` of dimensions `dim1` and `dim2`. [torch.diagonal_scatter](https://docs.pytorch.org/docs/stable/generated/torch.diagonal_scatter.html)
+   *
+   * `aten::diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1) -> Tensor`
+   */
   diagonalScatter(
     src: Tensor,
     offset?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
@@ -7155,7 +11559,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     dim2?: number | bigint | { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
     options?: { offset?: number | bigint; dim1?: number | bigint; dim2?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor` */
+  /**
+   * Compute the differences of neighbors along `dim`, `n` times. [torch.diff](https://docs.pytorch.org/docs/stable/generated/torch.diff.html)
+   *
+   * `aten::diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None) -> Tensor`
+   */
   diff(
     n?:
       | number
@@ -7175,61 +11583,166 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
     options?: { n?: number | bigint; dim?: number | bigint; prepend?: Tensor | null; append?: Tensor | null },
   ): Result<Q, Tensor>
-  /** `aten::digamma(Tensor self) -> Tensor` */
+  /**
+   * Compute the digamma function of each element: the derivative of `lgamma`. [torch.digamma](https://docs.pytorch.org/docs/stable/generated/torch.digamma.html)
+   *
+   * `aten::digamma(Tensor self) -> Tensor`
+   */
   digamma(): Result<Q, Tensor>
-  /** `aten::digamma_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the digamma function of each element in place: the derivative of `lgamma`. [torch.Tensor.digamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.digamma_.html)
+   *
+   * `aten::digamma_(Tensor(a!) self) -> Tensor(a!)`
+   */
   digamma_(): Result<Q, Tensor>
-  /** `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor` */
+  /**
+   * Return the `p`-norm of the difference of `self` and `other`, as a scalar tensor. [torch.dist](https://docs.pytorch.org/docs/stable/generated/torch.dist.html)
+   *
+   * `aten::dist(Tensor self, Tensor other, Scalar p=2) -> Tensor`
+   */
   dist(other: Tensor, p?: Scalar | { p?: Scalar }, options?: { p?: Scalar }): Result<Q, Tensor>
-  /** `aten::div.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Divide each element by `other`; the result is floating-point unless `roundingMode` is 'trunc' or 'floor'. [torch.div](https://docs.pytorch.org/docs/stable/generated/torch.div.html)
+   *
+   * `aten::div.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   div(other: Scalar): Result<Q, Tensor>
-  /** `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor` */
+  /**
+   * Divide each element by `other`; the result is floating-point unless `roundingMode` is 'trunc' or 'floor'. [torch.div](https://docs.pytorch.org/docs/stable/generated/torch.div.html)
+   *
+   * `aten::div.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
+   */
   div(other: Scalar, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::div.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Divide each element by `other`; the result is floating-point unless `roundingMode` is 'trunc' or 'floor'. [torch.div](https://docs.pytorch.org/docs/stable/generated/torch.div.html)
+   *
+   * `aten::div.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   div(other: Tensor): Result<Q, Tensor>
-  /** `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor` */
+  /**
+   * Divide each element by `other`; the result is floating-point unless `roundingMode` is 'trunc' or 'floor'. [torch.div](https://docs.pytorch.org/docs/stable/generated/torch.div.html)
+   *
+   * `aten::div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
+   */
   div(other: Tensor, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::div_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place; an integer tensor needs the `roundingMode` 'trunc' or 'floor'. [torch.Tensor.div_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.div_.html)
+   *
+   * `aten::div_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   div_(other: Scalar): Result<Q, Tensor>
-  /** `aten::div_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place; an integer tensor needs the `roundingMode` 'trunc' or 'floor'. [torch.Tensor.div_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.div_.html)
+   *
+   * `aten::div_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
+   */
   div_(other: Scalar, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place; an integer tensor needs the `roundingMode` 'trunc' or 'floor'. [torch.Tensor.div_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.div_.html)
+   *
+   * `aten::div_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   div_(other: Tensor): Result<Q, Tensor>
-  /** `aten::div_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place; an integer tensor needs the `roundingMode` 'trunc' or 'floor'. [torch.Tensor.div_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.div_.html)
+   *
+   * `aten::div_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
+   */
   div_(other: Tensor, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Divide each element by `other`, like `div`. [torch.divide](https://docs.pytorch.org/docs/stable/generated/torch.divide.html)
+   *
+   * `aten::divide.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   divide(other: Scalar): Result<Q, Tensor>
-  /** `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor` */
+  /**
+   * Divide each element by `other`, like `div`. [torch.divide](https://docs.pytorch.org/docs/stable/generated/torch.divide.html)
+   *
+   * `aten::divide.Scalar_mode(Tensor self, Scalar other, *, str? rounding_mode) -> Tensor`
+   */
   divide(other: Scalar, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Divide each element by `other`, like `div`. [torch.divide](https://docs.pytorch.org/docs/stable/generated/torch.divide.html)
+   *
+   * `aten::divide.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   divide(other: Tensor): Result<Q, Tensor>
-  /** `aten::divide.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor` */
+  /**
+   * Divide each element by `other`, like `div`. [torch.divide](https://docs.pytorch.org/docs/stable/generated/torch.divide.html)
+   *
+   * `aten::divide.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor`
+   */
   divide(other: Tensor, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place, like `div_`. [torch.Tensor.divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.divide_.html)
+   *
+   * `aten::divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   divide_(other: Scalar): Result<Q, Tensor>
-  /** `aten::divide_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place, like `div_`. [torch.Tensor.divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.divide_.html)
+   *
+   * `aten::divide_.Scalar_mode(Tensor(a!) self, Scalar other, *, str? rounding_mode) -> Tensor(a!)`
+   */
   divide_(other: Scalar, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place, like `div_`. [torch.Tensor.divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.divide_.html)
+   *
+   * `aten::divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   divide_(other: Tensor): Result<Q, Tensor>
-  /** `aten::divide_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other`, in place, like `div_`. [torch.Tensor.divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.divide_.html)
+   *
+   * `aten::divide_.Tensor_mode(Tensor(a!) self, Tensor other, *, str? rounding_mode) -> Tensor(a!)`
+   */
   divide_(other: Tensor, options?: { roundingMode?: string | null }): Result<Q, Tensor>
-  /** `aten::dot(Tensor self, Tensor tensor) -> Tensor` */
+  /**
+   * Multiply two 1-D tensors of equal length and sum the products. [torch.dot](https://docs.pytorch.org/docs/stable/generated/torch.dot.html)
+   *
+   * `aten::dot(Tensor self, Tensor tensor) -> Tensor`
+   */
   dot(tensor: Tensor): Result<Q, Tensor>
-  /** `aten::dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
+  /**
+   * Zero elements with probability `p` and scale the others by 1 / (1 - `p`) if `train`, which is required here, in place. [torch.nn.functional.dropout](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.dropout.html)
+   *
+   * `aten::dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)`
+   */
   dropout_(p: number, train: boolean): Result<Q, Tensor>
-  /** `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]` */
+  /**
+   * Split along the third dimension into a number of equal sections, or at the given indices. [torch.dsplit](https://docs.pytorch.org/docs/stable/generated/torch.dsplit.html)
+   *
+   * `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   dsplit(indices: readonly number[]): Result<Q, Tensor[]>
+  /**
+   * Split along the third dimension into a number of equal sections, or at the given indices. [torch.dsplit](https://docs.pytorch.org/docs/stable/generated/torch.dsplit.html)
+   *
+   * `aten::dsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   dsplit(...indices: number[]): Result<Q, Tensor[]>
-  /** `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]` */
+  /**
+   * Split along the third dimension into a number of equal sections, or at the given indices. [torch.dsplit](https://docs.pytorch.org/docs/stable/generated/torch.dsplit.html)
+   *
+   * `aten::dsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
+   */
   dsplit(sections: number | bigint): Result<Q, Tensor[]>
-  /** `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor` */
+  /**
+   * Apply ELU: x if positive, else `alpha` * (exp(x) - 1). [torch.nn.functional.elu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.elu.html)
+   *
+   * `aten::elu(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor`
+   */
   elu(
     alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
     scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
     inputScale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
     options?: { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)` */
+  /**
+   * Apply ELU in place: x if positive, else `alpha` * (exp(x) - 1). [torch.nn.functional.elu_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.elu_.html)
+   *
+   * `aten::elu_(Tensor(a!) self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1) -> Tensor(a!)`
+   */
   elu_(
     alpha?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
     scale?: Scalar | { alpha?: Scalar; scale?: Scalar; inputScale?: Scalar },
@@ -7240,7 +11753,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   embeddingRenorm(indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
   /** `aten::embedding_renorm_(Tensor(a!) self, Tensor indices, float max_norm, float norm_type) -> Tensor(a!)` */
   embeddingRenorm_(indices: Tensor, maxNorm: number, normType: number): Result<Q, Tensor>
-  /** `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device whose elements are not initialized. [torch.empty_like](https://docs.pytorch.org/docs/stable/generated/torch.empty_like.html)
+   *
+   * `aten::empty_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   emptyLike(options?: {
     dtype?: DType | null
     layout?: Layout | null
@@ -7248,51 +11765,136 @@ interface Methods<Q extends 'now' | 'queued'> {
     pinMemory?: boolean | null
     memoryFormat?: MemoryFormat | null
   }): Result<Q, Tensor>
-  /** `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements are equal. [torch.eq](https://docs.pytorch.org/docs/stable/generated/torch.eq.html)
+   *
+   * `aten::eq.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   eq(other: Scalar): Result<Q, Tensor>
-  /** `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements are equal. [torch.eq](https://docs.pytorch.org/docs/stable/generated/torch.eq.html)
+   *
+   * `aten::eq.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   eq(other: Tensor): Result<Q, Tensor>
-  /** `aten::eq_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it equals `other` and to 0 elsewhere, in place. [torch.Tensor.eq_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.eq_.html)
+   *
+   * `aten::eq_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   eq_(other: Scalar): Result<Q, Tensor>
-  /** `aten::eq_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it equals `other` and to 0 elsewhere, in place. [torch.Tensor.eq_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.eq_.html)
+   *
+   * `aten::eq_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   eq_(other: Tensor): Result<Q, Tensor>
-  /** `aten::equal(Tensor self, Tensor other) -> bool` */
+  /**
+   * Return whether two tensors have the same shape and equal elements. [torch.equal](https://docs.pytorch.org/docs/stable/generated/torch.equal.html)
+   *
+   * `aten::equal(Tensor self, Tensor other) -> bool`
+   */
   equal(other: Tensor): Result<Q, boolean>
-  /** `aten::erf(Tensor self) -> Tensor` */
+  /**
+   * Compute the error function of each element. [torch.erf](https://docs.pytorch.org/docs/stable/generated/torch.erf.html)
+   *
+   * `aten::erf(Tensor self) -> Tensor`
+   */
   erf(): Result<Q, Tensor>
-  /** `aten::erf_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the error function of each element in place. [torch.Tensor.erf_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.erf_.html)
+   *
+   * `aten::erf_(Tensor(a!) self) -> Tensor(a!)`
+   */
   erf_(): Result<Q, Tensor>
-  /** `aten::erfc(Tensor self) -> Tensor` */
+  /**
+   * Compute the complementary error function, 1 - erf(x), of each element. [torch.erfc](https://docs.pytorch.org/docs/stable/generated/torch.erfc.html)
+   *
+   * `aten::erfc(Tensor self) -> Tensor`
+   */
   erfc(): Result<Q, Tensor>
-  /** `aten::erfc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the complementary error function, 1 - erf(x), of each element, in place. [torch.Tensor.erfc_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.erfc_.html)
+   *
+   * `aten::erfc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   erfc_(): Result<Q, Tensor>
-  /** `aten::erfinv(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse of the error function of each element, for values in (-1, 1). [torch.erfinv](https://docs.pytorch.org/docs/stable/generated/torch.erfinv.html)
+   *
+   * `aten::erfinv(Tensor self) -> Tensor`
+   */
   erfinv(): Result<Q, Tensor>
-  /** `aten::erfinv_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the inverse of the error function of each element, for values in (-1, 1), in place. [torch.Tensor.erfinv_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.erfinv_.html)
+   *
+   * `aten::erfinv_(Tensor(a!) self) -> Tensor(a!)`
+   */
   erfinv_(): Result<Q, Tensor>
-  /** `aten::exp(Tensor self) -> Tensor` */
+  /**
+   * Compute e to the power of each element. [torch.exp](https://docs.pytorch.org/docs/stable/generated/torch.exp.html)
+   *
+   * `aten::exp(Tensor self) -> Tensor`
+   */
   exp(): Result<Q, Tensor>
-  /** `aten::exp2(Tensor self) -> Tensor` */
+  /**
+   * Compute 2 to the power of each element. [torch.exp2](https://docs.pytorch.org/docs/stable/generated/torch.exp2.html)
+   *
+   * `aten::exp2(Tensor self) -> Tensor`
+   */
   exp2(): Result<Q, Tensor>
-  /** `aten::exp2_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute 2 to the power of each element in place. [torch.exp2](https://docs.pytorch.org/docs/stable/generated/torch.exp2.html)
+   *
+   * `aten::exp2_(Tensor(a!) self) -> Tensor(a!)`
+   */
   exp2_(): Result<Q, Tensor>
-  /** `aten::exp_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute e to the power of each element in place. [torch.Tensor.exp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.exp_.html)
+   *
+   * `aten::exp_(Tensor(a!) self) -> Tensor(a!)`
+   */
   exp_(): Result<Q, Tensor>
-  /** `aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)` */
+  /**
+   * Expand dimensions of size 1 to the sizes `size`, as a view; -1 keeps a size. [torch.Tensor.expand](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expand.html)
+   *
+   * `aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)`
+   */
   expand(size: readonly number[], options?: { implicit?: boolean }): Result<Q, Tensor>
+  /**
+   * Expand dimensions of size 1 to the sizes `size`, as a view; -1 keeps a size. [torch.Tensor.expand](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expand.html)
+   *
+   * `aten::expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)`
+   */
   expand(...size: number[]): Result<Q, Tensor>
-  /** `aten::expand_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * Expand dimensions of size 1 to the shape of `other`, as a view. [torch.Tensor.expand_as](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expand_as.html)
+   *
+   * `aten::expand_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   expandAs(other: Tensor): Result<Q, Tensor>
-  /** `aten::expm1(Tensor self) -> Tensor` */
+  /**
+   * Compute exp(x) - 1 for each element, precisely for small x. [torch.expm1](https://docs.pytorch.org/docs/stable/generated/torch.expm1.html)
+   *
+   * `aten::expm1(Tensor self) -> Tensor`
+   */
   expm1(): Result<Q, Tensor>
-  /** `aten::expm1_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute exp(x) - 1 for each element, precisely for small x, in place. [torch.Tensor.expm1_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.expm1_.html)
+   *
+   * `aten::expm1_(Tensor(a!) self) -> Tensor(a!)`
+   */
   expm1_(): Result<Q, Tensor>
   /** `aten::exponential(Tensor self, float lambd=1., *, Generator? generator=None) -> Tensor` */
   exponential(
     lambd?: number | { lambd?: number; generator?: Generator | null },
     options?: { lambd?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws from the exponential distribution with rate `lambd`, in place. [torch.Tensor.exponential_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.exponential_.html)
+   *
+   * `aten::exponential_(Tensor(a!) self, float lambd=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   exponential_(
     lambd?: number | { lambd?: number; generator?: Generator | null },
     options?: { lambd?: number; generator?: Generator | null },
@@ -7338,14 +11940,22 @@ interface Methods<Q extends 'now' | 'queued'> {
   featureAlphaDropout_(p: number, train: boolean): Result<Q, Tensor>
   /** `aten::feature_dropout_(Tensor(a!) self, float p, bool train) -> Tensor(a!)` */
   featureDropout_(p: number, train: boolean): Result<Q, Tensor>
-  /** `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the discrete Fourier transform along `dim`, cropped or zero-padded to `n` samples first. [torch.fft.fft](https://docs.pytorch.org/docs/stable/generated/torch.fft.fft.html)
+   *
+   * `aten::fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftFft(
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the 2-D discrete Fourier transform of the last two dimensions, or of `dim`. [torch.fft.fft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.fft2.html)
+   *
+   * `aten::fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftFft2(
     s?:
       | number
@@ -7362,7 +11972,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the discrete Fourier transform of all dimensions, or of those in `dim`. [torch.fft.fftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.fftn.html)
+   *
+   * `aten::fft_fftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftFftn(
     s?:
       | number
@@ -7380,12 +11994,20 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor` */
+  /**
+   * Move the zero frequency to the center of each dimension, or of those in `dim`. [torch.fft.fftshift](https://docs.pytorch.org/docs/stable/generated/torch.fft.fftshift.html)
+   *
+   * `aten::fft_fftshift(Tensor self, int[1]? dim=None) -> Tensor`
+   */
   fftFftshift(
     dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null },
     options?: { dim?: number | readonly number[] | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the real transform of a signal with Hermitian symmetry, given by its half along `dim`. [torch.fft.hfft](https://docs.pytorch.org/docs/stable/generated/torch.fft.hfft.html)
+   *
+   * `aten::fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftHfft(
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
@@ -7427,14 +12049,22 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse discrete Fourier transform along `dim`. [torch.fft.ifft](https://docs.pytorch.org/docs/stable/generated/torch.fft.ifft.html)
+   *
+   * `aten::fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftIfft(
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse 2-D discrete Fourier transform of the last two dimensions, or of `dim`. [torch.fft.ifft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.ifft2.html)
+   *
+   * `aten::fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftIfft2(
     s?:
       | number
@@ -7451,7 +12081,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse discrete Fourier transform of all dimensions, or of those in `dim`. [torch.fft.ifftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.ifftn.html)
+   *
+   * `aten::fft_ifftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftIfftn(
     s?:
       | number
@@ -7469,12 +12103,20 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor` */
+  /**
+   * Undo `fftFftshift`: move the zero frequency back to the beginning. [torch.fft.ifftshift](https://docs.pytorch.org/docs/stable/generated/torch.fft.ifftshift.html)
+   *
+   * `aten::fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor`
+   */
   fftIfftshift(
     dim?: number | readonly number[] | null | { dim?: number | readonly number[] | null },
     options?: { dim?: number | readonly number[] | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftHfft`: half of the Hermitian spectrum of a real signal. [torch.fft.ihfft](https://docs.pytorch.org/docs/stable/generated/torch.fft.ihfft.html)
+   *
+   * `aten::fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftIhfft(
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
@@ -7516,14 +12158,22 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftRfft`: a real signal of `n` samples, by default 2 * (bins - 1). [torch.fft.irfft](https://docs.pytorch.org/docs/stable/generated/torch.fft.irfft.html)
+   *
+   * `aten::fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftIrfft(
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftRfft2`: real images from half of their spectrum. [torch.fft.irfft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.irfft2.html)
+   *
+   * `aten::fft_irfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftIrfft2(
     s?:
       | number
@@ -7540,7 +12190,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftRfftn`: a real signal from half of its spectrum. [torch.fft.irfftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.irfftn.html)
+   *
+   * `aten::fft_irfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftIrfftn(
     s?:
       | number
@@ -7558,14 +12212,22 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[] | null; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor` */
+  /**
+   * Compute the Fourier transform of a real signal along `dim`: the `n` / 2 + 1 non-negative frequencies. [torch.fft.rfft](https://docs.pytorch.org/docs/stable/generated/torch.fft.rfft.html)
+   *
+   * `aten::fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None) -> Tensor`
+   */
   fftRfft(
     n?: number | bigint | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     dim?: number | bigint | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the 2-D Fourier transform of real images, with the non-negative frequencies of the last dimension. [torch.fft.rfft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.rfft2.html)
+   *
+   * `aten::fft_rfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftRfft2(
     s?:
       | number
@@ -7582,7 +12244,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the Fourier transform of a real signal over several dimensions, half of the last one. [torch.fft.rfftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.rfftn.html)
+   *
+   * `aten::fft_rfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftRfftn(
     s?:
       | number
@@ -7604,64 +12270,177 @@ interface Methods<Q extends 'now' | 'queued'> {
   fill(value: Scalar): Result<Q, Tensor>
   /** `aten::fill.Tensor(Tensor self, Tensor value) -> Tensor` */
   fill(value: Tensor): Result<Q, Tensor>
-  /** `aten::fill_.Scalar(Tensor(a!) self, Scalar value) -> Tensor(a!)` */
+  /**
+   * Set all elements to `value`, in place. [torch.Tensor.fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fill_.html)
+   *
+   * `aten::fill_.Scalar(Tensor(a!) self, Scalar value) -> Tensor(a!)`
+   */
   fill_(value: Scalar): Result<Q, Tensor>
-  /** `aten::fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)` */
+  /**
+   * Set all elements to `value`, in place. [torch.Tensor.fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fill_.html)
+   *
+   * `aten::fill_.Tensor(Tensor(a!) self, Tensor value) -> Tensor(a!)`
+   */
   fill_(value: Tensor): Result<Q, Tensor>
-  /** `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)` */
+  /**
+   * Set the elements of the main diagonal to `fillValue`, in place. [torch.Tensor.fill_diagonal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fill_diagonal_.html)
+   *
+   * `aten::fill_diagonal_(Tensor(a!) self, Scalar fill_value, bool wrap=False) -> Tensor(a!)`
+   */
   fillDiagonal_(fillValue: Scalar, wrap?: boolean | { wrap?: boolean }, options?: { wrap?: boolean }): Result<Q, Tensor>
-  /** `aten::fix(Tensor self) -> Tensor` */
+  /**
+   * Drop the fraction of each element, like `trunc`. [torch.fix](https://docs.pytorch.org/docs/stable/generated/torch.fix.html)
+   *
+   * `aten::fix(Tensor self) -> Tensor`
+   */
   fix(): Result<Q, Tensor>
-  /** `aten::fix_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Drop the fraction of each element, like `trunc`, in place. [torch.Tensor.fix_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fix_.html)
+   *
+   * `aten::fix_(Tensor(a!) self) -> Tensor(a!)`
+   */
   fix_(): Result<Q, Tensor>
-  /** `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)` */
+  /**
+   * Merge the dimensions from `startDim` to `endDim` into one; a view if possible, else a copy. [torch.flatten](https://docs.pytorch.org/docs/stable/generated/torch.flatten.html)
+   *
+   * `aten::flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)`
+   */
   flatten(
     startDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint },
     endDim?: number | bigint | { startDim?: number | bigint; endDim?: number | bigint },
     options?: { startDim?: number | bigint; endDim?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::flip(Tensor self, int[] dims) -> Tensor` */
+  /**
+   * Reverse the order of the elements along the dimensions `dims`, as a copy. [torch.flip](https://docs.pytorch.org/docs/stable/generated/torch.flip.html)
+   *
+   * `aten::flip(Tensor self, int[] dims) -> Tensor`
+   */
   flip(dims: readonly number[]): Result<Q, Tensor>
+  /**
+   * Reverse the order of the elements along the dimensions `dims`, as a copy. [torch.flip](https://docs.pytorch.org/docs/stable/generated/torch.flip.html)
+   *
+   * `aten::flip(Tensor self, int[] dims) -> Tensor`
+   */
   flip(...dims: number[]): Result<Q, Tensor>
-  /** `aten::fliplr(Tensor self) -> Tensor` */
+  /**
+   * Reverse the order of the columns (the second dimension), as a copy. [torch.fliplr](https://docs.pytorch.org/docs/stable/generated/torch.fliplr.html)
+   *
+   * `aten::fliplr(Tensor self) -> Tensor`
+   */
   fliplr(): Result<Q, Tensor>
-  /** `aten::flipud(Tensor self) -> Tensor` */
+  /**
+   * Reverse the order of the rows (the first dimension), as a copy. [torch.flipud](https://docs.pytorch.org/docs/stable/generated/torch.flipud.html)
+   *
+   * `aten::flipud(Tensor self) -> Tensor`
+   */
   flipud(): Result<Q, Tensor>
-  /** `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`, computing in float64 or complex128. [torch.float_power](https://docs.pytorch.org/docs/stable/generated/torch.float_power.html)
+   *
+   * `aten::float_power.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
+   */
   floatPower(exponent: Scalar): Result<Q, Tensor>
-  /** `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`, computing in float64 or complex128. [torch.float_power](https://docs.pytorch.org/docs/stable/generated/torch.float_power.html)
+   *
+   * `aten::float_power.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
+   */
   floatPower(exponent: Tensor): Result<Q, Tensor>
-  /** `aten::float_power_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)` */
+  /**
+   * Raise each element of a float64 or complex128 tensor to the power `exponent`, in place. [torch.Tensor.float_power_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.float_power_.html)
+   *
+   * `aten::float_power_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
+   */
   floatPower_(exponent: Scalar): Result<Q, Tensor>
-  /** `aten::float_power_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)` */
+  /**
+   * Raise each element of a float64 or complex128 tensor to the power `exponent`, in place. [torch.Tensor.float_power_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.float_power_.html)
+   *
+   * `aten::float_power_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
+   */
   floatPower_(exponent: Tensor): Result<Q, Tensor>
-  /** `aten::floor(Tensor self) -> Tensor` */
+  /**
+   * Round each element down to an integer, in the same dtype. [torch.floor](https://docs.pytorch.org/docs/stable/generated/torch.floor.html)
+   *
+   * `aten::floor(Tensor self) -> Tensor`
+   */
   floor(): Result<Q, Tensor>
-  /** `aten::floor_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Round each element down to an integer, in the same dtype, in place. [torch.Tensor.floor_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.floor_.html)
+   *
+   * `aten::floor_(Tensor(a!) self) -> Tensor(a!)`
+   */
   floor_(): Result<Q, Tensor>
-  /** `aten::floor_divide(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Divide each element by `other` and round the quotient down. [torch.floor_divide](https://docs.pytorch.org/docs/stable/generated/torch.floor_divide.html)
+   *
+   * `aten::floor_divide(Tensor self, Tensor other) -> Tensor`
+   */
   floorDivide(other: Tensor): Result<Q, Tensor>
-  /** `aten::floor_divide.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Divide each element by `other` and round the quotient down. [torch.floor_divide](https://docs.pytorch.org/docs/stable/generated/torch.floor_divide.html)
+   *
+   * `aten::floor_divide.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   floorDivide(other: Scalar): Result<Q, Tensor>
-  /** `aten::floor_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other` and round the quotient down in place. [torch.Tensor.floor_divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.floor_divide_.html)
+   *
+   * `aten::floor_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   floorDivide_(other: Scalar): Result<Q, Tensor>
-  /** `aten::floor_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Divide each element by `other` and round the quotient down in place. [torch.Tensor.floor_divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.floor_divide_.html)
+   *
+   * `aten::floor_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   floorDivide_(other: Tensor): Result<Q, Tensor>
-  /** `aten::fmax(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the larger of each pair of elements; if one is NaN, the other. [torch.fmax](https://docs.pytorch.org/docs/stable/generated/torch.fmax.html)
+   *
+   * `aten::fmax(Tensor self, Tensor other) -> Tensor`
+   */
   fmax(other: Tensor): Result<Q, Tensor>
-  /** `aten::fmin(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the smaller of each pair of elements; if one is NaN, the other. [torch.fmin](https://docs.pytorch.org/docs/stable/generated/torch.fmin.html)
+   *
+   * `aten::fmin(Tensor self, Tensor other) -> Tensor`
+   */
   fmin(other: Tensor): Result<Q, Tensor>
-  /** `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of the element, as in C. [torch.fmod](https://docs.pytorch.org/docs/stable/generated/torch.fmod.html)
+   *
+   * `aten::fmod.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   fmod(other: Scalar): Result<Q, Tensor>
-  /** `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of the element, as in C. [torch.fmod](https://docs.pytorch.org/docs/stable/generated/torch.fmod.html)
+   *
+   * `aten::fmod.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   fmod(other: Tensor): Result<Q, Tensor>
-  /** `aten::fmod_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of the element, as in C, in place. [torch.Tensor.fmod_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fmod_.html)
+   *
+   * `aten::fmod_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   fmod_(other: Scalar): Result<Q, Tensor>
-  /** `aten::fmod_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of the element, as in C, in place. [torch.Tensor.fmod_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.fmod_.html)
+   *
+   * `aten::fmod_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   fmod_(other: Tensor): Result<Q, Tensor>
-  /** `aten::frac(Tensor self) -> Tensor` */
+  /**
+   * Subtract the integer part from each element, which keeps the sign. [torch.frac](https://docs.pytorch.org/docs/stable/generated/torch.frac.html)
+   *
+   * `aten::frac(Tensor self) -> Tensor`
+   */
   frac(): Result<Q, Tensor>
-  /** `aten::frac_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Subtract the integer part from each element, which keeps the sign, in place. [torch.Tensor.frac_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.frac_.html)
+   *
+   * `aten::frac_(Tensor(a!) self) -> Tensor(a!)`
+   */
   frac_(): Result<Q, Tensor>
   /** `aten::fractional_max_pool2d(Tensor self, int[2] kernel_size, int[2] output_size, Tensor random_samples) -> (Tensor, Tensor)` */
   fractionalMaxPool2d(
@@ -7675,7 +12454,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     outputSize: number | readonly number[],
     randomSamples: Tensor,
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)` */
+  /**
+   * Split each element into a mantissa in [0.5, 1) and an exponent of 2, with the sign in the mantissa. [torch.frexp](https://docs.pytorch.org/docs/stable/generated/torch.frexp.html)
+   *
+   * `aten::frexp.Tensor(Tensor self) -> (Tensor mantissa, Tensor exponent)`
+   */
   frexp(): Result<Q, { mantissa: Tensor; exponent: Tensor }>
   /** `aten::frobenius_norm.dim(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
   frobeniusNorm(
@@ -7683,7 +12466,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device whose elements are all `fillValue`. [torch.full_like](https://docs.pytorch.org/docs/stable/generated/torch.full_like.html)
+   *
+   * `aten::full_like(Tensor self, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   fullLike(
     fillValue: Scalar,
     options?: {
@@ -7694,27 +12481,67 @@ interface Methods<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor` */
+  /**
+   * Pick the elements at the positions `index` along `dim`; the result has the shape of `index`. [torch.gather](https://docs.pytorch.org/docs/stable/generated/torch.gather.html)
+   *
+   * `aten::gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor`
+   */
   gather(dim: number | bigint, index: Tensor, options?: { sparseGrad?: boolean }): Result<Q, Tensor>
-  /** `aten::gcd(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the greatest common divisor of each integer element and `other`. [torch.gcd](https://docs.pytorch.org/docs/stable/generated/torch.gcd.html)
+   *
+   * `aten::gcd(Tensor self, Tensor other) -> Tensor`
+   */
   gcd(other: Tensor): Result<Q, Tensor>
-  /** `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the greatest common divisor of each integer element and `other` in place. [torch.Tensor.gcd_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.gcd_.html)
+   *
+   * `aten::gcd_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   gcd_(other: Tensor): Result<Q, Tensor>
-  /** `aten::ge.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater or equal. [torch.ge](https://docs.pytorch.org/docs/stable/generated/torch.ge.html)
+   *
+   * `aten::ge.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   ge(other: Scalar): Result<Q, Tensor>
-  /** `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater or equal. [torch.ge](https://docs.pytorch.org/docs/stable/generated/torch.ge.html)
+   *
+   * `aten::ge.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   ge(other: Tensor): Result<Q, Tensor>
-  /** `aten::ge_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than or equal to `other` and to 0 elsewhere, in place. [torch.Tensor.ge_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ge_.html)
+   *
+   * `aten::ge_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   ge_(other: Scalar): Result<Q, Tensor>
-  /** `aten::ge_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than or equal to `other` and to 0 elsewhere, in place. [torch.Tensor.ge_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ge_.html)
+   *
+   * `aten::ge_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   ge_(other: Tensor): Result<Q, Tensor>
-  /** `aten::gelu(Tensor self, *, str approximate="none") -> Tensor` */
+  /**
+   * Apply GELU, x times the normal distribution function of x; with `approximate` 'tanh', its approximation. [torch.nn.functional.gelu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gelu.html)
+   *
+   * `aten::gelu(Tensor self, *, str approximate="none") -> Tensor`
+   */
   gelu(options?: { approximate?: string }): Result<Q, Tensor>
-  /** `aten::gelu_(Tensor(a!) self, *, str approximate="none") -> Tensor(a!)` */
+  /**
+   * Apply GELU, x times the normal distribution function of x, in place; with `approximate` 'tanh', its approximation. [torch.nn.functional.gelu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.gelu.html)
+   *
+   * `aten::gelu_(Tensor(a!) self, *, str approximate="none") -> Tensor(a!)`
+   */
   gelu_(options?: { approximate?: string }): Result<Q, Tensor>
   /** `aten::geometric(Tensor self, float p, *, Generator? generator=None) -> Tensor` */
   geometric(p: number, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::geometric_(Tensor(a!) self, float p, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws from the geometric distribution with success probability `p`, in place. [torch.Tensor.geometric_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.geometric_.html)
+   *
+   * `aten::geometric_(Tensor(a!) self, float p, *, Generator? generator=None) -> Tensor(a!)`
+   */
   geometric_(p: number, options?: { generator?: Generator | null }): Result<Q, Tensor>
   /** `aten::geqrf(Tensor self) -> (Tensor a, Tensor tau)` */
   geqrf(): Result<Q, { a: Tensor; tau: Tensor }>
@@ -7722,83 +12549,191 @@ interface Methods<Q extends 'now' | 'queued'> {
   ger(vec2: Tensor): Result<Q, Tensor>
   /** `aten::get_device(Tensor self) -> int` */
   getDevice(): Result<Q, number>
-  /** `aten::glu(Tensor self, int dim=-1) -> Tensor` */
+  /**
+   * Split into two halves along `dim` and multiply the first by the sigmoid of the second. [torch.nn.functional.glu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.glu.html)
+   *
+   * `aten::glu(Tensor self, int dim=-1) -> Tensor`
+   */
   glu(dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor>
-  /** `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.array(Tensor self, *, int[] dim, int edge_order=1) -> Tensor[]`
+   */
   gradient(options?: { dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
-  /** `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.scalararray(Tensor self, *, Scalar spacing, int[] dim, int edge_order=1) -> Tensor[]`
+   */
   gradient(options?: { spacing?: Scalar; dim?: readonly number[]; edgeOrder?: number | bigint }): Result<Q, Tensor[]>
-  /** `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1) -> Tensor[]`
+   */
   gradient(options?: {
     spacing?: Scalar | null
     dim?: number | bigint | null
     edgeOrder?: number | bigint
   }): Result<Q, Tensor[]>
-  /** `aten::gradient.scalarrayarray(Tensor self, *, Scalar[] spacing, int[] dim, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.scalarrayarray(Tensor self, *, Scalar[] spacing, int[] dim, int edge_order=1) -> Tensor[]`
+   */
   gradient(options?: {
     spacing?: readonly Scalar[]
     dim?: readonly number[]
     edgeOrder?: number | bigint
   }): Result<Q, Tensor[]>
-  /** `aten::gradient.scalarrayint(Tensor self, *, Scalar[] spacing, int? dim=None, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.scalarrayint(Tensor self, *, Scalar[] spacing, int? dim=None, int edge_order=1) -> Tensor[]`
+   */
   gradient(options?: {
     spacing?: readonly Scalar[]
     dim?: number | bigint | null
     edgeOrder?: number | bigint
   }): Result<Q, Tensor[]>
-  /** `aten::gradient.tensorarray(Tensor self, *, Tensor[] spacing, int[] dim, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.tensorarray(Tensor self, *, Tensor[] spacing, int[] dim, int edge_order=1) -> Tensor[]`
+   */
   gradient(options?: {
     spacing?: readonly Tensor[]
     dim?: readonly number[]
     edgeOrder?: number | bigint
   }): Result<Q, Tensor[]>
-  /** `aten::gradient.tensorarrayint(Tensor self, *, Tensor[] spacing, int? dim=None, int edge_order=1) -> Tensor[]` */
+  /**
+   * Estimate the gradient from samples by central differences; return one tensor for each dimension in `dim`. [torch.gradient](https://docs.pytorch.org/docs/stable/generated/torch.gradient.html)
+   *
+   * `aten::gradient.tensorarrayint(Tensor self, *, Tensor[] spacing, int? dim=None, int edge_order=1) -> Tensor[]`
+   */
   gradient(options?: {
     spacing?: readonly Tensor[]
     dim?: number | bigint | null
     edgeOrder?: number | bigint
   }): Result<Q, Tensor[]>
-  /** `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater, like `gt`. [torch.greater](https://docs.pytorch.org/docs/stable/generated/torch.greater.html)
+   *
+   * `aten::greater.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   greater(other: Scalar): Result<Q, Tensor>
-  /** `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater, like `gt`. [torch.greater](https://docs.pytorch.org/docs/stable/generated/torch.greater.html)
+   *
+   * `aten::greater.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   greater(other: Tensor): Result<Q, Tensor>
-  /** `aten::greater_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than `other` and to 0 elsewhere, in place, like `gt_`. [torch.Tensor.greater_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.greater_.html)
+   *
+   * `aten::greater_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   greater_(other: Scalar): Result<Q, Tensor>
-  /** `aten::greater_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than `other` and to 0 elsewhere, in place, like `gt_`. [torch.Tensor.greater_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.greater_.html)
+   *
+   * `aten::greater_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   greater_(other: Tensor): Result<Q, Tensor>
-  /** `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater or equal, like `ge`. [torch.greater_equal](https://docs.pytorch.org/docs/stable/generated/torch.greater_equal.html)
+   *
+   * `aten::greater_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   greaterEqual(other: Scalar): Result<Q, Tensor>
-  /** `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater or equal, like `ge`. [torch.greater_equal](https://docs.pytorch.org/docs/stable/generated/torch.greater_equal.html)
+   *
+   * `aten::greater_equal.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   greaterEqual(other: Tensor): Result<Q, Tensor>
-  /** `aten::greater_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than or equal to `other` and to 0 elsewhere, in place, like `ge_`. [torch.Tensor.greater_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.greater_equal_.html)
+   *
+   * `aten::greater_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   greaterEqual_(other: Scalar): Result<Q, Tensor>
-  /** `aten::greater_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than or equal to `other` and to 0 elsewhere, in place, like `ge_`. [torch.Tensor.greater_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.greater_equal_.html)
+   *
+   * `aten::greater_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   greaterEqual_(other: Tensor): Result<Q, Tensor>
-  /** `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater. [torch.gt](https://docs.pytorch.org/docs/stable/generated/torch.gt.html)
+   *
+   * `aten::gt.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   gt(other: Scalar): Result<Q, Tensor>
-  /** `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is greater. [torch.gt](https://docs.pytorch.org/docs/stable/generated/torch.gt.html)
+   *
+   * `aten::gt.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   gt(other: Tensor): Result<Q, Tensor>
-  /** `aten::gt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than `other` and to 0 elsewhere, in place. [torch.Tensor.gt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.gt_.html)
+   *
+   * `aten::gt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   gt_(other: Scalar): Result<Q, Tensor>
-  /** `aten::gt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is greater than `other` and to 0 elsewhere, in place. [torch.Tensor.gt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.gt_.html)
+   *
+   * `aten::gt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   gt_(other: Tensor): Result<Q, Tensor>
-  /** `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
+  /**
+   * Set the elements from -`lambd` to `lambd` to 0 and keep the others. [torch.nn.functional.hardshrink](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardshrink.html)
+   *
+   * `aten::hardshrink(Tensor self, Scalar lambd=0.5) -> Tensor`
+   */
   hardshrink(lambd?: Scalar | { lambd?: Scalar }, options?: { lambd?: Scalar }): Result<Q, Tensor>
-  /** `aten::hardsigmoid(Tensor self) -> Tensor` */
+  /**
+   * Apply a piecewise linear sigmoid: x / 6 + 0.5, limited to [0, 1]. [torch.nn.functional.hardsigmoid](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardsigmoid.html)
+   *
+   * `aten::hardsigmoid(Tensor self) -> Tensor`
+   */
   hardsigmoid(): Result<Q, Tensor>
-  /** `aten::hardsigmoid_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply a piecewise linear sigmoid in place: x / 6 + 0.5, limited to [0, 1]. [torch.nn.functional.hardsigmoid](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardsigmoid.html)
+   *
+   * `aten::hardsigmoid_(Tensor(a!) self) -> Tensor(a!)`
+   */
   hardsigmoid_(): Result<Q, Tensor>
-  /** `aten::hardswish(Tensor self) -> Tensor` */
+  /**
+   * Apply hard swish: x times its hard sigmoid. [torch.nn.functional.hardswish](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardswish.html)
+   *
+   * `aten::hardswish(Tensor self) -> Tensor`
+   */
   hardswish(): Result<Q, Tensor>
-  /** `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply hard swish in place: x times its hard sigmoid. [torch.nn.functional.hardswish](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardswish.html)
+   *
+   * `aten::hardswish_(Tensor(a!) self) -> Tensor(a!)`
+   */
   hardswish_(): Result<Q, Tensor>
-  /** `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor` */
+  /**
+   * Limit each element to the range from `minVal` to `maxVal`, -1 to 1 by default. [torch.nn.functional.hardtanh](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardtanh.html)
+   *
+   * `aten::hardtanh(Tensor self, Scalar min_val=-1, Scalar max_val=1) -> Tensor`
+   */
   hardtanh(
     minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
     maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
     options?: { minVal?: Scalar; maxVal?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)` */
+  /**
+   * Limit each element to the range from `minVal` to `maxVal`, -1 to 1 by default, in place. [torch.nn.functional.hardtanh_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hardtanh_.html)
+   *
+   * `aten::hardtanh_(Tensor(a!) self, Scalar min_val=-1, Scalar max_val=1) -> Tensor(a!)`
+   */
   hardtanh_(
     minVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
     maxVal?: Scalar | { minVal?: Scalar; maxVal?: Scalar },
@@ -7809,25 +12744,45 @@ interface Methods<Q extends 'now' | 'queued'> {
     dim?: number | readonly number[] | { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint },
     options?: { dim?: number | readonly number[]; keepdim?: boolean; mode?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::heaviside(Tensor self, Tensor values) -> Tensor` */
+  /**
+   * Compute the step function: 0 for negative elements, 1 for positive ones, and `values` for zeros. [torch.heaviside](https://docs.pytorch.org/docs/stable/generated/torch.heaviside.html)
+   *
+   * `aten::heaviside(Tensor self, Tensor values) -> Tensor`
+   */
   heaviside(values: Tensor): Result<Q, Tensor>
-  /** `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)` */
+  /**
+   * Compute the step function in place: 0 for negative elements, 1 for positive ones, and `values` for zeros. [torch.heaviside](https://docs.pytorch.org/docs/stable/generated/torch.heaviside.html)
+   *
+   * `aten::heaviside_(Tensor(a!) self, Tensor values) -> Tensor(a!)`
+   */
   heaviside_(values: Tensor): Result<Q, Tensor>
-  /** `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor` */
+  /**
+   * Compute the hinge loss of distances with target 1 or -1; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.hinge_embedding_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.hinge_embedding_loss.html)
+   *
+   * `aten::hinge_embedding_loss(Tensor self, Tensor target, float margin=1., int reduction=1) -> Tensor`
+   */
   hingeEmbeddingLoss(
     target: Tensor,
     margin?: number | { margin?: number; reduction?: number | bigint },
     reduction?: number | bigint | { margin?: number; reduction?: number | bigint },
     options?: { margin?: number; reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor` */
+  /**
+   * Count the elements in `bins` equal intervals from `min` to `max`; if both are 0, over the range of the elements. [torch.histc](https://docs.pytorch.org/docs/stable/generated/torch.histc.html)
+   *
+   * `aten::histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0) -> Tensor`
+   */
   histc(
     bins?: number | bigint | { bins?: number | bigint; min?: Scalar; max?: Scalar },
     min?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar },
     max?: Scalar | { bins?: number | bigint; min?: Scalar; max?: Scalar },
     options?: { bins?: number | bigint; min?: Scalar; max?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)` */
+  /**
+   * Return `{ hist, binEdges }`: counts, or sums of `weight`, of the elements in each bin. [torch.histogram](https://docs.pytorch.org/docs/stable/generated/torch.histogram.html)
+   *
+   * `aten::histogram.bin_ct(Tensor self, int bins=100, *, float[]? range=None, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
+   */
   histogram(
     bins?:
       | number
@@ -7835,7 +12790,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
     options?: { bins?: number | bigint; range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
   ): Result<Q, { hist: Tensor; binEdges: Tensor }>
-  /** `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)` */
+  /**
+   * Return `{ hist, binEdges }`: counts, or sums of `weight`, of the elements in each bin. [torch.histogram](https://docs.pytorch.org/docs/stable/generated/torch.histogram.html)
+   *
+   * `aten::histogram.bins_tensor(Tensor self, Tensor bins, *, Tensor? weight=None, bool density=False) -> (Tensor hist, Tensor bin_edges)`
+   */
   histogram(
     bins: Tensor,
     options?: { weight?: Tensor | null; density?: boolean },
@@ -7864,76 +12823,177 @@ interface Methods<Q extends 'now' | 'queued'> {
     density?: boolean | { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
     options?: { range?: readonly number[] | null; weight?: Tensor | null; density?: boolean },
   ): Result<Q, { hist: Tensor; binEdges: Tensor[] }>
-  /** `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]` */
+  /**
+   * Split along the second dimension (the first of a 1-D tensor) into equal sections, or at the given indices. [torch.hsplit](https://docs.pytorch.org/docs/stable/generated/torch.hsplit.html)
+   *
+   * `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   hsplit(indices: readonly number[]): Result<Q, Tensor[]>
+  /**
+   * Split along the second dimension (the first of a 1-D tensor) into equal sections, or at the given indices. [torch.hsplit](https://docs.pytorch.org/docs/stable/generated/torch.hsplit.html)
+   *
+   * `aten::hsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   hsplit(...indices: number[]): Result<Q, Tensor[]>
-  /** `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]` */
+  /**
+   * Split along the second dimension (the first of a 1-D tensor) into equal sections, or at the given indices. [torch.hsplit](https://docs.pytorch.org/docs/stable/generated/torch.hsplit.html)
+   *
+   * `aten::hsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
+   */
   hsplit(sections: number | bigint): Result<Q, Tensor[]>
-  /** `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor` */
+  /**
+   * Compute the Huber loss, quadratic up to `delta` and linear beyond; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.huber_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.huber_loss.html)
+   *
+   * `aten::huber_loss(Tensor self, Tensor target, int reduction=1, float delta=1.) -> Tensor`
+   */
   huberLoss(
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint; delta?: number },
     delta?: number | { reduction?: number | bigint; delta?: number },
     options?: { reduction?: number | bigint; delta?: number },
   ): Result<Q, Tensor>
-  /** `aten::hypot(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the length of the hypotenuse of the legs `self` and `other`, element by element. [torch.hypot](https://docs.pytorch.org/docs/stable/generated/torch.hypot.html)
+   *
+   * `aten::hypot(Tensor self, Tensor other) -> Tensor`
+   */
   hypot(other: Tensor): Result<Q, Tensor>
-  /** `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the length of the hypotenuse of the legs `self` and `other`, element by element, in place. [torch.Tensor.hypot_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.hypot_.html)
+   *
+   * `aten::hypot_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   hypot_(other: Tensor): Result<Q, Tensor>
-  /** `aten::i0(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0 of each element. [torch.i0](https://docs.pytorch.org/docs/stable/generated/torch.i0.html)
+   *
+   * `aten::i0(Tensor self) -> Tensor`
+   */
   i0(): Result<Q, Tensor>
-  /** `aten::i0_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0 of each element in place. [torch.Tensor.i0_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.i0_.html)
+   *
+   * `aten::i0_(Tensor(a!) self) -> Tensor(a!)`
+   */
   i0_(): Result<Q, Tensor>
-  /** `aten::igamma(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the regularized lower incomplete gamma function of each element and `other`. [torch.igamma](https://docs.pytorch.org/docs/stable/generated/torch.igamma.html)
+   *
+   * `aten::igamma(Tensor self, Tensor other) -> Tensor`
+   */
   igamma(other: Tensor): Result<Q, Tensor>
-  /** `aten::igamma_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the regularized lower incomplete gamma function of each element and `other` in place. [torch.Tensor.igamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.igamma_.html)
+   *
+   * `aten::igamma_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   igamma_(other: Tensor): Result<Q, Tensor>
-  /** `aten::igammac(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the regularized upper incomplete gamma function of each element and `other`. [torch.igammac](https://docs.pytorch.org/docs/stable/generated/torch.igammac.html)
+   *
+   * `aten::igammac(Tensor self, Tensor other) -> Tensor`
+   */
   igammac(other: Tensor): Result<Q, Tensor>
-  /** `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the regularized upper incomplete gamma function of each element and `other` in place. [torch.Tensor.igammac_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.igammac_.html)
+   *
+   * `aten::igammac_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   igammac_(other: Tensor): Result<Q, Tensor>
-  /** `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor` */
+  /**
+   * Extract sliding blocks of images [N, C, H, W] as columns [N, C * KH * KW, blocks]. [torch.nn.functional.unfold](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.unfold.html)
+   *
+   * `aten::im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride) -> Tensor`
+   */
   im2col(
     kernelSize: number | readonly number[],
     dilation: number | readonly number[],
     padding: number | readonly number[],
     stride: number | readonly number[],
   ): Result<Q, Tensor>
-  /** `aten::imag(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return the imaginary part of a complex tensor, as a view. [torch.imag](https://docs.pytorch.org/docs/stable/generated/torch.imag.html)
+   *
+   * `aten::imag(Tensor(a) self) -> Tensor(a)`
+   */
   imag(): Result<Q, Tensor>
   /** `aten::index.Tensor(Tensor self, Tensor?[] indices) -> Tensor` */
   index(indices: readonly (Tensor | null)[]): Result<Q, Tensor>
-  /** `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Return a copy with `source`, times `alpha`, added to the slices at `index` along `dim`. [torch.index_add](https://docs.pytorch.org/docs/stable/generated/torch.index_add.html)
+   *
+   * `aten::index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor`
+   */
   indexAdd(dim: number | bigint, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Add `source`, times `alpha`, to the slices at `index` along `dim`, in place. [torch.Tensor.index_add_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_add_.html)
+   *
+   * `aten::index_add_(Tensor(a!) self, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> Tensor(a!)`
+   */
   indexAdd_(dim: number | bigint, index: Tensor, source: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor` */
+  /**
+   * Return a copy with the slices at `index` along `dim` replaced by those of `source`. [torch.index_copy](https://docs.pytorch.org/docs/stable/generated/torch.index_copy.html)
+   *
+   * `aten::index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor`
+   */
   indexCopy(dim: number | bigint, index: Tensor, source: Tensor): Result<Q, Tensor>
-  /** `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)` */
+  /**
+   * Replace the slices at `index` along `dim` by those of `source`, in place. [torch.Tensor.index_copy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_copy_.html)
+   *
+   * `aten::index_copy_(Tensor(a!) self, int dim, Tensor index, Tensor source) -> Tensor(a!)`
+   */
   indexCopy_(dim: number | bigint, index: Tensor, source: Tensor): Result<Q, Tensor>
-  /** `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor` */
+  /**
+   * Return a copy with the slices at `index` along `dim` set to `value`. [torch.Tensor.index_fill](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill.html)
+   *
+   * `aten::index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
+   */
   indexFill(dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor` */
+  /**
+   * Return a copy with the slices at `index` along `dim` set to `value`. [torch.Tensor.index_fill](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill.html)
+   *
+   * `aten::index_fill.int_Tensor(Tensor self, int dim, Tensor index, Tensor value) -> Tensor`
+   */
   indexFill(dim: number | bigint, index: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)` */
+  /**
+   * Set the slices at `index` along `dim` to `value`, in place. [torch.Tensor.index_fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill_.html)
+   *
+   * `aten::index_fill_.int_Scalar(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
+   */
   indexFill_(dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)` */
+  /**
+   * Set the slices at `index` along `dim` to `value`, in place. [torch.Tensor.index_fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_fill_.html)
+   *
+   * `aten::index_fill_.int_Tensor(Tensor(a!) self, int dim, Tensor index, Tensor value) -> Tensor(a!)`
+   */
   indexFill_(dim: number | bigint, index: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor` */
+  /**
+   * Return a copy with `values` written to the positions `indices`, or added to them with `accumulate`. [torch.Tensor.index_put](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_put.html)
+   *
+   * `aten::index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor`
+   */
   indexPut(
     indices: readonly (Tensor | null)[],
     values: Tensor,
     accumulate?: boolean | { accumulate?: boolean },
     options?: { accumulate?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)` */
+  /**
+   * Write `values` to the positions `indices`, or add them with `accumulate`, in place. [torch.Tensor.index_put_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_put_.html)
+   *
+   * `aten::index_put_(Tensor(a!) self, Tensor?[] indices, Tensor values, bool accumulate=False) -> Tensor(a!)`
+   */
   indexPut_(
     indices: readonly (Tensor | null)[],
     values: Tensor,
     accumulate?: boolean | { accumulate?: boolean },
     options?: { accumulate?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor` */
+  /**
+   * Return a copy with `source` reduced into the slices at `index` along `dim` by 'prod', 'mean', 'amax' or 'amin'. [torch.index_reduce](https://docs.pytorch.org/docs/stable/generated/torch.index_reduce.html)
+   *
+   * `aten::index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor`
+   */
   indexReduce(
     dim: number | bigint,
     index: Tensor,
@@ -7941,7 +13001,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     reduce: string,
     options?: { includeSelf?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)` */
+  /**
+   * Reduce `source` into the slices at `index` along `dim` by 'prod', 'mean', 'amax' or 'amin', in place. [torch.Tensor.index_reduce_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.index_reduce_.html)
+   *
+   * `aten::index_reduce_(Tensor(a!) self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor(a!)`
+   */
   indexReduce_(
     dim: number | bigint,
     index: Tensor,
@@ -7949,29 +13013,53 @@ interface Methods<Q extends 'now' | 'queued'> {
     reduce: string,
     options?: { includeSelf?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor` */
+  /**
+   * Copy the slices at the 1-D `index` along `dim` into a new tensor, in that order. [torch.index_select](https://docs.pytorch.org/docs/stable/generated/torch.index_select.html)
+   *
+   * `aten::index_select(Tensor self, int dim, Tensor index) -> Tensor`
+   */
   indexSelect(dim: number | bigint, index: Tensor): Result<Q, Tensor>
   /** `aten::indices(Tensor(a) self) -> Tensor(a)` */
   indices(): Result<Q, Tensor>
-  /** `aten::inner(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the inner products over the last dimension of two tensors. [torch.inner](https://docs.pytorch.org/docs/stable/generated/torch.inner.html)
+   *
+   * `aten::inner(Tensor self, Tensor other) -> Tensor`
+   */
   inner(other: Tensor): Result<Q, Tensor>
-  /** `aten::inverse(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse of each square matrix, like `linalgInv`. [torch.inverse](https://docs.pytorch.org/docs/stable/generated/torch.inverse.html)
+   *
+   * `aten::inverse(Tensor self) -> Tensor`
+   */
   inverse(): Result<Q, Tensor>
   /** `aten::is_coalesced(Tensor self) -> bool` */
   isCoalesced(): Result<Q, boolean>
-  /** `aten::is_complex(Tensor self) -> bool` */
+  /**
+   * Return whether the dtype is complex. [torch.is_complex](https://docs.pytorch.org/docs/stable/generated/torch.is_complex.html)
+   *
+   * `aten::is_complex(Tensor self) -> bool`
+   */
   isComplex(): Result<Q, boolean>
   /** `aten::is_conj(Tensor self) -> bool` */
   isConj(): Result<Q, boolean>
   /** `aten::is_distributed(Tensor self) -> bool` */
   isDistributed(): Result<Q, boolean>
-  /** `aten::is_floating_point(Tensor self) -> bool` */
+  /**
+   * Return whether the dtype is floating-point, which does not include complex. [torch.is_floating_point](https://docs.pytorch.org/docs/stable/generated/torch.is_floating_point.html)
+   *
+   * `aten::is_floating_point(Tensor self) -> bool`
+   */
   isFloatingPoint(): Result<Q, boolean>
   /** `aten::is_inference(Tensor self) -> bool` */
   isInference(): Result<Q, boolean>
   /** `aten::is_neg(Tensor self) -> bool` */
   isNeg(): Result<Q, boolean>
-  /** `aten::is_nonzero(Tensor self) -> bool` */
+  /**
+   * Return whether the only element of the tensor is not zero. [torch.is_nonzero](https://docs.pytorch.org/docs/stable/generated/torch.is_nonzero.html)
+   *
+   * `aten::is_nonzero(Tensor self) -> bool`
+   */
   isNonzero(): Result<Q, boolean>
   /** `aten::is_pinned(Tensor self, Device? device=None) -> bool` */
   isPinned(
@@ -7984,7 +13072,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   isSetTo(tensor: Tensor): Result<Q, boolean>
   /** `aten::is_signed(Tensor self) -> bool` */
   isSigned(): Result<Q, boolean>
-  /** `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor` */
+  /**
+   * Return a bool tensor, true where two elements differ by at most `atol` + `rtol` times the magnitude of `other`. [torch.isclose](https://docs.pytorch.org/docs/stable/generated/torch.isclose.html)
+   *
+   * `aten::isclose(Tensor self, Tensor other, float rtol=1.0000000000000001e-05, float atol=1e-08, bool equal_nan=False) -> Tensor`
+   */
   isclose(
     other: Tensor,
     rtol?: number | { rtol?: number; atol?: number; equalNan?: boolean },
@@ -7992,19 +13084,47 @@ interface Methods<Q extends 'now' | 'queued'> {
     equalNan?: boolean | { rtol?: number; atol?: number; equalNan?: boolean },
     options?: { rtol?: number; atol?: number; equalNan?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::isfinite(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is neither infinite nor NaN. [torch.isfinite](https://docs.pytorch.org/docs/stable/generated/torch.isfinite.html)
+   *
+   * `aten::isfinite(Tensor self) -> Tensor`
+   */
   isfinite(): Result<Q, Tensor>
-  /** `aten::isinf(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is positive or negative infinity. [torch.isinf](https://docs.pytorch.org/docs/stable/generated/torch.isinf.html)
+   *
+   * `aten::isinf(Tensor self) -> Tensor`
+   */
   isinf(): Result<Q, Tensor>
-  /** `aten::isnan(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is NaN. [torch.isnan](https://docs.pytorch.org/docs/stable/generated/torch.isnan.html)
+   *
+   * `aten::isnan(Tensor self) -> Tensor`
+   */
   isnan(): Result<Q, Tensor>
-  /** `aten::isneginf(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is negative infinity. [torch.isneginf](https://docs.pytorch.org/docs/stable/generated/torch.isneginf.html)
+   *
+   * `aten::isneginf(Tensor self) -> Tensor`
+   */
   isneginf(): Result<Q, Tensor>
-  /** `aten::isposinf(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the element is positive infinity. [torch.isposinf](https://docs.pytorch.org/docs/stable/generated/torch.isposinf.html)
+   *
+   * `aten::isposinf(Tensor self) -> Tensor`
+   */
   isposinf(): Result<Q, Tensor>
-  /** `aten::isreal(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor, true where the imaginary part of the element is 0. [torch.isreal](https://docs.pytorch.org/docs/stable/generated/torch.isreal.html)
+   *
+   * `aten::isreal(Tensor self) -> Tensor`
+   */
   isreal(): Result<Q, Tensor>
-  /** `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor` */
+  /**
+   * Reconstruct a signal from its short-time Fourier transform, by overlap-add with the same `window` as in `stft`. [torch.istft](https://docs.pytorch.org/docs/stable/generated/torch.istft.html)
+   *
+   * `aten::istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, bool normalized=False, bool? onesided=None, int? length=None, bool return_complex=False) -> Tensor`
+   */
   istft(
     nFft: number | bigint,
     hopLength?:
@@ -8122,80 +13242,192 @@ interface Methods<Q extends 'now' | 'queued'> {
       returnComplex?: boolean
     },
   ): Result<Q, Tensor>
-  /** `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor` */
+  /**
+   * Compute the KL divergence of `target` from log-probabilities `self`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.kl_div](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.kl_div.html)
+   *
+   * `aten::kl_div(Tensor self, Tensor target, int reduction=1, *, bool log_target=False) -> Tensor`
+   */
   klDiv(
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint; logTarget?: boolean },
     options?: { reduction?: number | bigint; logTarget?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::kron(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the Kronecker product of two tensors. [torch.kron](https://docs.pytorch.org/docs/stable/generated/torch.kron.html)
+   *
+   * `aten::kron(Tensor self, Tensor other) -> Tensor`
+   */
   kron(other: Tensor): Result<Q, Tensor>
-  /** `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the `k`-th smallest element along `dim`, counting from 1. [torch.kthvalue](https://docs.pytorch.org/docs/stable/generated/torch.kthvalue.html)
+   *
+   * `aten::kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   kthvalue(
     k: number | bigint,
     dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean },
     options?: { dim?: number | bigint; keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+  /**
+   * Compute the absolute error between `self` and `target`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.l1_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.l1_loss.html)
+   *
+   * `aten::l1_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+   */
   l1Loss(
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint },
     options?: { reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::lcm(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the least common multiple of each integer element and `other`. [torch.lcm](https://docs.pytorch.org/docs/stable/generated/torch.lcm.html)
+   *
+   * `aten::lcm(Tensor self, Tensor other) -> Tensor`
+   */
   lcm(other: Tensor): Result<Q, Tensor>
-  /** `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the least common multiple of each integer element and `other` in place. [torch.Tensor.lcm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lcm_.html)
+   *
+   * `aten::lcm_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   lcm_(other: Tensor): Result<Q, Tensor>
-  /** `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Multiply each element by 2 to the power `other`. [torch.ldexp](https://docs.pytorch.org/docs/stable/generated/torch.ldexp.html)
+   *
+   * `aten::ldexp.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   ldexp(other: Tensor): Result<Q, Tensor>
-  /** `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by 2 to the power `other` in place. [torch.Tensor.ldexp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ldexp_.html)
+   *
+   * `aten::ldexp_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   ldexp_(other: Tensor): Result<Q, Tensor>
-  /** `aten::le.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less or equal. [torch.le](https://docs.pytorch.org/docs/stable/generated/torch.le.html)
+   *
+   * `aten::le.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   le(other: Scalar): Result<Q, Tensor>
-  /** `aten::le.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less or equal. [torch.le](https://docs.pytorch.org/docs/stable/generated/torch.le.html)
+   *
+   * `aten::le.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   le(other: Tensor): Result<Q, Tensor>
-  /** `aten::le_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than or equal to `other` and to 0 elsewhere, in place. [torch.Tensor.le_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.le_.html)
+   *
+   * `aten::le_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   le_(other: Scalar): Result<Q, Tensor>
-  /** `aten::le_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than or equal to `other` and to 0 elsewhere, in place. [torch.Tensor.le_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.le_.html)
+   *
+   * `aten::le_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   le_(other: Tensor): Result<Q, Tensor>
-  /** `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor` */
+  /**
+   * Apply leaky ReLU: x if positive, else `negativeSlope` * x. [torch.nn.functional.leaky_relu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.leaky_relu.html)
+   *
+   * `aten::leaky_relu(Tensor self, Scalar negative_slope=0.01) -> Tensor`
+   */
   leakyRelu(
     negativeSlope?: Scalar | { negativeSlope?: Scalar },
     options?: { negativeSlope?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)` */
+  /**
+   * Apply leaky ReLU in place: x if positive, else `negativeSlope` * x. [torch.nn.functional.leaky_relu_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.leaky_relu_.html)
+   *
+   * `aten::leaky_relu_(Tensor(a!) self, Scalar negative_slope=0.01) -> Tensor(a!)`
+   */
   leakyRelu_(
     negativeSlope?: Scalar | { negativeSlope?: Scalar },
     options?: { negativeSlope?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor` */
+  /**
+   * Interpolate linearly between `self` (`weight` 0) and `end` (`weight` 1). [torch.lerp](https://docs.pytorch.org/docs/stable/generated/torch.lerp.html)
+   *
+   * `aten::lerp.Scalar(Tensor self, Tensor end, Scalar weight) -> Tensor`
+   */
   lerp(end: Tensor, weight: Scalar): Result<Q, Tensor>
-  /** `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight) -> Tensor` */
+  /**
+   * Interpolate linearly between `self` (`weight` 0) and `end` (`weight` 1). [torch.lerp](https://docs.pytorch.org/docs/stable/generated/torch.lerp.html)
+   *
+   * `aten::lerp.Tensor(Tensor self, Tensor end, Tensor weight) -> Tensor`
+   */
   lerp(end: Tensor, weight: Tensor): Result<Q, Tensor>
-  /** `aten::lerp_.Scalar(Tensor(a!) self, Tensor end, Scalar weight) -> Tensor(a!)` */
+  /**
+   * Interpolate linearly between `self` (`weight` 0) and `end` (`weight` 1) in place. [torch.Tensor.lerp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lerp_.html)
+   *
+   * `aten::lerp_.Scalar(Tensor(a!) self, Tensor end, Scalar weight) -> Tensor(a!)`
+   */
   lerp_(end: Tensor, weight: Scalar): Result<Q, Tensor>
-  /** `aten::lerp_.Tensor(Tensor(a!) self, Tensor end, Tensor weight) -> Tensor(a!)` */
+  /**
+   * Interpolate linearly between `self` (`weight` 0) and `end` (`weight` 1) in place. [torch.Tensor.lerp_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lerp_.html)
+   *
+   * `aten::lerp_.Tensor(Tensor(a!) self, Tensor end, Tensor weight) -> Tensor(a!)`
+   */
   lerp_(end: Tensor, weight: Tensor): Result<Q, Tensor>
-  /** `aten::less.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less, like `lt`. [torch.less](https://docs.pytorch.org/docs/stable/generated/torch.less.html)
+   *
+   * `aten::less.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   less(other: Scalar): Result<Q, Tensor>
-  /** `aten::less.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less, like `lt`. [torch.less](https://docs.pytorch.org/docs/stable/generated/torch.less.html)
+   *
+   * `aten::less.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   less(other: Tensor): Result<Q, Tensor>
-  /** `aten::less_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than `other` and to 0 elsewhere, in place, like `lt_`. [torch.Tensor.less_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.less_.html)
+   *
+   * `aten::less_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   less_(other: Scalar): Result<Q, Tensor>
-  /** `aten::less_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than `other` and to 0 elsewhere, in place, like `lt_`. [torch.Tensor.less_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.less_.html)
+   *
+   * `aten::less_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   less_(other: Tensor): Result<Q, Tensor>
-  /** `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less or equal, like `le`. [torch.less_equal](https://docs.pytorch.org/docs/stable/generated/torch.less_equal.html)
+   *
+   * `aten::less_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   lessEqual(other: Scalar): Result<Q, Tensor>
-  /** `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less or equal, like `le`. [torch.less_equal](https://docs.pytorch.org/docs/stable/generated/torch.less_equal.html)
+   *
+   * `aten::less_equal.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   lessEqual(other: Tensor): Result<Q, Tensor>
-  /** `aten::less_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than or equal to `other` and to 0 elsewhere, in place, like `le_`. [torch.Tensor.less_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.less_equal_.html)
+   *
+   * `aten::less_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   lessEqual_(other: Scalar): Result<Q, Tensor>
-  /** `aten::less_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than or equal to `other` and to 0 elsewhere, in place, like `le_`. [torch.Tensor.less_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.less_equal_.html)
+   *
+   * `aten::less_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   lessEqual_(other: Tensor): Result<Q, Tensor>
-  /** `aten::lgamma(Tensor self) -> Tensor` */
+  /**
+   * Compute log(|Γ(x)|) for each element x, where Γ is the gamma function. [torch.lgamma](https://docs.pytorch.org/docs/stable/generated/torch.lgamma.html)
+   *
+   * `aten::lgamma(Tensor self) -> Tensor`
+   */
   lgamma(): Result<Q, Tensor>
-  /** `aten::lgamma_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute log(|Γ(x)|) for each element x, where Γ is the gamma function, in place. [torch.Tensor.lgamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lgamma_.html)
+   *
+   * `aten::lgamma_(Tensor(a!) self) -> Tensor(a!)`
+   */
   lgamma_(): Result<Q, Tensor>
   /** `aten::lift(Tensor self) -> Tensor` */
   lift(): Result<Q, Tensor>
@@ -8214,26 +13446,58 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor` */
+  /**
+   * Compute the Cholesky factor of each positive-definite matrix, lower unless `upper`. [torch.linalg.cholesky](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cholesky.html)
+   *
+   * `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor`
+   */
   linalgCholesky(options?: { upper?: boolean }): Result<Q, Tensor>
   /** `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)` */
   linalgCholeskyEx(options?: { upper?: boolean; checkErrors?: boolean }): Result<Q, { L: Tensor; info: Tensor }>
-  /** `aten::linalg_cond(Tensor self, Scalar? p=None) -> Tensor` */
+  /**
+   * Compute the condition number of each matrix in the norm `p`, by default the 2-norm. [torch.linalg.cond](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cond.html)
+   *
+   * `aten::linalg_cond(Tensor self, Scalar? p=None) -> Tensor`
+   */
   linalgCond(p?: Scalar | null | { p?: Scalar | null }, options?: { p?: Scalar | null }): Result<Q, Tensor>
-  /** `aten::linalg_cond.p_str(Tensor self, str p) -> Tensor` */
+  /**
+   * Compute the condition number of each matrix in the norm `p`, by default the 2-norm. [torch.linalg.cond](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cond.html)
+   *
+   * `aten::linalg_cond.p_str(Tensor self, str p) -> Tensor`
+   */
   linalgCond(p: string): Result<Q, Tensor>
-  /** `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor` */
+  /**
+   * Compute the cross product of vectors of 3 elements along `dim`, by default the last. [torch.linalg.cross](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cross.html)
+   *
+   * `aten::linalg_cross(Tensor self, Tensor other, *, int dim=-1) -> Tensor`
+   */
   linalgCross(other: Tensor, options?: { dim?: number | bigint }): Result<Q, Tensor>
-  /** `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)` */
+  /**
+   * Compute `{ eigenvalues, eigenvectors }` of each square matrix, as complex tensors. [torch.linalg.eig](https://docs.pytorch.org/docs/stable/generated/torch.linalg.eig.html)
+   *
+   * `aten::linalg_eig(Tensor self) -> (Tensor eigenvalues, Tensor eigenvectors)`
+   */
   linalgEig(): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
-  /** `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)` */
+  /**
+   * Compute `{ eigenvalues, eigenvectors }` of each symmetric or Hermitian matrix, in ascending order. [torch.linalg.eigh](https://docs.pytorch.org/docs/stable/generated/torch.linalg.eigh.html)
+   *
+   * `aten::linalg_eigh(Tensor self, str UPLO="L") -> (Tensor eigenvalues, Tensor eigenvectors)`
+   */
   linalgEigh(
     UPLO?: string | { UPLO?: string },
     options?: { UPLO?: string },
   ): Result<Q, { eigenvalues: Tensor; eigenvectors: Tensor }>
-  /** `aten::linalg_eigvals(Tensor self) -> Tensor` */
+  /**
+   * Compute eigenvalues as a complex tensor, in no particular order: [..., n, n] gives [..., n]. [torch.linalg.eigvals](https://docs.pytorch.org/docs/stable/generated/torch.linalg.eigvals.html)
+   *
+   * `aten::linalg_eigvals(Tensor self) -> Tensor`
+   */
   linalgEigvals(): Result<Q, Tensor>
-  /** `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor` */
+  /**
+   * Compute the eigenvalues of each symmetric or Hermitian matrix, in ascending order. [torch.linalg.eigvalsh](https://docs.pytorch.org/docs/stable/generated/torch.linalg.eigvalsh.html)
+   *
+   * `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor`
+   */
   linalgEigvalsh(UPLO?: string | { UPLO?: string }, options?: { UPLO?: string }): Result<Q, Tensor>
   /** `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)` */
   linalgLdlFactor(options?: { hermitian?: boolean }): Result<Q, { LD: Tensor; pivots: Tensor }>
@@ -8242,7 +13506,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     hermitian?: boolean
     checkErrors?: boolean
   }): Result<Q, { LD: Tensor; pivots: Tensor; info: Tensor }>
-  /** `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)` */
+  /**
+   * Solve least-squares problems: find X with the smallest norm of AX - `b`. [torch.linalg.lstsq](https://docs.pytorch.org/docs/stable/generated/torch.linalg.lstsq.html)
+   *
+   * `aten::linalg_lstsq(Tensor self, Tensor b, float? rcond=None, *, str? driver=None) -> (Tensor solution, Tensor residuals, Tensor rank, Tensor singular_values)`
+   */
   linalgLstsq(
     b: Tensor,
     rcond?: number | null | { rcond?: number | null; driver?: string | null },
@@ -8250,33 +13518,61 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, { solution: Tensor; residuals: Tensor; rank: Tensor; singularValues: Tensor }>
   /** `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor` */
   linalgMatmul(other: Tensor): Result<Q, Tensor>
-  /** `aten::linalg_matrix_exp(Tensor self) -> Tensor` */
+  /**
+   * Compute matrix exponentials: [..., n, n] gives [..., n, n]. [torch.linalg.matrix_exp](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_exp.html)
+   *
+   * `aten::linalg_matrix_exp(Tensor self) -> Tensor`
+   */
   linalgMatrixExp(): Result<Q, Tensor>
-  /** `aten::linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute a matrix norm over two dimensions, by default the Frobenius norm of the last two. [torch.linalg.matrix_norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_norm.html)
+   *
+   * `aten::linalg_matrix_norm(Tensor self, Scalar ord, int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgMatrixNorm(
     ord: Scalar,
     dim?: readonly number[] | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
     keepdim?: boolean | { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
     options?: { dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matrix_norm.str_ord(Tensor self, str ord="fro", int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute a matrix norm over two dimensions, by default the Frobenius norm of the last two. [torch.linalg.matrix_norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_norm.html)
+   *
+   * `aten::linalg_matrix_norm.str_ord(Tensor self, str ord="fro", int[] dim=[-2, -1], bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgMatrixNorm(
     ord?: string | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
     dim?: readonly number[] | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
     keepdim?: boolean | { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
     options?: { ord?: string; dim?: readonly number[]; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matrix_power(Tensor self, int n) -> Tensor` */
+  /**
+   * Raise each square matrix to the integer power `n`; negative powers use the inverse. [torch.linalg.matrix_power](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_power.html)
+   *
+   * `aten::linalg_matrix_power(Tensor self, int n) -> Tensor`
+   */
   linalgMatrixPower(n: number | bigint): Result<Q, Tensor>
-  /** `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the rank of each matrix: its number of singular values above a tolerance. [torch.linalg.matrix_rank](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_rank.html)
+   *
+   * `aten::linalg_matrix_rank(Tensor self, float tol, bool hermitian=False) -> Tensor`
+   */
   linalgMatrixRank(
     tol: number,
     hermitian?: boolean | { hermitian?: boolean },
     options?: { hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the rank of each matrix: its number of singular values above a tolerance. [torch.linalg.matrix_rank](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_rank.html)
+   *
+   * `aten::linalg_matrix_rank.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
+   */
   linalgMatrixRank(options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Result<Q, Tensor>
-  /** `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute a vector norm, or a matrix norm if `dim` has two dimensions; by default the 2-norm of all elements. [torch.linalg.norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.norm.html)
+   *
+   * `aten::linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgNorm(
     ord?:
       | Scalar
@@ -8292,7 +13588,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { ord?: Scalar | null; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute a vector norm, or a matrix norm if `dim` has two dimensions; by default the 2-norm of all elements. [torch.linalg.norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.norm.html)
+   *
+   * `aten::linalg_norm.ord_str(Tensor self, str ord, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgNorm(
     ord: string,
     dim?:
@@ -8303,23 +13603,43 @@ interface Methods<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix. [torch.linalg.pinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html)
+   *
+   * `aten::linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor`
+   */
   linalgPinv(
     rcond: number,
     hermitian?: boolean | { hermitian?: boolean },
     options?: { hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_pinv.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix. [torch.linalg.pinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html)
+   *
+   * `aten::linalg_pinv.atol_rtol_float(Tensor self, *, float? atol=None, float? rtol=None, bool hermitian=False) -> Tensor`
+   */
   linalgPinv(options?: { atol?: number | null; rtol?: number | null; hermitian?: boolean }): Result<Q, Tensor>
-  /** `aten::linalg_pinv.atol_rtol_tensor(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix. [torch.linalg.pinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html)
+   *
+   * `aten::linalg_pinv.atol_rtol_tensor(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False) -> Tensor`
+   */
   linalgPinv(options?: { atol?: Tensor | null; rtol?: Tensor | null; hermitian?: boolean }): Result<Q, Tensor>
-  /** `aten::linalg_pinv.rcond_tensor(Tensor self, Tensor rcond, bool hermitian=False) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix. [torch.linalg.pinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.pinv.html)
+   *
+   * `aten::linalg_pinv.rcond_tensor(Tensor self, Tensor rcond, bool hermitian=False) -> Tensor`
+   */
   linalgPinv(
     rcond: Tensor,
     hermitian?: boolean | { hermitian?: boolean },
     options?: { hermitian?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor` */
+  /**
+   * Solve linear equations AX = `B` with triangular matrices; `upper` is required. [torch.linalg.solve_triangular](https://docs.pytorch.org/docs/stable/generated/torch.linalg.solve_triangular.html)
+   *
+   * `aten::linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True, bool unitriangular=False) -> Tensor`
+   */
   linalgSolveTriangular(
     B: Tensor,
     options?: { upper?: boolean; left?: boolean; unitriangular?: boolean },
@@ -8335,7 +13655,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     dims?: readonly number[] | null | { dims?: readonly number[] | null },
     options?: { dims?: readonly number[] | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the norm of order `ord`, by default 2, of all elements or along `dim`. [torch.linalg.vector_norm](https://docs.pytorch.org/docs/stable/generated/torch.linalg.vector_norm.html)
+   *
+   * `aten::linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   linalgVectorNorm(
     ord?: Scalar | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     dim?:
@@ -8348,21 +13672,53 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { ord?: Scalar; dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::log(Tensor self) -> Tensor` */
+  /**
+   * Compute the natural logarithm of each element. [torch.log](https://docs.pytorch.org/docs/stable/generated/torch.log.html)
+   *
+   * `aten::log(Tensor self) -> Tensor`
+   */
   log(): Result<Q, Tensor>
-  /** `aten::log10(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm to base 10 of each element. [torch.log10](https://docs.pytorch.org/docs/stable/generated/torch.log10.html)
+   *
+   * `aten::log10(Tensor self) -> Tensor`
+   */
   log10(): Result<Q, Tensor>
-  /** `aten::log10_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the logarithm to base 10 of each element in place. [torch.Tensor.log10_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log10_.html)
+   *
+   * `aten::log10_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log10_(): Result<Q, Tensor>
-  /** `aten::log1p(Tensor self) -> Tensor` */
+  /**
+   * Compute log(1 + x) for each element, precisely for small x. [torch.log1p](https://docs.pytorch.org/docs/stable/generated/torch.log1p.html)
+   *
+   * `aten::log1p(Tensor self) -> Tensor`
+   */
   log1p(): Result<Q, Tensor>
-  /** `aten::log1p_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute log(1 + x) for each element, precisely for small x, in place. [torch.Tensor.log1p_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log1p_.html)
+   *
+   * `aten::log1p_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log1p_(): Result<Q, Tensor>
-  /** `aten::log2(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm to base 2 of each element. [torch.log2](https://docs.pytorch.org/docs/stable/generated/torch.log2.html)
+   *
+   * `aten::log2(Tensor self) -> Tensor`
+   */
   log2(): Result<Q, Tensor>
-  /** `aten::log2_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the logarithm to base 2 of each element in place. [torch.Tensor.log2_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log2_.html)
+   *
+   * `aten::log2_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log2_(): Result<Q, Tensor>
-  /** `aten::log_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the natural logarithm of each element in place. [torch.Tensor.log_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log_.html)
+   *
+   * `aten::log_(Tensor(a!) self) -> Tensor(a!)`
+   */
   log_(): Result<Q, Tensor>
   /** `aten::log_normal(Tensor self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor` */
   logNormal(
@@ -8370,99 +13726,243 @@ interface Methods<Q extends 'now' | 'queued'> {
     std?: number | { mean?: number; std?: number; generator?: Generator | null },
     options?: { mean?: number; std?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with exponentials of draws from a normal distribution, in place. [torch.Tensor.log_normal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.log_normal_.html)
+   *
+   * `aten::log_normal_(Tensor(a!) self, float mean=1., float std=2., *, Generator? generator=None) -> Tensor(a!)`
+   */
   logNormal_(
     mean?: number | { mean?: number; std?: number; generator?: Generator | null },
     std?: number | { mean?: number; std?: number; generator?: Generator | null },
     options?: { mean?: number; std?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::log_sigmoid(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm of the sigmoid of each element, without overflow. [torch.nn.functional.logsigmoid](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.logsigmoid.html)
+   *
+   * `aten::log_sigmoid(Tensor self) -> Tensor`
+   */
   logSigmoid(): Result<Q, Tensor>
-  /** `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the logarithm of the softmax along `dim`, more precisely than log and softmax. [torch.nn.functional.log_softmax](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.log_softmax.html)
+   *
+   * `aten::log_softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+   */
   logSoftmax(
     dim: number | bigint,
     dtype?: DType | null | { dtype?: DType | null },
     options?: { dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::logaddexp(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute log(exp(self) + exp(other)) of each pair of elements, without overflow. [torch.logaddexp](https://docs.pytorch.org/docs/stable/generated/torch.logaddexp.html)
+   *
+   * `aten::logaddexp(Tensor self, Tensor other) -> Tensor`
+   */
   logaddexp(other: Tensor): Result<Q, Tensor>
-  /** `aten::logaddexp2(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute log2(2^self + 2^other) of each pair of elements, without overflow. [torch.logaddexp2](https://docs.pytorch.org/docs/stable/generated/torch.logaddexp2.html)
+   *
+   * `aten::logaddexp2(Tensor self, Tensor other) -> Tensor`
+   */
   logaddexp2(other: Tensor): Result<Q, Tensor>
-  /** `aten::logcumsumexp(Tensor self, int dim) -> Tensor` */
+  /**
+   * Compute the logarithm of the running sum of exponentials along `dim`, without overflow. [torch.logcumsumexp](https://docs.pytorch.org/docs/stable/generated/torch.logcumsumexp.html)
+   *
+   * `aten::logcumsumexp(Tensor self, int dim) -> Tensor`
+   */
   logcumsumexp(dim: number | bigint): Result<Q, Tensor>
-  /** `aten::logdet(Tensor self) -> Tensor` */
+  /**
+   * Compute the natural logarithm of the determinant: NaN if the determinant is negative. [torch.logdet](https://docs.pytorch.org/docs/stable/generated/torch.logdet.html)
+   *
+   * `aten::logdet(Tensor self) -> Tensor`
+   */
   logdet(): Result<Q, Tensor>
-  /** `aten::logical_and(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the logical AND with `other` as a bool tensor; elements that are not zero count as true. [torch.logical_and](https://docs.pytorch.org/docs/stable/generated/torch.logical_and.html)
+   *
+   * `aten::logical_and(Tensor self, Tensor other) -> Tensor`
+   */
   logicalAnd(other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_and_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it and `other` are not zero and to 0 elsewhere, in place. [torch.Tensor.logical_and_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logical_and_.html)
+   *
+   * `aten::logical_and_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   logicalAnd_(other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_not(Tensor self) -> Tensor` */
+  /**
+   * Compute the logical NOT of each element as a bool tensor; elements that are not zero count as true. [torch.logical_not](https://docs.pytorch.org/docs/stable/generated/torch.logical_not.html)
+   *
+   * `aten::logical_not(Tensor self) -> Tensor`
+   */
   logicalNot(): Result<Q, Tensor>
-  /** `aten::logical_not_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is zero and to 0 elsewhere, in place. [torch.Tensor.logical_not_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logical_not_.html)
+   *
+   * `aten::logical_not_(Tensor(a!) self) -> Tensor(a!)`
+   */
   logicalNot_(): Result<Q, Tensor>
-  /** `aten::logical_or(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the logical OR with `other` as a bool tensor; elements that are not zero count as true. [torch.logical_or](https://docs.pytorch.org/docs/stable/generated/torch.logical_or.html)
+   *
+   * `aten::logical_or(Tensor self, Tensor other) -> Tensor`
+   */
   logicalOr(other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_or_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it or `other` is not zero and to 0 elsewhere, in place. [torch.Tensor.logical_or_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logical_or_.html)
+   *
+   * `aten::logical_or_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   logicalOr_(other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_xor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the logical XOR with `other` as a bool tensor; elements that are not zero count as true. [torch.logical_xor](https://docs.pytorch.org/docs/stable/generated/torch.logical_xor.html)
+   *
+   * `aten::logical_xor(Tensor self, Tensor other) -> Tensor`
+   */
   logicalXor(other: Tensor): Result<Q, Tensor>
-  /** `aten::logical_xor_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where exactly one of it and `other` is not zero and to 0 elsewhere, in place. [torch.Tensor.logical_xor_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logical_xor_.html)
+   *
+   * `aten::logical_xor_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   logicalXor_(other: Tensor): Result<Q, Tensor>
-  /** `aten::logit(Tensor self, float? eps=None) -> Tensor` */
+  /**
+   * Compute log(x / (1 - x)), the inverse of the sigmoid, of each element, limited to [`eps`, 1 - `eps`] if `eps` is given. [torch.logit](https://docs.pytorch.org/docs/stable/generated/torch.logit.html)
+   *
+   * `aten::logit(Tensor self, float? eps=None) -> Tensor`
+   */
   logit(eps?: number | null | { eps?: number | null }, options?: { eps?: number | null }): Result<Q, Tensor>
-  /** `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)` */
+  /**
+   * Compute log(x / (1 - x)), the inverse of the sigmoid, of each element, limited to [`eps`, 1 - `eps`] if `eps` is given, in place. [torch.Tensor.logit_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.logit_.html)
+   *
+   * `aten::logit_(Tensor(a!) self, float? eps=None) -> Tensor(a!)`
+   */
   logit_(eps?: number | null | { eps?: number | null }, options?: { eps?: number | null }): Result<Q, Tensor>
-  /** `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the logarithm of the sum of exponentials along `dim`, without overflow. [torch.logsumexp](https://docs.pytorch.org/docs/stable/generated/torch.logsumexp.html)
+   *
+   * `aten::logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor`
+   */
   logsumexp(
     dim: number | readonly number[],
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less. [torch.lt](https://docs.pytorch.org/docs/stable/generated/torch.lt.html)
+   *
+   * `aten::lt.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   lt(other: Scalar): Result<Q, Tensor>
-  /** `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the element is less. [torch.lt](https://docs.pytorch.org/docs/stable/generated/torch.lt.html)
+   *
+   * `aten::lt.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   lt(other: Tensor): Result<Q, Tensor>
-  /** `aten::lt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than `other` and to 0 elsewhere, in place. [torch.Tensor.lt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lt_.html)
+   *
+   * `aten::lt_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   lt_(other: Scalar): Result<Q, Tensor>
-  /** `aten::lt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it is less than `other` and to 0 elsewhere, in place. [torch.Tensor.lt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.lt_.html)
+   *
+   * `aten::lt_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   lt_(other: Tensor): Result<Q, Tensor>
   /** `aten::lu_solve(Tensor self, Tensor LU_data, Tensor LU_pivots) -> Tensor` */
   luSolve(LUData: Tensor, LUPivots: Tensor): Result<Q, Tensor>
   /** `aten::mH(Tensor(a) self) -> Tensor(a)` */
   mH(): Result<Q, Tensor>
-  /** `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor` */
+  /**
+   * Return a copy with `value` where the bool tensor `mask` is true. [torch.Tensor.masked_fill](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill.html)
+   *
+   * `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor`
+   */
   maskedFill(mask: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor` */
+  /**
+   * Return a copy with `value` where the bool tensor `mask` is true. [torch.Tensor.masked_fill](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill.html)
+   *
+   * `aten::masked_fill.Tensor(Tensor self, Tensor mask, Tensor value) -> Tensor`
+   */
   maskedFill(mask: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::masked_fill_.Scalar(Tensor(a!) self, Tensor mask, Scalar value) -> Tensor(a!)` */
+  /**
+   * Set the elements where the bool tensor `mask` is true to `value`, in place. [torch.Tensor.masked_fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill_.html)
+   *
+   * `aten::masked_fill_.Scalar(Tensor(a!) self, Tensor mask, Scalar value) -> Tensor(a!)`
+   */
   maskedFill_(mask: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::masked_fill_.Tensor(Tensor(a!) self, Tensor mask, Tensor value) -> Tensor(a!)` */
+  /**
+   * Set the elements where the bool tensor `mask` is true to `value`, in place. [torch.Tensor.masked_fill_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_fill_.html)
+   *
+   * `aten::masked_fill_.Tensor(Tensor(a!) self, Tensor mask, Tensor value) -> Tensor(a!)`
+   */
   maskedFill_(mask: Tensor, value: Tensor): Result<Q, Tensor>
-  /** `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor` */
+  /**
+   * Return a copy with the elements where `mask` is true replaced by those of `source`, in order. [torch.Tensor.masked_scatter](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_scatter.html)
+   *
+   * `aten::masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor`
+   */
   maskedScatter(mask: Tensor, source: Tensor): Result<Q, Tensor>
-  /** `aten::masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)` */
+  /**
+   * Replace the elements where `mask` is true by those of `source`, in order and in place. [torch.Tensor.masked_scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.masked_scatter_.html)
+   *
+   * `aten::masked_scatter_(Tensor(a!) self, Tensor mask, Tensor source) -> Tensor(a!)`
+   */
   maskedScatter_(mask: Tensor, source: Tensor): Result<Q, Tensor>
-  /** `aten::masked_select(Tensor self, Tensor mask) -> Tensor` */
+  /**
+   * Return a 1-D tensor of the elements where the bool tensor `mask` is true. [torch.masked_select](https://docs.pytorch.org/docs/stable/generated/torch.masked_select.html)
+   *
+   * `aten::masked_select(Tensor self, Tensor mask) -> Tensor`
+   */
   maskedSelect(mask: Tensor): Result<Q, Tensor>
-  /** `aten::matmul(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the matrix product of the last two dimensions, broadcasting the others; 1-D tensors count as vectors. [torch.matmul](https://docs.pytorch.org/docs/stable/generated/torch.matmul.html)
+   *
+   * `aten::matmul(Tensor self, Tensor other) -> Tensor`
+   */
   matmul(other: Tensor): Result<Q, Tensor>
   /** `aten::matrix_H(Tensor(a) self) -> Tensor(a)` */
   matrixH(): Result<Q, Tensor>
-  /** `aten::matrix_exp(Tensor self) -> Tensor` */
+  /**
+   * Compute matrix exponentials: [..., n, n] gives [..., n, n]. [torch.matrix_exp](https://docs.pytorch.org/docs/stable/generated/torch.matrix_exp.html)
+   *
+   * `aten::matrix_exp(Tensor self) -> Tensor`
+   */
   matrixExp(): Result<Q, Tensor>
-  /** `aten::matrix_power(Tensor self, int n) -> Tensor` */
+  /**
+   * Raise each square matrix to the integer power `n`; negative powers use the inverse. [torch.matrix_power](https://docs.pytorch.org/docs/stable/generated/torch.matrix_power.html)
+   *
+   * `aten::matrix_power(Tensor self, int n) -> Tensor`
+   */
   matrixPower(n: number | bigint): Result<Q, Tensor>
-  /** `aten::max(Tensor self) -> Tensor` */
+  /**
+   * Return the maximum of all elements, `{ values, indices }` along `dim`, or the larger elements of two tensors. [torch.max](https://docs.pytorch.org/docs/stable/generated/torch.max.html)
+   *
+   * `aten::max(Tensor self) -> Tensor`
+   */
   max(): Result<Q, Tensor>
-  /** `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return the maximum of all elements, `{ values, indices }` along `dim`, or the larger elements of two tensors. [torch.max](https://docs.pytorch.org/docs/stable/generated/torch.max.html)
+   *
+   * `aten::max.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   max(
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::max.other(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the maximum of all elements, `{ values, indices }` along `dim`, or the larger elements of two tensors. [torch.max](https://docs.pytorch.org/docs/stable/generated/torch.max.html)
+   *
+   * `aten::max.other(Tensor self, Tensor other) -> Tensor`
+   */
   max(other: Tensor): Result<Q, Tensor>
-  /** `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor` */
+  /**
+   * Return the maximum of each window of `kernelSize` elements of [N, C, L]. [torch.nn.functional.max_pool1d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool1d.html)
+   *
+   * `aten::max_pool1d(Tensor self, int[1] kernel_size, int[1] stride=[], int[1] padding=[0], int[1] dilation=[1], bool ceil_mode=False) -> Tensor`
+   */
   maxPool1d(
     kernelSize: number | readonly number[],
     stride?:
@@ -8552,7 +14052,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       ceilMode?: boolean
     },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor` */
+  /**
+   * Return the maximum of each window of size `kernelSize` of [N, C, H, W]. [torch.nn.functional.max_pool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html)
+   *
+   * `aten::max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> Tensor`
+   */
   maxPool2d(
     kernelSize: number | readonly number[],
     stride?:
@@ -8642,7 +14146,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       ceilMode?: boolean
     },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor` */
+  /**
+   * Return the maximum of each window of size `kernelSize` of [N, C, D, H, W]. [torch.nn.functional.max_pool3d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool3d.html)
+   *
+   * `aten::max_pool3d(Tensor self, int[3] kernel_size, int[3] stride=[], int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> Tensor`
+   */
   maxPool3d(
     kernelSize: number | readonly number[],
     stride?:
@@ -8732,7 +14240,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       ceilMode?: boolean
     },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor` */
+  /**
+   * Write pooled maxima back to their `indices` in a zero tensor of size `outputSize`. [torch.nn.functional.max_unpool2d](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_unpool2d.html)
+   *
+   * `aten::max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size) -> Tensor`
+   */
   maxUnpool2d(indices: Tensor, outputSize: number | readonly number[]): Result<Q, Tensor>
   /** `aten::max_unpool3d(Tensor self, Tensor indices, SymInt[3] output_size, int[3] stride, int[3] padding) -> Tensor` */
   maxUnpool3d(
@@ -8741,75 +14253,175 @@ interface Methods<Q extends 'now' | 'queued'> {
     stride: number | readonly number[],
     padding: number | readonly number[],
   ): Result<Q, Tensor>
-  /** `aten::maximum(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the larger of each pair of elements; NaN if either is NaN. [torch.maximum](https://docs.pytorch.org/docs/stable/generated/torch.maximum.html)
+   *
+   * `aten::maximum(Tensor self, Tensor other) -> Tensor`
+   */
   maximum(other: Tensor): Result<Q, Tensor>
-  /** `aten::mean(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the mean of all elements, or along `dim`; the dtype must be floating-point or complex. [torch.mean](https://docs.pytorch.org/docs/stable/generated/torch.mean.html)
+   *
+   * `aten::mean(Tensor self, *, ScalarType? dtype=None) -> Tensor`
+   */
   mean(options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the mean of all elements, or along `dim`; the dtype must be floating-point or complex. [torch.mean](https://docs.pytorch.org/docs/stable/generated/torch.mean.html)
+   *
+   * `aten::mean.dim(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   mean(
     dim: number | readonly number[] | null,
     keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
     options?: { keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::median(Tensor self) -> Tensor` */
+  /**
+   * Return the median of all elements, or `{ values, indices }` along `dim`; of two middle values, the lower one. [torch.median](https://docs.pytorch.org/docs/stable/generated/torch.median.html)
+   *
+   * `aten::median(Tensor self) -> Tensor`
+   */
   median(): Result<Q, Tensor>
-  /** `aten::median.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return the median of all elements, or `{ values, indices }` along `dim`; of two middle values, the lower one. [torch.median](https://docs.pytorch.org/docs/stable/generated/torch.median.html)
+   *
+   * `aten::median.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   median(
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::min(Tensor self) -> Tensor` */
+  /**
+   * Return the minimum of all elements, `{ values, indices }` along `dim`, or the smaller elements of two tensors. [torch.min](https://docs.pytorch.org/docs/stable/generated/torch.min.html)
+   *
+   * `aten::min(Tensor self) -> Tensor`
+   */
   min(): Result<Q, Tensor>
-  /** `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return the minimum of all elements, `{ values, indices }` along `dim`, or the smaller elements of two tensors. [torch.min](https://docs.pytorch.org/docs/stable/generated/torch.min.html)
+   *
+   * `aten::min.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   min(
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::min.other(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the minimum of all elements, `{ values, indices }` along `dim`, or the smaller elements of two tensors. [torch.min](https://docs.pytorch.org/docs/stable/generated/torch.min.html)
+   *
+   * `aten::min.other(Tensor self, Tensor other) -> Tensor`
+   */
   min(other: Tensor): Result<Q, Tensor>
-  /** `aten::minimum(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Return the smaller of each pair of elements; NaN if either is NaN. [torch.minimum](https://docs.pytorch.org/docs/stable/generated/torch.minimum.html)
+   *
+   * `aten::minimum(Tensor self, Tensor other) -> Tensor`
+   */
   minimum(other: Tensor): Result<Q, Tensor>
-  /** `aten::mish(Tensor self) -> Tensor` */
+  /**
+   * Apply Mish: x * tanh(softplus(x)). [torch.nn.functional.mish](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mish.html)
+   *
+   * `aten::mish(Tensor self) -> Tensor`
+   */
   mish(): Result<Q, Tensor>
-  /** `aten::mish_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply Mish in place: x * tanh(softplus(x)). [torch.nn.functional.mish](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mish.html)
+   *
+   * `aten::mish_(Tensor(a!) self) -> Tensor(a!)`
+   */
   mish_(): Result<Q, Tensor>
-  /** `aten::mm(Tensor self, Tensor mat2) -> Tensor` */
+  /**
+   * Compute the matrix product of two matrices: [n, m] and [m, p] give [n, p]. [torch.mm](https://docs.pytorch.org/docs/stable/generated/torch.mm.html)
+   *
+   * `aten::mm(Tensor self, Tensor mat2) -> Tensor`
+   */
   mm(mat2: Tensor): Result<Q, Tensor>
-  /** `aten::mm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor` */
+  /**
+   * Compute the matrix product of two matrices: [n, m] and [m, p] give [n, p]. [torch.mm](https://docs.pytorch.org/docs/stable/generated/torch.mm.html)
+   *
+   * `aten::mm.dtype(Tensor self, Tensor mat2, ScalarType out_dtype) -> Tensor`
+   */
   mm(mat2: Tensor, outDtype: DType): Result<Q, Tensor>
-  /** `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the most frequent value along `dim`; of equally frequent ones, the smallest. [torch.mode](https://docs.pytorch.org/docs/stable/generated/torch.mode.html)
+   *
+   * `aten::mode(Tensor self, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   mode(
     dim?: number | bigint | { dim?: number | bigint; keepdim?: boolean },
     keepdim?: boolean | { dim?: number | bigint; keepdim?: boolean },
     options?: { dim?: number | bigint; keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)` */
+  /**
+   * Move the dimensions `source` to the positions `destination`, like `movedim`. [torch.moveaxis](https://docs.pytorch.org/docs/stable/generated/torch.moveaxis.html)
+   *
+   * `aten::moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
+   */
   moveaxis(source: number | bigint, destination: number | bigint): Result<Q, Tensor>
-  /** `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)` */
+  /**
+   * Move the dimensions `source` to the positions `destination`, like `movedim`. [torch.moveaxis](https://docs.pytorch.org/docs/stable/generated/torch.moveaxis.html)
+   *
+   * `aten::moveaxis.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
+   */
   moveaxis(source: readonly number[], destination: readonly number[]): Result<Q, Tensor>
-  /** `aten::movedim.int(Tensor(a) self, int source, int destination) -> Tensor(a)` */
+  /**
+   * Move the dimensions `source` to the positions `destination`, as a view; the others keep their order. [torch.movedim](https://docs.pytorch.org/docs/stable/generated/torch.movedim.html)
+   *
+   * `aten::movedim.int(Tensor(a) self, int source, int destination) -> Tensor(a)`
+   */
   movedim(source: number | bigint, destination: number | bigint): Result<Q, Tensor>
-  /** `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)` */
+  /**
+   * Move the dimensions `source` to the positions `destination`, as a view; the others keep their order. [torch.movedim](https://docs.pytorch.org/docs/stable/generated/torch.movedim.html)
+   *
+   * `aten::movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor(a)`
+   */
   movedim(source: readonly number[], destination: readonly number[]): Result<Q, Tensor>
-  /** `aten::mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+  /**
+   * Compute the squared error between `self` and `target`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.mse_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html)
+   *
+   * `aten::mse_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+   */
   mseLoss(
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint },
     options?: { reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::msort(Tensor self) -> Tensor` */
+  /**
+   * Sort the elements along the first dimension, ascending. [torch.msort](https://docs.pytorch.org/docs/stable/generated/torch.msort.html)
+   *
+   * `aten::msort(Tensor self) -> Tensor`
+   */
   msort(): Result<Q, Tensor>
-  /** `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Multiply each element by `other`, with broadcasting. [torch.mul](https://docs.pytorch.org/docs/stable/generated/torch.mul.html)
+   *
+   * `aten::mul.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   mul(other: Scalar): Result<Q, Tensor>
-  /** `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Multiply each element by `other`, with broadcasting. [torch.mul](https://docs.pytorch.org/docs/stable/generated/torch.mul.html)
+   *
+   * `aten::mul.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   mul(other: Tensor): Result<Q, Tensor>
-  /** `aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by `other`, with broadcasting, in place. [torch.Tensor.mul_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.mul_.html)
+   *
+   * `aten::mul_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   mul_(other: Scalar): Result<Q, Tensor>
-  /** `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by `other`, with broadcasting, in place. [torch.Tensor.mul_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.mul_.html)
+   *
+   * `aten::mul_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   mul_(other: Tensor): Result<Q, Tensor>
-  /** `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor` */
+  /**
+   * Compute the multi-class hinge loss of scores [N, C] and classes [N]; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.multi_margin_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.multi_margin_loss.html)
+   *
+   * `aten::multi_margin_loss(Tensor self, Tensor target, Scalar p=1, Scalar margin=1, Tensor? weight=None, int reduction=1) -> Tensor`
+   */
   multiMarginLoss(
     target: Tensor,
     p?: Scalar | { p?: Scalar; margin?: Scalar; weight?: Tensor | null; reduction?: number | bigint },
@@ -8824,41 +14436,85 @@ interface Methods<Q extends 'now' | 'queued'> {
     reduction?: number | bigint | { reduction?: number | bigint },
     options?: { reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw `numSamples` indices from each row of non-negative weights, without replacement by default. [torch.multinomial](https://docs.pytorch.org/docs/stable/generated/torch.multinomial.html)
+   *
+   * `aten::multinomial(Tensor self, SymInt num_samples, bool replacement=False, *, Generator? generator=None) -> Tensor`
+   */
   multinomial(
     numSamples: number | bigint,
     replacement?: boolean | { replacement?: boolean; generator?: Generator | null },
     options?: { replacement?: boolean; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Multiply each element by `other`, like `mul`. [torch.multiply](https://docs.pytorch.org/docs/stable/generated/torch.multiply.html)
+   *
+   * `aten::multiply.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   multiply(other: Scalar): Result<Q, Tensor>
-  /** `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Multiply each element by `other`, like `mul`. [torch.multiply](https://docs.pytorch.org/docs/stable/generated/torch.multiply.html)
+   *
+   * `aten::multiply.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   multiply(other: Tensor): Result<Q, Tensor>
-  /** `aten::multiply_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by `other`, like `mul`, in place. [torch.Tensor.multiply_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.multiply_.html)
+   *
+   * `aten::multiply_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   multiply_(other: Scalar): Result<Q, Tensor>
-  /** `aten::multiply_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Multiply each element by `other`, like `mul`, in place. [torch.Tensor.multiply_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.multiply_.html)
+   *
+   * `aten::multiply_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   multiply_(other: Tensor): Result<Q, Tensor>
-  /** `aten::mv(Tensor self, Tensor vec) -> Tensor` */
+  /**
+   * Compute the product of a matrix [n, m] and a vector [m]: [n]. [torch.mv](https://docs.pytorch.org/docs/stable/generated/torch.mv.html)
+   *
+   * `aten::mv(Tensor self, Tensor vec) -> Tensor`
+   */
   mv(vec: Tensor): Result<Q, Tensor>
-  /** `aten::mvlgamma(Tensor self, int p) -> Tensor` */
+  /**
+   * Compute the logarithm of the multivariate gamma function with dimension `p` of each element. [torch.mvlgamma](https://docs.pytorch.org/docs/stable/generated/torch.mvlgamma.html)
+   *
+   * `aten::mvlgamma(Tensor self, int p) -> Tensor`
+   */
   mvlgamma(p: number | bigint): Result<Q, Tensor>
-  /** `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)` */
+  /**
+   * Compute the logarithm of the multivariate gamma function with dimension `p` of each element in place. [torch.Tensor.mvlgamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.mvlgamma_.html)
+   *
+   * `aten::mvlgamma_(Tensor(a!) self, int p) -> Tensor(a!)`
+   */
   mvlgamma_(p: number | bigint): Result<Q, Tensor>
-  /** `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor` */
+  /**
+   * Replace NaN by `nan` (0 by default) and infinities by `posinf` and `neginf` (the limits of the dtype by default). [torch.nan_to_num](https://docs.pytorch.org/docs/stable/generated/torch.nan_to_num.html)
+   *
+   * `aten::nan_to_num(Tensor self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor`
+   */
   nanToNum(
     nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
     posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
     neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
     options?: { nan?: number | null; posinf?: number | null; neginf?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)` */
+  /**
+   * Replace NaN by `nan` (0 by default) and infinities by `posinf` and `neginf` (the limits of the dtype by default) in place. [torch.Tensor.nan_to_num_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.nan_to_num_.html)
+   *
+   * `aten::nan_to_num_(Tensor(a!) self, float? nan=None, float? posinf=None, float? neginf=None) -> Tensor(a!)`
+   */
   nanToNum_(
     nan?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
     posinf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
     neginf?: number | null | { nan?: number | null; posinf?: number | null; neginf?: number | null },
     options?: { nan?: number | null; posinf?: number | null; neginf?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the mean of the elements that are not NaN, in all or along `dim`. [torch.nanmean](https://docs.pytorch.org/docs/stable/generated/torch.nanmean.html)
+   *
+   * `aten::nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   nanmean(
     dim?:
       | number
@@ -8868,29 +14524,49 @@ interface Methods<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::nanmedian(Tensor self) -> Tensor` */
+  /**
+   * Return the median of the elements that are not NaN, in all or as `{ values, indices }` along `dim`. [torch.nanmedian](https://docs.pytorch.org/docs/stable/generated/torch.nanmedian.html)
+   *
+   * `aten::nanmedian(Tensor self) -> Tensor`
+   */
   nanmedian(): Result<Q, Tensor>
-  /** `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return the median of the elements that are not NaN, in all or as `{ values, indices }` along `dim`. [torch.nanmedian](https://docs.pytorch.org/docs/stable/generated/torch.nanmedian.html)
+   *
+   * `aten::nanmedian.dim(Tensor self, int dim, bool keepdim=False) -> (Tensor values, Tensor indices)`
+   */
   nanmedian(
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
+  /**
+   * Return the quantiles `q` of the elements that are not NaN, in all or along `dim`. [torch.nanquantile](https://docs.pytorch.org/docs/stable/generated/torch.nanquantile.html)
+   *
+   * `aten::nanquantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
+   */
   nanquantile(
     q: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
   ): Result<Q, Tensor>
-  /** `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
+  /**
+   * Return the quantiles `q` of the elements that are not NaN, in all or along `dim`. [torch.nanquantile](https://docs.pytorch.org/docs/stable/generated/torch.nanquantile.html)
+   *
+   * `aten::nanquantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
+   */
   nanquantile(
     q: number,
     dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
   ): Result<Q, Tensor>
-  /** `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the sum of all elements, or along `dim`, where NaN counts as 0. [torch.nansum](https://docs.pytorch.org/docs/stable/generated/torch.nansum.html)
+   *
+   * `aten::nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   nansum(
     dim?:
       | number
@@ -8900,31 +14576,80 @@ interface Methods<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
     options?: { dim?: number | readonly number[] | null; keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)` */
+  /**
+   * Return a view of `length` slices along `dim`, beginning at `start`. [torch.narrow](https://docs.pytorch.org/docs/stable/generated/torch.narrow.html)
+   *
+   * `aten::narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)`
+   */
   narrow(dim: number | bigint, start: number | bigint, length: number | bigint): Result<Q, Tensor>
-  /** `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)` */
+  /**
+   * Return a view of `length` slices along `dim`, beginning at `start`. [torch.narrow](https://docs.pytorch.org/docs/stable/generated/torch.narrow.html)
+   *
+   * `aten::narrow.Tensor(Tensor(a) self, int dim, Tensor start, SymInt length) -> Tensor(a)`
+   */
   narrow(dim: number | bigint, start: Tensor, length: number | bigint): Result<Q, Tensor>
-  /** `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements differ. [torch.ne](https://docs.pytorch.org/docs/stable/generated/torch.ne.html)
+   *
+   * `aten::ne.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   ne(other: Scalar): Result<Q, Tensor>
-  /** `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements differ. [torch.ne](https://docs.pytorch.org/docs/stable/generated/torch.ne.html)
+   *
+   * `aten::ne.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   ne(other: Tensor): Result<Q, Tensor>
-  /** `aten::ne_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it differs from `other` and to 0 elsewhere, in place. [torch.Tensor.ne_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ne_.html)
+   *
+   * `aten::ne_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   ne_(other: Scalar): Result<Q, Tensor>
-  /** `aten::ne_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it differs from `other` and to 0 elsewhere, in place. [torch.Tensor.ne_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.ne_.html)
+   *
+   * `aten::ne_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   ne_(other: Tensor): Result<Q, Tensor>
-  /** `aten::neg(Tensor self) -> Tensor` */
+  /**
+   * Negate each element. [torch.neg](https://docs.pytorch.org/docs/stable/generated/torch.neg.html)
+   *
+   * `aten::neg(Tensor self) -> Tensor`
+   */
   neg(): Result<Q, Tensor>
-  /** `aten::neg_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Negate each element in place. [torch.Tensor.neg_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.neg_.html)
+   *
+   * `aten::neg_(Tensor(a!) self) -> Tensor(a!)`
+   */
   neg_(): Result<Q, Tensor>
-  /** `aten::negative(Tensor self) -> Tensor` */
+  /**
+   * Negate each element, like `neg`. [torch.negative](https://docs.pytorch.org/docs/stable/generated/torch.negative.html)
+   *
+   * `aten::negative(Tensor self) -> Tensor`
+   */
   negative(): Result<Q, Tensor>
-  /** `aten::negative_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Negate each element, like `neg`, in place. [torch.Tensor.negative_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.negative_.html)
+   *
+   * `aten::negative_(Tensor(a!) self) -> Tensor(a!)`
+   */
   negative_(): Result<Q, Tensor>
-  /** `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size`, not initialized, with the dtype and device of `self`. [torch.Tensor.new_empty](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_empty.html)
+   *
+   * `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newEmpty(
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size`, not initialized, with the dtype and device of `self`. [torch.Tensor.new_empty](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_empty.html)
+   *
+   * `aten::new_empty(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newEmpty(...size: number[]): Result<Q, Tensor>
   /** `aten::new_empty_strided(Tensor self, SymInt[] size, SymInt[] stride, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
   newEmptyStrided(
@@ -8932,29 +14657,63 @@ interface Methods<Q extends 'now' | 'queued'> {
     stride: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` filled with `fillValue`, with the dtype and device of `self`. [torch.Tensor.new_full](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_full.html)
+   *
+   * `aten::new_full(Tensor self, SymInt[] size, Scalar fill_value, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newFull(
     size: readonly number[],
     fillValue: Scalar,
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` filled with 1, with the dtype and device of `self`. [torch.Tensor.new_ones](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_ones.html)
+   *
+   * `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newOnes(
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` filled with 1, with the dtype and device of `self`. [torch.Tensor.new_ones](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_ones.html)
+   *
+   * `aten::new_ones(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newOnes(...size: number[]): Result<Q, Tensor>
-  /** `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor` */
+  /**
+   * Return a tensor of shape `size` filled with 0, with the dtype and device of `self`. [torch.Tensor.new_zeros](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_zeros.html)
+   *
+   * `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newZeros(
     size: readonly number[],
     options?: { dtype?: DType | null; layout?: Layout | null; device?: Device | null; pinMemory?: boolean | null },
   ): Result<Q, Tensor>
+  /**
+   * Return a tensor of shape `size` filled with 0, with the dtype and device of `self`. [torch.Tensor.new_zeros](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.new_zeros.html)
+   *
+   * `aten::new_zeros(Tensor self, SymInt[] size, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None) -> Tensor`
+   */
   newZeros(...size: number[]): Result<Q, Tensor>
-  /** `aten::nextafter(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the next representable number after each element, in the direction of `other`. [torch.nextafter](https://docs.pytorch.org/docs/stable/generated/torch.nextafter.html)
+   *
+   * `aten::nextafter(Tensor self, Tensor other) -> Tensor`
+   */
   nextafter(other: Tensor): Result<Q, Tensor>
-  /** `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the next representable number after each element, in the direction of `other`, in place. [torch.Tensor.nextafter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.nextafter_.html)
+   *
+   * `aten::nextafter_(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   nextafter_(other: Tensor): Result<Q, Tensor>
-  /** `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor` */
+  /**
+   * Compute the negative log-likelihood of log-probabilities [N, C] and classes [N]; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.nll_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.nll_loss.html)
+   *
+   * `aten::nll_loss(Tensor self, Tensor target, Tensor? weight=None, int reduction=1, SymInt ignore_index=-100) -> Tensor`
+   */
   nllLoss(
     target: Tensor,
     weight?: Tensor | null | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
@@ -8996,34 +14755,67 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
     options?: { weight?: Tensor | null; reduction?: number | bigint; ignoreIndex?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::nonzero(Tensor self) -> Tensor` */
+  /**
+   * Return the indices [count, dimensions] of the elements that are not zero, or one tensor per dimension with `asTuple`. [torch.nonzero](https://docs.pytorch.org/docs/stable/generated/torch.nonzero.html)
+   *
+   * `aten::nonzero(Tensor self) -> Tensor`
+   */
   nonzero(): Result<Q, Tensor>
-  /** As in Python, see lib/tensor/python-forms.ts. */
+  /**
+   * Return the indices [count, dimensions] of the elements that are not zero, or one tensor per dimension with `asTuple`. [torch.nonzero](https://docs.pytorch.org/docs/stable/generated/torch.nonzero.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   nonzero(options: { asTuple: true }): Result<Q, Tensor[]>
+  /**
+   * Return the indices [count, dimensions] of the elements that are not zero, or one tensor per dimension with `asTuple`. [torch.nonzero](https://docs.pytorch.org/docs/stable/generated/torch.nonzero.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   nonzero(options: { asTuple?: false }): Result<Q, Tensor>
   /** `aten::nonzero_numpy(Tensor self) -> Tensor[]` */
   nonzeroNumpy(): Result<Q, Tensor[]>
   /** `aten::nonzero_static(Tensor self, *, SymInt size, int fill_value=-1) -> Tensor` */
   nonzeroStatic(options?: { size?: number | bigint; fillValue?: number | bigint }): Result<Q, Tensor>
-  /** `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor` */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * `aten::norm.Scalar(Tensor self, Scalar p=2) -> Tensor`
+   */
   norm(p?: Scalar | { p?: Scalar }, options?: { p?: Scalar }): Result<Q, Tensor>
-  /** `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * `aten::norm.ScalarOpt_dim(Tensor self, Scalar? p, int[1] dim, bool keepdim=False) -> Tensor`
+   */
   norm(
     p: Scalar | null,
     dim: number | readonly number[],
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor` */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * `aten::norm.ScalarOpt_dim_dtype(Tensor self, Scalar? p, int[1] dim, bool keepdim, *, ScalarType dtype) -> Tensor`
+   */
   norm(
     p: Scalar | null,
     dim: number | readonly number[],
     keepdim: boolean,
     options?: { dtype?: DType },
   ): Result<Q, Tensor>
-  /** `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor` */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * `aten::norm.ScalarOpt_dtype(Tensor self, Scalar? p, *, ScalarType dtype) -> Tensor`
+   */
   norm(p: Scalar | null, options?: { dtype?: DType }): Result<Q, Tensor>
-  /** As in Python, see lib/tensor/python-forms.ts. */
+  /**
+   * Return the `p`-norm of all elements, or along `dim`; `p` may also be 'fro' or 'nuc'. [torch.norm](https://docs.pytorch.org/docs/stable/generated/torch.norm.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   norm(
     p: 'fro' | 'nuc',
     dim?:
@@ -9034,19 +14826,39 @@ interface Methods<Q extends 'now' | 'queued'> {
     keepdim?: boolean | { dtype?: DType | null },
     options?: { dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with draws from the normal distribution with `mean` and `std`, in place. [torch.Tensor.normal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.normal_.html)
+   *
+   * `aten::normal_(Tensor(a!) self, float mean=0., float std=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   normal_(
     mean?: number | { mean?: number; std?: number; generator?: Generator | null },
     std?: number | { mean?: number; std?: number; generator?: Generator | null },
     options?: { mean?: number; std?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements differ, like `ne`. [torch.not_equal](https://docs.pytorch.org/docs/stable/generated/torch.not_equal.html)
+   *
+   * `aten::not_equal.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   notEqual(other: Scalar): Result<Q, Tensor>
-  /** `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compare with `other`: true where the elements differ, like `ne`. [torch.not_equal](https://docs.pytorch.org/docs/stable/generated/torch.not_equal.html)
+   *
+   * `aten::not_equal.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   notEqual(other: Tensor): Result<Q, Tensor>
-  /** `aten::not_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it differs from `other` and to 0 elsewhere, in place, like `ne_`. [torch.Tensor.not_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.not_equal_.html)
+   *
+   * `aten::not_equal_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   notEqual_(other: Scalar): Result<Q, Tensor>
-  /** `aten::not_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Set each element to 1 where it differs from `other` and to 0 elsewhere, in place, like `ne_`. [torch.Tensor.not_equal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.not_equal_.html)
+   *
+   * `aten::not_equal_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   notEqual_(other: Tensor): Result<Q, Tensor>
   /** `aten::nuclear_norm(Tensor self, bool keepdim=False) -> Tensor` */
   nuclearNorm(keepdim?: boolean | { keepdim?: boolean }, options?: { keepdim?: boolean }): Result<Q, Tensor>
@@ -9058,12 +14870,20 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::numpy_T(Tensor(a) self) -> Tensor(a)` */
   numpyT(): Result<Q, Tensor>
-  /** `aten::one_hot(Tensor self, int num_classes=-1) -> Tensor` */
+  /**
+   * Encode integer classes as one-hot vectors: int64 [..., classes]. [torch.nn.functional.one_hot](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.one_hot.html)
+   *
+   * `aten::one_hot(Tensor self, int num_classes=-1) -> Tensor`
+   */
   oneHot(
     numClasses?: number | bigint | { numClasses?: number | bigint },
     options?: { numClasses?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device filled with 1. [torch.ones_like](https://docs.pytorch.org/docs/stable/generated/torch.ones_like.html)
+   *
+   * `aten::ones_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   onesLike(options?: {
     dtype?: DType | null
     layout?: Layout | null
@@ -9081,55 +14901,132 @@ interface Methods<Q extends 'now' | 'queued'> {
     transpose?: boolean | { left?: boolean; transpose?: boolean },
     options?: { left?: boolean; transpose?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::outer(Tensor self, Tensor vec2) -> Tensor` */
+  /**
+   * Compute the outer product of two 1-D tensors: [n] and [m] give [n, m]. [torch.outer](https://docs.pytorch.org/docs/stable/generated/torch.outer.html)
+   *
+   * `aten::outer(Tensor self, Tensor vec2) -> Tensor`
+   */
   outer(vec2: Tensor): Result<Q, Tensor>
   /** `aten::output_nr(Tensor self) -> int` */
   outputNr(): Result<Q, number>
-  /** `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor` */
+  /**
+   * Pad by `pad`: [before, after] of the last dimension first, then of the dimension before it, and so on. [torch.nn.functional.pad](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pad.html)
+   *
+   * `aten::pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor`
+   */
   pad(
     pad: readonly number[],
     mode?: string | { mode?: string; value?: number | null },
     value?: number | null | { mode?: string; value?: number | null },
     options?: { mode?: string; value?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::pdist(Tensor self, float p=2.) -> Tensor` */
+  /**
+   * Compute the `p`-norm distances of all pairs of the n rows of a matrix: [n * (n - 1) / 2]. [torch.nn.functional.pdist](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pdist.html)
+   *
+   * `aten::pdist(Tensor self, float p=2.) -> Tensor`
+   */
   pdist(p?: number | { p?: number }, options?: { p?: number }): Result<Q, Tensor>
-  /** `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)` */
+  /**
+   * Return a view with the dimensions in the order `dims`. [torch.permute](https://docs.pytorch.org/docs/stable/generated/torch.permute.html)
+   *
+   * `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)`
+   */
   permute(dims: readonly number[]): Result<Q, Tensor>
+  /**
+   * Return a view with the dimensions in the order `dims`. [torch.permute](https://docs.pytorch.org/docs/stable/generated/torch.permute.html)
+   *
+   * `aten::permute(Tensor(a) self, int[] dims) -> Tensor(a)`
+   */
   permute(...dims: number[]): Result<Q, Tensor>
-  /** `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)` */
+  /**
+   * Copy the tensor to page-locked memory, from which copies to a GPU can be asynchronous. [torch.Tensor.pin_memory](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.pin_memory.html)
+   *
+   * `aten::pin_memory(Tensor(a) self, Device? device=None) -> Tensor(a)`
+   */
   pinMemory(
     device?: Device | null | { device?: Device | null },
     options?: { device?: Device | null },
   ): Result<Q, Tensor>
-  /** `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor` */
+  /**
+   * Compute the pseudoinverse of each matrix, like `linalgPinv`. [torch.pinverse](https://docs.pytorch.org/docs/stable/generated/torch.pinverse.html)
+   *
+   * `aten::pinverse(Tensor self, float rcond=1.0000000000000001e-15) -> Tensor`
+   */
   pinverse(rcond?: number | { rcond?: number }, options?: { rcond?: number }): Result<Q, Tensor>
-  /** `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor` */
+  /**
+   * Rearrange [N, C * r², H, W] to [N, C, H * r, W * r], where r is `upscaleFactor`. [torch.nn.functional.pixel_shuffle](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pixel_shuffle.html)
+   *
+   * `aten::pixel_shuffle(Tensor self, int upscale_factor) -> Tensor`
+   */
   pixelShuffle(upscaleFactor: number | bigint): Result<Q, Tensor>
-  /** `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor` */
+  /**
+   * Rearrange [N, C, H * r, W * r] to [N, C * r², H, W], where r is `downscaleFactor`. [torch.nn.functional.pixel_unshuffle](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.pixel_unshuffle.html)
+   *
+   * `aten::pixel_unshuffle(Tensor self, int downscale_factor) -> Tensor`
+   */
   pixelUnshuffle(downscaleFactor: number | bigint): Result<Q, Tensor>
-  /** `aten::poisson(Tensor self, Generator? generator=None) -> Tensor` */
+  /**
+   * Draw from a Poisson distribution for each element, with the element as its rate. [torch.poisson](https://docs.pytorch.org/docs/stable/generated/torch.poisson.html)
+   *
+   * `aten::poisson(Tensor self, Generator? generator=None) -> Tensor`
+   */
   poisson(
     generator?: Generator | null | { generator?: Generator | null },
     options?: { generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)` */
+  /**
+   * Compute the derivative of order `n` of the digamma function of each element in place. [torch.Tensor.polygamma_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.polygamma_.html)
+   *
+   * `aten::polygamma_(Tensor(a!) self, int n) -> Tensor(a!)`
+   */
   polygamma_(n: number | bigint): Result<Q, Tensor>
-  /** `aten::positive(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return the tensor unchanged; bool tensors are refused. [torch.positive](https://docs.pytorch.org/docs/stable/generated/torch.positive.html)
+   *
+   * `aten::positive(Tensor(a) self) -> Tensor(a)`
+   */
   positive(): Result<Q, Tensor>
-  /** `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`. [torch.pow](https://docs.pytorch.org/docs/stable/generated/torch.pow.html)
+   *
+   * `aten::pow.Tensor_Scalar(Tensor self, Scalar exponent) -> Tensor`
+   */
   pow(exponent: Scalar): Result<Q, Tensor>
-  /** `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor` */
+  /**
+   * Raise each element to the power `exponent`. [torch.pow](https://docs.pytorch.org/docs/stable/generated/torch.pow.html)
+   *
+   * `aten::pow.Tensor_Tensor(Tensor self, Tensor exponent) -> Tensor`
+   */
   pow(exponent: Tensor): Result<Q, Tensor>
-  /** `aten::pow_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)` */
+  /**
+   * Raise each element to the power `exponent` in place. [torch.Tensor.pow_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.pow_.html)
+   *
+   * `aten::pow_.Scalar(Tensor(a!) self, Scalar exponent) -> Tensor(a!)`
+   */
   pow_(exponent: Scalar): Result<Q, Tensor>
-  /** `aten::pow_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)` */
+  /**
+   * Raise each element to the power `exponent` in place. [torch.Tensor.pow_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.pow_.html)
+   *
+   * `aten::pow_.Tensor(Tensor(a!) self, Tensor exponent) -> Tensor(a!)`
+   */
   pow_(exponent: Tensor): Result<Q, Tensor>
-  /** `aten::prelu(Tensor self, Tensor weight) -> Tensor` */
+  /**
+   * Apply leaky ReLU with the learned slope `weight`: one for all channels or one for each. [torch.nn.functional.prelu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.prelu.html)
+   *
+   * `aten::prelu(Tensor self, Tensor weight) -> Tensor`
+   */
   prelu(weight: Tensor): Result<Q, Tensor>
-  /** `aten::prod(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the product of all elements, or along `dim`. [torch.prod](https://docs.pytorch.org/docs/stable/generated/torch.prod.html)
+   *
+   * `aten::prod(Tensor self, *, ScalarType? dtype=None) -> Tensor`
+   */
   prod(options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the product of all elements, or along `dim`. [torch.prod](https://docs.pytorch.org/docs/stable/generated/torch.prod.html)
+   *
+   * `aten::prod.dim_int(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   prod(
     dim: number | bigint,
     keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
@@ -9142,34 +15039,62 @@ interface Methods<Q extends 'now' | 'queued'> {
     accumulate?: boolean | { accumulate?: boolean },
     options?: { accumulate?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)` */
+  /**
+   * Write `source` to the positions `index` of the flattened tensor, or add it with `accumulate`, in place. [torch.Tensor.put_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.put_.html)
+   *
+   * `aten::put_(Tensor(a!) self, Tensor index, Tensor source, bool accumulate=False) -> Tensor(a!)`
+   */
   put_(
     index: Tensor,
     source: Tensor,
     accumulate?: boolean | { accumulate?: boolean },
     options?: { accumulate?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)` */
+  /**
+   * Compute the QR decomposition; prefer `linalgQr`. [torch.qr](https://docs.pytorch.org/docs/stable/generated/torch.qr.html)
+   *
+   * `aten::qr(Tensor self, bool some=True) -> (Tensor Q, Tensor R)`
+   */
   qr(some?: boolean | { some?: boolean }, options?: { some?: boolean }): Result<Q, { Q: Tensor; R: Tensor }>
-  /** `aten::quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
+  /**
+   * Return the quantiles `q`, each in [0, 1], of all elements or along `dim`, interpolating linearly by default. [torch.quantile](https://docs.pytorch.org/docs/stable/generated/torch.quantile.html)
+   *
+   * `aten::quantile(Tensor self, Tensor q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
+   */
   quantile(
     q: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
   ): Result<Q, Tensor>
-  /** `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor` */
+  /**
+   * Return the quantiles `q`, each in [0, 1], of all elements or along `dim`, interpolating linearly by default. [torch.quantile](https://docs.pytorch.org/docs/stable/generated/torch.quantile.html)
+   *
+   * `aten::quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation="linear") -> Tensor`
+   */
   quantile(
     q: number,
     dim?: number | bigint | null | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     keepdim?: boolean | { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
     options?: { dim?: number | bigint | null; keepdim?: boolean; interpolation?: string },
   ): Result<Q, Tensor>
-  /** `aten::rad2deg(Tensor self) -> Tensor` */
+  /**
+   * Convert each element from radians to degrees. [torch.rad2deg](https://docs.pytorch.org/docs/stable/generated/torch.rad2deg.html)
+   *
+   * `aten::rad2deg(Tensor self) -> Tensor`
+   */
   rad2deg(): Result<Q, Tensor>
-  /** `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Convert each element from radians to degrees in place. [torch.rad2deg](https://docs.pytorch.org/docs/stable/generated/torch.rad2deg.html)
+   *
+   * `aten::rad2deg_(Tensor(a!) self) -> Tensor(a!)`
+   */
   rad2deg_(): Result<Q, Tensor>
-  /** `aten::rand_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device with numbers drawn uniformly from [0, 1). [torch.rand_like](https://docs.pytorch.org/docs/stable/generated/torch.rand_like.html)
+   *
+   * `aten::rand_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randLike(options?: {
     dtype?: DType | null
     layout?: Layout | null
@@ -9177,7 +15102,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     pinMemory?: boolean | null
     memoryFormat?: MemoryFormat | null
   }): Result<Q, Tensor>
-  /** `aten::rand_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device with numbers drawn uniformly from [0, 1). [torch.rand_like](https://docs.pytorch.org/docs/stable/generated/torch.rand_like.html)
+   *
+   * `aten::rand_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randLike(options?: {
     generator?: Generator | null
     dtype?: DType | null
@@ -9186,7 +15115,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     pinMemory?: boolean | null
     memoryFormat?: MemoryFormat | null
   }): Result<Q, Tensor>
-  /** `aten::randint_like(Tensor self, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like(Tensor self, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     high: number | bigint,
     options?: {
@@ -9197,7 +15130,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.Tensor(Tensor self, Tensor high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.Tensor(Tensor self, Tensor high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     high: Tensor,
     options?: {
@@ -9208,7 +15145,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.Tensor_generator(Tensor self, Tensor high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.Tensor_generator(Tensor self, Tensor high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     high: Tensor,
     options?: {
@@ -9220,7 +15161,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.generator(Tensor self, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.generator(Tensor self, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     high: number | bigint,
     options?: {
@@ -9232,7 +15177,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.low_dtype(Tensor self, SymInt low, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.low_dtype(Tensor self, SymInt low, SymInt high, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     low: number | bigint,
     high: number | bigint,
@@ -9244,7 +15193,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randint_like.low_generator_dtype(Tensor self, SymInt low, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape and dtype with integers drawn uniformly from [`low`, `high`), where `low` defaults to 0. [torch.randint_like](https://docs.pytorch.org/docs/stable/generated/torch.randint_like.html)
+   *
+   * `aten::randint_like.low_generator_dtype(Tensor self, SymInt low, SymInt high, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randintLike(
     low: number | bigint,
     high: number | bigint,
@@ -9257,7 +15210,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       memoryFormat?: MemoryFormat | null
     },
   ): Result<Q, Tensor>
-  /** `aten::randn_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device with numbers drawn from the standard normal distribution. [torch.randn_like](https://docs.pytorch.org/docs/stable/generated/torch.randn_like.html)
+   *
+   * `aten::randn_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randnLike(options?: {
     dtype?: DType | null
     layout?: Layout | null
@@ -9265,7 +15222,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     pinMemory?: boolean | null
     memoryFormat?: MemoryFormat | null
   }): Result<Q, Tensor>
-  /** `aten::randn_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device with numbers drawn from the standard normal distribution. [torch.randn_like](https://docs.pytorch.org/docs/stable/generated/torch.randn_like.html)
+   *
+   * `aten::randn_like.generator(Tensor self, *, Generator? generator, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   randnLike(options?: {
     generator?: Generator | null
     dtype?: DType | null
@@ -9284,23 +15245,51 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::random.to(Tensor self, int to, *, Generator? generator=None) -> Tensor` */
   random(to: number | bigint, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with integers drawn uniformly from the given range, or from that of the dtype, in place. [torch.Tensor.random_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.random_.html)
+   *
+   * `aten::random_(Tensor(a!) self, *, Generator? generator=None) -> Tensor(a!)`
+   */
   random_(options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with integers drawn uniformly from the given range, or from that of the dtype, in place. [torch.Tensor.random_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.random_.html)
+   *
+   * `aten::random_.from(Tensor(a!) self, int from, int? to, *, Generator? generator=None) -> Tensor(a!)`
+   */
   random_(
     from: number | bigint,
     to: number | bigint | null,
     options?: { generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with integers drawn uniformly from the given range, or from that of the dtype, in place. [torch.Tensor.random_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.random_.html)
+   *
+   * `aten::random_.to(Tensor(a!) self, int to, *, Generator? generator=None) -> Tensor(a!)`
+   */
   random_(to: number | bigint, options?: { generator?: Generator | null }): Result<Q, Tensor>
-  /** `aten::ravel(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Flatten the tensor to one dimension; a view if possible, else a copy. [torch.ravel](https://docs.pytorch.org/docs/stable/generated/torch.ravel.html)
+   *
+   * `aten::ravel(Tensor(a) self) -> Tensor(a)`
+   */
   ravel(): Result<Q, Tensor>
-  /** `aten::real(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Return the real part of a complex tensor, as a view; a real tensor is returned unchanged. [torch.real](https://docs.pytorch.org/docs/stable/generated/torch.real.html)
+   *
+   * `aten::real(Tensor(a) self) -> Tensor(a)`
+   */
   real(): Result<Q, Tensor>
-  /** `aten::reciprocal(Tensor self) -> Tensor` */
+  /**
+   * Compute 1 / x for each element. [torch.reciprocal](https://docs.pytorch.org/docs/stable/generated/torch.reciprocal.html)
+   *
+   * `aten::reciprocal(Tensor self) -> Tensor`
+   */
   reciprocal(): Result<Q, Tensor>
-  /** `aten::reciprocal_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute 1 / x for each element in place. [torch.Tensor.reciprocal_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.reciprocal_.html)
+   *
+   * `aten::reciprocal_(Tensor(a!) self) -> Tensor(a!)`
+   */
   reciprocal_(): Result<Q, Tensor>
   /** `aten::reflection_pad1d(Tensor self, SymInt[2] padding) -> Tensor` */
   reflectionPad1d(padding: number | readonly number[]): Result<Q, Tensor>
@@ -9308,36 +15297,93 @@ interface Methods<Q extends 'now' | 'queued'> {
   reflectionPad2d(padding: number | readonly number[]): Result<Q, Tensor>
   /** `aten::reflection_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
   reflectionPad3d(padding: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::relu(Tensor self) -> Tensor` */
+  /**
+   * Apply ReLU: set negative elements to 0. [torch.nn.functional.relu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu.html)
+   *
+   * `aten::relu(Tensor self) -> Tensor`
+   */
   relu(): Result<Q, Tensor>
-  /** `aten::relu6(Tensor self) -> Tensor` */
+  /**
+   * Apply ReLU6: limit each element to [0, 6]. [torch.nn.functional.relu6](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu6.html)
+   *
+   * `aten::relu6(Tensor self) -> Tensor`
+   */
   relu6(): Result<Q, Tensor>
-  /** `aten::relu6_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply ReLU6 in place: limit each element to [0, 6]. [torch.nn.functional.relu6](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu6.html)
+   *
+   * `aten::relu6_(Tensor(a!) self) -> Tensor(a!)`
+   */
   relu6_(): Result<Q, Tensor>
-  /** `aten::relu_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply ReLU in place: set negative elements to 0. [torch.nn.functional.relu_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.relu_.html)
+   *
+   * `aten::relu_(Tensor(a!) self) -> Tensor(a!)`
+   */
   relu_(): Result<Q, Tensor>
-  /** `aten::remainder.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python. [torch.remainder](https://docs.pytorch.org/docs/stable/generated/torch.remainder.html)
+   *
+   * `aten::remainder.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   remainder(other: Scalar): Result<Q, Tensor>
-  /** `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python. [torch.remainder](https://docs.pytorch.org/docs/stable/generated/torch.remainder.html)
+   *
+   * `aten::remainder.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   remainder(other: Tensor): Result<Q, Tensor>
-  /** `aten::remainder_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python, in place. [torch.Tensor.remainder_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.remainder_.html)
+   *
+   * `aten::remainder_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   remainder_(other: Scalar): Result<Q, Tensor>
-  /** `aten::remainder_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute the remainder of dividing each element by `other`, with the sign of `other`, as in Python, in place. [torch.Tensor.remainder_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.remainder_.html)
+   *
+   * `aten::remainder_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   remainder_(other: Tensor): Result<Q, Tensor>
-  /** `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor` */
+  /**
+   * Scale down each slice along `dim` whose `p`-norm exceeds `maxnorm`, to that norm. [torch.renorm](https://docs.pytorch.org/docs/stable/generated/torch.renorm.html)
+   *
+   * `aten::renorm(Tensor self, Scalar p, int dim, Scalar maxnorm) -> Tensor`
+   */
   renorm(p: Scalar, dim: number | bigint, maxnorm: Scalar): Result<Q, Tensor>
-  /** `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)` */
+  /**
+   * Scale down each slice along `dim` whose `p`-norm exceeds `maxnorm`, to that norm, in place. [torch.Tensor.renorm_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.renorm_.html)
+   *
+   * `aten::renorm_(Tensor(a!) self, Scalar p, int dim, Scalar maxnorm) -> Tensor(a!)`
+   */
   renorm_(p: Scalar, dim: number | bigint, maxnorm: Scalar): Result<Q, Tensor>
-  /** `aten::repeat(Tensor self, SymInt[] repeats) -> Tensor` */
+  /**
+   * Copy the tensor `repeats[i]` times along dimension i; unlike `repeatInterleave`, it repeats the whole. [torch.Tensor.repeat](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.repeat.html)
+   *
+   * `aten::repeat(Tensor self, SymInt[] repeats) -> Tensor`
+   */
   repeat(repeats: readonly number[]): Result<Q, Tensor>
+  /**
+   * Copy the tensor `repeats[i]` times along dimension i; unlike `repeatInterleave`, it repeats the whole. [torch.Tensor.repeat](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.repeat.html)
+   *
+   * `aten::repeat(Tensor self, SymInt[] repeats) -> Tensor`
+   */
   repeat(...repeats: number[]): Result<Q, Tensor>
-  /** `aten::repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor` */
+  /**
+   * Repeat each element `repeats` times along `dim`, or of the flattened tensor. [torch.repeat_interleave](https://docs.pytorch.org/docs/stable/generated/torch.repeat_interleave.html)
+   *
+   * `aten::repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor`
+   */
   repeatInterleave(
     repeats: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null },
     options?: { dim?: number | bigint | null; outputSize?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor` */
+  /**
+   * Repeat each element `repeats` times along `dim`, or of the flattened tensor. [torch.repeat_interleave](https://docs.pytorch.org/docs/stable/generated/torch.repeat_interleave.html)
+   *
+   * `aten::repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, *, SymInt? output_size=None) -> Tensor`
+   */
   repeatInterleave(
     repeats: number | bigint,
     dim?: number | bigint | null | { dim?: number | bigint | null; outputSize?: number | bigint | null },
@@ -9349,55 +15395,118 @@ interface Methods<Q extends 'now' | 'queued'> {
   replicationPad2d(padding: number | readonly number[]): Result<Q, Tensor>
   /** `aten::replication_pad3d(Tensor self, SymInt[6] padding) -> Tensor` */
   replicationPad3d(padding: number | readonly number[]): Result<Q, Tensor>
-  /** `aten::requires_grad_(Tensor(a!) self, bool requires_grad=True) -> Tensor(a!)` */
+  /**
+   * Set whether operations on the tensor are recorded for gradients, in place. [torch.Tensor.requires_grad_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.requires_grad_.html)
+   *
+   * `aten::requires_grad_(Tensor(a!) self, bool requires_grad=True) -> Tensor(a!)`
+   */
   requiresGrad_(
     requiresGrad?: boolean | { requiresGrad?: boolean },
     options?: { requiresGrad?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)` */
+  /**
+   * Return the elements with shape `shape`, where one size may be -1; a view if possible, else a copy. [torch.reshape](https://docs.pytorch.org/docs/stable/generated/torch.reshape.html)
+   *
+   * `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)`
+   */
   reshape(shape: readonly number[]): Result<Q, Tensor>
+  /**
+   * Return the elements with shape `shape`, where one size may be -1; a view if possible, else a copy. [torch.reshape](https://docs.pytorch.org/docs/stable/generated/torch.reshape.html)
+   *
+   * `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)`
+   */
   reshape(...shape: number[]): Result<Q, Tensor>
-  /** `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * Return the elements with the shape of `other`; a view if possible, else a copy. [torch.Tensor.reshape_as](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.reshape_as.html)
+   *
+   * `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   reshapeAs(other: Tensor): Result<Q, Tensor>
   /** `aten::resize(Tensor self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor` */
   resize(size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  /** `aten::resize(Tensor self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor` */
   resize(...size: number[]): Result<Q, Tensor>
-  /** `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
+  /**
+   * Change the shape to `size`, in place; new elements are not initialized. [torch.Tensor.resize_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.resize_.html)
+   *
+   * `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+   */
   resize_(size: readonly number[], options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
+  /**
+   * Change the shape to `size`, in place; new elements are not initialized. [torch.Tensor.resize_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.resize_.html)
+   *
+   * `aten::resize_(Tensor(a!) self, SymInt[] size, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+   */
   resize_(...size: number[]): Result<Q, Tensor>
   /** `aten::resize_as(Tensor self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor` */
   resizeAs(theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)` */
+  /**
+   * Change the shape to that of another tensor, in place; new elements are not initialized. [torch.Tensor.resize_as_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.resize_as_.html)
+   *
+   * `aten::resize_as_(Tensor(a!) self, Tensor the_template, *, MemoryFormat? memory_format=None) -> Tensor(a!)`
+   */
   resizeAs_(theTemplate: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Result<Q, Tensor>
-  /** `aten::resolve_conj(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Compute a lazily conjugated tensor in new memory; any other tensor is returned unchanged. [torch.resolve_conj](https://docs.pytorch.org/docs/stable/generated/torch.resolve_conj.html)
+   *
+   * `aten::resolve_conj(Tensor(a) self) -> Tensor(a)`
+   */
   resolveConj(): Result<Q, Tensor>
   /** `aten::resolve_neg(Tensor(a) self) -> Tensor(a)` */
   resolveNeg(): Result<Q, Tensor>
   /** `aten::retains_grad(Tensor self) -> bool` */
   retainsGrad(): Result<Q, boolean>
-  /** `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor` */
+  /**
+   * Shift the elements by `shifts` along `dims`; elements pushed out at the end enter at the beginning. [torch.roll](https://docs.pytorch.org/docs/stable/generated/torch.roll.html)
+   *
+   * `aten::roll(Tensor self, SymInt[1] shifts, int[1] dims=[]) -> Tensor`
+   */
   roll(
     shifts: number | readonly number[],
     dims?: number | readonly number[] | { dims?: number | readonly number[] },
     options?: { dims?: number | readonly number[] },
   ): Result<Q, Tensor>
-  /** `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor` */
+  /**
+   * Rotate the plane of the two dimensions `dims` by 90 degrees, `k` times. [torch.rot90](https://docs.pytorch.org/docs/stable/generated/torch.rot90.html)
+   *
+   * `aten::rot90(Tensor self, int k=1, int[] dims=[0, 1]) -> Tensor`
+   */
   rot90(
     k?: number | bigint | { k?: number | bigint; dims?: readonly number[] },
     dims?: readonly number[] | { k?: number | bigint; dims?: readonly number[] },
     options?: { k?: number | bigint; dims?: readonly number[] },
   ): Result<Q, Tensor>
-  /** `aten::round(Tensor self) -> Tensor` */
+  /**
+   * Round each element to the nearest integer, or to `decimals` decimal places; halves go to the even neighbor. [torch.round](https://docs.pytorch.org/docs/stable/generated/torch.round.html)
+   *
+   * `aten::round(Tensor self) -> Tensor`
+   */
   round(): Result<Q, Tensor>
-  /** `aten::round.decimals(Tensor self, *, int decimals) -> Tensor` */
+  /**
+   * Round each element to the nearest integer, or to `decimals` decimal places; halves go to the even neighbor. [torch.round](https://docs.pytorch.org/docs/stable/generated/torch.round.html)
+   *
+   * `aten::round.decimals(Tensor self, *, int decimals) -> Tensor`
+   */
   round(options?: { decimals?: number | bigint }): Result<Q, Tensor>
-  /** `aten::round_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Round each element to the nearest integer, or to `decimals` decimal places, in place; halves go to the even neighbor. [torch.Tensor.round_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.round_.html)
+   *
+   * `aten::round_(Tensor(a!) self) -> Tensor(a!)`
+   */
   round_(): Result<Q, Tensor>
-  /** `aten::round_.decimals(Tensor(a!) self, *, int decimals) -> Tensor(a!)` */
+  /**
+   * Round each element to the nearest integer, or to `decimals` decimal places, in place; halves go to the even neighbor. [torch.Tensor.round_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.round_.html)
+   *
+   * `aten::round_.decimals(Tensor(a!) self, *, int decimals) -> Tensor(a!)`
+   */
   round_(options?: { decimals?: number | bigint }): Result<Q, Tensor>
   /** `aten::row_indices(Tensor(a) self) -> Tensor(a)` */
   rowIndices(): Result<Q, Tensor>
-  /** `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor` */
+  /**
+   * Apply leaky ReLU with slopes drawn from [`lower`, `upper`) in training, and with their mean otherwise. [torch.nn.functional.rrelu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rrelu.html)
+   *
+   * `aten::rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor`
+   */
   rrelu(
     lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
     upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
@@ -9405,7 +15514,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
     options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Apply leaky ReLU with slopes drawn from [`lower`, `upper`) in training, and with their mean otherwise, in place. [torch.nn.functional.rrelu_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.rrelu_.html)
+   *
+   * `aten::rrelu_(Tensor(a!) self, Scalar lower=0.125, Scalar upper=0.33333333333333331, bool training=False, Generator? generator=None) -> Tensor(a!)`
+   */
   rrelu_(
     lower?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
     upper?: Scalar | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
@@ -9431,35 +15544,87 @@ interface Methods<Q extends 'now' | 'queued'> {
     generator?: Generator | null | { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
     options?: { lower?: Scalar; upper?: Scalar; training?: boolean; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::rsqrt(Tensor self) -> Tensor` */
+  /**
+   * Compute 1 / sqrt(x) for each element. [torch.rsqrt](https://docs.pytorch.org/docs/stable/generated/torch.rsqrt.html)
+   *
+   * `aten::rsqrt(Tensor self) -> Tensor`
+   */
   rsqrt(): Result<Q, Tensor>
-  /** `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute 1 / sqrt(x) for each element in place. [torch.Tensor.rsqrt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.rsqrt_.html)
+   *
+   * `aten::rsqrt_(Tensor(a!) self) -> Tensor(a!)`
+   */
   rsqrt_(): Result<Q, Tensor>
   /** `aten::rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
   rsub(other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
   /** `aten::rsub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
   rsub(other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor` */
+  /**
+   * Return a copy with `src` or `value` written to the positions `index` along `dim`. [torch.scatter](https://docs.pytorch.org/docs/stable/generated/torch.scatter.html)
+   *
+   * `aten::scatter.reduce(Tensor self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor`
+   */
   scatter(dim: number | bigint, index: Tensor, src: Tensor, options?: { reduce?: string }): Result<Q, Tensor>
-  /** `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
+  /**
+   * Return a copy with `src` or `value` written to the positions `index` along `dim`. [torch.scatter](https://docs.pytorch.org/docs/stable/generated/torch.scatter.html)
+   *
+   * `aten::scatter.src(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
+   */
   scatter(dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
-  /** `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor` */
+  /**
+   * Return a copy with `src` or `value` written to the positions `index` along `dim`. [torch.scatter](https://docs.pytorch.org/docs/stable/generated/torch.scatter.html)
+   *
+   * `aten::scatter.value(Tensor self, int dim, Tensor index, Scalar value) -> Tensor`
+   */
   scatter(dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor` */
+  /**
+   * Return a copy with `src` or `value` written to the positions `index` along `dim`. [torch.scatter](https://docs.pytorch.org/docs/stable/generated/torch.scatter.html)
+   *
+   * `aten::scatter.value_reduce(Tensor self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor`
+   */
   scatter(dim: number | bigint, index: Tensor, value: Scalar, options?: { reduce?: string }): Result<Q, Tensor>
-  /** `aten::scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)` */
+  /**
+   * Write `src` or `value` to the positions `index` along `dim`, in place. [torch.Tensor.scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html)
+   *
+   * `aten::scatter_.reduce(Tensor(a!) self, int dim, Tensor index, Tensor src, *, str reduce) -> Tensor(a!)`
+   */
   scatter_(dim: number | bigint, index: Tensor, src: Tensor, options?: { reduce?: string }): Result<Q, Tensor>
-  /** `aten::scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)` */
+  /**
+   * Write `src` or `value` to the positions `index` along `dim`, in place. [torch.Tensor.scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html)
+   *
+   * `aten::scatter_.src(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)`
+   */
   scatter_(dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
-  /** `aten::scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)` */
+  /**
+   * Write `src` or `value` to the positions `index` along `dim`, in place. [torch.Tensor.scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html)
+   *
+   * `aten::scatter_.value(Tensor(a!) self, int dim, Tensor index, Scalar value) -> Tensor(a!)`
+   */
   scatter_(dim: number | bigint, index: Tensor, value: Scalar): Result<Q, Tensor>
-  /** `aten::scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)` */
+  /**
+   * Write `src` or `value` to the positions `index` along `dim`, in place. [torch.Tensor.scatter_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_.html)
+   *
+   * `aten::scatter_.value_reduce(Tensor(a!) self, int dim, Tensor index, Scalar value, *, str reduce) -> Tensor(a!)`
+   */
   scatter_(dim: number | bigint, index: Tensor, value: Scalar, options?: { reduce?: string }): Result<Q, Tensor>
-  /** `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor` */
+  /**
+   * Return a copy with `src` added to the elements at the positions `index` along `dim`. [torch.scatter_add](https://docs.pytorch.org/docs/stable/generated/torch.scatter_add.html)
+   *
+   * `aten::scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor`
+   */
   scatterAdd(dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
-  /** `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)` */
+  /**
+   * Add `src` to the elements at the positions `index` along `dim`, in place. [torch.Tensor.scatter_add_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_add_.html)
+   *
+   * `aten::scatter_add_(Tensor(a!) self, int dim, Tensor index, Tensor src) -> Tensor(a!)`
+   */
   scatterAdd_(dim: number | bigint, index: Tensor, src: Tensor): Result<Q, Tensor>
-  /** `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor` */
+  /**
+   * Return a copy with `src` reduced into the positions `index` along `dim` by 'sum', 'prod', 'mean', 'amax' or 'amin'. [torch.scatter_reduce](https://docs.pytorch.org/docs/stable/generated/torch.scatter_reduce.html)
+   *
+   * `aten::scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor`
+   */
   scatterReduce(
     dim: number | bigint,
     index: Tensor,
@@ -9467,7 +15632,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     reduce: string,
     options?: { includeSelf?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)` */
+  /**
+   * Reduce `src` into the positions `index` along `dim` by 'sum', 'prod', 'mean', 'amax' or 'amin', in place. [torch.Tensor.scatter_reduce_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.scatter_reduce_.html)
+   *
+   * `aten::scatter_reduce_.two(Tensor(a!) self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor(a!)`
+   */
   scatterReduce_(
     dim: number | bigint,
     index: Tensor,
@@ -9475,13 +15644,29 @@ interface Methods<Q extends 'now' | 'queued'> {
     reduce: string,
     options?: { includeSelf?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)` */
+  /**
+   * Return a view of the slice `index` along `dim`, without that dimension. [torch.select](https://docs.pytorch.org/docs/stable/generated/torch.select.html)
+   *
+   * `aten::select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)`
+   */
   select(dim: number | bigint, index: number | bigint): Result<Q, Tensor>
-  /** `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor` */
+  /**
+   * Return a copy with `src` written to the slice `index` along `dim`. [torch.select_scatter](https://docs.pytorch.org/docs/stable/generated/torch.select_scatter.html)
+   *
+   * `aten::select_scatter(Tensor self, Tensor src, int dim, SymInt index) -> Tensor`
+   */
   selectScatter(src: Tensor, dim: number | bigint, index: number | bigint): Result<Q, Tensor>
-  /** `aten::selu(Tensor self) -> Tensor` */
+  /**
+   * Apply SELU: a scaled ELU with fixed constants that keep activations normalized. [torch.nn.functional.selu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.selu.html)
+   *
+   * `aten::selu(Tensor self) -> Tensor`
+   */
   selu(): Result<Q, Tensor>
-  /** `aten::selu_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply SELU in place: a scaled ELU with fixed constants that keep activations normalized. [torch.nn.functional.selu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.selu.html)
+   *
+   * `aten::selu_(Tensor(a!) self) -> Tensor(a!)`
+   */
   selu_(): Result<Q, Tensor>
   /** `aten::set(Tensor self) -> Tensor` */
   set(): Result<Q, Tensor>
@@ -9499,35 +15684,95 @@ interface Methods<Q extends 'now' | 'queued'> {
     stride?: readonly number[] | { stride?: readonly number[] },
     options?: { stride?: readonly number[] },
   ): Result<Q, Tensor>
-  /** `aten::sgn(Tensor self) -> Tensor` */
+  /**
+   * Compute the sign of each element; for complex elements, the element divided by its magnitude. [torch.sgn](https://docs.pytorch.org/docs/stable/generated/torch.sgn.html)
+   *
+   * `aten::sgn(Tensor self) -> Tensor`
+   */
   sgn(): Result<Q, Tensor>
-  /** `aten::sgn_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the sign of each element in place; for complex elements, the element divided by its magnitude. [torch.Tensor.sgn_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sgn_.html)
+   *
+   * `aten::sgn_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sgn_(): Result<Q, Tensor>
-  /** `aten::sigmoid(Tensor self) -> Tensor` */
+  /**
+   * Compute the sigmoid, 1 / (1 + exp(-x)), of each element. [torch.sigmoid](https://docs.pytorch.org/docs/stable/generated/torch.sigmoid.html)
+   *
+   * `aten::sigmoid(Tensor self) -> Tensor`
+   */
   sigmoid(): Result<Q, Tensor>
-  /** `aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the sigmoid, 1 / (1 + exp(-x)), of each element, in place. [torch.Tensor.sigmoid_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sigmoid_.html)
+   *
+   * `aten::sigmoid_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sigmoid_(): Result<Q, Tensor>
-  /** `aten::sign(Tensor self) -> Tensor` */
+  /**
+   * Compute the sign of each element: -1, 0 or 1. [torch.sign](https://docs.pytorch.org/docs/stable/generated/torch.sign.html)
+   *
+   * `aten::sign(Tensor self) -> Tensor`
+   */
   sign(): Result<Q, Tensor>
-  /** `aten::sign_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the sign of each element in place: -1, 0 or 1. [torch.Tensor.sign_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sign_.html)
+   *
+   * `aten::sign_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sign_(): Result<Q, Tensor>
-  /** `aten::signbit(Tensor self) -> Tensor` */
+  /**
+   * Return a bool tensor that is true where the sign bit is set, which includes -0. [torch.signbit](https://docs.pytorch.org/docs/stable/generated/torch.signbit.html)
+   *
+   * `aten::signbit(Tensor self) -> Tensor`
+   */
   signbit(): Result<Q, Tensor>
-  /** `aten::silu(Tensor self) -> Tensor` */
+  /**
+   * Apply SiLU, also named swish: x * sigmoid(x). [torch.nn.functional.silu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.silu.html)
+   *
+   * `aten::silu(Tensor self) -> Tensor`
+   */
   silu(): Result<Q, Tensor>
-  /** `aten::silu_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Apply SiLU, also named swish, in place: x * sigmoid(x). [torch.nn.functional.silu](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.silu.html)
+   *
+   * `aten::silu_(Tensor(a!) self) -> Tensor(a!)`
+   */
   silu_(): Result<Q, Tensor>
-  /** `aten::sin(Tensor self) -> Tensor` */
+  /**
+   * Compute the sine of each element, in radians. [torch.sin](https://docs.pytorch.org/docs/stable/generated/torch.sin.html)
+   *
+   * `aten::sin(Tensor self) -> Tensor`
+   */
   sin(): Result<Q, Tensor>
-  /** `aten::sin_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the sine of each element, in radians, in place. [torch.Tensor.sin_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sin_.html)
+   *
+   * `aten::sin_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sin_(): Result<Q, Tensor>
-  /** `aten::sinc(Tensor self) -> Tensor` */
+  /**
+   * Compute the normalized sinc function, sin(πx) / (πx), of each element. [torch.sinc](https://docs.pytorch.org/docs/stable/generated/torch.sinc.html)
+   *
+   * `aten::sinc(Tensor self) -> Tensor`
+   */
   sinc(): Result<Q, Tensor>
-  /** `aten::sinc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the normalized sinc function, sin(πx) / (πx), of each element, in place. [torch.Tensor.sinc_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sinc_.html)
+   *
+   * `aten::sinc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sinc_(): Result<Q, Tensor>
-  /** `aten::sinh(Tensor self) -> Tensor` */
+  /**
+   * Compute the hyperbolic sine of each element. [torch.sinh](https://docs.pytorch.org/docs/stable/generated/torch.sinh.html)
+   *
+   * `aten::sinh(Tensor self) -> Tensor`
+   */
   sinh(): Result<Q, Tensor>
-  /** `aten::sinh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the hyperbolic sine of each element in place. [torch.Tensor.sinh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sinh_.html)
+   *
+   * `aten::sinh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sinh_(): Result<Q, Tensor>
   /** `aten::slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)` */
   slice(
@@ -9584,7 +15829,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       step?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor` */
+  /**
+   * Return a copy with `src` written to the slices from `start` to `end` along `dim`, every `step`. [torch.slice_scatter](https://docs.pytorch.org/docs/stable/generated/torch.slice_scatter.html)
+   *
+   * `aten::slice_scatter(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor`
+   */
   sliceScatter(
     src: Tensor,
     dim?:
@@ -9612,44 +15861,76 @@ interface Methods<Q extends 'now' | 'queued'> {
       step?: number | bigint
     },
   ): Result<Q, Tensor>
-  /** `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)` */
+  /**
+   * Compute the sign and the logarithm of the absolute value of the determinant. [torch.slogdet](https://docs.pytorch.org/docs/stable/generated/torch.slogdet.html)
+   *
+   * `aten::slogdet(Tensor self) -> (Tensor sign, Tensor logabsdet)`
+   */
   slogdet(): Result<Q, { sign: Tensor; logabsdet: Tensor }>
   /** `aten::smm(Tensor self, Tensor mat2) -> Tensor` */
   smm(mat2: Tensor): Result<Q, Tensor>
-  /** `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor` */
+  /**
+   * Compute the absolute error, made quadratic below `beta`; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.smooth_l1_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.smooth_l1_loss.html)
+   *
+   * `aten::smooth_l1_loss(Tensor self, Tensor target, int reduction=1, float beta=1.) -> Tensor`
+   */
   smoothL1Loss(
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint; beta?: number },
     beta?: number | { reduction?: number | bigint; beta?: number },
     options?: { reduction?: number | bigint; beta?: number },
   ): Result<Q, Tensor>
-  /** `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor` */
+  /**
+   * Compute the logistic loss of scores with targets 1 or -1; `reduction` is 0 (none), 1 (mean) or 2 (sum). [torch.nn.functional.soft_margin_loss](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.soft_margin_loss.html)
+   *
+   * `aten::soft_margin_loss(Tensor self, Tensor target, int reduction=1) -> Tensor`
+   */
   softMarginLoss(
     target: Tensor,
     reduction?: number | bigint | { reduction?: number | bigint },
     options?: { reduction?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the softmax along `dim`: positive values that sum to 1. [torch.softmax](https://docs.pytorch.org/docs/stable/generated/torch.softmax.html)
+   *
+   * `aten::softmax.int(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+   */
   softmax(
     dim: number | bigint,
     dtype?: DType | null | { dtype?: DType | null },
     options?: { dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor` */
+  /**
+   * Apply softplus: log(1 + exp(`beta` * x)) / `beta`, linear where `beta` * x exceeds `threshold`. [torch.nn.functional.softplus](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softplus.html)
+   *
+   * `aten::softplus(Tensor self, Scalar beta=1, Scalar threshold=20) -> Tensor`
+   */
   softplus(
     beta?: Scalar | { beta?: Scalar; threshold?: Scalar },
     threshold?: Scalar | { beta?: Scalar; threshold?: Scalar },
     options?: { beta?: Scalar; threshold?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor` */
+  /**
+   * Shrink each element toward 0 by `lambd`; those within `lambd` of 0 become 0. [torch.nn.functional.softshrink](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.softshrink.html)
+   *
+   * `aten::softshrink(Tensor self, Scalar lambd=0.5) -> Tensor`
+   */
   softshrink(lambd?: Scalar | { lambd?: Scalar }, options?: { lambd?: Scalar }): Result<Q, Tensor>
-  /** `aten::sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Sort along `dim`, ascending unless `descending`, and return `{ values, indices }`. [torch.sort](https://docs.pytorch.org/docs/stable/generated/torch.sort.html)
+   *
+   * `aten::sort(Tensor self, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)`
+   */
   sort(
     dim?: number | bigint | { dim?: number | bigint; descending?: boolean },
     descending?: boolean | { dim?: number | bigint; descending?: boolean },
     options?: { dim?: number | bigint; descending?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)` */
+  /**
+   * Sort along `dim`, ascending unless `descending`, and return `{ values, indices }`. [torch.sort](https://docs.pytorch.org/docs/stable/generated/torch.sort.html)
+   *
+   * `aten::sort.stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False) -> (Tensor values, Tensor indices)`
+   */
   sort(options?: {
     stable?: boolean | null
     dim?: number | bigint
@@ -9657,7 +15938,11 @@ interface Methods<Q extends 'now' | 'queued'> {
   }): Result<Q, { values: Tensor; indices: Tensor }>
   /** `aten::sparse_dim(Tensor self) -> int` */
   sparseDim(): Result<Q, number>
-  /** `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor` */
+  /**
+   * Keep the elements of a dense tensor at the positions of the sparse tensor `mask`, as a sparse tensor. [torch.Tensor.sparse_mask](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sparse_mask.html)
+   *
+   * `aten::sparse_mask(Tensor self, Tensor mask) -> Tensor`
+   */
   sparseMask(mask: Tensor): Result<Q, Tensor>
   /** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sparseSampledAddmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
@@ -9753,13 +16038,21 @@ interface Methods<Q extends 'now' | 'queued'> {
   specialZeta(other: Tensor): Result<Q, Tensor>
   /** `aten::special_zeta.other_scalar(Tensor self, Scalar other) -> Tensor` */
   specialZeta(other: Scalar): Result<Q, Tensor>
-  /** `aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into views of size `splitSize`, the last one smaller if need be, or of the sizes given as a list. [torch.split](https://docs.pytorch.org/docs/stable/generated/torch.split.html)
+   *
+   * `aten::split.Tensor(Tensor(a -> *) self, SymInt split_size, int dim=0) -> Tensor(a)[]`
+   */
   split(
     splitSize: number | bigint,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into views of size `splitSize`, the last one smaller if need be, or of the sizes given as a list. [torch.split](https://docs.pytorch.org/docs/stable/generated/torch.split.html)
+   *
+   * `aten::split.sizes(Tensor(a -> *) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]`
+   */
   split(
     splitSize: readonly number[],
     dim?: number | bigint | { dim?: number | bigint },
@@ -9771,33 +16064,91 @@ interface Methods<Q extends 'now' | 'queued'> {
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::sqrt(Tensor self) -> Tensor` */
+  /**
+   * Compute the square root of each element. [torch.sqrt](https://docs.pytorch.org/docs/stable/generated/torch.sqrt.html)
+   *
+   * `aten::sqrt(Tensor self) -> Tensor`
+   */
   sqrt(): Result<Q, Tensor>
-  /** `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the square root of each element in place. [torch.Tensor.sqrt_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sqrt_.html)
+   *
+   * `aten::sqrt_(Tensor(a!) self) -> Tensor(a!)`
+   */
   sqrt_(): Result<Q, Tensor>
-  /** `aten::square(Tensor self) -> Tensor` */
+  /**
+   * Compute the square of each element. [torch.square](https://docs.pytorch.org/docs/stable/generated/torch.square.html)
+   *
+   * `aten::square(Tensor self) -> Tensor`
+   */
   square(): Result<Q, Tensor>
-  /** `aten::square_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the square of each element in place. [torch.Tensor.square_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.square_.html)
+   *
+   * `aten::square_(Tensor(a!) self) -> Tensor(a!)`
+   */
   square_(): Result<Q, Tensor>
-  /** `aten::squeeze(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`. [torch.squeeze](https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html)
+   *
+   * `aten::squeeze(Tensor(a) self) -> Tensor(a)`
+   */
   squeeze(): Result<Q, Tensor>
-  /** `aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`. [torch.squeeze](https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html)
+   *
+   * `aten::squeeze.dim(Tensor(a) self, int dim) -> Tensor(a)`
+   */
   squeeze(dim: number | bigint): Result<Q, Tensor>
-  /** `aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`. [torch.squeeze](https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html)
+   *
+   * `aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)`
+   */
   squeeze(dim: readonly number[]): Result<Q, Tensor>
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`. [torch.squeeze](https://docs.pytorch.org/docs/stable/generated/torch.squeeze.html)
+   *
+   * `aten::squeeze.dims(Tensor(a) self, int[] dim) -> Tensor(a)`
+   */
   squeeze(...dim: number[]): Result<Q, Tensor>
-  /** `aten::squeeze_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`, in place. [torch.Tensor.squeeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.squeeze_.html)
+   *
+   * `aten::squeeze_(Tensor(a!) self) -> Tensor(a!)`
+   */
   squeeze_(): Result<Q, Tensor>
-  /** `aten::squeeze_.dim(Tensor(a!) self, int dim) -> Tensor(a!)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`, in place. [torch.Tensor.squeeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.squeeze_.html)
+   *
+   * `aten::squeeze_.dim(Tensor(a!) self, int dim) -> Tensor(a!)`
+   */
   squeeze_(dim: number | bigint): Result<Q, Tensor>
-  /** `aten::squeeze_.dims(Tensor(a!) self, int[] dim) -> Tensor(a!)` */
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`, in place. [torch.Tensor.squeeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.squeeze_.html)
+   *
+   * `aten::squeeze_.dims(Tensor(a!) self, int[] dim) -> Tensor(a!)`
+   */
   squeeze_(dim: readonly number[]): Result<Q, Tensor>
+  /**
+   * Remove the dimensions of size 1, all of them or only those in `dim`, in place. [torch.Tensor.squeeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.squeeze_.html)
+   *
+   * `aten::squeeze_.dims(Tensor(a!) self, int[] dim) -> Tensor(a!)`
+   */
   squeeze_(...dim: number[]): Result<Q, Tensor>
   /** `aten::sspaddmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sspaddmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::std(Tensor self, bool unbiased=True) -> Tensor` */
+  /**
+   * Return the standard deviation of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.std](https://docs.pytorch.org/docs/stable/generated/torch.std.html)
+   *
+   * `aten::std(Tensor self, bool unbiased=True) -> Tensor`
+   */
   std(unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, Tensor>
-  /** `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the standard deviation of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.std](https://docs.pytorch.org/docs/stable/generated/torch.std.html)
+   *
+   * `aten::std.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
+   */
   std(
     dim?:
       | number
@@ -9806,16 +16157,28 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
     options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the standard deviation of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.std](https://docs.pytorch.org/docs/stable/generated/torch.std.html)
+   *
+   * `aten::std.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
+   */
   std(
     dim: number | readonly number[] | null,
     unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)` */
+  /**
+   * Return the standard deviation and the mean of all elements, or along `dim`. [torch.std_mean](https://docs.pytorch.org/docs/stable/generated/torch.std_mean.html)
+   *
+   * `aten::std_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
+   */
   stdMean(unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, [Tensor, Tensor]>
-  /** `aten::std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)` */
+  /**
+   * Return the standard deviation and the mean of all elements, or along `dim`. [torch.std_mean](https://docs.pytorch.org/docs/stable/generated/torch.std_mean.html)
+   *
+   * `aten::std_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)`
+   */
   stdMean(
     dim?:
       | number
@@ -9824,14 +16187,22 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
     options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)` */
+  /**
+   * Return the standard deviation and the mean of all elements, or along `dim`. [torch.std_mean](https://docs.pytorch.org/docs/stable/generated/torch.std_mean.html)
+   *
+   * `aten::std_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
+   */
   stdMean(
     dim: number | readonly number[] | null,
     unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor` */
+  /**
+   * Compute the short-time Fourier transform of [batch, samples]: [batch, frequencies, frames]; real input needs `returnComplex`. [torch.stft](https://docs.pytorch.org/docs/stable/generated/torch.stft.html)
+   *
+   * `aten::stft.center(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True, str pad_mode="reflect", bool normalized=False, bool? onesided=None, bool? return_complex=None, bool? align_to_window=None) -> Tensor`
+   */
   stft(
     nFft: number | bigint,
     hopLength?:
@@ -9973,90 +16344,215 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::storage_offset(Tensor self) -> int` */
   storageOffset(): Result<Q, number>
-  /** `aten::stride.int(Tensor self, int dim) -> int` */
+  /**
+   * Return the step in memory, in elements, from one element to the next along `dim`. [torch.Tensor.stride](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.stride.html)
+   *
+   * `aten::stride.int(Tensor self, int dim) -> int`
+   */
   stride(dim: number | bigint): Result<Q, number>
-  /** `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, with broadcasting. [torch.sub](https://docs.pytorch.org/docs/stable/generated/torch.sub.html)
+   *
+   * `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   */
   sub(other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, with broadcasting. [torch.sub](https://docs.pytorch.org/docs/stable/generated/torch.sub.html)
+   *
+   * `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
+   */
   sub(other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::sub_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, with broadcasting, in place. [torch.Tensor.sub_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sub_.html)
+   *
+   * `aten::sub_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   */
   sub_(other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, with broadcasting, in place. [torch.Tensor.sub_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sub_.html)
+   *
+   * `aten::sub_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
+   */
   sub_(other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, like `sub`. [torch.subtract](https://docs.pytorch.org/docs/stable/generated/torch.subtract.html)
+   *
+   * `aten::subtract.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor`
+   */
   subtract(other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, like `sub`. [torch.subtract](https://docs.pytorch.org/docs/stable/generated/torch.subtract.html)
+   *
+   * `aten::subtract.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`
+   */
   subtract(other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::subtract_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, like `sub`, in place. [torch.Tensor.subtract_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.subtract_.html)
+   *
+   * `aten::subtract_.Scalar(Tensor(a!) self, Scalar other, Scalar alpha=1) -> Tensor(a!)`
+   */
   subtract_(other: Scalar, alpha?: Scalar | { alpha?: Scalar }, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)` */
+  /**
+   * Subtract `other`, times `alpha`, from each element, like `sub`, in place. [torch.Tensor.subtract_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.subtract_.html)
+   *
+   * `aten::subtract_.Tensor(Tensor(a!) self, Tensor other, *, Scalar alpha=1) -> Tensor(a!)`
+   */
   subtract_(other: Tensor, options?: { alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the sum of all elements, or along `dim`; bool and integer elements are summed in int64. [torch.sum](https://docs.pytorch.org/docs/stable/generated/torch.sum.html)
+   *
+   * `aten::sum(Tensor self, *, ScalarType? dtype=None) -> Tensor`
+   */
   sum(options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Return the sum of all elements, or along `dim`; bool and integer elements are summed in int64. [torch.sum](https://docs.pytorch.org/docs/stable/generated/torch.sum.html)
+   *
+   * `aten::sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None) -> Tensor`
+   */
   sum(
     dim: number | readonly number[] | null,
     keepdim?: boolean | { keepdim?: boolean; dtype?: DType | null },
     options?: { keepdim?: boolean; dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor` */
+  /**
+   * Sum the tensor to the shape `size`, which must be broadcastable to its own. [torch.Tensor.sum_to_size](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sum_to_size.html)
+   *
+   * `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor`
+   */
   sumToSize(size: readonly number[]): Result<Q, Tensor>
+  /**
+   * Sum the tensor to the shape `size`, which must be broadcastable to its own. [torch.Tensor.sum_to_size](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.sum_to_size.html)
+   *
+   * `aten::sum_to_size(Tensor self, SymInt[] size) -> Tensor`
+   */
   sumToSize(...size: number[]): Result<Q, Tensor>
-  /** `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)` */
+  /**
+   * Compute `{ U, S, V }` of the singular value decomposition; prefer `linalgSvd`, which returns V transposed. [torch.svd](https://docs.pytorch.org/docs/stable/generated/torch.svd.html)
+   *
+   * `aten::svd(Tensor self, bool some=True, bool compute_uv=True) -> (Tensor U, Tensor S, Tensor V)`
+   */
   svd(
     some?: boolean | { some?: boolean; computeUv?: boolean },
     computeUv?: boolean | { some?: boolean; computeUv?: boolean },
     options?: { some?: boolean; computeUv?: boolean },
   ): Result<Q, { U: Tensor; S: Tensor; V: Tensor }>
-  /** `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)` */
+  /**
+   * Swap the dimensions `axis0` and `axis1`, like `transpose`. [torch.swapaxes](https://docs.pytorch.org/docs/stable/generated/torch.swapaxes.html)
+   *
+   * `aten::swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)`
+   */
   swapaxes(axis0: number | bigint, axis1: number | bigint): Result<Q, Tensor>
-  /** `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)` */
+  /**
+   * Swap the dimensions `axis0` and `axis1`, like `transpose`, in place. [torch.swapaxes](https://docs.pytorch.org/docs/stable/generated/torch.swapaxes.html)
+   *
+   * `aten::swapaxes_(Tensor(a!) self, int axis0, int axis1) -> Tensor(a!)`
+   */
   swapaxes_(axis0: number | bigint, axis1: number | bigint): Result<Q, Tensor>
-  /** `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
+  /**
+   * Swap the dimensions `dim0` and `dim1`, like `transpose`. [torch.swapdims](https://docs.pytorch.org/docs/stable/generated/torch.swapdims.html)
+   *
+   * `aten::swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
+   */
   swapdims(dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
-  /** `aten::swapdims_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
+  /**
+   * Swap the dimensions `dim0` and `dim1`, like `transpose`, in place. [torch.swapdims](https://docs.pytorch.org/docs/stable/generated/torch.swapdims.html)
+   *
+   * `aten::swapdims_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)`
+   */
   swapdims_(dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
-  /** `aten::t(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * Transpose a matrix; a tensor of fewer than two dimensions keeps its shape. [torch.t](https://docs.pytorch.org/docs/stable/generated/torch.t.html)
+   *
+   * `aten::t(Tensor(a) self) -> Tensor(a)`
+   */
   t(): Result<Q, Tensor>
-  /** `aten::t_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Transpose a matrix in place; a tensor of fewer than two dimensions keeps its shape. [torch.Tensor.t_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.t_.html)
+   *
+   * `aten::t_(Tensor(a!) self) -> Tensor(a!)`
+   */
   t_(): Result<Q, Tensor>
-  /** `aten::take(Tensor self, Tensor index) -> Tensor` */
+  /**
+   * Pick the elements at `index`, where the tensor counts as flattened; the result has the shape of `index`. [torch.take](https://docs.pytorch.org/docs/stable/generated/torch.take.html)
+   *
+   * `aten::take(Tensor self, Tensor index) -> Tensor`
+   */
   take(index: Tensor): Result<Q, Tensor>
-  /** `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor` */
+  /**
+   * Pick the elements at `indices` along `dim`, broadcasting the other dimensions; pairs with `argsort` and `argmax`. [torch.take_along_dim](https://docs.pytorch.org/docs/stable/generated/torch.take_along_dim.html)
+   *
+   * `aten::take_along_dim(Tensor self, Tensor indices, int? dim=None) -> Tensor`
+   */
   takeAlongDim(
     indices: Tensor,
     dim?: number | bigint | null | { dim?: number | bigint | null },
     options?: { dim?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::tan(Tensor self) -> Tensor` */
+  /**
+   * Compute the tangent of each element, in radians. [torch.tan](https://docs.pytorch.org/docs/stable/generated/torch.tan.html)
+   *
+   * `aten::tan(Tensor self) -> Tensor`
+   */
   tan(): Result<Q, Tensor>
-  /** `aten::tan_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the tangent of each element, in radians, in place. [torch.Tensor.tan_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.tan_.html)
+   *
+   * `aten::tan_(Tensor(a!) self) -> Tensor(a!)`
+   */
   tan_(): Result<Q, Tensor>
-  /** `aten::tanh(Tensor self) -> Tensor` */
+  /**
+   * Compute the hyperbolic tangent of each element. [torch.tanh](https://docs.pytorch.org/docs/stable/generated/torch.tanh.html)
+   *
+   * `aten::tanh(Tensor self) -> Tensor`
+   */
   tanh(): Result<Q, Tensor>
-  /** `aten::tanh_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Compute the hyperbolic tangent of each element in place. [torch.Tensor.tanh_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.tanh_.html)
+   *
+   * `aten::tanh_(Tensor(a!) self) -> Tensor(a!)`
+   */
   tanh_(): Result<Q, Tensor>
-  /** `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into sections whose sizes differ by at most one, or at the given indices. [torch.tensor_split](https://docs.pytorch.org/docs/stable/generated/torch.tensor_split.html)
+   *
+   * `aten::tensor_split.indices(Tensor(a -> *) self, SymInt[] indices, int dim=0) -> Tensor(a)[]`
+   */
   tensorSplit(
     indices: readonly number[],
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into sections whose sizes differ by at most one, or at the given indices. [torch.tensor_split](https://docs.pytorch.org/docs/stable/generated/torch.tensor_split.html)
+   *
+   * `aten::tensor_split.sections(Tensor(a -> *) self, SymInt sections, int dim=0) -> Tensor(a)[]`
+   */
   tensorSplit(
     sections: number | bigint,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Split along `dim` into sections whose sizes differ by at most one, or at the given indices. [torch.tensor_split](https://docs.pytorch.org/docs/stable/generated/torch.tensor_split.html)
+   *
+   * `aten::tensor_split.tensor_indices_or_sections(Tensor(a -> *) self, Tensor tensor_indices_or_sections, int dim=0) -> Tensor(a)[]`
+   */
   tensorSplit(
     tensorIndicesOrSections: Tensor,
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor` */
+  /**
+   * Sum products over pairs of dimensions of two tensors: `dims` is their number or two lists. [torch.tensordot](https://docs.pytorch.org/docs/stable/generated/torch.tensordot.html)
+   *
+   * `aten::tensordot(Tensor self, Tensor other, int[] dims_self, int[] dims_other) -> Tensor`
+   */
   tensordot(other: Tensor, dimsSelf: readonly number[], dimsOther: readonly number[]): Result<Q, Tensor>
-  /** As in Python, see lib/tensor/python-forms.ts. */
+  /**
+   * Sum products over pairs of dimensions of two tensors: `dims` is their number or two lists. [torch.tensordot](https://docs.pytorch.org/docs/stable/generated/torch.tensordot.html)
+   *
+   * The arguments of PyTorch's Python function.
+   */
   tensordot(
     other: Tensor,
     dims:
@@ -10064,25 +16560,54 @@ interface Methods<Q extends 'now' | 'queued'> {
       | readonly [readonly number[], readonly number[]]
       | { dims: number | readonly [readonly number[], readonly number[]] },
   ): Result<Q, Tensor>
-  /** `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor` */
+  /**
+   * Replace the elements that do not exceed `threshold` by `value`. [torch.nn.functional.threshold](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.threshold.html)
+   *
+   * `aten::threshold(Tensor self, Scalar threshold, Scalar value) -> Tensor`
+   */
   threshold(threshold: Scalar, value: Scalar): Result<Q, Tensor>
-  /** `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)` */
+  /**
+   * Replace the elements that do not exceed `threshold` by `value` in place. [torch.nn.functional.threshold_](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.threshold_.html)
+   *
+   * `aten::threshold_(Tensor(a!) self, Scalar threshold, Scalar value) -> Tensor(a!)`
+   */
   threshold_(threshold: Scalar, value: Scalar): Result<Q, Tensor>
-  /** `aten::tile(Tensor self, SymInt[] dims) -> Tensor` */
+  /**
+   * Repeat the tensor `dims[i]` times along dimension i, adding leading dimensions if `dims` is longer. [torch.tile](https://docs.pytorch.org/docs/stable/generated/torch.tile.html)
+   *
+   * `aten::tile(Tensor self, SymInt[] dims) -> Tensor`
+   */
   tile(dims: readonly number[]): Result<Q, Tensor>
+  /**
+   * Repeat the tensor `dims[i]` times along dimension i, adding leading dimensions if `dims` is longer. [torch.tile](https://docs.pytorch.org/docs/stable/generated/torch.tile.html)
+   *
+   * `aten::tile(Tensor self, SymInt[] dims) -> Tensor`
+   */
   tile(...dims: number[]): Result<Q, Tensor>
-  /** `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor` */
+  /**
+   * Convert a sparse tensor to a dense one. [torch.Tensor.to_dense](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to_dense.html)
+   *
+   * `aten::to_dense(Tensor self, ScalarType? dtype=None, *, bool? masked_grad=None) -> Tensor`
+   */
   toDense(
     dtype?: DType | null | { dtype?: DType | null; maskedGrad?: boolean | null },
     options?: { dtype?: DType | null; maskedGrad?: boolean | null },
   ): Result<Q, Tensor>
-  /** `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor` */
+  /**
+   * Convert to a sparse tensor, in coordinate format by default. [torch.Tensor.to_sparse](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to_sparse.html)
+   *
+   * `aten::to_sparse(Tensor self, *, Layout? layout=None, int[2]? blocksize=None, int? dense_dim=None) -> Tensor`
+   */
   toSparse(options?: {
     layout?: Layout | null
     blocksize?: number | readonly number[] | null
     denseDim?: number | bigint | null
   }): Result<Q, Tensor>
-  /** `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor` */
+  /**
+   * Convert to a sparse tensor, in coordinate format by default. [torch.Tensor.to_sparse](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.to_sparse.html)
+   *
+   * `aten::to_sparse.sparse_dim(Tensor self, int sparse_dim) -> Tensor`
+   */
   toSparse(sparseDim: number | bigint): Result<Q, Tensor>
   /** `aten::to_sparse_bsc(Tensor self, int[2] blocksize, int? dense_dim=None) -> Tensor` */
   toSparseBsc(
@@ -10106,7 +16631,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     denseDim?: number | bigint | null | { denseDim?: number | bigint | null },
     options?: { denseDim?: number | bigint | null },
   ): Result<Q, Tensor>
-  /** `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)` */
+  /**
+   * Return `{ values, indices }` of the `k` largest elements along `dim`, or of the smallest with `largest` false. [torch.topk](https://docs.pytorch.org/docs/stable/generated/torch.topk.html)
+   *
+   * `aten::topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor values, Tensor indices)`
+   */
   topk(
     k: number | bigint,
     dim?: number | bigint | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
@@ -10114,11 +16643,23 @@ interface Methods<Q extends 'now' | 'queued'> {
     sorted?: boolean | { dim?: number | bigint; largest?: boolean; sorted?: boolean },
     options?: { dim?: number | bigint; largest?: boolean; sorted?: boolean },
   ): Result<Q, { values: Tensor; indices: Tensor }>
-  /** `aten::trace(Tensor self) -> Tensor` */
+  /**
+   * Return the sum of the diagonal of a matrix. [torch.trace](https://docs.pytorch.org/docs/stable/generated/torch.trace.html)
+   *
+   * `aten::trace(Tensor self) -> Tensor`
+   */
   trace(): Result<Q, Tensor>
-  /** `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)` */
+  /**
+   * Swap the dimensions `dim0` and `dim1`; the result shares the memory. [torch.transpose](https://docs.pytorch.org/docs/stable/generated/torch.transpose.html)
+   *
+   * `aten::transpose.int(Tensor(a) self, int dim0, int dim1) -> Tensor(a)`
+   */
   transpose(dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
-  /** `aten::transpose_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)` */
+  /**
+   * Swap the dimensions `dim0` and `dim1` in place; the result shares the memory. [torch.Tensor.transpose_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.transpose_.html)
+   *
+   * `aten::transpose_(Tensor(a!) self, int dim0, int dim1) -> Tensor(a!)`
+   */
   transpose_(dim0: number | bigint, dim1: number | bigint): Result<Q, Tensor>
   /** `aten::triangular_solve(Tensor self, Tensor A, bool upper=True, bool transpose=False, bool unitriangular=False) -> (Tensor solution, Tensor cloned_coefficient)` */
   triangularSolve(
@@ -10128,45 +16669,101 @@ interface Methods<Q extends 'now' | 'queued'> {
     unitriangular?: boolean | { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
     options?: { upper?: boolean; transpose?: boolean; unitriangular?: boolean },
   ): Result<Q, { solution: Tensor; clonedCoefficient: Tensor }>
-  /** `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor` */
+  /**
+   * Keep the lower triangle of each matrix, up to `diagonal`, and set the rest to 0. [torch.tril](https://docs.pytorch.org/docs/stable/generated/torch.tril.html)
+   *
+   * `aten::tril(Tensor self, SymInt diagonal=0) -> Tensor`
+   */
   tril(
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::tril_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
+  /**
+   * Keep the lower triangle of each matrix, up to `diagonal`, and set the rest to 0, in place. [torch.Tensor.tril_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.tril_.html)
+   *
+   * `aten::tril_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)`
+   */
   tril_(
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor` */
+  /**
+   * Keep the upper triangle of each matrix, from `diagonal` on, and set the rest to 0. [torch.triu](https://docs.pytorch.org/docs/stable/generated/torch.triu.html)
+   *
+   * `aten::triu(Tensor self, SymInt diagonal=0) -> Tensor`
+   */
   triu(
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::triu_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)` */
+  /**
+   * Keep the upper triangle of each matrix, from `diagonal` on, and set the rest to 0, in place. [torch.Tensor.triu_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.triu_.html)
+   *
+   * `aten::triu_(Tensor(a!) self, SymInt diagonal=0) -> Tensor(a!)`
+   */
   triu_(
     diagonal?: number | bigint | { diagonal?: number | bigint },
     options?: { diagonal?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Divide each element by `other` with a floating-point result, like `div` without rounding. [torch.true_divide](https://docs.pytorch.org/docs/stable/generated/torch.true_divide.html)
+   *
+   * `aten::true_divide.Scalar(Tensor self, Scalar other) -> Tensor`
+   */
   trueDivide(other: Scalar): Result<Q, Tensor>
-  /** `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Divide each element by `other` with a floating-point result, like `div` without rounding. [torch.true_divide](https://docs.pytorch.org/docs/stable/generated/torch.true_divide.html)
+   *
+   * `aten::true_divide.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   trueDivide(other: Tensor): Result<Q, Tensor>
-  /** `aten::true_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Divide each element of a floating-point tensor by `other`, in place. [torch.Tensor.true_divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.true_divide_.html)
+   *
+   * `aten::true_divide_.Scalar(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   trueDivide_(other: Scalar): Result<Q, Tensor>
-  /** `aten::true_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Divide each element of a floating-point tensor by `other`, in place. [torch.Tensor.true_divide_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.true_divide_.html)
+   *
+   * `aten::true_divide_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   trueDivide_(other: Tensor): Result<Q, Tensor>
-  /** `aten::trunc(Tensor self) -> Tensor` */
+  /**
+   * Drop the fraction of each element: round toward zero. [torch.trunc](https://docs.pytorch.org/docs/stable/generated/torch.trunc.html)
+   *
+   * `aten::trunc(Tensor self) -> Tensor`
+   */
   trunc(): Result<Q, Tensor>
-  /** `aten::trunc_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Drop the fraction of each element in place: round toward zero. [torch.Tensor.trunc_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.trunc_.html)
+   *
+   * `aten::trunc_(Tensor(a!) self) -> Tensor(a!)`
+   */
   trunc_(): Result<Q, Tensor>
-  /** `aten::type_as(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Convert to the dtype and device of `other`. [torch.Tensor.type_as](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.type_as.html)
+   *
+   * `aten::type_as(Tensor self, Tensor other) -> Tensor`
+   */
   typeAs(other: Tensor): Result<Q, Tensor>
-  /** `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]` */
+  /**
+   * Return a list of the slices along `dim`, as views without that dimension. [torch.unbind](https://docs.pytorch.org/docs/stable/generated/torch.unbind.html)
+   *
+   * `aten::unbind.int(Tensor(a -> *) self, int dim=0) -> Tensor(a)[]`
+   */
   unbind(dim?: number | bigint | { dim?: number | bigint }, options?: { dim?: number | bigint }): Result<Q, Tensor[]>
-  /** `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)` */
+  /**
+   * Split dimension `dim` into dimensions of the given `sizes`, of which one may be -1. [torch.unflatten](https://docs.pytorch.org/docs/stable/generated/torch.unflatten.html)
+   *
+   * `aten::unflatten.int(Tensor(a) self, int dim, SymInt[] sizes) -> Tensor(a)`
+   */
   unflatten(dim: number | bigint, sizes: readonly number[]): Result<Q, Tensor>
-  /** `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)` */
+  /**
+   * Return a view of windows of `size` elements, every `step`, along `dimension`; windows are the last dimension. [torch.Tensor.unfold](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.unfold.html)
+   *
+   * `aten::unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)`
+   */
   unfold(dimension: number | bigint, size: number | bigint, step: number | bigint): Result<Q, Tensor>
   /** `aten::uniform(Tensor self, float from=0., float to=1., *, Generator? generator=None) -> Tensor` */
   uniform(
@@ -10174,13 +16771,21 @@ interface Methods<Q extends 'now' | 'queued'> {
     to?: number | { from?: number; to?: number; generator?: Generator | null },
     options?: { from?: number; to?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)` */
+  /**
+   * Fill the tensor with numbers drawn uniformly from [`from`, `to`), in place. [torch.Tensor.uniform_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.uniform_.html)
+   *
+   * `aten::uniform_(Tensor(a!) self, float from=0., float to=1., *, Generator? generator=None) -> Tensor(a!)`
+   */
   uniform_(
     from?: number | { from?: number; to?: number; generator?: Generator | null },
     to?: number | { from?: number; to?: number; generator?: Generator | null },
     options?: { from?: number; to?: number; generator?: Generator | null },
   ): Result<Q, Tensor>
-  /** `aten::unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None) -> (Tensor, Tensor, Tensor)` */
+  /**
+   * Remove repeats of equal neighbors and return values, inverse indices and counts; the last two are empty unless requested. [torch.unique_consecutive](https://docs.pytorch.org/docs/stable/generated/torch.unique_consecutive.html)
+   *
+   * `aten::unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None) -> (Tensor, Tensor, Tensor)`
+   */
   uniqueConsecutive(
     returnInverse?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
     returnCounts?: boolean | { returnInverse?: boolean; returnCounts?: boolean; dim?: number | bigint | null },
@@ -10220,9 +16825,17 @@ interface Methods<Q extends 'now' | 'queued'> {
     dim?: number | bigint | { dim?: number | bigint },
     options?: { dim?: number | bigint },
   ): Result<Q, Tensor[]>
-  /** `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)` */
+  /**
+   * Insert a dimension of size 1 at position `dim`. [torch.unsqueeze](https://docs.pytorch.org/docs/stable/generated/torch.unsqueeze.html)
+   *
+   * `aten::unsqueeze(Tensor(a) self, int dim) -> Tensor(a)`
+   */
   unsqueeze(dim: number | bigint): Result<Q, Tensor>
-  /** `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)` */
+  /**
+   * Insert a dimension of size 1 at position `dim` in place. [torch.Tensor.unsqueeze_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.unsqueeze_.html)
+   *
+   * `aten::unsqueeze_(Tensor(a!) self, int dim) -> Tensor(a!)`
+   */
   unsqueeze_(dim: number | bigint): Result<Q, Tensor>
   /** `aten::upsample_bicubic2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
   upsampleBicubic2d(
@@ -10232,7 +16845,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     scalesW?: number | null | { scalesH?: number | null; scalesW?: number | null },
     options?: { scalesH?: number | null; scalesW?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor` */
+  /**
+   * Resize images [N, C, H, W] to `outputSize` by bilinear interpolation. [torch.nn.functional.upsample_bilinear](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_bilinear.html)
+   *
+   * `aten::upsample_bilinear2d(Tensor self, SymInt[2] output_size, bool align_corners, float? scales_h=None, float? scales_w=None) -> Tensor`
+   */
   upsampleBilinear2d(
     outputSize: number | readonly number[],
     alignCorners: boolean,
@@ -10253,7 +16870,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     scales?: number | null | { scales?: number | null },
     options?: { scales?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor` */
+  /**
+   * Resize images [N, C, H, W] to `outputSize` from the nearest pixel. [torch.nn.functional.upsample_nearest](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.upsample_nearest.html)
+   *
+   * `aten::upsample_nearest2d(Tensor self, SymInt[2] output_size, float? scales_h=None, float? scales_w=None) -> Tensor`
+   */
   upsampleNearest2d(
     outputSize: number | readonly number[],
     scalesH?: number | null | { scalesH?: number | null; scalesW?: number | null },
@@ -10279,9 +16900,17 @@ interface Methods<Q extends 'now' | 'queued'> {
   ): Result<Q, Tensor>
   /** `aten::values(Tensor(a) self) -> Tensor(a)` */
   values(): Result<Q, Tensor>
-  /** `aten::var(Tensor self, bool unbiased=True) -> Tensor` */
+  /**
+   * Return the variance of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.var](https://docs.pytorch.org/docs/stable/generated/torch.var.html)
+   *
+   * `aten::var(Tensor self, bool unbiased=True) -> Tensor`
+   */
   var(unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, Tensor>
-  /** `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the variance of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.var](https://docs.pytorch.org/docs/stable/generated/torch.var.html)
+   *
+   * `aten::var.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> Tensor`
+   */
   var(
     dim?:
       | number
@@ -10290,16 +16919,28 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
     options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor` */
+  /**
+   * Return the variance of all elements, or along `dim`, with `correction` 1 (unbiased) by default. [torch.var](https://docs.pytorch.org/docs/stable/generated/torch.var.html)
+   *
+   * `aten::var.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> Tensor`
+   */
   var(
     dim: number | readonly number[] | null,
     unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)` */
+  /**
+   * Return the variance and the mean of all elements, or along `dim`. [torch.var_mean](https://docs.pytorch.org/docs/stable/generated/torch.var_mean.html)
+   *
+   * `aten::var_mean(Tensor self, bool unbiased=True) -> (Tensor, Tensor)`
+   */
   varMean(unbiased?: boolean | { unbiased?: boolean }, options?: { unbiased?: boolean }): Result<Q, [Tensor, Tensor]>
-  /** `aten::var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)` */
+  /**
+   * Return the variance and the mean of all elements, or along `dim`. [torch.var_mean](https://docs.pytorch.org/docs/stable/generated/torch.var_mean.html)
+   *
+   * `aten::var_mean.correction(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False) -> (Tensor, Tensor)`
+   */
   varMean(
     dim?:
       | number
@@ -10308,44 +16949,114 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
     options?: { dim?: number | readonly number[] | null; correction?: Scalar | null; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)` */
+  /**
+   * Return the variance and the mean of all elements, or along `dim`. [torch.var_mean](https://docs.pytorch.org/docs/stable/generated/torch.var_mean.html)
+   *
+   * `aten::var_mean.dim(Tensor self, int[1]? dim, bool unbiased=True, bool keepdim=False) -> (Tensor, Tensor)`
+   */
   varMean(
     dim: number | readonly number[] | null,
     unbiased?: boolean | { unbiased?: boolean; keepdim?: boolean },
     keepdim?: boolean | { unbiased?: boolean; keepdim?: boolean },
     options?: { unbiased?: boolean; keepdim?: boolean },
   ): Result<Q, [Tensor, Tensor]>
-  /** `aten::vdot(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the dot product of two 1-D tensors, with the first one conjugated. [torch.vdot](https://docs.pytorch.org/docs/stable/generated/torch.vdot.html)
+   *
+   * `aten::vdot(Tensor self, Tensor other) -> Tensor`
+   */
   vdot(other: Tensor): Result<Q, Tensor>
-  /** `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)` */
+  /**
+   * Return a view with shape `size`, where one size may be -1; an error if the memory layout needs a copy. [torch.Tensor.view](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.view.html)
+   *
+   * `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   view(size: readonly number[]): Result<Q, Tensor>
+  /**
+   * Return a view with shape `size`, where one size may be -1; an error if the memory layout needs a copy. [torch.Tensor.view](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.view.html)
+   *
+   * `aten::view(Tensor(a) self, SymInt[] size) -> Tensor(a)`
+   */
   view(...size: number[]): Result<Q, Tensor>
-  /** `aten::view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)` */
+  /**
+   * Return a view with shape `size`, where one size may be -1; an error if the memory layout needs a copy. [torch.Tensor.view](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.view.html)
+   *
+   * `aten::view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)`
+   */
   view(dtype: DType): Result<Q, Tensor>
-  /** `aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
+  /**
+   * Return a view with the shape of `other`. [torch.Tensor.view_as](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.view_as.html)
+   *
+   * `aten::view_as(Tensor(a) self, Tensor other) -> Tensor(a)`
+   */
   viewAs(other: Tensor): Result<Q, Tensor>
-  /** `aten::view_as_complex(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * View a real tensor [..., 2] as a complex tensor [...]. [torch.view_as_complex](https://docs.pytorch.org/docs/stable/generated/torch.view_as_complex.html)
+   *
+   * `aten::view_as_complex(Tensor(a) self) -> Tensor(a)`
+   */
   viewAsComplex(): Result<Q, Tensor>
-  /** `aten::view_as_real(Tensor(a) self) -> Tensor(a)` */
+  /**
+   * View a complex tensor [...] as a real tensor [..., 2]. [torch.view_as_real](https://docs.pytorch.org/docs/stable/generated/torch.view_as_real.html)
+   *
+   * `aten::view_as_real(Tensor(a) self) -> Tensor(a)`
+   */
   viewAsReal(): Result<Q, Tensor>
-  /** `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]` */
+  /**
+   * Split along the first dimension into a number of equal sections, or at the given indices. [torch.vsplit](https://docs.pytorch.org/docs/stable/generated/torch.vsplit.html)
+   *
+   * `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   vsplit(indices: readonly number[]): Result<Q, Tensor[]>
+  /**
+   * Split along the first dimension into a number of equal sections, or at the given indices. [torch.vsplit](https://docs.pytorch.org/docs/stable/generated/torch.vsplit.html)
+   *
+   * `aten::vsplit.array(Tensor(a -> *) self, int[] indices) -> Tensor(a)[]`
+   */
   vsplit(...indices: number[]): Result<Q, Tensor[]>
-  /** `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]` */
+  /**
+   * Split along the first dimension into a number of equal sections, or at the given indices. [torch.vsplit](https://docs.pytorch.org/docs/stable/generated/torch.vsplit.html)
+   *
+   * `aten::vsplit.int(Tensor(a -> *) self, int sections) -> Tensor(a)[]`
+   */
   vsplit(sections: number | bigint): Result<Q, Tensor[]>
-  /** `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute x * log(other) for each element x; the result is 0 where x is 0. [torch.xlogy](https://docs.pytorch.org/docs/stable/generated/torch.xlogy.html)
+   *
+   * `aten::xlogy.Scalar_Other(Tensor self, Scalar other) -> Tensor`
+   */
   xlogy(other: Scalar): Result<Q, Tensor>
-  /** `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute x * log(other) for each element x; the result is 0 where x is 0. [torch.xlogy](https://docs.pytorch.org/docs/stable/generated/torch.xlogy.html)
+   *
+   * `aten::xlogy.Tensor(Tensor self, Tensor other) -> Tensor`
+   */
   xlogy(other: Tensor): Result<Q, Tensor>
-  /** `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)` */
+  /**
+   * Compute x * log(other) for each element x in place; the result is 0 where x is 0. [torch.Tensor.xlogy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.xlogy_.html)
+   *
+   * `aten::xlogy_.Scalar_Other(Tensor(a!) self, Scalar other) -> Tensor(a!)`
+   */
   xlogy_(other: Scalar): Result<Q, Tensor>
-  /** `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)` */
+  /**
+   * Compute x * log(other) for each element x in place; the result is 0 where x is 0. [torch.Tensor.xlogy_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.xlogy_.html)
+   *
+   * `aten::xlogy_.Tensor(Tensor(a!) self, Tensor other) -> Tensor(a!)`
+   */
   xlogy_(other: Tensor): Result<Q, Tensor>
   /** `aten::zero(Tensor self) -> Tensor` */
   zero(): Result<Q, Tensor>
-  /** `aten::zero_(Tensor(a!) self) -> Tensor(a!)` */
+  /**
+   * Set all elements to 0, in place. [torch.Tensor.zero_](https://docs.pytorch.org/docs/stable/generated/torch.Tensor.zero_.html)
+   *
+   * `aten::zero_(Tensor(a!) self) -> Tensor(a!)`
+   */
   zero_(): Result<Q, Tensor>
-  /** `aten::zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor` */
+  /**
+   * Return a tensor of the same shape, dtype and device filled with 0. [torch.zeros_like](https://docs.pytorch.org/docs/stable/generated/torch.zeros_like.html)
+   *
+   * `aten::zeros_like(Tensor self, *, ScalarType? dtype=None, Layout? layout=None, Device? device=None, bool? pin_memory=None, MemoryFormat? memory_format=None) -> Tensor`
+   */
   zerosLike(options?: {
     dtype?: DType | null
     layout?: Layout | null
