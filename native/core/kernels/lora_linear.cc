@@ -31,7 +31,7 @@
 
 #include "core/kernels/derived.h"
 #include "core/kernels/linear.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::kernels {
 namespace {

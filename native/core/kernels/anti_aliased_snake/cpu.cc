@@ -2,7 +2,6 @@
 // (ATEN_CPU_CAPABILITY narrows it, as it does ATen's), plain loops for float64 and float16.
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/util/Half.h>
@@ -10,7 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <vector>
 
 #include "core/kernels/anti_aliased_snake/anti_aliased_snake.h"
@@ -22,19 +20,7 @@ using at::Tensor;
 
 constexpr int64_t kStretch = 16 * kSnakeTile;  // of a row, that one thread computes
 
-const SnakeRows& vector_rows() {
-#if defined(__x86_64__)
-  static const SnakeRows& chosen = []() -> const SnakeRows& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return snake_rows_avx512;
-    if (capability == "AVX2") return snake_rows_avx2;
-    return snake_rows_default;
-  }();
-  return chosen;
-#else
-  return snake_rows_default;
-#endif
-}
+const SnakeRows& vector_rows() { return VOXTORCH_BEST_BUILD(snake_rows); }
 
 // One row by the formula; T is what is read and written, Acc what computes.
 template <typename T, typename Acc>

@@ -1,7 +1,6 @@
 // rms_norm_residual on the CPU: vector rows for float32 and bfloat16 in the widest build the processor has
 // (ATEN_CPU_CAPABILITY narrows it, as it does ATen's), plain loops for float64 and float16.
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -20,19 +19,7 @@ using at::Tensor;
 
 constexpr int64_t kGrain = 32768;  // elements below which a second thread costs more than it saves, as in ATen
 
-const RmsNormRows& vector_rows() {
-#if defined(__x86_64__)
-  static const RmsNormRows& chosen = []() -> const RmsNormRows& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return rms_norm_rows_avx512;
-    if (capability == "AVX2") return rms_norm_rows_avx2;
-    return rms_norm_rows_default;
-  }();
-  return chosen;
-#else
-  return rms_norm_rows_default;
-#endif
-}
+const RmsNormRows& vector_rows() { return VOXTORCH_BEST_BUILD(rms_norm_rows); }
 
 template <typename T, typename Acc>
 void forward_plain(const RmsNormForward& args, int64_t begin, int64_t end) {

@@ -1,7 +1,6 @@
 // window_cross_attention on the CPU: vector rows for float32 and bfloat16 in the widest build the processor has
 // (ATEN_CPU_CAPABILITY narrows it, as it does ATen's), plain loops for float64 and float16.
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Half.h>
@@ -22,19 +21,7 @@ using OptionalTensor = std::optional<Tensor>;
 
 constexpr int64_t kGrain = 32768;  // products below which a second thread costs more than it saves
 
-const WindowRows& vector_rows() {
-#if defined(__x86_64__)
-  static const WindowRows& chosen = []() -> const WindowRows& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return window_rows_avx512;
-    if (capability == "AVX2") return window_rows_avx2;
-    return window_rows_default;
-  }();
-  return chosen;
-#else
-  return window_rows_default;
-#endif
-}
+const WindowRows& vector_rows() { return VOXTORCH_BEST_BUILD(window_rows); }
 
 template <typename Type, typename Sum>
 struct PlainOps {
