@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/kernels/anti_aliased_snake/anti_aliased_snake.h"
+#include "core/kernels/arguments.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -107,7 +108,7 @@ Tensor forward_cpu(const Tensor& input, const Tensor& frequency, const Tensor& m
   const SnakeHeld held(input, frequency, magnitude, up_filter, down_filter);
   const Tensor output = at::empty_like(held.input, at::MemoryFormat::Contiguous);
   const SnakeForward args{held.inputs(), output.mutable_data_ptr()};
-  const SnakeType type = snake_type(input);
+  const SnakeType type = kernel_type<SnakeType>(input);
   if (type == SnakeType::kFloat64 || type == SnakeType::kFloat16) {
     at::parallel_for(0, args.inputs.rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
@@ -145,7 +146,7 @@ SnakeGradients backward_cpu(const Tensor& grad_output, const Tensor& input, cons
   const Tensor parts = at::empty({2, input.size(0), input.size(1)}, held.frequency.options());
   const SnakeBackward args{held.inputs(), grad.const_data_ptr(), grad_input.mutable_data_ptr(),
                            parts[0].mutable_data_ptr(), parts[1].mutable_data_ptr()};
-  const SnakeType type = snake_type(input);
+  const SnakeType type = kernel_type<SnakeType>(input);
   // A row is one thread's, so any number of threads gives the same bits.
   at::parallel_for(0, args.inputs.rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/rms_norm_residual/rms_norm_residual.h"
 
 namespace voxtorch::kernels {
@@ -105,7 +106,7 @@ TensorPair forward_cpu(const Tensor& input, const OptionalTensor& residual, cons
   const Tensor output = at::empty_like(in, at::MemoryFormat::Contiguous);
   const RmsNormForward args = forward_args(in, added, scale, eps, hidden, output);
   if (args.rows == 0) return {output, hidden};
-  const RowType type = row_type(in);
+  const RowType type = kernel_type<RowType>(in);
   const int64_t grain = std::max<int64_t>(1, kGrain / args.dim);
   at::parallel_for(0, args.rows, grain, [&](int64_t begin, int64_t end) { forward_range(type, args, begin, end); });
   return {output, hidden};
@@ -128,7 +129,7 @@ TensorPair backward_cpu(const Tensor& grad_output, const OptionalTensor& grad_re
   const int64_t smallest = std::max<int64_t>(1, kGrain / args.dim);
   const int64_t block_rows = std::max(smallest, (args.rows + 63) / 64);
   const int64_t blocks = (args.rows + block_rows - 1) / block_rows;
-  const RowType type = row_type(h);
+  const RowType type = kernel_type<RowType>(h);
   Tensor partials;
   if (wants_weight) {
     partials = at::zeros({blocks, args.dim}, h.options().dtype(type == RowType::kFloat64 ? at::kDouble : at::kFloat));

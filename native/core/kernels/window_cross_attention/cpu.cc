@@ -10,6 +10,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/window_cross_attention/walk.h"
 #include "core/kernels/window_cross_attention/window_cross_attention.h"
 
@@ -62,7 +63,7 @@ WindowOutput forward_cpu(const Tensor& query, const Tensor& key, const Tensor& v
   const Tensor logsumexp = empty_window_logsumexp(call);
   WindowForward args{call.args(), output.mutable_data_ptr(), logsumexp.mutable_data_ptr()};
   args.call.window = std::min(window, std::max<int64_t>(1, args.call.time));
-  const WindowType type = window_type(query);
+  const WindowType type = kernel_type<WindowType>(query);
   const int64_t tasks = args.call.batch * args.call.windows, rows = args.call.queries * args.call.heads;
   if (type == WindowType::kFloat64) {
     each_task<double>(args.call, tasks, rows, [&](double* scratch, int64_t begin, int64_t end) {
@@ -94,7 +95,7 @@ WindowGradients backward_cpu(const Tensor& grad_output, const Tensor& logsumexp,
                       grad_key.mutable_data_ptr(),
                       grad_value.mutable_data_ptr()};
   args.call.window = std::min(window, std::max<int64_t>(1, args.call.time));
-  const WindowType type = window_type(query);
+  const WindowType type = kernel_type<WindowType>(query);
   const int64_t tasks = args.call.batch * args.call.heads, rows = 2 * args.call.windows * args.call.queries;
   if (type == WindowType::kFloat64) {
     each_task<double>(args.call, tasks, rows, [&](double* scratch, int64_t begin, int64_t end) {
