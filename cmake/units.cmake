@@ -4,10 +4,11 @@
 function(voxtorch_unit_groups core addon)
   set(groups audio generation io base jobs autograd_a autograd_b autograd_c autograd_d nn)
   set(audio kaldi_fbank log_mel mel_filters normalize resample resample_filter spectrum)
-  set(generation beams cached_stepper operators options prefix_tree processors sampling session session_batch session_choice session_drafts)
+  set(generation beams cached_stepper operators options processors sampling session session_batch session_choice session_drafts)
   set(io crc32 file read write)
-  set(base block busy config executor library module streams)
+  set(base block config module runtime/busy runtime/executor runtime/library runtime/streams)
   set(jobs channel context errors names profile queued_job runtime)
+  list(TRANSFORM jobs REPLACE "(.+)" "runtime/\\1")
   # The template behind torch::autograd::Function is the dearest of all.
   set(autograd_a kernels/linear kernels/window_cross_attention/window_cross_attention kernels/lora_linear)
   set(autograd_b kernels/gated_position_attention/gated_position_attention kernels/layer_norm/layer_norm)

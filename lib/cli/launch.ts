@@ -127,7 +127,7 @@ function environmentOf(rank: number, processes: number, port: number): NodeJS.Pr
     LOCAL_WORLD_SIZE: String(processes),
     MASTER_ADDR: '127.0.0.1',
     MASTER_PORT: String(port),
-    // Ranks check whether the launcher is still running: see native/core/launcher.cc.
+    // Ranks check whether the launcher is still running: see native/core/runtime/launcher.cc.
     VOXTORCH_LAUNCHER_PID: String(process.pid),
     TORCHELASTIC_USE_AGENT_STORE: undefined,
     VOXTORCH_STORE_FD: rank === 0 ? '3' : undefined,

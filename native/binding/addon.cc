@@ -1,8 +1,8 @@
 // The addon: one Environment per JavaScript thread that loads it. lib/native/addon.ts types what is exported here.
 #include "binding/environment.h"
-#include "core/autograd.h"
-#include "core/cpu_memory.h"
-#include "core/launcher.h"
+#include "core/runtime/autograd.h"
+#include "core/runtime/cpu_memory.h"
+#include "core/runtime/launcher.h"
 
 namespace voxtorch {
 namespace {

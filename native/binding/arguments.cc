@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/names.h"
-#include "core/streams.h"
+#include "core/runtime/names.h"
+#include "core/runtime/streams.h"
 
 namespace voxtorch {
 namespace {

@@ -1,6 +1,6 @@
 // Backward passes, gradients, and what of a graph is written in JavaScript: autograd functions, hooks of gradients and
 // of the blocks of a network.
-#include "core/autograd.h"
+#include "core/runtime/autograd.h"
 
 #include <torch/csrc/autograd/variable.h>
 

@@ -10,7 +10,7 @@
 #include "binding/handles.h"
 #include "binding/napi.h"
 #include "binding/results.h"
-#include "core/queued_job.h"
+#include "core/runtime/queued_job.h"
 
 namespace voxtorch {
 

@@ -1,6 +1,6 @@
 // Operators as jobs on the executor: queued, settled, and tried again where memory ran out.
 #include "binding/overloads.h"
-#include "core/runtime.h"
+#include "core/runtime/runtime.h"
 
 namespace voxtorch {
 namespace {

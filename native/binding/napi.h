@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "core/errors.h"
+#include "core/runtime/errors.h"
 
 namespace voxtorch {
 

@@ -4,7 +4,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include "binding/environment.h"
-#include "core/guards.h"
+#include "core/runtime/guards.h"
 
 namespace voxtorch {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/module.h"
-#include "core/names.h"
+#include "core/runtime/names.h"
 
 namespace voxtorch {
 

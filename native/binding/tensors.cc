@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "binding/environment.h"
-#include "core/names.h"
-#include "core/streams.h"
+#include "core/runtime/names.h"
+#include "core/runtime/streams.h"
 
 namespace voxtorch {
 namespace {

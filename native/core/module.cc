@@ -11,9 +11,9 @@
 #include <map>
 
 #include "core/block.h"
-#include "core/cpu_memory.h"
 #include "core/nn/adapter.h"
 #include "core/nn/tied_head.h"
+#include "core/runtime/cpu_memory.h"
 
 namespace voxtorch {
 namespace {

@@ -252,6 +252,15 @@ test('wrong arguments are typed errors', async () => {
   expect((await kaldiFbank(zeros([0, 1000]))).shape).toEqual([0, 4, 23])
 })
 
+test('the energy of silence is the logarithm of energyFloor, as torchaudio has it', async () => {
+  // torchaudio.compliance.kaldi: max(log(max(energy, epsilon of float32)), log(energy_floor)), without the last at 0.
+  const energy = async (options: object) =>
+    (await kaldiFbank(zeros([400]), { useEnergy: true, ...options })).select(1, 0).toArray() as number[]
+  expect(await energy({})).toEqual([0])
+  expect((await energy({ energyFloor: 0.5 }))[0]).toBeCloseTo(Math.log(0.5), 6)
+  expect((await energy({ energyFloor: 0 }))[0]).toBeCloseTo(Math.log(2 ** -23), 5)
+})
+
 test('no tensor is left behind', async () => {
   const samples = zeros([2, 1600])
   const before = await settledTensors()

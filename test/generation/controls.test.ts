@@ -57,6 +57,34 @@ afterEach(async () => {
   expect(memoryStats().kvCacheBytes, 'no cache is left').toBe(0)
 })
 
+describe('limits of what is chosen, as transformers has them', () => {
+  it('two beams keep the two most typical tokens, whatever typicalP', async () => {
+    // TypicalLogitsWarper with min_tokens_to_keep = 2, by its definition: the least |-log p - entropy|.
+    const model = network('llama')
+    const inputIds = tensor([[3, 9, 27, 12, 8]])
+    const { logits } = await model.forward({ inputIds })
+    const logProbs = get(logits).at(0, -1).logSoftmax(-1).toArray() as number[]
+    const entropy = -logProbs.reduce((sum, one) => sum + Math.exp(one) * one, 0)
+    const distance = (id: number) => Math.abs(-(logProbs[id] as number) - entropy)
+    const typical = [...logProbs.keys()].sort((a, b) => distance(a) - distance(b)).slice(0, 2)
+    const config = { doSample: true, numBeams: 2, numReturnSequences: 2, typicalP: 0.01, eosTokenId: null }
+    manualSeed(1)
+    const { tokens } = await model.generate({ inputIds }, { ...config, maxNewTokens: 1 })
+    expect(tokens.map(([id]) => id).sort()).toEqual(typical.sort())
+  })
+
+  it('a forced first token after a prompt of one moves the place of beginSuppressTokens by one', async () => {
+    const model = network('llama')
+    const { logits } = await model.forward({ inputIds: tensor([[3, 7]]) })
+    const [first, second] = get(logits).at(0, -1).topk(2).indices.toArray() as number[]
+    const config = { maxNewTokens: 2, eosTokenId: null, forcedBosTokenId: 7 }
+    const run = async (more: GenerationConfig) =>
+      (await model.generate({ inputIds: tensor([[3]]) }, { ...config, ...more })).tokens[0]
+    expect(await run({})).toEqual([7, first])
+    expect(await run({ beginSuppressTokens: [first as number] })).toEqual([7, second])
+  })
+})
+
 describe('own functions and guidance as transformers has them', () => {
   const answers = async (one: Control, batch: number): Promise<number[][]> => {
     const rows: number[][] = []

@@ -104,6 +104,22 @@ describe('CTC', () => {
     for (const [i, { score }] of found.entries()) expect(score).toBeCloseTo(expected[i]![1], 10)
   })
 
+  it('a beam of 1 takes the second token where the first would only repeat the last one', async () => {
+    // After two frames the text is 1, and ends in a blank or in its token, each in half of its ways. In the third frame
+    // token 1 is the most likely one, but 1,1 has only the ways with a blank (0.25), and 1 itself 0.3; 1,2 has 0.45.
+    const probabilities = [
+      [0.01, 0.98, 0.01],
+      [0.5, 0.5, 1e-9],
+      [0.05, 0.5, 0.45],
+    ]
+    const logProbs = tensor(probabilities, { dtype: 'float64' }).log()
+    const [[text, score] = ['', 0]] = tryAll(logProbs.toArray() as number[][], 1)
+    const [best] = await ctcBeamSearch(logProbs, { beamWidth: 1 })
+    expect(text).toBe('1,2')
+    expect(best?.tokens.join()).toBe(text)
+    expect(best?.score).toBeCloseTo(score, 10)
+  })
+
   it('has the empty text for no frames', async () => {
     const none = tensor([[0.5, 0.5]]).narrow(0, 0, 0)
     expect(await ctcBeamSearch(none)).toEqual([{ tokens: [], score: 0 }])

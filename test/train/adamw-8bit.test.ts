@@ -201,6 +201,25 @@ describe('AdamW8bit', () => {
     expect(turned.detach().toArray()).toEqual(plain.detach().toArray())
   })
 
+  it('keeps moments of 0 as the code of 0', async () => {
+    const param = new Parameter(randn([4096]))
+    using optimizer = new AdamW8bit([param], rule) as Optimizer
+    param.grad = zeros([4096])
+    await optimizer.step()
+    const { state1, state2 } = optimizer.stateDict().state[0] as OptimizerState & { state1: Tensor; state2: Tensor }
+    expect(state1.toArray()).toEqual(quantize(zeros([4096]), { signed: true }).codes.toArray())
+    expect(state2.toArray()).toEqual(quantize(zeros([4096]), { signed: false }).codes.toArray())
+  })
+
+  it('a backward through weights that a step has changed since is refused, as in PyTorch', async () => {
+    const param = new Parameter(randn([3]))
+    using optimizer = new AdamW8bit([param], rule) as Optimizer
+    const loss = param.mul(param).sum()
+    param.grad = zeros([3])
+    await optimizer.step()
+    await expect(loss.backward()).rejects.toThrow(/modified by an inplace operation/)
+  })
+
   it('goes the other way with maximize', async () => {
     const [down, up] = [0, 1].map(() => new Parameter(zeros([4096]))) as [Parameter, Parameter]
     using a = new AdamW8bit([down], rule)

@@ -15,7 +15,7 @@
 
 #include "core/audio/mel_filters.h"
 #include "core/audio/spectrum.h"
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::audio {
 namespace {

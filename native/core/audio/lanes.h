@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::audio {
 
 constexpr int kLanes = 8;       // floats that are multiplied at once

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/device_tables.h"
+#include "core/runtime/device_tables.h"
 
 namespace voxtorch::audio {
 namespace {

@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "core/audio/spectrum.h"
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::audio {
 namespace {

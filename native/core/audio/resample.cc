@@ -21,10 +21,9 @@
 #include <optional>
 
 #include "core/audio/lanes.h"
-#include "core/audio/lanes_choice.h"
 #include "core/audio/resample_filter.h"
 #include "core/audio/spectrum.h"
-#include "core/device_tables.h"
+#include "core/runtime/device_tables.h"
 
 namespace voxtorch::audio {
 namespace {
@@ -67,7 +66,7 @@ Tensor polyphase(const Tensor& signal, int64_t start, const ResampleSpec& spec, 
   args.step = spec.from;
   args.position = reach.first;
   args.origin = range.begin;
-  const AudioLanes& lanes = audio_lanes();
+  const AudioLanes& lanes = VOXTORCH_BEST_OF_TWO_BUILDS(audio_lanes);
   const int64_t grain = std::max<int64_t>(1, 100'000 / filter.taps);
   for (int64_t item = 0; item < samples.size(0); ++item) {
     args.signal = samples.const_data_ptr<float>() + item * samples.size(1);

@@ -22,8 +22,7 @@
 #include <vector>
 
 #include "core/audio/lanes.h"
-#include "core/audio/lanes_choice.h"
-#include "core/device_tables.h"
+#include "core/runtime/device_tables.h"
 
 namespace voxtorch::audio {
 namespace {
@@ -122,7 +121,7 @@ Tensor fused_energies(const Tensor& signal, const Tensor& window, const Tensor& 
   const float* input = samples.const_data_ptr<float>();
   float* to = output.mutable_data_ptr<float>();
   const int64_t clip = samples.size(1);
-  const AudioLanes& lanes = audio_lanes();
+  const AudioLanes& lanes = VOXTORCH_BEST_OF_TWO_BUILDS(audio_lanes);
 
   // Whole groups of lanes of one clip each, so that no thread wastes lanes.
   const int64_t groups = (frames + kFrameLanes - 1) / kFrameLanes;

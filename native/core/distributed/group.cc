@@ -14,7 +14,7 @@
 #include <map>
 #include <mutex>
 
-#include "core/executor.h"
+#include "core/runtime/executor.h"
 
 namespace voxtorch::distributed {
 

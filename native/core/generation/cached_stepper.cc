@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::generation {
 

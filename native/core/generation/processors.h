@@ -2,8 +2,9 @@
 // float32 in CPU memory, in place.
 #pragma once
 
+#include <map>
+
 #include "core/generation/options.h"
-#include "core/generation/prefix_tree.h"
 
 namespace voxtorch::generation {
 
@@ -13,6 +14,22 @@ struct Written {
   int64_t generated;       // how many of the last of them were generated
   int64_t prompt_columns;  // what counts as the prompt's length: its padding too
   int64_t columns() const { return prompt_columns + generated; }
+};
+
+// A tree of token sequences: what may follow what was written, so that the answer is one of them.
+class PrefixTree {
+ public:
+  explicit PrefixTree(const std::vector<Ids>& sequences);
+  bool empty() const { return nodes_.front().next.empty(); }
+  // The tokens that may follow text[from...]; `ends` are those that may follow a whole sequence.
+  Ids following(const Ids& text, size_t from, const Ids& ends) const;
+
+ private:
+  struct Node {
+    std::map<int64_t, size_t> next;
+    bool whole = false;
+  };
+  std::vector<Node> nodes_;
 };
 
 class LogitsProcessors {

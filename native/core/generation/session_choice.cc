@@ -11,7 +11,7 @@
 
 #include "core/generation/sampling.h"
 #include "core/generation/session.h"
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::generation {
 

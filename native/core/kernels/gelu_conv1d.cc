@@ -16,7 +16,7 @@
 #include <array>
 
 #include "core/kernels/linear.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::kernels {
 namespace {

@@ -18,7 +18,7 @@
 #include "core/kernels/packed_weights.h"
 #include "core/kernels/plain.h"
 #include "core/kernels/tile_linear/tile_linear.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::kernels {
 namespace {

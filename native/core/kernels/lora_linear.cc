@@ -12,9 +12,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/autocast_mode.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
@@ -24,14 +21,14 @@
 #include <ATen/ops/native_dropout_backward.h>
 #include <c10/core/ScalarType.h>
 #include <c10/util/accumulate.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <vector>
 
 #include "core/kernels/derived.h"
+#include "core/kernels/fused_operator.h"
 #include "core/kernels/linear.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -278,11 +275,8 @@ using Operator = Tensor(const Tensor&, const Tensor&, const OptionalTensor&, con
 // Under autocast all products are computed in its dtype, as linear's are.
 Tensor lora_linear_autocast(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, const Tensor& lora_A,
                             const Tensor& lora_B, double scaling, double dropout, bool training) {
-  static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("voxtorch::lora_linear", "").typed<Operator>();
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const c10::DeviceType device = input.device().type();
-  const at::ScalarType type = at::autocast::get_autocast_dtype(device);
-  const auto lowered = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, device); };
+  static const auto op = operator_of<Operator>("voxtorch::lora_linear");
+  const AutocastTo lowered(input);
   const OptionalTensor shift = bias.has_value() && bias->defined() ? OptionalTensor(lowered(*bias)) : std::nullopt;
   return op.call(lowered(input), lowered(weight), shift, lora_A, lora_B, scaling, dropout, training);
 }
@@ -322,7 +316,6 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       lora_linear);
 }
 
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCPU, m) { m.impl("lora_linear", lora_linear_autocast); }
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCUDA, m) { m.impl("lora_linear", lora_linear_autocast); }
+VOXTORCH_AUTOCAST("lora_linear", lora_linear_autocast)
 
 }  // namespace voxtorch::kernels

@@ -1,6 +1,6 @@
-// Rows of float32, bfloat16 and int8 in GCC/Clang vector extensions, written once and compiled once per instruction
-// set: the including file defines VOXTORCH_LANES (floats in a register). Everything is internal to that file. Sums run
-// over 16 lanes whatever the register holds, so that every build gives the same bits.
+// Rows of float32, bfloat16 and int8 in GCC/Clang vector extensions, for units that are compiled once for each
+// instruction set. The build defines VOXTORCH_LANES (floats in a register). Everything is internal to the unit. Sums
+// run over 16 lanes whatever the register holds, so that every build gives the same bits.
 
 #include <cstdint>
 #include <cstring>

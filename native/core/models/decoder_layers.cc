@@ -2,7 +2,7 @@
 
 #include <ATen/ops/arange.h>
 
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::models {
 

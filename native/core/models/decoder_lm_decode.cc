@@ -17,7 +17,7 @@
 #include "core/kernels/decode_attention/args.h"
 #include "core/kernels/decode_attention/decode_attention.h"
 #include "core/kernels/rotary_append/rotary_append.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::models {
 

@@ -3,10 +3,10 @@
 // parallel region: see kernels::DecodeStep.
 #pragma once
 
-#include "core/graphs.h"
 #include "core/kernels/decode_step/decode_step.h"
 #include "core/kernels/few_rows/joined.h"
 #include "core/models/decoder_layers.h"
+#include "core/runtime/graphs.h"
 
 namespace voxtorch::models {
 

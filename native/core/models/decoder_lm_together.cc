@@ -6,7 +6,7 @@
 #include <ATen/ops/tensor.h>
 
 #include "core/models/decoder_layers.h"
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::models {
 

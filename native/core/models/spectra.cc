@@ -13,7 +13,7 @@
 #include <cmath>
 #include <functional>
 
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::models {
 

@@ -4,7 +4,7 @@
 #include <torch/library.h>
 
 #include "core/models/spectra.h"
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::models {
 

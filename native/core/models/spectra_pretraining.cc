@@ -10,7 +10,7 @@
 #include <numeric>
 
 #include "core/models/spectra.h"
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::models {
 

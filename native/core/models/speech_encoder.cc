@@ -14,7 +14,7 @@
 #include "core/nn/conv.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::models {
 

@@ -20,7 +20,7 @@
 #include "core/nn/embedding.h"
 #include "core/nn/linear.h"
 #include "core/nn/norm.h"
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::models {
 namespace {

@@ -1,13 +1,20 @@
-#include "core/models/wav2vec2.h"
-
+// wav2vec 2.0 (Baevski et al. 2020, https://arxiv.org/abs/2006.11477) and its multilingual descendants XLSR-53
+// (https://arxiv.org/abs/2006.13979) and XLS-R (https://arxiv.org/abs/2111.09296), with the names of transformers'
+// Wav2Vec2Model.
 #include <torch/library.h>
 
+#include "core/models/speech_encoder.h"
 #include "core/nn/linear.h"
 
 namespace voxtorch::models {
 
 using at::Tensor;
 using nn::Linear;
+
+class Wav2Vec2 : public SpeechEncoder {
+ public:
+  Wav2Vec2(const ModuleOptions& options, const Config& config);
+};
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "core/models/whisper_decode_job.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::models {
 

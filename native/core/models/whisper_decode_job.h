@@ -75,7 +75,7 @@ class WhisperDecodeJob final : public kernels::TeamJob {
 
   const int64_t rows_, dim_, inner_, heads_, head_dim_, frames_;
   const bool half_;  // keys and values are bfloat16
-  const kernels::StepKernels& kernels_ = kernels::step_kernels();
+  const kernels::StepKernels& kernels_ = VOXTORCH_BEST_BUILD(kernels::step_kernels);
   const kernels::FewRowsOutputs outputs_ = kernels::outputs_of();
   const kernels::LayerNormRows norm_rows_ = kernels::layer_norm_rows();
   const at::Tensor words_, positions_;

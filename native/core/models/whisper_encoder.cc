@@ -14,8 +14,8 @@
 #include <limits>
 
 #include "core/models/whisper.h"
-#include "core/recording.h"
-#include "core/transfers.h"
+#include "core/runtime/recording.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::models {
 

@@ -16,11 +16,11 @@
 
 #include <algorithm>
 
-#include "core/device_tables.h"
 #include "core/kernels/derived.h"
 #include "core/kernels/lora_linear.h"
 #include "core/module.h"
 #include "core/nn/tied_head.h"
+#include "core/runtime/device_tables.h"
 
 namespace voxtorch::nn {
 

@@ -13,7 +13,7 @@
 #include <memory>
 #include <mutex>
 
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::nn {
 namespace {

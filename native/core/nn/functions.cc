@@ -19,8 +19,8 @@
 #include <limits>
 #include <map>
 
-#include "core/recording.h"
-#include "core/transfers.h"
+#include "core/runtime/recording.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::nn {
 

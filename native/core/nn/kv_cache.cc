@@ -10,7 +10,7 @@
 
 #include <algorithm>
 
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::nn {
 

@@ -21,7 +21,7 @@
 #include "core/kernels/linear.h"
 #include "core/nn/embedding.h"
 #include "core/nn/linear.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::nn {
 namespace {

@@ -12,7 +12,7 @@
 #include <bit>
 #include <cmath>
 
-#include "core/device_tables.h"
+#include "core/runtime/device_tables.h"
 
 namespace voxtorch::nn {
 

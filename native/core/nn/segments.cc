@@ -14,7 +14,7 @@
 #include <numeric>
 
 #include "core/nn/functions.h"
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::nn {
 

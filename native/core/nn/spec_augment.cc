@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "core/transfers.h"
+#include "core/runtime/transfers.h"
 
 namespace voxtorch::nn {
 namespace {

@@ -12,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/streams.h"
+#include "core/runtime/streams.h"
 
 namespace voxtorch {
 namespace {

@@ -13,17 +13,15 @@
 #include <ATen/Functions.h>
 #include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/autocast_mode.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <string>
+
+#include "core/kernels/fused_operator.h"
 
 namespace voxtorch::train {
 namespace {
@@ -363,10 +361,7 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Tensor& weight, const Op
 Tensor under_autocast(const Tensor& hidden, const Tensor& weight, const OptionalTensor& bias, const Tensor& labels,
                       int64_t ignore_index, double smoothing, double z_loss, std::string_view reduction,
                       int64_t chunk) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const c10::DeviceType device = hidden.device().type();
-  const at::ScalarType type = at::autocast::get_autocast_dtype(device);
-  const auto lowered = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, device); };
+  const kernels::AutocastTo lowered(hidden);
   return linear_cross_entropy(lowered(hidden), lowered(weight), bias ? OptionalTensor(lowered(*bias)) : bias, labels,
                               ignore_index, smoothing, z_loss, reduction, chunk);
 }
@@ -381,7 +376,6 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       linear_cross_entropy);
 }
 
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCPU, m) { m.impl("linear_cross_entropy", under_autocast); }
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCUDA, m) { m.impl("linear_cross_entropy", under_autocast); }
+VOXTORCH_AUTOCAST("linear_cross_entropy", under_autocast)
 
 }  // namespace voxtorch::train

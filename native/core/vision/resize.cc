@@ -1,6 +1,5 @@
 // Images of 8 bits at another size, to the byte what Pillow makes of them (https://python-pillow.org, Image.resize).
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
@@ -104,14 +103,7 @@ Weights weights_of(const Filter& filter, int64_t in, int64_t out) {
   return result;
 }
 
-const ResizeLanes& resize_lanes() {
-#if defined(__x86_64__)
-  static const bool avx2 = at::get_cpu_capability().rfind("AVX", 0) == 0;  // AVX2, AVX512
-  return avx2 ? resize_lanes_avx2 : resize_lanes_default;
-#else
-  return resize_lanes_default;
-#endif
-}
+const ResizeLanes& resize_lanes() { return VOXTORCH_BEST_OF_TWO_BUILDS(resize_lanes); }
 
 struct Size {
   int64_t height, width;

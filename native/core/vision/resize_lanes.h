@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::vision {
 
 constexpr int kFraction = 22;   // bits of a weight after the point

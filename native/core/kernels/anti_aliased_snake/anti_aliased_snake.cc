@@ -15,8 +15,6 @@
 
 #include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv1d.h>
@@ -24,72 +22,41 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/replication_pad1d.h>
 #include <ATen/ops/replication_pad1d_backward.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <utility>
 #include <vector>
 
 #include "core/kernels/arguments.h"
+#include "core/kernels/fused_operator.h"
 
 namespace voxtorch::kernels {
 
 using at::Tensor;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-namespace {
 
 #define VOXTORCH_SNAKE_PARAMETERS                                                                 \
   const Tensor &input, const Tensor &frequency, const Tensor &magnitude, const Tensor &up_filter, \
       const Tensor &down_filter
 #define VOXTORCH_SNAKE_ARGUMENTS input, frequency, magnitude, up_filter, down_filter
 
-bool is_half(const Tensor& tensor) {
-  return tensor.scalar_type() == at::kBFloat16 || tensor.scalar_type() == at::kHalf;
-}
-
-}  // namespace
-
 void check_snake(const char* op, VOXTORCH_SNAKE_PARAMETERS) {
-  const at::ScalarType type = input.scalar_type();
-  TORCH_CHECK(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op,
-              ": input must have dtype float32, float64, bfloat16 or float16, got ", dtype_name(input));
+  check_floating(op, "input", input);
   TORCH_CHECK(input.dim() == 3 && input.size(1) > 0 && input.size(2) > 0, op,
               ": input must have shape [batch, channels, time] with at least one channel and step, got ",
               input.sizes());
-  const auto check = [&](const char* name, const Tensor& tensor) {
-    TORCH_CHECK(tensor.device() == input.device(), op, ": ", name, " is on ", tensor.device(), " but input is on ",
-                input.device(), "; both must be on the same device");
-  };
   for (const auto& [name, tensor] : {std::pair<const char*, const Tensor&>{"frequency", frequency},
                                      std::pair<const char*, const Tensor&>{"magnitude", magnitude}}) {
-    check(name, tensor);
+    check_device(op, name, tensor, "input", input);
     TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == input.size(1), op, ": ", name, " must have shape [",
                 input.size(1), "], the channels of input ", input.sizes(), ", got ", tensor.sizes());
-    TORCH_CHECK(tensor.scalar_type() == type || (is_half(input) && tensor.scalar_type() == at::kFloat), op, ": ", name,
-                " is ", dtype_name(tensor), " but input is ", dtype_name(input), "; both must have the same dtype",
-                is_half(input) ? ", or this one float32" : "");
+    check_dtype(op, name, tensor, "input", input, true);
   }
   for (const auto& [name, tensor] : {std::pair<const char*, const Tensor&>{"up_filter", up_filter},
                                      std::pair<const char*, const Tensor&>{"down_filter", down_filter}}) {
-    check(name, tensor);
+    check_device(op, name, tensor, "input", input);
     TORCH_CHECK(at::isFloatingType(tensor.scalar_type()) && tensor.numel() > 0 && tensor.numel() % 2 == 0, op, ": ",
                 name, " must hold an even number of floating-point taps, got ", dtype_name(tensor), " ",
                 tensor.sizes());
-  }
-}
-
-SnakeType snake_type(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kBFloat16:
-      return SnakeType::kBFloat16;
-    case at::kHalf:
-      return SnakeType::kFloat16;
-    case at::kDouble:
-      return SnakeType::kFloat64;
-    default:
-      return SnakeType::kFloat32;
   }
 }
 
@@ -174,34 +141,20 @@ SnakeGradients backward_formula(const Tensor& grad_output, VOXTORCH_SNAKE_PARAME
           (grad_activated * angle.sin().square()).sum({0, 2}).to(magnitude.scalar_type())};
 }
 
-using ForwardOp = Tensor(VOXTORCH_SNAKE_PARAMETERS);
-using BackwardOp = SnakeGradients(const Tensor&, VOXTORCH_SNAKE_PARAMETERS);
+struct Snake {
+  using Signature = Tensor(VOXTORCH_SNAKE_PARAMETERS);
+  using Output = Tensor;
+  using Kept = Types<>;
+  using Gradients = SnakeGradients;
+  static constexpr const char* kForward = "voxtorch::anti_aliased_snake";
+  static constexpr const char* kBackward = "voxtorch::anti_aliased_snake_backward";
 
-Tensor call_forward(VOXTORCH_SNAKE_PARAMETERS) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("voxtorch::anti_aliased_snake", "").typed<ForwardOp>();
-  return op.call(VOXTORCH_SNAKE_ARGUMENTS);
-}
-
-SnakeGradients call_backward(const Tensor& grad_output, VOXTORCH_SNAKE_PARAMETERS) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("voxtorch::anti_aliased_snake_backward", "").typed<BackwardOp>();
-  return op.call(grad_output, VOXTORCH_SNAKE_ARGUMENTS);
-}
-
-struct AntiAliasedSnake : torch::autograd::Function<AntiAliasedSnake> {
-  static Tensor forward(AutogradContext* ctx, VOXTORCH_SNAKE_PARAMETERS) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    ctx->save_for_backward({VOXTORCH_SNAKE_ARGUMENTS});
-    return call_forward(VOXTORCH_SNAKE_ARGUMENTS);
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const variable_list saved = ctx->get_saved_variables();
-    auto [input, frequency, magnitude] = call_backward(grads[0], saved[0], saved[1], saved[2], saved[3], saved[4]);
-    return {input, frequency, magnitude, Tensor(), Tensor()};
+  static SnakeGradients composed_backward(const Tensor& grad_output, VOXTORCH_SNAKE_PARAMETERS) {
+    check_snake("anti_aliased_snake_backward", VOXTORCH_SNAKE_ARGUMENTS);
+    return backward_formula(grad_output, VOXTORCH_SNAKE_ARGUMENTS);
   }
 };
+using SnakeOperator = FusedOperator<Snake>;
 
 bool has_kernel(const Tensor& up_filter, const Tensor& down_filter) {
   return up_filter.numel() == kSnakeTaps && down_filter.numel() == kSnakeTaps;
@@ -212,19 +165,12 @@ Tensor forward_autograd(VOXTORCH_SNAKE_PARAMETERS) {
     check_snake("anti_aliased_snake", VOXTORCH_SNAKE_ARGUMENTS);
     return composed_snake(VOXTORCH_SNAKE_ARGUMENTS);
   }
-  if (any_requires_grad({&input, &frequency, &magnitude})) return AntiAliasedSnake::apply(VOXTORCH_SNAKE_ARGUMENTS);
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return call_forward(VOXTORCH_SNAKE_ARGUMENTS);
+  return SnakeOperator::with_autograd(VOXTORCH_SNAKE_ARGUMENTS);
 }
 
 SnakeGradients backward_autograd(const Tensor& grad_output, VOXTORCH_SNAKE_PARAMETERS) {
-  if (!has_kernel(up_filter, down_filter) ||
-      any_requires_grad({&grad_output, &input, &frequency, &magnitude, &up_filter, &down_filter})) {
-    check_snake("anti_aliased_snake_backward", VOXTORCH_SNAKE_ARGUMENTS);
-    return backward_formula(grad_output, VOXTORCH_SNAKE_ARGUMENTS);
-  }
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return call_backward(grad_output, VOXTORCH_SNAKE_ARGUMENTS);
+  if (!has_kernel(up_filter, down_filter)) return Snake::composed_backward(grad_output, VOXTORCH_SNAKE_ARGUMENTS);
+  return SnakeOperator::backward_with_autograd(grad_output, VOXTORCH_SNAKE_ARGUMENTS);
 }
 
 Tensor forward_meta(VOXTORCH_SNAKE_PARAMETERS) {
@@ -239,7 +185,7 @@ SnakeGradients backward_meta(const Tensor& grad_output, VOXTORCH_SNAKE_PARAMETER
 
 }  // namespace
 
-Tensor anti_aliased_snake(VOXTORCH_SNAKE_PARAMETERS) { return call_forward(VOXTORCH_SNAKE_ARGUMENTS); }
+Tensor anti_aliased_snake(VOXTORCH_SNAKE_PARAMETERS) { return SnakeOperator::forward(VOXTORCH_SNAKE_ARGUMENTS); }
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(
@@ -250,14 +196,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "up_filter, Tensor down_filter) -> (Tensor grad_input, Tensor grad_frequency, Tensor grad_magnitude)");
 }
 
-TORCH_LIBRARY_IMPL(voxtorch, Meta, m) {
-  m.impl("anti_aliased_snake", forward_meta);
-  m.impl("anti_aliased_snake_backward", backward_meta);
-}
-
-TORCH_LIBRARY_IMPL(voxtorch, Autograd, m) {
-  m.impl("anti_aliased_snake", forward_autograd);
-  m.impl("anti_aliased_snake_backward", backward_autograd);
-}
+VOXTORCH_META("anti_aliased_snake", forward_meta, "anti_aliased_snake_backward", backward_meta)
+VOXTORCH_AUTOGRAD("anti_aliased_snake", forward_autograd, backward_autograd)
 
 }  // namespace voxtorch::kernels

@@ -19,8 +19,6 @@ at::Tensor anti_aliased_snake(const at::Tensor& input, const at::Tensor& frequen
 void check_snake(const char* op, const at::Tensor& input, const at::Tensor& frequency, const at::Tensor& magnitude,
                  const at::Tensor& up_filter, const at::Tensor& down_filter);
 
-SnakeType snake_type(const at::Tensor& tensor);
-
 // The tensors that SnakeInputs points into, contiguous and in the dtypes that it names.
 struct SnakeHeld {
   SnakeHeld(const at::Tensor& input, const at::Tensor& frequency, const at::Tensor& magnitude, const at::Tensor& up,

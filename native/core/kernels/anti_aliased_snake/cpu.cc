@@ -2,7 +2,6 @@
 // (ATEN_CPU_CAPABILITY narrows it, as it does ATen's), plain loops for float64 and float16.
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/util/Half.h>
@@ -10,10 +9,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <vector>
 
 #include "core/kernels/anti_aliased_snake/anti_aliased_snake.h"
+#include "core/kernels/arguments.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -22,19 +21,7 @@ using at::Tensor;
 
 constexpr int64_t kStretch = 16 * kSnakeTile;  // of a row, that one thread computes
 
-const SnakeRows& vector_rows() {
-#if defined(__x86_64__)
-  static const SnakeRows& chosen = []() -> const SnakeRows& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return snake_rows_avx512;
-    if (capability == "AVX2") return snake_rows_avx2;
-    return snake_rows_default;
-  }();
-  return chosen;
-#else
-  return snake_rows_default;
-#endif
-}
+const SnakeRows& vector_rows() { return VOXTORCH_BEST_BUILD(snake_rows); }
 
 // One row by the formula; T is what is read and written, Acc what computes.
 template <typename T, typename Acc>
@@ -121,7 +108,7 @@ Tensor forward_cpu(const Tensor& input, const Tensor& frequency, const Tensor& m
   const SnakeHeld held(input, frequency, magnitude, up_filter, down_filter);
   const Tensor output = at::empty_like(held.input, at::MemoryFormat::Contiguous);
   const SnakeForward args{held.inputs(), output.mutable_data_ptr()};
-  const SnakeType type = snake_type(input);
+  const SnakeType type = kernel_type<SnakeType>(input);
   if (type == SnakeType::kFloat64 || type == SnakeType::kFloat16) {
     at::parallel_for(0, args.inputs.rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
@@ -159,7 +146,7 @@ SnakeGradients backward_cpu(const Tensor& grad_output, const Tensor& input, cons
   const Tensor parts = at::empty({2, input.size(0), input.size(1)}, held.frequency.options());
   const SnakeBackward args{held.inputs(), grad.const_data_ptr(), grad_input.mutable_data_ptr(),
                            parts[0].mutable_data_ptr(), parts[1].mutable_data_ptr()};
-  const SnakeType type = snake_type(input);
+  const SnakeType type = kernel_type<SnakeType>(input);
   // A row is one thread's, so any number of threads gives the same bits.
   at::parallel_for(0, args.inputs.rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {

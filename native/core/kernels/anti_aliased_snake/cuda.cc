@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/kernels/anti_aliased_snake/anti_aliased_snake.h"
+#include "core/kernels/arguments.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -30,7 +31,8 @@ Tensor forward_cuda(const Tensor& input, const Tensor& frequency, const Tensor& 
   if (output.numel() == 0) return output;
   const SnakeForward args{held.inputs(), output.mutable_data_ptr()};
   check_blocks(op, args.inputs);
-  const int error = launch_snake_forward(snake_type(input), args, c10::cuda::getCurrentCUDAStream().stream());
+  const int error =
+      launch_snake_forward(kernel_type<SnakeType>(input), args, c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_CHECK(static_cast<cudaError_t>(error));
   return output;
 }
@@ -54,7 +56,8 @@ SnakeGradients backward_cuda(const Tensor& grad_output, const Tensor& input, con
     const SnakeBackward args{held.inputs(), grad.const_data_ptr(), grad_input.mutable_data_ptr(),
                              parts[0].mutable_data_ptr(), parts[1].mutable_data_ptr()};
     check_blocks(op, args.inputs);
-    const int error = launch_snake_backward(snake_type(input), args, c10::cuda::getCurrentCUDAStream().stream());
+    const int error =
+        launch_snake_backward(kernel_type<SnakeType>(input), args, c10::cuda::getCurrentCUDAStream().stream());
     C10_CUDA_CHECK(static_cast<cudaError_t>(error));
   }
   const Tensor sums = parts.sum({1, 3});

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
 #include "core/kernels/few_rows/args.h"
 #include "core/kernels/few_rows/joined_args.h"
 

@@ -1,6 +1,5 @@
 #include "core/kernels/decode_step/plan.h"
 
-#include <ATen/Version.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -251,19 +250,7 @@ class Builder {
 
 }  // namespace
 
-const StepRows& step_rows() {
-#if defined(__x86_64__)
-  static const StepRows& chosen = []() -> const StepRows& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return step_rows_avx512;
-    if (capability == "AVX2") return step_rows_avx2;
-    return step_rows_default;
-  }();
-  return chosen;
-#else
-  return step_rows_default;
-#endif
-}
+const StepRows& step_rows() { return VOXTORCH_BEST_BUILD(step_rows); }
 
 float* StepPlan::memory(int64_t count) {
   // ATen's memory begins at a line of the processor's cache.

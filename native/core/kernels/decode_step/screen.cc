@@ -1,7 +1,6 @@
 #include "core/kernels/decode_step/screen.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -26,7 +25,7 @@ Tensor made(at::IntArrayRef shape, at::ScalarType type) { return at::empty(shape
 }  // namespace
 
 bool HeadScreen::takes(const FewRows& weight) {
-  static const bool has_kernels = at::get_cpu_capability().rfind("AVX", 0) == 0;
+  static const bool has_kernels = instruction_set() != InstructionSet::kDefault;
   const bool values = weight.type == FewRows::Weight::float32 || weight.type == FewRows::Weight::bfloat16;
   return has_kernels && values && weight.bias == nullptr && weight.out * weight.in >= kFewestWeights;
 }

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::kernels {
 
 struct FewRows {

@@ -1,7 +1,6 @@
 #include "core/kernels/few_rows/few_rows.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
@@ -13,7 +12,7 @@
 #include "core/kernels/block_quantization.h"
 #include "core/kernels/few_rows/args.h"
 #include "core/kernels/plain.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -42,19 +41,14 @@ bool has_vnni() {
 #endif
 
 const Build& chosen() {
-#if defined(__x86_64__)
   static const Build build = [] {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) {
-      return has_vnni() ? Build{few_rows_avx512_vnni, few_rows_prepare_avx512_vnni}
-                        : Build{few_rows_avx512, few_rows_prepare_avx512};
+#if defined(__x86_64__)
+    if (instruction_set() == InstructionSet::kAvx512 && has_vnni()) {
+      return Build{few_rows_avx512_vnni, few_rows_prepare_avx512_vnni};
     }
-    if (capability == "AVX2") return Build{few_rows_avx2, few_rows_prepare_avx2};
-    return Build{few_rows_default, few_rows_prepare_default};
-  }();
-#else
-  static const Build build{few_rows_default, few_rows_prepare_default};
 #endif
+    return Build{VOXTORCH_BEST_BUILD(few_rows), VOXTORCH_BEST_BUILD(few_rows_prepare)};
+  }();
   return build;
 }
 

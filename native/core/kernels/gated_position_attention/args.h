@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::kernels {
 
 // See gated_position_attention_dropout.h. A probability that is kept is multiplied by `scale`; a threshold of zero

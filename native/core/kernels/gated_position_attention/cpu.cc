@@ -4,7 +4,6 @@
 // computed in float32; of bfloat16 without a gradient to come the products are bfloat16, which the backward, that makes
 // the scores again, could not follow.
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -21,7 +20,7 @@
 
 #include "core/kernels/gated_position_attention/dropout.h"
 #include "core/kernels/gated_position_attention/gated_position_attention.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -32,19 +31,7 @@ using OptionalTensor = std::optional<Tensor>;
 constexpr int64_t kColumns = 16;         // rows are padded to whole vectors
 constexpr int64_t kBlockBytes = 262144;  // of scores: a few blocks fit in the second-level cache
 
-const AttentionRows& vector_rows() {
-#if defined(__x86_64__)
-  static const AttentionRows& chosen = []() -> const AttentionRows& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return attention_rows_avx512;
-    if (capability == "AVX2") return attention_rows_avx2;
-    return attention_rows_default;
-  }();
-  return chosen;
-#else
-  return attention_rows_default;
-#endif
-}
+const AttentionRows& vector_rows() { return VOXTORCH_BEST_BUILD(attention_rows); }
 
 void forward_plain(const AttentionBlock<double>& args, double* scores, double* logsumexp) {
   const double infinity = std::numeric_limits<double>::infinity();

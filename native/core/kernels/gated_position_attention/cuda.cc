@@ -10,6 +10,7 @@
 
 #include <limits>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/gated_position_attention/gated_position_attention.h"
 
 namespace voxtorch::kernels {
@@ -17,19 +18,6 @@ namespace {
 
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
-
-AttentionType attention_type(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kBFloat16:
-      return AttentionType::kBFloat16;
-    case at::kHalf:
-      return AttentionType::kFloat16;
-    case at::kDouble:
-      return AttentionType::kFloat64;
-    default:
-      return AttentionType::kFloat32;
-  }
-}
 
 Strided<const void> read(const Tensor& tensor) {
   return {tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)};
@@ -61,8 +49,8 @@ struct Held {
                                  call.score_scale(),
                                  call.dropped(),
                                  call.free_keys};
-    TORCH_CHECK(attention_blocks(attention_type(query), result) <= std::numeric_limits<int32_t>::max(), op, ": query ",
-                query.sizes(), " needs more than 2147483647 blocks; split the batch");
+    TORCH_CHECK(attention_blocks(kernel_type<AttentionType>(query), result) <= std::numeric_limits<int32_t>::max(), op,
+                ": query ", query.sizes(), " needs more than 2147483647 blocks; split the batch");
     return result;
   }
 
@@ -82,7 +70,8 @@ AttentionOutput forward_cuda(const Tensor& query, const Tensor& key, const Tenso
   if (output.numel() == 0) return {output, logsumexp};
   const Held held(call);
   const AttentionForward args{held.inputs(op, call), written(output), logsumexp.mutable_data_ptr()};
-  const auto error = launch_attention_forward(attention_type(query), args, c10::cuda::getCurrentCUDAStream().stream());
+  const auto error =
+      launch_attention_forward(kernel_type<AttentionType>(query), args, c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_CHECK(static_cast<cudaError_t>(error));
   return {output, logsumexp};
 }
@@ -105,7 +94,7 @@ AttentionGradients backward_cuda(const Tensor& grad_output, const Tensor& output
             at::zeros(relative.sizes(), relative.options())};
   }
   const Tensor grad_relative = at::empty_like(held.relative);
-  const AttentionType type = attention_type(query);
+  const AttentionType type = kernel_type<AttentionType>(query);
   const AttentionInputs inputs = held.inputs("gated_position_attention_backward", call);
   // What softmax's gradient subtracts, of each row: the sum of probability times gradient.
   const Tensor correction = grad_output.to(call.accumulator()).mul(output.to(call.accumulator())).sum({3}).contiguous();

@@ -18,9 +18,6 @@
 
 #include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/autocast_mode.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -30,7 +27,6 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/ScalarType.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -38,14 +34,13 @@
 #include <vector>
 
 #include "core/kernels/arguments.h"
+#include "core/kernels/fused_operator.h"
 #include "core/kernels/gated_position_attention/dropout.h"
 
 namespace voxtorch::kernels {
 
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 at::ScalarType GatedAttention::accumulator() const { return at::toOpMathType(query.scalar_type()); }
 
@@ -67,18 +62,10 @@ Tensor GatedAttention::mask() const {
 
 namespace {
 
-bool is_half(const Tensor& tensor) {
-  return tensor.scalar_type() == at::kBFloat16 || tensor.scalar_type() == at::kHalf;
-}
-
 void check_tensor(const char* op, const char* name, const Tensor& tensor, const Tensor& query,
                   c10::SymIntArrayRef sizes, const char* layout, bool float32_too = false) {
-  TORCH_CHECK(tensor.device() == query.device(), op, ": ", name, " is on ", tensor.device(), " but query is on ",
-              query.device(), "; both must be on the same device");
-  TORCH_CHECK(tensor.scalar_type() == query.scalar_type() ||
-                  (float32_too && is_half(query) && tensor.scalar_type() == at::kFloat),
-              op, ": ", name, " is ", dtype_name(tensor), " but query is ", dtype_name(query),
-              "; both must have the same dtype", float32_too && is_half(query) ? ", or this one float32" : "");
+  check_device(op, name, tensor, "query", query);
+  check_dtype(op, name, tensor, "query", query, float32_too);
   TORCH_CHECK(tensor.sym_sizes() == sizes, op, ": ", name, " must have shape ", layout, " = ", sizes,
               ", which follows from query ", query.sym_sizes(), ", got ", tensor.sym_sizes());
 }
@@ -89,9 +76,7 @@ constexpr const char* kHeadsLayout = "[batch, heads, time, dim]";
 
 void check_attention(const char* op, const GatedAttention& call) {
   const Tensor& query = call.query;
-  const at::ScalarType type = query.scalar_type();
-  TORCH_CHECK(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op,
-              ": query must have dtype float32, float64, bfloat16 or float16, got ", dtype_name(query));
+  check_floating(op, "query", query);
   TORCH_CHECK(query.dim() == 4 && query.sym_size(2) > 0 && query.sym_size(3) > 0, op, ": query must have shape ",
               kHeadsLayout, " with time and dim of at least 1, got ", query.sym_sizes());
   const c10::SymInt batch = query.sym_size(0), heads = query.sym_size(1), time = query.sym_size(2);
@@ -103,8 +88,7 @@ void check_attention(const char* op, const GatedAttention& call) {
   check_tensor(op, "relative", call.relative, query, {heads, time * 2 - 1}, "[heads, 2 * time - 1]", true);
   if (call.key_mask.has_value() && call.key_mask->defined()) {
     const Tensor& mask = *call.key_mask;
-    TORCH_CHECK(mask.device() == query.device(), op, ": key_mask is on ", mask.device(), " but query is on ",
-                query.device(), "; both must be on the same device");
+    check_device(op, "key_mask", mask, "query", query);
     TORCH_CHECK(mask.scalar_type() == at::kBool, op, ": key_mask must have dtype bool (true: attend), got ",
                 dtype_name(mask));
     const std::vector<c10::SymInt> sizes{batch, time};
@@ -146,22 +130,6 @@ namespace {
   const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &gate, const Tensor &relative, \
       const OptionalTensor &key_mask, double dropout, int64_t seed, std::optional<double> scale, int64_t free_keys
 #define VOXTORCH_ATTENTION_ARGUMENTS query, key, value, gate, relative, key_mask, dropout, seed, scale, free_keys
-
-AttentionOutput call_forward(VOXTORCH_ATTENTION_PARAMETERS) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("voxtorch::gated_position_attention_forward", "")
-                             .typed<AttentionOutput(VOXTORCH_ATTENTION_PARAMETERS)>();
-  return op.call(VOXTORCH_ATTENTION_ARGUMENTS);
-}
-
-AttentionGradients call_backward(const Tensor& grad_output, const Tensor& output, const Tensor& logsumexp,
-                                 VOXTORCH_ATTENTION_PARAMETERS) {
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("voxtorch::gated_position_attention_backward", "")
-          .typed<AttentionGradients(const Tensor&, const Tensor&, const Tensor&, VOXTORCH_ATTENTION_PARAMETERS)>();
-  return op.call(grad_output, output, logsumexp, VOXTORCH_ATTENTION_ARGUMENTS);
-}
 
 AttentionOutput forward_meta(VOXTORCH_ATTENTION_PARAMETERS) {
   const GatedAttention call{VOXTORCH_ATTENTION_ARGUMENTS};
@@ -277,66 +245,23 @@ AttentionGradients composed_attention_backward(const Tensor& grad_output, const 
 
 namespace {
 
-struct GatedPositionAttention : torch::autograd::Function<GatedPositionAttention> {
-  static Tensor forward(AutogradContext* ctx, VOXTORCH_ATTENTION_PARAMETERS) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    const auto [output, logsumexp] = call_forward(VOXTORCH_ATTENTION_ARGUMENTS);
-    ctx->save_for_backward({query, key, value, gate, relative, key_mask.value_or(Tensor()), output, logsumexp});
-    ctx->saved_data["dropout"] = dropout;
-    ctx->saved_data["seed"] = seed;
-    ctx->saved_data["scale"] = scale;
-    ctx->saved_data["free_keys"] = free_keys;
-    ctx->set_materialize_grads(false);
-    return output;
-  }
+struct GatedPositionAttention {
+  using Signature = Tensor(VOXTORCH_ATTENTION_PARAMETERS);
+  using Output = AttentionOutput;
+  using Kept = Types<const Tensor&, const Tensor&>;  // output, logsumexp
+  using Gradients = AttentionGradients;
+  static constexpr const char* kName = "voxtorch::gated_position_attention";
+  static constexpr const char* kForward = "voxtorch::gated_position_attention_forward";
+  static constexpr const char* kBackward = "voxtorch::gated_position_attention_backward";
+  static constexpr size_t kCast = 3;  // not the bias
 
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    variable_list result(10);
-    if (!grads[0].defined()) return result;
-    const variable_list saved = ctx->get_saved_variables();
-    const OptionalTensor key_mask = saved[5].defined() ? OptionalTensor(saved[5]) : std::nullopt;
-    std::tie(result[0], result[1], result[2], result[3], result[4]) =
-        call_backward(grads[0], saved[6], saved[7], saved[0], saved[1], saved[2], saved[3], saved[4], key_mask,
-                      ctx->saved_data["dropout"].toDouble(), ctx->saved_data["seed"].toInt(),
-                      ctx->saved_data["scale"].toOptional<double>(), ctx->saved_data["free_keys"].toInt());
-    return result;
-  }
-};
-
-// Below autograd, on every device.
-Tensor attention(VOXTORCH_ATTENTION_PARAMETERS) { return std::get<0>(call_forward(VOXTORCH_ATTENTION_ARGUMENTS)); }
-
-Tensor attention_autograd(VOXTORCH_ATTENTION_PARAMETERS) {
-  if (any_requires_grad({&query, &key, &value, &gate, &relative}))
-    return GatedPositionAttention::apply(VOXTORCH_ATTENTION_ARGUMENTS);
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return attention(VOXTORCH_ATTENTION_ARGUMENTS);
-}
-
-AttentionGradients backward_autograd(const Tensor& grad_output, const Tensor& output, const Tensor& logsumexp,
-                                     VOXTORCH_ATTENTION_PARAMETERS) {
-  if (any_requires_grad({&grad_output, &query, &key, &value, &gate, &relative})) {
+  static AttentionGradients composed_backward(const Tensor& grad_output, const Tensor& output, const Tensor& logsumexp,
+                                              VOXTORCH_ATTENTION_PARAMETERS) {
     const GatedAttention call{VOXTORCH_ATTENTION_ARGUMENTS};
     check_attention_backward(call, grad_output, output, logsumexp);
     return backward_formula(grad_output, call);
   }
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return call_backward(grad_output, output, logsumexp, VOXTORCH_ATTENTION_ARGUMENTS);
-}
-
-// Under autocast the products are computed in its dtype; the bias stays in float32 where it is.
-Tensor attention_autocast(VOXTORCH_ATTENTION_PARAMETERS) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("voxtorch::gated_position_attention", "")
-                             .typed<Tensor(VOXTORCH_ATTENTION_PARAMETERS)>();
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const c10::DeviceType device = query.device().type();
-  const at::ScalarType type = at::autocast::get_autocast_dtype(device);
-  const auto lowered = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, device); };
-  const auto bias = [&](const Tensor& tensor) { return tensor.scalar_type() == at::kFloat ? tensor : lowered(tensor); };
-  return op.call(lowered(query), lowered(key), lowered(value), bias(gate), bias(relative), key_mask, dropout, seed,
-                 scale, free_keys);
-}
+};
 
 }  // namespace
 
@@ -358,19 +283,6 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "Tensor grad_relative)");
 }
 
-TORCH_LIBRARY_IMPL(voxtorch, CompositeExplicitAutograd, m) { m.impl("gated_position_attention", attention); }
-
-TORCH_LIBRARY_IMPL(voxtorch, Meta, m) {
-  m.impl("gated_position_attention_forward", forward_meta);
-  m.impl("gated_position_attention_backward", backward_meta);
-}
-
-TORCH_LIBRARY_IMPL(voxtorch, Autograd, m) {
-  m.impl("gated_position_attention", attention_autograd);
-  m.impl("gated_position_attention_backward", backward_autograd);
-}
-
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCPU, m) { m.impl("gated_position_attention", attention_autocast); }
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCUDA, m) { m.impl("gated_position_attention", attention_autocast); }
+VOXTORCH_FUSED_OPERATOR("gated_position_attention", FusedOperator<GatedPositionAttention>)
 
 }  // namespace voxtorch::kernels

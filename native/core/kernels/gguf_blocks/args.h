@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::kernels {
 
 // Types by the numbers that files have.

@@ -1,7 +1,6 @@
 #include "core/kernels/gguf_blocks/gguf_blocks.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
@@ -12,7 +11,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <string>
 
 #include "core/kernels/gguf_blocks/formats.h"
 
@@ -25,18 +23,7 @@ using c10::Half;
 // Blocks that one thread takes at a time: below, waking another costs more.
 constexpr int64_t kGrain = 2048;
 
-DecodeGguf chosen() {
-#if defined(__x86_64__)
-  static const DecodeGguf build = [] {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return decode_gguf_avx512;
-    return capability == "AVX2" ? decode_gguf_avx2 : decode_gguf_default;
-  }();
-  return build;
-#else
-  return decode_gguf_default;
-#endif
-}
+DecodeGguf chosen() { return VOXTORCH_BEST_BUILD(decode_gguf); }
 
 // Those of float16 by way of float32, a few blocks at a time.
 void decode_halves(int64_t type, const GgufFormat& format, const uint8_t* from, int64_t blocks, Half* to) {

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::kernels {
 
 // input and output [rows, dim], contiguous; weight and bias [dim] or null, all of one type; mean and rstd [rows] or

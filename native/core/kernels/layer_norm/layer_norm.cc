@@ -5,7 +5,6 @@
 #include "core/kernels/layer_norm/layer_norm.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -19,7 +18,7 @@
 
 #include "core/kernels/layer_norm/args.h"
 #include "core/kernels/plain.h"
-#include "core/recording.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -106,19 +105,7 @@ struct LayerNorm : torch::autograd::Function<LayerNorm> {
 
 }  // namespace
 
-LayerNormRows layer_norm_rows() {
-#if defined(__x86_64__)
-  static const LayerNormRows chosen = [] {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return layer_norm_rows_avx512;
-    if (capability == "AVX2") return layer_norm_rows_avx2;
-    return layer_norm_rows_default;
-  }();
-  return chosen;
-#else
-  return layer_norm_rows_default;
-#endif
-}
+LayerNormRows layer_norm_rows() { return VOXTORCH_BEST_BUILD(layer_norm_rows); }
 
 Tensor layer_norm(const Tensor& input, at::IntArrayRef normalized_shape, const OptionalTensor& weight,
                   const OptionalTensor& bias, double eps) {

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::kernels {
 
 // softmax(scale * keys query) values: one query of one head over all its keys.
@@ -34,8 +36,5 @@ extern const StepKernels step_kernels_default;
 extern const StepKernels step_kernels_avx2;
 extern const StepKernels step_kernels_avx512;
 #endif
-
-// The one for this processor, as ATen chooses its own.
-const StepKernels& step_kernels();
 
 }  // namespace voxtorch::kernels

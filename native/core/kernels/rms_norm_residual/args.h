@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::kernels {
 
 enum class RowType { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kFloat64 = 3 };

@@ -1,7 +1,6 @@
 // rms_norm_residual on the CPU: vector rows for float32 and bfloat16 in the widest build the processor has
 // (ATEN_CPU_CAPABILITY narrows it, as it does ATen's), plain loops for float64 and float16.
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -11,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/rms_norm_residual/rms_norm_residual.h"
 
 namespace voxtorch::kernels {
@@ -20,19 +20,7 @@ using at::Tensor;
 
 constexpr int64_t kGrain = 32768;  // elements below which a second thread costs more than it saves, as in ATen
 
-const RmsNormRows& vector_rows() {
-#if defined(__x86_64__)
-  static const RmsNormRows& chosen = []() -> const RmsNormRows& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return rms_norm_rows_avx512;
-    if (capability == "AVX2") return rms_norm_rows_avx2;
-    return rms_norm_rows_default;
-  }();
-  return chosen;
-#else
-  return rms_norm_rows_default;
-#endif
-}
+const RmsNormRows& vector_rows() { return VOXTORCH_BEST_BUILD(rms_norm_rows); }
 
 template <typename T, typename Acc>
 void forward_plain(const RmsNormForward& args, int64_t begin, int64_t end) {
@@ -118,7 +106,7 @@ TensorPair forward_cpu(const Tensor& input, const OptionalTensor& residual, cons
   const Tensor output = at::empty_like(in, at::MemoryFormat::Contiguous);
   const RmsNormForward args = forward_args(in, added, scale, eps, hidden, output);
   if (args.rows == 0) return {output, hidden};
-  const RowType type = row_type(in);
+  const RowType type = kernel_type<RowType>(in);
   const int64_t grain = std::max<int64_t>(1, kGrain / args.dim);
   at::parallel_for(0, args.rows, grain, [&](int64_t begin, int64_t end) { forward_range(type, args, begin, end); });
   return {output, hidden};
@@ -141,7 +129,7 @@ TensorPair backward_cpu(const Tensor& grad_output, const OptionalTensor& grad_re
   const int64_t smallest = std::max<int64_t>(1, kGrain / args.dim);
   const int64_t block_rows = std::max(smallest, (args.rows + 63) / 64);
   const int64_t blocks = (args.rows + block_rows - 1) / block_rows;
-  const RowType type = row_type(h);
+  const RowType type = kernel_type<RowType>(h);
   Tensor partials;
   if (wants_weight) {
     partials = at::zeros({blocks, args.dim}, h.options().dtype(type == RowType::kFloat64 ? at::kDouble : at::kFloat));

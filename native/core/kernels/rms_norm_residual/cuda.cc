@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/rms_norm_residual/rms_norm_residual.h"
 
 namespace voxtorch::kernels {
@@ -30,7 +31,8 @@ TensorPair forward_cuda(const Tensor& input, const OptionalTensor& residual, con
   if (args.rows == 0) return {output, hidden};
   TORCH_CHECK(args.rows <= std::numeric_limits<int>::max(), "rms_norm_residual: input has ", args.rows,
               " rows; CUDA takes 2147483647 at most, split the batch");
-  const auto error = launch_rms_norm_forward(row_type(in), args, c10::cuda::getCurrentCUDAStream().stream());
+  const auto error =
+      launch_rms_norm_forward(kernel_type<RowType>(in), args, c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_CHECK(static_cast<cudaError_t>(error));
   return {output, hidden};
 }
@@ -52,7 +54,7 @@ TensorPair backward_cuda(const Tensor& grad_output, const OptionalTensor& grad_r
   int multiprocessors = 0;
   C10_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, hidden.device().index()));
   const int64_t blocks = std::min<int64_t>(args.rows, 4 * multiprocessors);
-  const RowType type = row_type(h);
+  const RowType type = kernel_type<RowType>(h);
   Tensor partials;
   if (wants_weight) {
     partials = at::zeros({blocks, args.dim}, h.options().dtype(type == RowType::kFloat64 ? at::kDouble : at::kFloat));

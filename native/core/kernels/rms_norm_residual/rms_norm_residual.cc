@@ -12,15 +12,12 @@
 
 #include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mean.h>
 #include <ATen/ops/rsqrt.h>
 #include <c10/core/ScalarType.h>
 #include <c10/core/SymIntArrayRef.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -28,6 +25,7 @@
 #include <vector>
 
 #include "core/kernels/arguments.h"
+#include "core/kernels/fused_operator.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -36,15 +34,9 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-bool is_supported(at::ScalarType type) {
-  return type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf;
-}
-
 void check_like(const char* op, const char* name, const Tensor& tensor, const char* other_name, const Tensor& other) {
-  TORCH_CHECK(tensor.device() == other.device(), op, ": ", name, " is on ", tensor.device(), " but ", other_name,
-              " is on ", other.device(), "; both must be on the same device");
-  TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": ", name, " is ", dtype_name(tensor), " but ",
-              other_name, " is ", dtype_name(other), "; both must have the same dtype");
+  check_device(op, name, tensor, other_name, other);
+  check_dtype(op, name, tensor, other_name, other);
 }
 
 void check_same_shape(const char* op, const char* name, const Tensor& tensor, const char* other_name,
@@ -55,8 +47,7 @@ void check_same_shape(const char* op, const char* name, const Tensor& tensor, co
 }
 
 void check_rows(const char* op, const char* name, const Tensor& rows, const OptionalTensor& weight, double eps) {
-  TORCH_CHECK(is_supported(rows.scalar_type()), op, ": ", name,
-              " must have dtype float32, float64, bfloat16 or float16, got ", dtype_name(rows));
+  check_floating(op, name, rows);
   TORCH_CHECK(rows.dim() > 0, op, ": ", name, " must have at least one dimension, got a tensor without any");
   TORCH_CHECK(std::isfinite(eps) && eps >= 0, op, ": eps must be a finite number, zero or above, got ", eps);
   if (!present(weight)) return;
@@ -86,19 +77,6 @@ void check_rms_norm_backward(const Tensor& grad_output, const OptionalTensor& gr
   check_same_shape(op, "grad_output", grad_output, "hidden", hidden);
   if (present(grad_residual_output))
     check_same_shape(op, "grad_residual_output", *grad_residual_output, "hidden", hidden);
-}
-
-RowType row_type(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kBFloat16:
-      return RowType::kBFloat16;
-    case at::kHalf:
-      return RowType::kFloat16;
-    case at::kDouble:
-      return RowType::kFloat64;
-    default:
-      return RowType::kFloat32;
-  }
 }
 
 namespace {
@@ -133,15 +111,13 @@ using ForwardOp = TensorPair(const Tensor&, const OptionalTensor&, const Optiona
 using BackwardOp = TensorPair(const Tensor&, const OptionalTensor&, const Tensor&, const OptionalTensor&, double, bool);
 
 TensorPair call_forward(const Tensor& input, const OptionalTensor& residual, const OptionalTensor& weight, double eps) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("voxtorch::rms_norm_residual", "").typed<ForwardOp>();
+  static const auto op = operator_of<ForwardOp>("voxtorch::rms_norm_residual");
   return op.call(input, residual, weight, eps);
 }
 
 TensorPair call_backward(const Tensor& grad_output, const OptionalTensor& grad_residual_output, const Tensor& hidden,
                          const OptionalTensor& weight, double eps, bool weight_grad) {
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("voxtorch::rms_norm_residual_backward", "").typed<BackwardOp>();
+  static const auto op = operator_of<BackwardOp>("voxtorch::rms_norm_residual_backward");
   return op.call(grad_output, grad_residual_output, hidden, weight, eps, weight_grad);
 }
 
@@ -255,17 +231,8 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "bool weight_grad=True) -> (Tensor grad_input, Tensor grad_weight)");
 }
 
-TORCH_LIBRARY_IMPL(voxtorch, Meta, m) {
-  m.impl("rms_norm_residual", forward_meta);
-  m.impl("rms_norm_residual_backward", backward_meta);
-}
-
-TORCH_LIBRARY_IMPL(voxtorch, Autograd, m) {
-  m.impl("rms_norm_residual", forward_autograd);
-  m.impl("rms_norm_residual_backward", backward_autograd);
-}
-
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCPU, m) { m.impl("rms_norm_residual", forward_autocast); }
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCUDA, m) { m.impl("rms_norm_residual", forward_autocast); }
+VOXTORCH_META("rms_norm_residual", forward_meta, "rms_norm_residual_backward", backward_meta)
+VOXTORCH_AUTOGRAD("rms_norm_residual", forward_autograd, backward_autograd)
+VOXTORCH_AUTOCAST("rms_norm_residual", forward_autocast)
 
 }  // namespace voxtorch::kernels

@@ -24,8 +24,6 @@ void check_rms_norm_forward(const at::Tensor& input, const OptionalTensor& resid
 void check_rms_norm_backward(const at::Tensor& grad_output, const OptionalTensor& grad_residual_output,
                              const at::Tensor& hidden, const OptionalTensor& weight, double eps);
 
-RowType row_type(const at::Tensor& tensor);
-
 // Fill what both backends pass on; every tensor is contiguous.
 RmsNormForward forward_args(const at::Tensor& input, const at::Tensor& residual, const at::Tensor& weight, double eps,
                             const at::Tensor& hidden, const at::Tensor& output);

@@ -5,6 +5,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/rotary_append/args.h"
 #include "core/kernels/rotary_append/rotary_append.h"
 
@@ -12,19 +13,6 @@ namespace voxtorch::kernels {
 namespace {
 
 using at::Tensor;
-
-RotaryType rotary_type(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kBFloat16:
-      return RotaryType::kBFloat16;
-    case at::kHalf:
-      return RotaryType::kFloat16;
-    case at::kDouble:
-      return RotaryType::kFloat64;
-    default:
-      return RotaryType::kFloat32;
-  }
-}
 
 CachePlaces places(const Tensor& cache) {
   return {cache.mutable_data_ptr(), cache.stride(0), cache.stride(1), cache.stride(2), cache.stride(3)};
@@ -52,7 +40,8 @@ Tensor rotary_append_cuda(const Tensor& qkv, const Tensor& cos, const Tensor& si
                           keys.size(2),
                           dim,
                           2 * half};
-  const int error = launch_rotary_append(rotary_type(qkv), args, c10::cuda::getCurrentCUDAStream().stream());
+  const int error =
+      launch_rotary_append(kernel_type<RotaryType>(qkv), args, c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_CHECK(static_cast<cudaError_t>(error));
   return query;
 }

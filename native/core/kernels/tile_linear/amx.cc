@@ -1,6 +1,4 @@
 // Squares by AMX: four tiles of 16 x 16 sums stay in registers while the inputs go by.
-#if defined(__AMX_TILE__)
-#define VOXTORCH_LANES 16
 #include <type_traits>
 
 #include "core/kernels/tile_linear/finish.h"
@@ -123,4 +121,3 @@ void tile_linear_amx(const TileLinear& args, int64_t begin, int64_t end, int64_t
 }
 
 }  // namespace voxtorch::kernels
-#endif

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/kernels/builds.h"
+
 namespace voxtorch::kernels {
 
 // Outputs are computed in squares of 32 x 32. The weight lies in the order in which they read it: [out / 32, in / step,

@@ -1,7 +1,6 @@
 #include "core/kernels/tile_linear/tile_linear.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/cpu/Utils.h>
 #include <ATen/ops/empty.h>
@@ -45,19 +44,16 @@ struct Kernels {
 const Kernels& kernels() {
   static const Kernels chosen = []() -> Kernels {
 #if defined(__x86_64__)
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) {
+    if (instruction_set() == InstructionSet::kAvx512) {
 #if defined(VOXTORCH_AMX)
       if (is_amx_allowed() && __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("amx-int8") &&
           at::cpu::init_amx())
         return {tile_linear_amx, quantize_rows_avx512, true};
 #endif
       if (__builtin_cpu_supports("avx512vnni")) return {tile_linear_vnni, quantize_rows_avx512, false};
-      return {tile_linear_avx512, quantize_rows_avx512, false};
     }
-    if (capability == "AVX2") return {tile_linear_avx2, quantize_rows_avx2, false};
 #endif
-    return {tile_linear_default, quantize_rows_default, false};
+    return {VOXTORCH_BEST_BUILD(tile_linear), VOXTORCH_BEST_BUILD(quantize_rows), false};
   }();
   return chosen;
 }

@@ -1,7 +1,6 @@
 // window_cross_attention on the CPU: vector rows for float32 and bfloat16 in the widest build the processor has
 // (ATEN_CPU_CAPABILITY narrows it, as it does ATen's), plain loops for float64 and float16.
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Half.h>
@@ -11,6 +10,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/window_cross_attention/walk.h"
 #include "core/kernels/window_cross_attention/window_cross_attention.h"
 
@@ -22,19 +22,7 @@ using OptionalTensor = std::optional<Tensor>;
 
 constexpr int64_t kGrain = 32768;  // products below which a second thread costs more than it saves
 
-const WindowRows& vector_rows() {
-#if defined(__x86_64__)
-  static const WindowRows& chosen = []() -> const WindowRows& {
-    const std::string capability = at::get_cpu_capability();
-    if (capability.rfind("AVX512", 0) == 0) return window_rows_avx512;
-    if (capability == "AVX2") return window_rows_avx2;
-    return window_rows_default;
-  }();
-  return chosen;
-#else
-  return window_rows_default;
-#endif
-}
+const WindowRows& vector_rows() { return VOXTORCH_BEST_BUILD(window_rows); }
 
 template <typename Type, typename Sum>
 struct PlainOps {
@@ -75,7 +63,7 @@ WindowOutput forward_cpu(const Tensor& query, const Tensor& key, const Tensor& v
   const Tensor logsumexp = empty_window_logsumexp(call);
   WindowForward args{call.args(), output.mutable_data_ptr(), logsumexp.mutable_data_ptr()};
   args.call.window = std::min(window, std::max<int64_t>(1, args.call.time));
-  const WindowType type = window_type(query);
+  const WindowType type = kernel_type<WindowType>(query);
   const int64_t tasks = args.call.batch * args.call.windows, rows = args.call.queries * args.call.heads;
   if (type == WindowType::kFloat64) {
     each_task<double>(args.call, tasks, rows, [&](double* scratch, int64_t begin, int64_t end) {
@@ -107,7 +95,7 @@ WindowGradients backward_cpu(const Tensor& grad_output, const Tensor& logsumexp,
                       grad_key.mutable_data_ptr(),
                       grad_value.mutable_data_ptr()};
   args.call.window = std::min(window, std::max<int64_t>(1, args.call.time));
-  const WindowType type = window_type(query);
+  const WindowType type = kernel_type<WindowType>(query);
   const int64_t tasks = args.call.batch * args.call.heads, rows = 2 * args.call.windows * args.call.queries;
   if (type == WindowType::kFloat64) {
     each_task<double>(args.call, tasks, rows, [&](double* scratch, int64_t begin, int64_t end) {

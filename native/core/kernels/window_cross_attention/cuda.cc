@@ -5,6 +5,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include "core/kernels/arguments.h"
 #include "core/kernels/window_cross_attention/window_cross_attention.h"
 
 namespace voxtorch::kernels {
@@ -24,7 +25,8 @@ WindowOutput forward_cuda(const Tensor& query, const Tensor& key, const Tensor& 
   const Tensor logsumexp = empty_window_logsumexp(call);
   if (logsumexp.numel() == 0) return {output, logsumexp};
   const WindowForward args{call.args(), output.mutable_data_ptr(), logsumexp.mutable_data_ptr()};
-  const auto error = launch_window_forward(window_type(query), args, c10::cuda::getCurrentCUDAStream().stream());
+  const auto error =
+      launch_window_forward(kernel_type<WindowType>(query), args, c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_CHECK(static_cast<cudaError_t>(error));
   return {output, logsumexp};
 }
@@ -48,7 +50,7 @@ WindowGradients backward_cuda(const Tensor& grad_output, const Tensor& logsumexp
                             grad_query.mutable_data_ptr(),
                             grad_key.mutable_data_ptr(),
                             grad_value.mutable_data_ptr()};
-  const auto error = launch_window_backward(window_type(query), args, deltas.mutable_data_ptr(),
+  const auto error = launch_window_backward(kernel_type<WindowType>(query), args, deltas.mutable_data_ptr(),
                                             c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_CHECK(static_cast<cudaError_t>(error));
   return {grad_query, grad_key, grad_value};

@@ -13,9 +13,6 @@
 
 #include <ATen/OpMathType.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/autocast_mode.h>
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -25,7 +22,6 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/ScalarType.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -33,6 +29,7 @@
 #include <limits>
 
 #include "core/kernels/arguments.h"
+#include "core/kernels/fused_operator.h"
 #include "core/kernels/gated_position_attention/dropout.h"
 #include "core/kernels/gated_position_attention/gated_position_attention.h"
 
@@ -40,8 +37,6 @@ namespace voxtorch::kernels {
 
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 at::ScalarType WindowCall::accumulator() const { return at::toOpMathType(query.scalar_type()); }
 
@@ -78,39 +73,18 @@ WindowAttention WindowCall::args() const {
           dropped()};
 }
 
-WindowType window_type(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kBFloat16:
-      return WindowType::kBFloat16;
-    case at::kHalf:
-      return WindowType::kFloat16;
-    case at::kDouble:
-      return WindowType::kFloat64;
-    default:
-      return WindowType::kFloat32;
-  }
-}
-
 namespace {
 
-void check_beside(const char* op, const char* name, const Tensor& tensor, const Tensor& query) {
-  TORCH_CHECK(tensor.device() == query.device(), op, ": ", name, " is on ", tensor.device(), " but query is on ",
-              query.device(), "; both must be on the same device");
-}
-
 void check_like_query(const char* op, const char* name, const Tensor& tensor, const Tensor& query) {
-  check_beside(op, name, tensor, query);
-  TORCH_CHECK(tensor.scalar_type() == query.scalar_type(), op, ": ", name, " is ", dtype_name(tensor), " but query is ",
-              dtype_name(query), "; both must have the same dtype");
+  check_device(op, name, tensor, "query", query);
+  check_dtype(op, name, tensor, "query", query);
 }
 
 }  // namespace
 
 void check_window_attention(const char* op, const WindowCall& call) {
   const Tensor& query = call.query;
-  const at::ScalarType type = query.scalar_type();
-  TORCH_CHECK(type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf, op,
-              ": query must have dtype float32, float64, bfloat16 or float16, got ", dtype_name(query));
+  check_floating(op, "query", query);
   TORCH_CHECK(query.dim() == 5 && query.size(4) > 0, op,
               ": query must have shape [batch, windows, queries, heads, dim] with a dim of at least 1, got ",
               query.sizes());
@@ -128,7 +102,7 @@ void check_window_attention(const char* op, const WindowCall& call) {
               ": window and stride must be from 1 to 2147483647 frames, got ", call.window, " and ", call.stride);
   TORCH_CHECK(call.dropout >= 0 && call.dropout <= 1, op, ": dropout must be a number from 0 to 1, got ", call.dropout);
   if (!call.lengths || !call.lengths->defined()) return;
-  check_beside(op, "lengths", *call.lengths, query);
+  check_device(op, "lengths", *call.lengths, "query", query);
   TORCH_CHECK(
       call.lengths->scalar_type() == at::kLong && call.lengths->dim() == 1 && call.lengths->size(0) == query.size(0),
       op, ": lengths must be int64 [", query.size(0), "], the batch of query, got ", dtype_name(*call.lengths), " ",
@@ -141,7 +115,7 @@ void check_window_attention_backward(const WindowCall& call, const Tensor& grad_
   check_like_query(op, "grad_output", grad_output, call.query);
   TORCH_CHECK(grad_output.sizes() == call.query.sizes(), op, ": grad_output must have the shape of query ",
               call.query.sizes(), ", got ", grad_output.sizes());
-  check_beside(op, "logsumexp", logsumexp, call.query);
+  check_device(op, "logsumexp", logsumexp, "query", call.query);
   TORCH_CHECK(logsumexp.scalar_type() == call.accumulator() && logsumexp.is_contiguous() &&
                   logsumexp.sizes() == call.query.sizes().slice(0, 4),
               op, ": logsumexp must be what window_cross_attention_forward returned");
@@ -157,20 +131,6 @@ namespace {
   const Tensor &query, const Tensor &key, const Tensor &value, int64_t window, int64_t stride, \
       const OptionalTensor &lengths, double dropout, int64_t seed
 #define VOXTORCH_WINDOW_ARGUMENTS query, key, value, window, stride, lengths, dropout, seed
-
-WindowOutput call_forward(VOXTORCH_WINDOW_PARAMETERS) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("voxtorch::window_cross_attention_forward", "")
-                             .typed<WindowOutput(VOXTORCH_WINDOW_PARAMETERS)>();
-  return op.call(VOXTORCH_WINDOW_ARGUMENTS);
-}
-
-WindowGradients call_backward(const Tensor& grad_output, const Tensor& logsumexp, VOXTORCH_WINDOW_PARAMETERS) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("voxtorch::window_cross_attention_backward", "")
-                             .typed<WindowGradients(const Tensor&, const Tensor&, VOXTORCH_WINDOW_PARAMETERS)>();
-  return op.call(grad_output, logsumexp, VOXTORCH_WINDOW_ARGUMENTS);
-}
 
 WindowOutput forward_meta(VOXTORCH_WINDOW_PARAMETERS) {
   const WindowCall call{VOXTORCH_WINDOW_ARGUMENTS};
@@ -286,62 +246,23 @@ WindowGradients composed_window_attention_backward(const Tensor& grad_output, co
 
 namespace {
 
-struct WindowCrossAttention : torch::autograd::Function<WindowCrossAttention> {
-  static Tensor forward(AutogradContext* ctx, VOXTORCH_WINDOW_PARAMETERS) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    const auto [output, logsumexp] = call_forward(VOXTORCH_WINDOW_ARGUMENTS);
-    ctx->save_for_backward({query, key, value, lengths.value_or(Tensor()), logsumexp});
-    ctx->saved_data["window"] = window;
-    ctx->saved_data["stride"] = stride;
-    ctx->saved_data["dropout"] = dropout;
-    ctx->saved_data["seed"] = seed;
-    ctx->set_materialize_grads(false);
-    return output;
-  }
+struct WindowCrossAttention {
+  using Signature = Tensor(VOXTORCH_WINDOW_PARAMETERS);
+  using Output = WindowOutput;
+  using Kept = Types<const Tensor&>;  // logsumexp
+  using Gradients = WindowGradients;
+  static constexpr const char* kName = "voxtorch::window_cross_attention";
+  static constexpr const char* kForward = "voxtorch::window_cross_attention_forward";
+  static constexpr const char* kBackward = "voxtorch::window_cross_attention_backward";
+  static constexpr size_t kCast = 3;
 
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    variable_list result(8);
-    if (!grads[0].defined()) return result;
-    const variable_list saved = ctx->get_saved_variables();
-    const OptionalTensor lengths = saved[3].defined() ? OptionalTensor(saved[3]) : std::nullopt;
-    std::tie(result[0], result[1], result[2]) =
-        call_backward(grads[0], saved[4], saved[0], saved[1], saved[2], ctx->saved_data["window"].toInt(),
-                      ctx->saved_data["stride"].toInt(), lengths, ctx->saved_data["dropout"].toDouble(),
-                      ctx->saved_data["seed"].toInt());
-    return result;
-  }
-};
-
-// Below autograd, on every device.
-Tensor attention(VOXTORCH_WINDOW_PARAMETERS) { return std::get<0>(call_forward(VOXTORCH_WINDOW_ARGUMENTS)); }
-
-Tensor attention_autograd(VOXTORCH_WINDOW_PARAMETERS) {
-  if (any_requires_grad({&query, &key, &value})) return WindowCrossAttention::apply(VOXTORCH_WINDOW_ARGUMENTS);
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return attention(VOXTORCH_WINDOW_ARGUMENTS);
-}
-
-WindowGradients backward_autograd(const Tensor& grad_output, const Tensor& logsumexp, VOXTORCH_WINDOW_PARAMETERS) {
-  if (any_requires_grad({&grad_output, &query, &key, &value})) {
+  static WindowGradients composed_backward(const Tensor& grad_output, const Tensor& logsumexp,
+                                           VOXTORCH_WINDOW_PARAMETERS) {
     const WindowCall call{VOXTORCH_WINDOW_ARGUMENTS};
     check_window_attention_backward(call, grad_output, logsumexp);
     return backward_formula(grad_output, call);
   }
-  const at::AutoDispatchBelowADInplaceOrView below_autograd;
-  return call_backward(grad_output, logsumexp, VOXTORCH_WINDOW_ARGUMENTS);
-}
-
-// Under autocast the products are computed in its dtype.
-Tensor attention_autocast(VOXTORCH_WINDOW_PARAMETERS) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("voxtorch::window_cross_attention", "")
-                             .typed<Tensor(VOXTORCH_WINDOW_PARAMETERS)>();
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const c10::DeviceType device = query.device().type();
-  const at::ScalarType type = at::autocast::get_autocast_dtype(device);
-  const auto lowered = [&](const Tensor& tensor) { return at::autocast::cached_cast(type, tensor, device); };
-  return op.call(lowered(query), lowered(key), lowered(value), window, stride, lengths, dropout, seed);
-}
+};
 
 }  // namespace
 
@@ -360,19 +281,6 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "Tensor grad_value)");
 }
 
-TORCH_LIBRARY_IMPL(voxtorch, CompositeExplicitAutograd, m) { m.impl("window_cross_attention", attention); }
-
-TORCH_LIBRARY_IMPL(voxtorch, Meta, m) {
-  m.impl("window_cross_attention_forward", forward_meta);
-  m.impl("window_cross_attention_backward", backward_meta);
-}
-
-TORCH_LIBRARY_IMPL(voxtorch, Autograd, m) {
-  m.impl("window_cross_attention", attention_autograd);
-  m.impl("window_cross_attention_backward", backward_autograd);
-}
-
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCPU, m) { m.impl("window_cross_attention", attention_autocast); }
-TORCH_LIBRARY_IMPL(voxtorch, AutocastCUDA, m) { m.impl("window_cross_attention", attention_autocast); }
+VOXTORCH_FUSED_OPERATOR("window_cross_attention", FusedOperator<WindowCrossAttention>)
 
 }  // namespace voxtorch::kernels

@@ -25,8 +25,6 @@ struct WindowCall {
   WindowAttention args() const;
 };
 
-WindowType window_type(const at::Tensor& tensor);
-
 // Throw a sentence that names the argument and the shapes, dtypes or devices where one does not fit.
 void check_window_attention(const char* op, const WindowCall& call);
 void check_window_attention_backward(const WindowCall& call, const at::Tensor& grad_output,

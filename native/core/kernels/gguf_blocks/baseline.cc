@@ -1,2 +1,0 @@
-#define VOXTORCH_DECODE decode_gguf_default
-#include "core/kernels/gguf_blocks/decode.h"

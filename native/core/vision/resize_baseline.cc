@@ -1,2 +1,0 @@
-#define VOXTORCH_RESIZE_LANES resize_lanes_default
-#include "core/vision/resize_code.h"
