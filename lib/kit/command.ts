@@ -1,10 +1,10 @@
 import { Command } from 'commander'
 import {
   commanderOptions,
-  type ForeignOptions,
   type IgnoredOption,
   type OptionsOf,
   type OptionTable,
+  type OriginalOptions,
   readOptions,
   refuseFiles,
 } from './options.js'
@@ -19,7 +19,7 @@ export interface CommandRule<T extends OptionTable = OptionTable> {
   /** Arguments that are not options, such as `IN.jsonl OUT.json`. Undefined if the command takes none. */
   readonly files?: string
   readonly options: T
-  readonly foreign?: ForeignOptions
+  readonly originalOptions?: OriginalOptions
   /** Run the command and return its exit code; undefined means 0. Import modules here, so that `--help` does not load libtorch. */
   run(options: OptionsOf<T>, files: string[], ignored: readonly IgnoredOption[]): Promise<number | undefined>
 }
@@ -33,7 +33,7 @@ export async function runCommand(subject: string, rule: CommandRule, argv: reado
     process.stdout.write(helpOf(subject, rule))
     return 0
   }
-  const { options, files, ignored } = readOptions(subject, rule.options, argv, rule.foreign)
+  const { options, files, ignored } = readOptions(subject, rule.options, argv, rule.originalOptions)
   if (rule.files === undefined) refuseFiles(subject, files)
   for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
   return (await rule.run(options, files, ignored)) ?? 0

@@ -149,7 +149,7 @@ describe('voxtorch', () => {
       const named = room?.find((rule) => rule.name === verb)
       const rule = named ?? (room ?? COMMANDS).find((one) => one.name === (room ? FILE_VERBS[name] : name))
       expect(rule, `${page}: ${line}`).toBeDefined()
-      const read = () => readOptions(name, rule!.options, named ? rest : words, rule!.foreign)
+      const read = () => readOptions(name, rule!.options, named ? rest : words, rule!.originalOptions)
       expect(read, `${page}: ${line}`).not.toThrow()
       if (rule!.files === undefined) expect(read().files, `${page}: ${line}`).toEqual([])
     }

@@ -1,7 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { commandRule } from '../../../kit/command.js'
 import { EMOVERSE_MODEL_OPTIONS, EMOVERSE_TRAINING_OPTIONS } from '../configuration/arguments.js'
-import { SWIFT_FOREIGN } from '../published/swift.js'
+import { SWIFT_ORIGINAL_OPTIONS } from '../published/swift.js'
 
 export const sft = commandRule({
   name: 'sft',
@@ -15,7 +15,7 @@ stage takes as --model; OUTPUT/stage-1/adapter has PEFT's layout. Running the sa
 data or settings the same OUTPUT gets a new folder v1, v2, …, which is reported. Loss, accuracy and time of each task are in tasks.jsonl next to
 the checkpoints. A text-only language model reads only the texts.`,
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
-  foreign: SWIFT_FOREIGN,
+  originalOptions: SWIFT_ORIGINAL_OPTIONS,
   async run(values) {
     const {
       output = 'output',

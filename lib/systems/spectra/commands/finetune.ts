@@ -1,5 +1,5 @@
 import { commandRule } from '../../../kit/command.js'
-import { SPECTRA_FOREIGN, SPECTRA_OPTIONS } from '../configuration/arguments.js'
+import { SPECTRA_OPTIONS, SPECTRA_ORIGINAL_OPTIONS } from '../configuration/arguments.js'
 
 export const finetune = commandRule({
   name: 'finetune',
@@ -10,7 +10,7 @@ export const finetune = commandRule({
 Saves the best epoch on the validation data in OUTPUT/best, and evaluates it once on the test data. The same command resumes an
 interrupted run. The original's options (--lr=2e-5 --batch_size=24 --multi_audio …) work too.`,
   options: SPECTRA_OPTIONS,
-  foreign: SPECTRA_FOREIGN,
+  originalOptions: SPECTRA_ORIGINAL_OPTIONS,
   async run(options) {
     const { manualSeed } = await import('../../../tensor/index.js')
     const { openSpectraData } = await import('../data/open.js')
