@@ -32,7 +32,7 @@ export interface Setting {
   readonly type: SettingType
   /** Default value. A setting without one may be undefined. */
   readonly default?: unknown
-  /** Minimum. Default 0; for each element of `numbers` likewise. */
+  /** Minimum of a number, or of each of the `numbers`. Default 0; -Infinity for none. */
   readonly min?: number
   /** Exclusive upper bound. */
   readonly below?: number
@@ -91,6 +91,15 @@ export type OptionsOfSettings<T extends SettingTable> = {
   readonly [K in keyof T as T[K] extends { help: string } ? K : never]: T[K] & { readonly help: string }
 }
 
+/** Names in TrainingArguments of a table's settings, with their types. */
+export type ArgumentsOf<T extends SettingTable> = {
+  -readonly [K in keyof T as T[K] extends { argument: infer Name extends string }
+    ? Name
+    : T[K] extends { argument: readonly (infer Name extends string)[] }
+      ? Name
+      : never]?: T[K] extends { argument: string } ? ValueOfSetting<T[K]> : number
+}
+
 /** A table of settings and what is derived from it. Created by {@link settings}. */
 export class Settings<T extends SettingTable> {
   readonly table: T
@@ -132,7 +141,7 @@ export class Settings<T extends SettingTable> {
   }
 
   /** Return the values under their names in TrainingArguments. */
-  trainingArguments(values: Readonly<ValuesOf<T>>): Record<string, unknown> {
+  trainingArguments(values: Readonly<ValuesOf<T>>): ArgumentsOf<T> {
     const found: [string, unknown][] = []
     for (const [name, { argument }] of Object.entries(this.table)) {
       const value: unknown = values[name as keyof ValuesOf<T>]
@@ -140,7 +149,7 @@ export class Settings<T extends SettingTable> {
       else if (argument !== undefined)
         for (const [i, one] of argument.entries()) found.push([one, (value as unknown[])[i]])
     }
-    return Object.fromEntries(found.filter(([, value]) => value !== undefined))
+    return Object.fromEntries(found.filter(([, value]) => value !== undefined)) as ArgumentsOf<T>
   }
 
   /** Return the table of only these settings. */
@@ -164,7 +173,7 @@ export const checkedBy = <T>(check: (where: string, name: string, value: unknown
 export function checkSetting(where: string, name: string, value: unknown, setting: Setting): void {
   const { type, min = 0, below, length, nullable = false } = setting
   if (value === null && nullable) return
-  const range = { least: min, ...(below !== undefined && { below }) }
+  const range = { ...(min > -Infinity && { least: min }), ...(below !== undefined && { below }) }
   if (typeof type === 'function') return type(where, name, value)
   if (typeof type !== 'string') {
     if (type.every((word) => typeof word === 'string')) return requireOneOf(where, name, value, type)

@@ -1,4 +1,4 @@
-// commander parses, and this module checks values: zod 4.6.7 takes five times as long to load, which would delay --help.
+// commander parses the command line, and this module checks the values.
 import { Command, CommanderError, Option } from 'commander'
 import { ConfigError } from '../base/errors.js'
 import { requireForm } from '../base/form.js'

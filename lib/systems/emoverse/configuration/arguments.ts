@@ -1,5 +1,6 @@
 import { ConfigError } from '../../../base/errors.js'
 import type { OptionTable } from '../../../kit/options.js'
+import { EMOVERSE_RECIPE, EMOVERSE_SETTINGS } from '../training/recipe.js'
 
 /** Parse a list such as `MER=2,MSA=1`. @throws ConfigError for an item that is not name=number */
 export function numbersOf(flag: string, list: readonly string[] = []): Record<string, number> {
@@ -112,12 +113,6 @@ export const EMOVERSE_SERVED_OPTIONS = {
 export const EMOVERSE_TRAINING_OPTIONS = {
   dataset: { type: 'strings', help: 'instruction files to train on', placeholder: 'file', aliases: ['data'] },
   valDataset: { type: 'strings', help: 'validation files', placeholder: 'file', aliases: ['valid'] },
-  validationShare: {
-    type: 'fraction',
-    help: 'fraction of the data to validate with, if --val-dataset is not given',
-    default: 0.01,
-    aliases: ['dataset_test_ratio', 'split_dataset_ratio'],
-  },
   output: {
     type: 'string',
     help: 'folder for checkpoints, adapters, logs and the whole model (model/)',
@@ -136,50 +131,12 @@ export const EMOVERSE_TRAINING_OPTIONS = {
     default: 1,
   },
   sftType: { type: ['lora'], help: 'training method', default: 'lora', aliases: ['train_type', 'tuner_type'] },
-  epochs: { type: 'number', help: 'passes over the data', default: 2, aliases: ['num_train_epochs'] },
+  ...EMOVERSE_SETTINGS.options,
   maxSteps: { type: 'integer', help: 'optimizer steps per stage, in place of epochs' },
-  batchSize: { type: 'integer', help: 'records per batch', default: 1, aliases: ['per_device_train_batch_size'] },
-  evalBatchSize: {
-    type: 'integer',
-    help: 'records per batch of validation',
-    default: 1,
-    aliases: ['per_device_eval_batch_size'],
-  },
   groupByLength: { type: 'boolean', help: 'batch records of similar length together' },
-  accumulation: {
-    type: 'integer',
-    help: 'batches per optimizer step (gradient accumulation)',
-    default: 8,
-    aliases: ['gradient_accumulation_steps'],
-  },
-  learningRate: { type: 'number', help: 'peak learning rate', default: 1e-4 },
-  schedule: {
-    type: 'string',
-    help: 'learning rate schedule, by its name in transformers',
-    default: 'cosine',
-    aliases: ['lr_scheduler_type'],
-  },
-  warmupRatio: { type: 'fraction', help: 'fraction of all steps with a rising learning rate', default: 0.05 },
-  weightDecay: { type: 'number', help: 'weight decay of the matrices', default: 0.1 },
-  maxGradNorm: { type: 'number', help: 'maximum gradient norm; 0 turns clipping off', default: 1 },
-  adamBeta1: { type: 'fraction', help: 'beta1 of AdamW', default: 0.9 },
-  adamBeta2: { type: 'fraction', help: 'beta2 of AdamW', default: 0.95 },
-  adamEpsilon: { type: 'number', help: 'epsilon of AdamW', default: 1e-8 },
-  maxLength: {
-    type: 'integer',
-    help: 'maximum length in tokens; longer records are left out; each image or video counts as one token',
-    default: 2048,
-  },
-  maxExpandedLength: {
-    type: 'integer',
-    help: 'maximum length with all tokens of images and videos',
-    default: 'no limit',
-  },
-  gradientCheckpointing: {
-    type: ['true', 'false'],
-    help: 'recompute activations in the backward pass to save memory',
-    default: 'true',
-  },
+  adamBeta1: { type: 'fraction', help: 'beta1 of AdamW', default: EMOVERSE_RECIPE.betas[0] },
+  adamBeta2: { type: 'fraction', help: 'beta2 of AdamW', default: EMOVERSE_RECIPE.betas[1] },
+  adamEpsilon: { type: 'number', help: 'epsilon of AdamW', default: EMOVERSE_RECIPE.eps },
   loraR: { type: 'integer', help: 'rank of the adapters', default: 8, aliases: ['lora_rank'] },
   loraAlpha: { type: 'number', help: 'LoRA alpha: adapters are scaled by alpha / rank', default: 32 },
   loraDropout: { type: 'fraction', help: "dropout of the adapters' input", default: 0.05, aliases: ['lora_dropout_p'] },
@@ -200,12 +157,6 @@ export const EMOVERSE_TRAINING_OPTIONS = {
     help: 'training of the audio encoder: frozen, whole (with the adapter), or alone (without an adapter)',
     default: 'frozen',
   },
-  logSteps: { type: 'integer', help: 'steps between logs', default: 10, aliases: ['logging_steps'] },
-  evalSteps: { type: 'integer', help: 'steps between evaluations', default: 1000 },
-  saveSteps: { type: 'integer', help: 'steps between checkpoints', default: 500 },
-  saveTotalLimit: { type: 'integer', help: 'number of checkpoints to keep', default: 3 },
-  loadBest: { type: 'boolean', help: 'evaluate once per epoch, and end with the weights of the best evaluation' },
-  seed: { type: 'integer', help: 'random seed of the order and of new adapters', default: 42 },
   progress: {
     type: 'boolean',
     help: 'progress bar, or lines without a terminal; --no-progress turns it off',
