@@ -2,8 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { OptionsOf, OptionTable, OriginalOptions } from '../../../kit/options.js'
 import { missingOption } from '../../../kit/options.js'
-import type { SchedulerType } from '../../../train/scheduler.js'
-import type { UsdmRecipe } from '../training/recipe.js'
+import { USDM_SETTINGS, type UsdmRecipe } from '../training/recipe.js'
 import type { UsdmTrainingOptions } from '../training/trainer.js'
 
 /** Options of pre-training and fine-tuning, with the spellings of the original's train_sft.py and train_pt.py as aliases. */
@@ -33,35 +32,7 @@ export const USDM_TRAINING_OPTIONS = {
     help: "Mistral's window as published: a token attends to itself and the 4,096 before it; else to 4,096 with itself",
     default: 'depends on --compat',
   },
-  batchSize: {
-    type: 'integer',
-    help: 'batch size per process',
-    default: 2,
-    aliases: ['train_batch_size', 'per_device_train_batch_size'],
-  },
-  evalBatchSize: {
-    type: 'integer',
-    help: 'evaluation batch size per process',
-    default: 2,
-    aliases: ['eval_batch_size'],
-  },
-  accumulation: {
-    type: 'integer',
-    help: 'gradient accumulation: batches per optimizer step; 2 for pre-training',
-    default: 4,
-    aliases: ['gradient_accumulation_steps'],
-  },
-  learningRate: { type: 'number', help: 'peak learning rate', default: 2e-5 },
-  schedule: {
-    type: 'string',
-    help: "learning rate schedule, by transformers' name",
-    placeholder: 'name',
-    default: 'cosine',
-    aliases: ['lr_scheduler_type'],
-  },
-  warmupRatio: { type: 'fraction', help: 'fraction of all steps for warmup', default: 0.03 },
-  maxGradNorm: { type: 'number', help: 'gradient clipping norm; 0 for none', default: 0 },
-  epochs: { type: 'number', help: 'passes over the data', default: 1, aliases: ['num_train_epochs'] },
+  ...USDM_SETTINGS.options,
   maxSteps: { type: 'integer', help: 'total optimizer steps, instead of epochs' },
   maxLength: {
     type: 'integer',
@@ -69,17 +40,13 @@ export const USDM_TRAINING_OPTIONS = {
     default: 8192,
     aliases: ['max_input_length'],
   },
-  logSteps: { type: 'integer', help: 'steps between logs', default: 50, aliases: ['logging_steps'] },
   evalStrategy: {
     type: ['steps', 'epoch', 'no'],
     help: 'when to evaluate',
     default: 'steps',
     aliases: ['evaluation_strategy'],
   },
-  evalSteps: { type: 'integer', help: 'steps between evaluations', default: 1000 },
   saveStrategy: { type: ['steps', 'epoch', 'no'], help: 'when to save a checkpoint', default: 'steps' },
-  saveSteps: { type: 'integer', help: 'steps between checkpoints', default: 1000 },
-  saveTotalLimit: { type: 'integer', help: 'maximum number of kept checkpoints', default: 2 },
   loadBest: {
     type: 'boolean',
     help: 'loads the weights of the best evaluation at the end',
@@ -100,7 +67,6 @@ export const USDM_TRAINING_OPTIONS = {
     help: 'resumes from the last checkpoint; --no-resume is an error if the folder has one',
     default: 'on',
   },
-  seed: { type: 'integer', help: 'random seed', default: 42 },
   device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
   dtype: {
     type: ['bfloat16', 'float32'],
@@ -137,13 +103,10 @@ export function trainingOfArguments(
       { argument: 'lora' },
     )
   }
-  const { batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, maxGradNorm, epochs } = options
-  const { seed, logSteps, evalSteps, saveSteps, saveTotalLimit, evalStrategy, saveStrategy, maxSteps } = options
+  const { evalStrategy, saveStrategy, maxSteps } = options
   const recipe: Partial<UsdmRecipe> = defined({
-    ...{ batchSize, evalBatchSize, accumulation, learningRate, warmupRatio, maxGradNorm, epochs },
-    // usdmRecipe checks it.
-    schedule: schedule as SchedulerType | undefined,
-    ...{ seed, logSteps, evalSteps, saveSteps, saveTotalLimit, gradientCheckpointing: checkpointing },
+    ...USDM_SETTINGS.changesIn(options),
+    gradientCheckpointing: checkpointing,
   })
   const args = defined({
     ...{ evalStrategy, saveStrategy, maxSteps, loadBestModelAtEnd: loadBest, resumeFromCheckpoint: resume },
