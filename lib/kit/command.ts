@@ -12,6 +12,8 @@ import {
 /** A subcommand of `voxtorch`. Its option table defines the command line, `--help` and the page of the documentation. */
 export interface CommandRule<T extends OptionTable = OptionTable> {
   readonly name: string
+  /** Alternative names. Every system has the verb `train`, as its name or as an alias of the original's. */
+  readonly aliases?: readonly string[]
   /** One line in the imperative. */
   readonly summary: string
   /** Text of `--help` between summary and options: examples, file formats. */

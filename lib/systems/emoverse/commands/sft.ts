@@ -5,6 +5,7 @@ import { SWIFT_ORIGINAL_OPTIONS } from '../published/swift.js'
 
 export const sft = commandRule({
   name: 'sft',
+  aliases: ['train'],
   summary: 'Train EmoVerse on instruction data in one or several stages, with the option names of swift sft.',
   details: `  voxtorch emoverse sft --model InternVL2-2B --stages first.yaml second.yaml --vision-cache features --output runs/emoverse
   voxtorch emoverse sft --model smollm2-135m-instruct --media ignore --stages first.yaml second.yaml --output runs/words

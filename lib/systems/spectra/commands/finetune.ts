@@ -3,6 +3,7 @@ import { SPECTRA_OPTIONS, SPECTRA_ORIGINAL_OPTIONS } from '../configuration/argu
 
 export const finetune = commandRule({
   name: 'finetune',
+  aliases: ['train'],
   summary: 'Fine-tunes on MOSI, MOSEI, IEMOCAP or MIntRec from the published files, or on your own recordings.',
   details: `  voxtorch spectra finetune --task mosi --data DIR --model SPECTRA-base
   voxtorch spectra finetune --task mood --kind classification --data turns.jsonl --test-speakers ann,bob --config tiny --tokenizer DIR

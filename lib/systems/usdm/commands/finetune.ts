@@ -9,6 +9,7 @@ import {
 
 export const finetune = commandRule({
   name: 'finetune',
+  aliases: ['train'],
   summary: 'Fine-tunes a language model on spoken dialogs: to transcribe, to reply, and to speak the reply.',
   details: `  voxtorch usdm finetune --data preprocessed/train.txt --valid preprocessed/test.txt --model-cache-dir CACHE --output runs/usdm
   voxtorch usdm finetune --data turns.txt --model smollm2-135m-instruct --tokenizer CACHE --lora --output runs/small
