@@ -128,8 +128,10 @@ describe('voxtorch', () => {
       onBadRecord: ['onBadItem', 'skipBad'],
       dtype: ['precision'],
     }
-    // ms-swift's name of the data, whether audio is read (emoverse), and the audio encoder (emotion).
-    const EXCEPTIONS: Record<string, string[]> = { emoverse: ['dataset', 'audio'], emotion: ['audio'] }
+    // ms-swift's name of the data, whether audio is read (emoverse, and '' with serve), and the audio encoder (emotion).
+    const EXCEPTIONS: Record<string, string[]> = {
+      ...{ emoverse: ['dataset', 'audio'], emotion: ['audio'], '': ['audio'] },
+    }
     for (const { system, rule } of [...verbs, ...COMMANDS.map((rule) => ({ system: '', rule }))]) {
       const shown = Object.entries(rule.options).filter(([, { hidden }]) => !hidden)
       const names = shown.map(([name]) => name).filter((name) => !EXCEPTIONS[system]?.includes(name))
