@@ -19,8 +19,8 @@ const installRule = commandRule({
   name: 'install',
   summary: 'Find or download libtorch, and build the native addon if no prebuilt one fits.',
   options: {
-    build: { kind: 'flag', help: 'build the addon even if a prebuilt one fits' },
-    cuda: { kind: 'flag', help: 'build the addon with the CUDA kernels' },
+    build: { type: 'boolean', help: 'build the addon even if a prebuilt one fits' },
+    cuda: { type: 'boolean', help: 'build the addon with the CUDA kernels' },
   },
   async run({ build = false, cuda = false }) {
     await install({ build: build || cuda, cuda, report: (line) => console.log(`[voxtorch] ${line}`) })
@@ -58,7 +58,7 @@ export const launchRule = commandRule({
   summary: 'Run a script in N processes for distributed training (initProcessGroup).',
   details: 'Arguments after the script are passed to it.',
   files: 'SCRIPT [ARGUMENTS]',
-  options: { nproc: { kind: 'whole', help: 'number of processes; required' } },
+  options: { nproc: { type: 'integer', help: 'number of processes; required' } },
   run: (_, words) => launch(words),
 })
 

@@ -30,6 +30,8 @@ Environment variables
   PIP_INDEX_URL            weights: mirror of PyPI; PIP_NO_INDEX=1 disables network access
   CXX, CMAKE_BUILD_PARALLEL_LEVEL   C++ compiler, and number of parallel compilations`
 
+const namesOf = ({ name, aliases = [] }: CommandRule): string[] => [name, ...aliases]
+
 const isHelp = (word: string | undefined) => word === undefined || word === 'help' || word === '--help' || word === '-h'
 
 async function main([command, ...rest]: readonly string[]): Promise<number> {
@@ -44,7 +46,7 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
   const name = command as string
   // One-word forms, for scripts that called the original programs: emoverse-sft, usdm-units.
   for (const [system, rules] of Object.entries(SYSTEMS)) {
-    const verb = rules.find((rule) => name === `${system}-${rule.name}`)
+    const verb = rules.find((rule) => namesOf(rule).some((word) => name === `${system}-${word}`))
     if (verb) return main([system, verb.name, ...rest])
   }
   const verbs = Object.hasOwn(SYSTEMS, name) ? SYSTEMS[name] : undefined
@@ -64,9 +66,9 @@ function say(text: string): number {
 }
 
 function oneOf(rules: readonly CommandRule[], name: string, more: readonly string[], before = ''): CommandRule {
-  const match = rules.find((rule) => rule.name === name)
+  const match = rules.find((rule) => namesOf(rule).includes(name))
   if (match) return match
-  const near = nearest(name, [...rules.map((rule) => rule.name), ...more])
+  const near = nearest(name, [...rules.flatMap(namesOf), ...more])
   const hint = near === undefined ? '' : ` Did you mean "${before}${near}"?`
   throw new ConfigError(
     `unknown command "${before}${name}".${hint} \`voxtorch help\` lists the commands.`,

@@ -2,7 +2,7 @@ import { defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
 import { commandRule } from '../kit/command.js'
-import { flagOf, type OptionRule, type OptionsOf, type OptionTable, readOptions } from '../kit/options.js'
+import { flagOf, type OptionDefinition, type OptionsOf, type OptionTable, readOptions } from '../kit/options.js'
 import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'
 import { loopbackNames } from '../serve/options.js'
 import { chatModels, ownOptions } from './chat-models.js'
@@ -10,7 +10,7 @@ import { chatModels, ownOptions } from './chat-models.js'
 /** Prefix the help of options that belong to one model with its name. */
 const optionsOf = <T extends OptionTable>(model: string, table: T): T =>
   Object.fromEntries(
-    Object.entries(table).map(([name, rule]): [string, OptionRule] => [
+    Object.entries(table).map(([name, rule]): [string, OptionDefinition] => [
       name,
       { ...rule, help: `${model}: ${rule.help}` },
     ]),
@@ -18,33 +18,46 @@ const optionsOf = <T extends OptionTable>(model: string, table: T): T =>
 
 const OPTIONS = {
   model: {
-    kind: 'text',
+    type: 'string',
     help: 'folder of the model; for text also a GGUF file or a name of `voxtorch weights`; for usdm default MODEL_CACHE_DIR',
-    value: 'dir',
+    placeholder: 'dir',
   },
-  device: { kind: 'text', help: 'device, such as cpu or cuda', preset: 'cpu' },
-  dtype: { kind: 'text', help: 'dtype of the weights, such as float32 or bfloat16', value: 'name' },
-  host: { kind: 'text', help: 'address to listen on; default 127.0.0.1, others need an API key', value: 'address' },
-  port: { kind: 'whole', help: 'port to listen on; 0 picks a free one', preset: 8080 },
+  device: { type: 'string', help: 'device, such as cpu or cuda', default: 'cpu' },
+  dtype: { type: 'string', help: 'dtype of the weights, such as float32 or bfloat16', placeholder: 'name' },
+  host: {
+    type: 'string',
+    help: 'address to listen on; default 127.0.0.1, others need an API key',
+    placeholder: 'address',
+  },
+  port: { type: 'integer', help: 'port to listen on; 0 picks a free one', default: 8080 },
   apiKey: {
-    kind: 'text',
+    type: 'string',
     help: 'API key that clients must send; other users can see it here, but not in the variable VOXTORCH_API_KEY',
-    value: 'key',
+    placeholder: 'key',
   },
-  allowHost: { kind: 'texts', help: 'allowed Host headers of requests, such as the name of a proxy', value: 'name' },
-  maxBody: { kind: 'number', help: 'maximum size of a request, in MB', value: 'MB', preset: 25 },
-  maxAudio: { kind: 'number', help: 'maximum duration of all audio in a conversation', value: 'seconds', preset: 600 },
+  allowHost: {
+    type: 'strings',
+    help: 'allowed Host headers of requests, such as the name of a proxy',
+    placeholder: 'name',
+  },
+  maxBody: { type: 'number', help: 'maximum size of a request, in MB', placeholder: 'MB', default: 25 },
+  maxAudio: {
+    type: 'number',
+    help: 'maximum duration of all audio in a conversation',
+    placeholder: 'seconds',
+    default: 600,
+  },
   maxPixels: {
-    kind: 'number',
+    type: 'number',
     help: 'maximum pixels of all images and encoded video frames in a conversation, in millions',
-    value: 'millions',
-    preset: 64,
+    placeholder: 'millions',
+    default: 64,
   },
-  maxTokens: { kind: 'whole', help: 'maximum tokens of an answer', preset: 2048 },
-  concurrent: { kind: 'whole', help: 'requests processed at once; default: the limit of the model, 8 for text' },
-  queue: { kind: 'whole', help: 'maximum number of waiting requests', preset: 16 },
-  answerTimeout: { kind: 'number', help: 'time limit for an answer', value: 'seconds', preset: 300 },
-  quiet: { kind: 'flag', help: 'do not log requests' },
+  maxTokens: { type: 'integer', help: 'maximum tokens of an answer', default: 2048 },
+  concurrent: { type: 'integer', help: 'requests processed at once; default: the limit of the model, 8 for text' },
+  queue: { type: 'integer', help: 'maximum number of waiting requests', default: 16 },
+  answerTimeout: { type: 'number', help: 'time limit for an answer', placeholder: 'seconds', default: 300 },
+  quiet: { type: 'boolean', help: 'do not log requests' },
   ...optionsOf('emoverse', ownOptions.emoverse),
   ...optionsOf('usdm', ownOptions.usdm),
 } as const

@@ -3,10 +3,10 @@ import { commandRule } from '../kit/command.js'
 
 const OPTIONS = {
   indexUrl: {
-    kind: 'text',
+    type: 'string',
     help: 'mirror of PyPI; default: PIP_INDEX_URL',
-    value: 'url',
-    preset: 'https://pypi.org/simple',
+    placeholder: 'url',
+    default: 'https://pypi.org/simple',
   },
 } as const
 

@@ -1,10 +1,10 @@
 import { Command } from 'commander'
 import {
   commanderOptions,
-  type ForeignOptions,
   type IgnoredOption,
   type OptionsOf,
   type OptionTable,
+  type OriginalOptions,
   readOptions,
   refuseFiles,
 } from './options.js'
@@ -12,6 +12,8 @@ import {
 /** A subcommand of `voxtorch`. Its option table defines the command line, `--help` and the page of the documentation. */
 export interface CommandRule<T extends OptionTable = OptionTable> {
   readonly name: string
+  /** Alternative names. Every system has the verb `train`, as its name or as an alias of the original's. */
+  readonly aliases?: readonly string[]
   /** One line in the imperative. */
   readonly summary: string
   /** Text of `--help` between summary and options: examples, file formats. */
@@ -19,7 +21,7 @@ export interface CommandRule<T extends OptionTable = OptionTable> {
   /** Arguments that are not options, such as `IN.jsonl OUT.json`. Undefined if the command takes none. */
   readonly files?: string
   readonly options: T
-  readonly foreign?: ForeignOptions
+  readonly originalOptions?: OriginalOptions
   /** Run the command and return its exit code; undefined means 0. Import modules here, so that `--help` does not load libtorch. */
   run(options: OptionsOf<T>, files: string[], ignored: readonly IgnoredOption[]): Promise<number | undefined>
 }
@@ -33,7 +35,7 @@ export async function runCommand(subject: string, rule: CommandRule, argv: reado
     process.stdout.write(helpOf(subject, rule))
     return 0
   }
-  const { options, files, ignored } = readOptions(subject, rule.options, argv, rule.foreign)
+  const { options, files, ignored } = readOptions(subject, rule.options, argv, rule.originalOptions)
   if (rule.files === undefined) refuseFiles(subject, files)
   for (const { flag, reason } of ignored) console.error(`${flag} has no effect: ${reason}`)
   return (await rule.run(options, files, ignored)) ?? 0

@@ -1,41 +1,48 @@
-// commander parses, and this module checks values: zod 4.6.7 takes five times as long to load, which would delay --help.
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+// commander parses the command line, and this module checks the values.
+import { Command, CommanderError, Option } from 'commander'
 import { ConfigError } from '../base/errors.js'
 import { requireForm } from '../base/form.js'
+import type { Setting } from '../base/settings.js'
 import { nearest } from '../base/words.js'
 
 /**
- * Type of an option's value. `number` and `whole` (an integer) are at least 0, a `share` is a fraction in [0, 1), a `list` is
- * `a,b,c`, and `texts` are several arguments. An array lists the allowed values. A `flag` takes no value; `--no-…` sets it to false.
+ * Type of an option's value. `number` and `integer` are at least 0, a `fraction` is in [0, 1), a `list` is `a,b,c`, and
+ * `strings` are several arguments. An array lists the allowed values. A `boolean` takes no value; `--no-…` sets it to false.
  */
-export type OptionKind = 'text' | 'number' | 'whole' | 'share' | 'flag' | 'list' | 'texts' | readonly string[]
+export type OptionType =
+  | 'string'
+  | 'number'
+  | 'integer'
+  | 'fraction'
+  | 'boolean'
+  | 'list'
+  | 'strings'
+  | readonly string[]
 
-export interface OptionRule {
-  readonly kind: OptionKind
+/** Definition of an option. Those of a table of settings are definitions of options too: `settings({ … }).options`. */
+export interface OptionDefinition
+  extends Pick<Setting, 'min' | 'defaultText' | 'placeholder' | 'aliases' | 'takesValue' | 'nullable'> {
+  readonly type: OptionType
   /** One line for `--help` and the documentation. */
   readonly help: string
-  /** Placeholder of the value in `--help`. Default: by kind. */
-  readonly value?: string
-  /** Default value, as `--help` shows it. */
-  readonly preset?: string | number
-  /** Alternative names, such as those of the original. Hyphens and underscores are equivalent. `-c` is a short option. */
-  readonly aliases?: readonly string[]
-  /** For `texts`: take one argument per occurrence, because the next argument may not be an option. */
+  /** Default value. Only `--help` shows it; the function that takes the option applies it. */
+  readonly default?: string | number | boolean | null
+  /** For `strings`: take one argument per occurrence, because the next argument may not be an option. */
   readonly oneEach?: boolean
   /** Whether to leave the option out of `--help` and the documentation. */
   readonly hidden?: boolean
   /** Values that have no effect, with the reason. */
-  readonly without?: Readonly<Record<string, string>>
+  readonly ignoredValues?: Readonly<Record<string, string>>
 }
 
 /** Options of a command by name in camelCase; the command line uses kebab-case. */
-export type OptionTable = Readonly<Record<string, OptionRule>>
+export type OptionTable = Readonly<Record<string, OptionDefinition>>
 
 /**
  * Options of the original that have no equivalent name. `reason` says why an option has no effect (`takesValue: 'several'` takes
  * all arguments up to the next option); `read` returns the equivalent option and value, or undefined.
  */
-export type ForeignOptions = Readonly<
+export type OriginalOptions = Readonly<
   Record<
     string,
     | { readonly takesValue: boolean | 'several'; readonly reason: string }
@@ -43,18 +50,18 @@ export type ForeignOptions = Readonly<
   >
 >
 
-type ValueOf<K extends OptionKind> = K extends 'flag'
+type ValueOf<K extends OptionType> = K extends 'boolean'
   ? boolean
-  : K extends 'number' | 'whole' | 'share'
+  : K extends 'number' | 'integer' | 'fraction'
     ? number
-    : K extends 'list' | 'texts'
+    : K extends 'list' | 'strings'
       ? string[]
       : K extends readonly (infer Word)[]
         ? Word
         : string
 
 /** Parsed options of a table; each may be missing. */
-export type OptionsOf<T extends OptionTable> = { -readonly [Name in keyof T]?: ValueOf<T[Name]['kind']> }
+export type OptionsOf<T extends OptionTable> = { -readonly [Name in keyof T]?: ValueOf<T[Name]['type']> }
 
 /** Throw a ConfigError if there is an argument that is not an option, for commands that take options only. */
 export function refuseFiles(subject: string, [file]: readonly string[]): void {
@@ -89,29 +96,34 @@ export const missingOption = (name: string, expected: string, value: string): Co
 
 /** Convert a table to commander's options, for parsing and for `--help`. */
 export function commanderOptions(table: OptionTable): Option[] {
-  return Object.entries(table).flatMap(([name, rule]) => {
-    const { kind, help, preset, aliases = [], hidden = false } = rule
+  return Object.entries(table).flatMap(([name, definition]) => {
+    const { help, aliases = [], hidden = false } = definition
+    const { default: value, defaultText = value || value === 0 ? String(value) : undefined } = definition
     const notes = [
-      ...(preset === undefined ? [] : [`default: ${preset}`]),
+      ...(defaultText === undefined ? [] : [`default: ${defaultText}`]),
       ...(aliases.length === 0
         ? []
         : [`also ${aliases.map((alias) => (alias.startsWith('-') ? alias : `--${alias}`)).join(', ')}`]),
     ]
     const text = notes.length === 0 ? help : `${help} (${notes.join('; ')})`
-    if (kind === 'flag') {
+    if (isFlag(definition)) {
       return [new Option(flagOf(name), text).hideHelp(hidden), new Option(`--no-${flagOf(name).slice(2)}`).hideHelp()]
     }
-    const option = new Option(`${flagOf(name)} <${valueName(rule)}>`, text).hideHelp(hidden)
-    return [option.argParser((value, before) => checked(flagOf(name), kind, value, before as string[] | undefined))]
+    const option = new Option(`${flagOf(name)} <${placeholderOf(definition)}>`, text).hideHelp(hidden)
+    return [option.argParser((text, before) => checked(flagOf(name), definition, text, before as string[] | undefined))]
   })
 }
 
-function valueName({ kind, value }: OptionRule): string {
-  if (value !== undefined) return value
-  if (typeof kind !== 'string') return kind.join('|')
-  return { text: 'text', number: 'number', whole: 'n', share: 'fraction', flag: '', list: 'a,b', texts: 'key=value' }[
-    kind
-  ]
+const PLACEHOLDERS = {
+  ...{ string: 'text', number: 'number', integer: 'n', fraction: 'fraction', boolean: 'true|false' },
+  ...{ list: 'a,b', strings: 'key=value' },
+}
+
+/** Return whether an option takes no value. */
+const isFlag = ({ type, takesValue = false }: OptionDefinition): boolean => type === 'boolean' && !takesValue
+
+function placeholderOf({ type, placeholder }: OptionDefinition): string {
+  return placeholder ?? (typeof type === 'string' ? PLACEHOLDERS[type] : type.join('|'))
 }
 
 /**
@@ -123,10 +135,10 @@ export function readOptions<const T extends OptionTable>(
   subject: string,
   table: T,
   argv: readonly string[],
-  foreign: ForeignOptions = {},
+  originalOptions: OriginalOptions = {},
 ): ReadOptions<T> {
   requireForm(subject, 'argv', argv, ['string'])
-  const { words, ignored } = spelled(subject, table, argv, foreign)
+  const { words, ignored } = spelled(subject, table, argv, originalOptions)
   const command = new Command(subject)
     .exitOverride()
     .configureOutput({ writeErr: () => {} })
@@ -142,22 +154,23 @@ export function readOptions<const T extends OptionTable>(
 }
 
 /** Rewrite the command line as `--name=value` with the table's names, so that commander cannot misread a value. */
-function spelled(subject: string, table: OptionTable, argv: readonly string[], foreign: ForeignOptions) {
+function spelled(subject: string, table: OptionTable, argv: readonly string[], originalOptions: OriginalOptions) {
   const names = new Map<string, string>()
   for (const [name, { aliases = [] }] of Object.entries(table))
     for (const flag of [flagOf(name).slice(2), ...aliases]) names.set(flag.replaceAll('_', '-'), name)
-  const others = new Map(Object.entries(foreign).map(([flag, rule]) => [flag.replaceAll('_', '-'), rule]))
+  const others = new Map(Object.entries(originalOptions).map(([flag, other]) => [flag.replaceAll('_', '-'), other]))
   const rest = [...argv]
   const [words, files, ignored, assigned] = [[] as string[], [] as string[], [] as IgnoredOption[], new Set<string>()]
   const assign = (flag: string, name: string, text: string) => {
-    const rule = table[name] as OptionRule
-    const reason = rule.without !== undefined && Object.hasOwn(rule.without, text) ? rule.without[text] : undefined
+    const definition = table[name] as OptionDefinition
+    const { type, ignoredValues = {} } = definition
+    const reason = Object.hasOwn(ignoredValues, text) ? ignoredValues[text] : undefined
     if (reason !== undefined) return void ignored.push({ flag: `${flag} ${text}`, reason })
-    if (assigned.has(name) && rule.kind !== 'texts') {
+    if (assigned.has(name) && type !== 'strings') {
       throw wrong(flag, `${flag}: expected the option once, got it again (as ${flagOf(name)}). Remove one of them.`)
     }
     assigned.add(name)
-    if (rule.kind !== 'flag') words.push(`${flagOf(name)}=${text}`)
+    if (!isFlag(definition)) words.push(`${flagOf(name)}=${text}`)
     else words.push(text === 'true' ? flagOf(name) : `--no-${flagOf(name).slice(2)}`)
   }
   while (rest.length > 0) {
@@ -193,7 +206,7 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
     } else if (other !== undefined) {
       const meant = other.read(value(), flag)
       if (meant) assign(flag, ...(meant as [string, string]))
-    } else if (name !== undefined && table[name]?.kind === 'flag') {
+    } else if (name !== undefined && isFlag(table[name] as OptionDefinition)) {
       if (given !== undefined && given !== 'true' && given !== 'false') {
         throw wrong(
           flag,
@@ -201,14 +214,14 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
         )
       }
       assign(flag, name, given ?? 'true')
-    } else if (name !== undefined && table[name]?.kind === 'texts') {
+    } else if (name !== undefined && table[name]?.type === 'strings') {
       if (given !== undefined) assign(flag, name, given)
       else {
         assign(flag, name, value())
         if (!table[name]?.oneEach) takeMore((text) => assign(flag, name, text))
       }
     } else if (name !== undefined) assign(flag, name, value())
-    else if (denied !== undefined && table[denied]?.kind === 'flag' && given === undefined)
+    else if (denied !== undefined && isFlag(table[denied] as OptionDefinition) && given === undefined)
       assign(flag, denied, 'false')
     else {
       const near = nearest(plain, [...names.keys(), ...others.keys()])
@@ -219,26 +232,35 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], f
   return { words: [...words, '--', ...files], ignored }
 }
 
-function checked(flag: string, kind: OptionKind, text: string, before: string[] | undefined): unknown {
-  const fail = (what: string) => new InvalidArgumentError(`${flag}: expected ${what}, got ${JSON.stringify(text)}.`)
-  if (typeof kind !== 'string') {
-    if (kind.includes(text)) return text
-    throw fail(kind.join(' or '))
+function checked(
+  flag: string,
+  { type, min = 0 }: OptionDefinition,
+  text: string,
+  before: string[] | undefined,
+): unknown {
+  // commander passes other errors than its own on as they are.
+  const fail = (what: string) => wrong(flag, `${flag}: expected ${what}, got ${JSON.stringify(text)}.`)
+  if (typeof type !== 'string') {
+    if (type.includes(text)) return text
+    throw fail(type.join(' or '))
   }
   const value = text.trim() === '' ? Number.NaN : Number(text)
-  switch (kind) {
+  switch (type) {
     case 'number':
-      if (Number.isFinite(value) && value >= 0) return value
-      throw fail('a number of at least 0')
-    case 'whole':
-      if (Number.isSafeInteger(value) && value >= 0) return value
-      throw fail('an integer of at least 0')
-    case 'share':
+      if (Number.isFinite(value) && value >= min) return value
+      throw fail(`a number of at least ${min}`)
+    case 'integer':
+      if (Number.isSafeInteger(value) && value >= min) return value
+      throw fail(`an integer of at least ${min}`)
+    case 'fraction':
       if (value >= 0 && value < 1) return value
       throw fail('a fraction in [0, 1)')
+    case 'boolean':
+      if (text === 'true' || text === 'false') return text === 'true'
+      throw fail('true or false')
     case 'list':
       return text.split(',').map((item) => item.trim())
-    case 'texts':
+    case 'strings':
       return [...(before ?? []), text]
     default:
       return text

@@ -10,6 +10,7 @@ import {
   type Ramp,
   warmupStableDecaySchedule,
 } from './schedule-shapes.js'
+import { SCHEDULER_TYPES, type SchedulerType } from './scheduler-types.js'
 import {
   constantSchedule,
   constantScheduleWithWarmup,
@@ -20,20 +21,7 @@ import {
   type Scheduled,
 } from './schedules.js'
 
-/** Names of schedules in transformers (`SchedulerType`). */
-export const SCHEDULER_TYPES = [
-  'linear',
-  'cosine',
-  'cosine_with_restarts',
-  'polynomial',
-  'constant',
-  'constant_with_warmup',
-  'inverse_sqrt',
-  'cosine_with_min_lr',
-  'cosine_warmup_with_min_lr',
-  'warmup_stable_decay',
-] as const
-export type SchedulerType = (typeof SCHEDULER_TYPES)[number]
+export { SCHEDULER_TYPES, type SchedulerType }
 
 export interface SchedulerOptions {
   /** Warm-up steps; required by every schedule except 'constant'. */

@@ -39,14 +39,14 @@ function textsOf(path: string): Text[] {
 const texts = sources.flatMap(textsOf)
 
 const every = [...COMMANDS, ...Object.values(SYSTEMS).flat()]
-const flagsOf = ({ options, foreign = {} }: CommandRule): string[] =>
+const flagsOf = ({ options, originalOptions = {} }: CommandRule): string[] =>
   [
     ...Object.entries(options).flatMap(([name, { aliases = [] }]) => [
       flagOf(name),
       `--no-${flagOf(name).slice(2)}`,
       ...aliases.map((alias) => (alias.startsWith('-') ? alias : `--${alias}`)),
     ]),
-    ...Object.keys(foreign).map((name) => `--${name}`),
+    ...Object.keys(originalOptions).map((name) => `--${name}`),
   ].flatMap((flag) => [flag, flag.replaceAll('_', '-')])
 
 /** Files whose texts are command lines of other programs (CMake, pip, Node, npm), and what reads options. */

@@ -53,6 +53,26 @@ describe('voxtorch', () => {
     expect(voxtorch('spectra').stdout).toMatch(/voxtorch spectra finetune/)
   })
 
+  it('has the verb train in every system', () => {
+    for (const [system, original] of [
+      ...([
+        ['spectra', 'finetune'],
+        ['salmonn', 'train'],
+        ['usdm', 'finetune'],
+      ] as const),
+      ...([
+        ['emotion', 'train'],
+        ['emoverse', 'sft'],
+      ] as const),
+    ]) {
+      const { status, stdout, stderr } = voxtorch(system, 'train', '--help')
+      expect([status, stderr]).toEqual([0, ''])
+      const renamed = voxtorch(system, original, '--help').stdout.replace(`voxtorch ${system} ${original}`, '')
+      expect(stdout.replace(`voxtorch ${system} train`, ''), system).toBe(renamed)
+    }
+    expect(voxtorch('usdm', 'trian').stderr).toMatch(/Did you mean "usdm train"/)
+  })
+
   it('help COMMAND says what COMMAND --help says', () => {
     for (const words of [['transcribe'], ['salmonn', 'train'], ['launch'], ['salmonn-convert'], ['emotion']]) {
       const help = voxtorch('help', ...words)
@@ -108,8 +128,10 @@ describe('voxtorch', () => {
       onBadRecord: ['onBadItem', 'skipBad'],
       dtype: ['precision'],
     }
-    // The words of the originals: ms-swift's data, and what reads the audio.
-    const EXCEPTIONS: Record<string, string[]> = { emoverse: ['dataset'], emotion: ['audio'] }
+    // ms-swift's name of the data, whether audio is read (emoverse, and '' with serve), and the audio encoder (emotion).
+    const EXCEPTIONS: Record<string, string[]> = {
+      ...{ emoverse: ['dataset', 'audio'], emotion: ['audio'], '': ['audio'] },
+    }
     for (const { system, rule } of [...verbs, ...COMMANDS.map((rule) => ({ system: '', rule }))]) {
       const shown = Object.entries(rule.options).filter(([, { hidden }]) => !hidden)
       const names = shown.map(([name]) => name).filter((name) => !EXCEPTIONS[system]?.includes(name))
@@ -149,7 +171,7 @@ describe('voxtorch', () => {
       const named = room?.find((rule) => rule.name === verb)
       const rule = named ?? (room ?? COMMANDS).find((one) => one.name === (room ? FILE_VERBS[name] : name))
       expect(rule, `${page}: ${line}`).toBeDefined()
-      const read = () => readOptions(name, rule!.options, named ? rest : words, rule!.foreign)
+      const read = () => readOptions(name, rule!.options, named ? rest : words, rule!.originalOptions)
       expect(read, `${page}: ${line}`).not.toThrow()
       if (rule!.files === undefined) expect(read().files, `${page}: ${line}`).toEqual([])
     }

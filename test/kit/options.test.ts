@@ -4,24 +4,24 @@ import { commandRule, helpOf, runCommand } from '../../lib/kit/command.js'
 import { flagOf, readOptions } from '../../lib/kit/options.js'
 
 const TABLE = {
-  batchSize: { kind: 'whole', help: 'samples of a batch', preset: 24, aliases: ['per_gpu_batch'] },
-  learningRate: { kind: 'number', help: 'the highest', value: 'rate', aliases: ['lr'] },
-  validShare: { kind: 'share', help: 'to choose by' },
-  turnIds: { kind: 'flag', help: 'tells turns' },
-  labels: { kind: 'list', help: 'classes' },
-  style: { kind: ['plain', 'rich'], help: 'how it looks' },
-  options: { kind: 'texts', help: 'key=value' },
-  each: { kind: 'texts', help: 'one behind each', oneEach: true },
-  model: { kind: 'text', help: 'a network', value: 'dir', without: { other: 'there is no other' } },
-  secret: { kind: 'text', help: 'of the original', hidden: true },
+  batchSize: { type: 'integer', help: 'samples of a batch', default: 24, aliases: ['per_gpu_batch'] },
+  learningRate: { type: 'number', help: 'the highest', placeholder: 'rate', aliases: ['lr'] },
+  validShare: { type: 'fraction', help: 'to choose by' },
+  turnIds: { type: 'boolean', help: 'tells turns' },
+  labels: { type: 'list', help: 'classes' },
+  style: { type: ['plain', 'rich'], help: 'how it looks' },
+  options: { type: 'strings', help: 'key=value' },
+  each: { type: 'strings', help: 'one behind each', oneEach: true },
+  model: { type: 'string', help: 'a network', placeholder: 'dir', ignoredValues: { other: 'there is no other' } },
+  secret: { type: 'string', help: 'of the original', hidden: true },
 } as const
-const FOREIGN = {
+const ORIGINAL_OPTIONS = {
   local_rank: { takesValue: true, reason: 'told otherwise' },
   no_amp: { takesValue: false, reason: 'off anyway' },
   caches: { takesValue: 'several' as const, reason: 'nothing is kept' },
   seconds: { read: (text: string) => ['batchSize', String(Number(text) * 10)] as const },
 }
-const read = (line: string) => readOptions('thing', TABLE, line.split(' '), FOREIGN)
+const read = (line: string) => readOptions('thing', TABLE, line.split(' '), ORIGINAL_OPTIONS)
 
 describe('a table of options', () => {
   it('reads every kind, in every spelling', () => {
@@ -65,11 +65,11 @@ describe('a table of options', () => {
     ['--model=', /--model: expected a value, got none/],
     ['--lr 1 --learning_rate 2', /expected the option once, got it again \(as --learning-rate\)/],
     ['--turn-ids=maybe', /expected true or false, got "maybe"/],
-    ['--batch-size 2.5', /--batch-size: expected an integer of at least 0, got "2.5"/],
-    ['--lr -1', /--learning-rate: expected a number of at least 0, got "-1"/],
+    ['--batch-size 2.5', /^--batch-size: expected an integer of at least 0, got "2\.5"\.$/],
+    ['--lr -1', /^--learning-rate: expected a number of at least 0, got "-1"\.$/],
     ['--lr Infinity', /number of at least 0/],
-    ['--valid-share 1', /a fraction in \[0, 1\)/],
-    ['--style odd', /expected plain or rich, got "odd"/],
+    ['--valid-share 1', /^--valid-share: expected a fraction in \[0, 1\), got "1"\.$/],
+    ['--style odd', /^--style: expected plain or rich, got "odd"\.$/],
     ['-x', /expected an option, such as --name, got "-x"/],
     ['--__proto__ 1', /expected (an|a known) option/],
     ['--constructor 1', /known option, got --constructor/],
@@ -79,15 +79,15 @@ describe('a table of options', () => {
   })
 
   it('takes the short spellings that a table has, and no others', () => {
-    const table = { output: { kind: 'text', help: 'x', aliases: ['log_dir', '-l'] } } as const
-    const foreign = { '-mc': { takesValue: true, reason: 'nothing is kept' } } as const
-    const { options, ignored } = readOptions('thing', table, ['-l', 'run', '-mc', 'dir'], foreign)
+    const table = { output: { type: 'string', help: 'x', aliases: ['log_dir', '-l'] } } as const
+    const originals = { '-mc': { takesValue: true, reason: 'nothing is kept' } } as const
+    const { options, ignored } = readOptions('thing', table, ['-l', 'run', '-mc', 'dir'], originals)
     expect([options.output, ignored]).toEqual(['run', [{ flag: '-mc', reason: 'nothing is kept' }]])
-    expect(() => readOptions('thing', table, ['-m', 'x'], foreign)).toThrow(
+    expect(() => readOptions('thing', table, ['-m', 'x'], originals)).toThrow(
       /expected an option, such as --name, got "-m"/,
     )
-    expect(() => readOptions('thing', table, ['-l'], foreign)).toThrow(/^-l: expected a value, got none/)
-    expect(() => readOptions('thing', table, ['--l', 'x'], foreign)).toThrow(/known option, got --l/)
+    expect(() => readOptions('thing', table, ['-l'], originals)).toThrow(/^-l: expected a value, got none/)
+    expect(() => readOptions('thing', table, ['--l', 'x'], originals)).toThrow(/known option, got --l/)
   })
 
   it('names options as the field does', () => {
@@ -103,7 +103,7 @@ describe('a command', () => {
     name: 'verb',
     summary: 'Does something.',
     options: TABLE,
-    foreign: FOREIGN,
+    originalOptions: ORIGINAL_OPTIONS,
     async run(options, files) {
       seen.push(options, files)
       return 3

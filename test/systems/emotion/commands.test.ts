@@ -28,7 +28,7 @@ import {
   unusedEmotionArguments,
   withConfigFile,
 } from '../../../lib/systems/emotion/configuration/apply.js'
-import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../../../lib/systems/emotion/configuration/arguments.js'
+import { EMOTION_OPTIONS, EMOTION_ORIGINAL_OPTIONS } from '../../../lib/systems/emotion/configuration/arguments.js'
 import { emotionAnswers } from '../../../lib/systems/emotion/evaluation/evaluate.js'
 import { softmaxOf } from '../../../lib/systems/emotion/evaluation/metrics.js'
 import { languageBindEncoders } from '../../../lib/systems/emotion/network/languagebind-encoders.js'
@@ -41,7 +41,7 @@ import { tinyLanguageBind } from './tiny.js'
 
 afterEach(() => vi.restoreAllMocks())
 const folder = () => mkdtempSync(join(tmpdir(), 'voxtorch-emotion-cli-'))
-const read = (...argv: string[]) => readOptions('emotion', EMOTION_OPTIONS, argv, EMOTION_FOREIGN)
+const read = (...argv: string[]) => readOptions('emotion', EMOTION_OPTIONS, argv, EMOTION_ORIGINAL_OPTIONS)
 
 describe('voxtorch emotion train', () => {
   it('takes the names of TrainingArguments, and says which have no effect', () => {

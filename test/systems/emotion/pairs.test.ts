@@ -18,7 +18,7 @@ import {
   pointerTrainingOfArguments,
   unusedEmotionArguments,
 } from '../../../lib/systems/emotion/configuration/apply.js'
-import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../../../lib/systems/emotion/configuration/arguments.js'
+import { EMOTION_OPTIONS, EMOTION_ORIGINAL_OPTIONS } from '../../../lib/systems/emotion/configuration/arguments.js'
 import { emotionCollate, emotionSamples } from '../../../lib/systems/emotion/data/collate.js'
 import type { EmotionParts } from '../../../lib/systems/emotion/data/open.js'
 import { PairHead, type PointerHead } from '../../../lib/systems/emotion/published/heads.js'
@@ -186,7 +186,7 @@ describe('trainPointer', () => {
   )
 
   it('is reached by the command, which says what has no effect beside it', async () => {
-    const { options } = readOptions('emotion', EMOTION_OPTIONS, [...'--pointer --learning-rate 0.01 --output x --tune full --fusion gated --key-metric accuracy'.split(' ')], EMOTION_FOREIGN) // biome-ignore format: one line
+    const { options } = readOptions('emotion', EMOTION_OPTIONS, [...'--pointer --learning-rate 0.01 --output x --tune full --fusion gated --key-metric accuracy'.split(' ')], EMOTION_ORIGINAL_OPTIONS) // biome-ignore format: one line
     const made = pointerTrainingOfArguments(options)
     expect(made).toMatchObject({ outputDir: 'x', recipe: { headLearningRate: 0.01, keyMetric: 'accuracy' } })
     expect(

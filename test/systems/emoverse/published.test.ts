@@ -43,7 +43,7 @@ describe('what the scripts leave out', () => {
     }
   }) // biome-ignore format: long lines
 
-  const read = (line: string) => readOptions('emoverse sft', sft.options, line.split(' '), sft.foreign)
+  const read = (line: string) => readOptions('emoverse sft', sft.options, line.split(' '), sft.originalOptions)
   const recipeOf = async (line: string) =>
     emoverseRecipe((await stagesOfArguments(read(line).options as never))[0]?.recipe)
 

@@ -12,9 +12,9 @@ export const ecfScore = commandRule({
 DIR has the layout of the official scorer: Subtask_1_gold.json with Subtask_1_pred.json, the files of subtask 2, or both.`,
   files: 'PRED.json|DIR',
   options: {
-    gold: { kind: 'text', help: 'the gold file', value: 'file' },
-    subtask: { kind: ['1', '2'], help: 'subtask of PRED.json; default: from its name' },
-    output: { kind: 'text', help: 'also write the scores to this file', value: 'file' },
+    gold: { type: 'string', help: 'the gold file', placeholder: 'file' },
+    subtask: { type: ['1', '2'], help: 'subtask of PRED.json; default: from its name' },
+    output: { type: 'string', help: 'also write the scores to this file', placeholder: 'file' },
   },
   async run({ gold, subtask, output }, files) {
     const [path, more] = files

@@ -1,5 +1,5 @@
 import { commandRule } from '../../../kit/command.js'
-import { EMOTION_FOREIGN, EMOTION_OPTIONS } from '../configuration/arguments.js'
+import { EMOTION_OPTIONS, EMOTION_ORIGINAL_OPTIONS } from '../configuration/arguments.js'
 
 export const train = commandRule({
   name: 'train',
@@ -11,7 +11,7 @@ export const train = commandRule({
 The epoch with the best validation metric is saved in OUTPUT/best and tested once, with a report in OUTPUT/report.html.
 The same command resumes an interrupted run. Option names of transformers' TrainingArguments work too.`,
   options: EMOTION_OPTIONS,
-  foreign: EMOTION_FOREIGN,
+  originalOptions: EMOTION_ORIGINAL_OPTIONS,
   async run(given) {
     const command = await import('../configuration/apply.js')
     const { options, ignored } = await command.withConfigFile(given)

@@ -14,7 +14,7 @@ import { EmotionFbankEncoder, EmotionVoiceEncoder } from '../network/voice-encod
 import type { PairResults, TrainPairsOptions } from '../published/train-pairs.js'
 import type { PointerResults, TrainPointerOptions } from '../published/train-pointer.js'
 import type { EmotionResults, TrainEmotionOptions } from '../training/train.js'
-import { EMOTION_FOREIGN, EMOTION_OPTIONS, type EmotionArguments } from './arguments.js'
+import { EMOTION_OPTIONS, EMOTION_ORIGINAL_OPTIONS, type EmotionArguments } from './arguments.js'
 
 /**
  * Complete options with those of the file that `config` names; command-line options take precedence. Keys of the file are option
@@ -44,7 +44,7 @@ export async function withConfigFile(
     }
     return [`${flag}=${Array.isArray(given) ? given.join(',') : String(given)}`]
   })
-  const read = readOptions(file, EMOTION_OPTIONS, words, EMOTION_FOREIGN)
+  const read = readOptions(file, EMOTION_OPTIONS, words, EMOTION_ORIGINAL_OPTIONS)
   refuseFiles(file, read.files)
   if (read.options.config !== undefined) {
     throw new ConfigError(`${file}: config: expected no \`config\` option in a config file, got one. Remove it.`, {
@@ -61,7 +61,7 @@ export async function withConfigFile(
 export async function readEmotionArguments(
   argv: readonly string[],
 ): Promise<{ options: EmotionArguments; ignored: IgnoredOption[] }> {
-  const given = readOptions('emotion', EMOTION_OPTIONS, argv, EMOTION_FOREIGN)
+  const given = readOptions('emotion', EMOTION_OPTIONS, argv, EMOTION_ORIGINAL_OPTIONS)
   refuseFiles('emotion', given.files)
   const { options, ignored } = await withConfigFile(given.options)
   return { options, ignored: [...given.ignored, ...ignored, ...unusedEmotionArguments(options)] }

@@ -2,7 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import { EMOVERSE_LABEL_OPTIONS, EMOVERSE_MODEL_OPTIONS, numbersOf } from '../configuration/arguments.js'
-import { SWIFT_FOREIGN } from '../published/swift.js'
+import { SWIFT_ORIGINAL_OPTIONS } from '../published/swift.js'
 
 export const infer = commandRule({
   name: 'infer',
@@ -14,51 +14,56 @@ Each line of the result file has system, query, response, label, history and med
 Running the same command again continues an unfinished file.`,
   options: {
     ...EMOVERSE_MODEL_OPTIONS,
-    valDataset: { kind: 'texts', help: 'files of questions to answer', value: 'file', aliases: ['dataset', 'data'] },
-    resultDir: {
-      kind: 'text',
-      help: 'folder for the result file, which is named by the time',
-      value: 'dir',
-      preset: 'infer_result',
+    valDataset: {
+      type: 'strings',
+      help: 'files of questions to answer',
+      placeholder: 'file',
+      aliases: ['dataset', 'data'],
     },
-    output: { kind: 'text', help: 'path of the result file', value: 'file.jsonl', aliases: ['result_path'] },
+    resultDir: {
+      type: 'string',
+      help: 'folder for the result file, which is named by the time',
+      placeholder: 'dir',
+      default: 'infer_result',
+    },
+    output: { type: 'string', help: 'path of the result file', placeholder: 'file.jsonl', aliases: ['result_path'] },
     maxLength: {
-      kind: 'whole',
+      type: 'integer',
       help: 'maximum prompt length; longer ones are an error; each image or video counts as one token',
-      preset: 'no limit',
+      default: 'no limit',
     },
     maxExpandedLength: {
-      kind: 'whole',
+      type: 'integer',
       help: 'maximum prompt length with all tokens of images and videos',
-      preset: 'no limit',
+      default: 'no limit',
     },
-    maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 2048 },
+    maxNewTokens: { type: 'integer', help: 'maximum number of tokens of an answer', default: 2048 },
     batchSize: {
-      kind: 'whole',
+      type: 'integer',
       help: 'questions per batch',
-      preset: 8,
+      default: 8,
       aliases: ['max_batch_size', 'eval_batch_size'],
     },
-    doSample: { kind: ['true', 'false'], help: 'sample tokens instead of taking the most likely', preset: 'false' },
-    temperature: { kind: 'number', help: 'sampling temperature' },
-    topK: { kind: 'whole', help: 'sample from the k most likely tokens' },
-    topP: { kind: 'number', help: 'sample from the top tokens of this cumulative probability' },
-    repetitionPenalty: { kind: 'number', help: 'penalty of repeated tokens, if above 1' },
-    numBeams: { kind: 'whole', help: 'number of beams of beam search', preset: 1 },
-    seed: { kind: 'whole', help: 'random seed of sampling', preset: 42 },
+    doSample: { type: ['true', 'false'], help: 'sample tokens instead of taking the most likely', default: 'false' },
+    temperature: { type: 'number', help: 'sampling temperature' },
+    topK: { type: 'integer', help: 'sample from the k most likely tokens' },
+    topP: { type: 'number', help: 'sample from the top tokens of this cumulative probability' },
+    repetitionPenalty: { type: 'number', help: 'penalty of repeated tokens, if above 1' },
+    numBeams: { type: 'integer', help: 'number of beams of beam search', default: 1 },
+    seed: { type: 'integer', help: 'random seed of sampling', default: 42 },
     byLabels: {
-      kind: 'flag',
+      type: 'boolean',
       help: 'answer with the most likely label or causes, and write all probabilities',
     },
     ...EMOVERSE_LABEL_OPTIONS,
     constrained: {
-      kind: 'flag',
+      type: 'boolean',
       help: 'constrain answers to what their question allows: a label, or pairs of target and cause',
     },
-    onBadRecord: { kind: ['stop', 'skip'], help: 'stop at, or skip, a record that cannot be used', preset: 'skip' },
-    compat: { kind: ['published'], help: "answer a prompt that is too long with '' instead of failing" },
+    onBadRecord: { type: ['stop', 'skip'], help: 'stop at, or skip, a record that cannot be used', default: 'skip' },
+    compat: { type: ['published'], help: "answer a prompt that is too long with '' instead of failing" },
   },
-  foreign: SWIFT_FOREIGN,
+  originalOptions: SWIFT_ORIGINAL_OPTIONS,
   async run(values) {
     const {
       valDataset,

@@ -1,10 +1,11 @@
 import { defined } from '../../../base/check.js'
 import { commandRule } from '../../../kit/command.js'
 import { EMOVERSE_MODEL_OPTIONS, EMOVERSE_TRAINING_OPTIONS } from '../configuration/arguments.js'
-import { SWIFT_FOREIGN } from '../published/swift.js'
+import { SWIFT_ORIGINAL_OPTIONS } from '../published/swift.js'
 
 export const sft = commandRule({
   name: 'sft',
+  aliases: ['train'],
   summary: 'Train EmoVerse on instruction data in one or several stages, with the option names of swift sft.',
   details: `  voxtorch emoverse sft --model InternVL2-2B --stages first.yaml second.yaml --vision-cache features --output runs/emoverse
   voxtorch emoverse sft --model smollm2-135m-instruct --media ignore --stages first.yaml second.yaml --output runs/words
@@ -15,7 +16,7 @@ stage takes as --model; OUTPUT/stage-1/adapter has PEFT's layout. Running the sa
 data or settings the same OUTPUT gets a new folder v1, v2, …, which is reported. Loss, accuracy and time of each task are in tasks.jsonl next to
 the checkpoints. A text-only language model reads only the texts.`,
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
-  foreign: SWIFT_FOREIGN,
+  originalOptions: SWIFT_ORIGINAL_OPTIONS,
   async run(values) {
     const {
       output = 'output',

@@ -9,7 +9,7 @@ import type { Device, DType } from '../../../tensor/index.js'
 import { EmoVerse } from '../network/network.js'
 import { SWIFT_MODELS } from '../published/swift.js'
 import type { ProjectorTraining, SpeechTraining } from '../training/adapter.js'
-import { type EmoVerseRecipe, emoverseRecipe } from '../training/recipe.js'
+import { EMOVERSE_RECIPE, EMOVERSE_SETTINGS, type EmoVerseRecipe, emoverseRecipe } from '../training/recipe.js'
 import type { EmoVerseStageOptions } from '../training/train.js'
 import type { EMOVERSE_MODEL_OPTIONS, EMOVERSE_TRAINING_OPTIONS } from './arguments.js'
 
@@ -59,41 +59,11 @@ export async function emoverseOfArguments(values: EmoVerseModelArguments): Promi
 /** Return the stages of a command line. @throws ConfigError if it has none, or mixes --stages with options of one stage */
 export async function stagesOfArguments(values: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
   const { stages, dataset, valDataset, projector } = values
-  const { epochs, batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, weightDecay } = values
-  const {
-    maxGradNorm,
-    maxLength,
-    maxExpandedLength,
-    validationShare,
-    loadBest,
-    seed,
-    logSteps,
-    evalSteps,
-    saveSteps,
-    saveTotalLimit,
-  } = values
-  const { adamBeta1, adamBeta2, adamEpsilon, gradientCheckpointing, loraR, loraAlpha, loraDropout, targetModules } =
-    values
+  const { adamBeta1, adamBeta2, adamEpsilon, loraR, loraAlpha, loraDropout, targetModules } = values
+  const [beta1, beta2] = EMOVERSE_RECIPE.betas
   const betas: [number, number] | undefined =
-    (adamBeta1 ?? adamBeta2) === undefined ? undefined : [adamBeta1 ?? 0.9, adamBeta2 ?? 0.95]
-  const recipe = defined({
-    ...{
-      epochs,
-      batchSize,
-      evalBatchSize,
-      accumulation,
-      learningRate,
-      warmupRatio,
-      weightDecay,
-      maxGradNorm,
-      maxLength,
-      maxExpandedLength,
-    },
-    ...{ validationShare, loadBest, seed, logSteps, evalSteps, saveSteps, saveTotalLimit, betas, eps: adamEpsilon },
-    // emoverseRecipe checks the name.
-    schedule: schedule as EmoVerseRecipe['schedule'] | undefined,
-    gradientCheckpointing: gradientCheckpointing === undefined ? undefined : gradientCheckpointing === 'true',
-  }) as Partial<EmoVerseRecipe>
+    (adamBeta1 ?? adamBeta2) === undefined ? undefined : [adamBeta1 ?? beta1, adamBeta2 ?? beta2]
+  const recipe = defined({ ...EMOVERSE_SETTINGS.changesIn(values), betas, eps: adamEpsilon }) as Partial<EmoVerseRecipe>
   const names = targetModules?.flatMap((name) => name.split(','))
   const isAll =
     names === undefined || names.some((name) => name === 'DEFAULT' || name === 'ALL' || name === 'all-linear')

@@ -1,4 +1,4 @@
-import type { ForeignOptions } from '../../../kit/options.js'
+import type { OriginalOptions } from '../../../kit/options.js'
 
 /** Repositories of `--model_type`, for use without a path. */
 export const SWIFT_MODELS: Readonly<Record<string, string>> = {
@@ -11,7 +11,7 @@ export const SWIFT_MODELS: Readonly<Record<string, string>> = {
 const none = (reason: string) => ({ takesValue: true, reason })
 
 /** Further options of `swift sft` and `swift infer` of ms-swift 2.6 and 3.x, with the reason why each has no effect. */
-export const SWIFT_FOREIGN: ForeignOptions = {
+export const SWIFT_ORIGINAL_OPTIONS: OriginalOptions = {
   model_revision: none("the repository's latest revision is used; name a folder for another one"),
   tuner_backend: none('voxtorch has only one'),
   infer_backend: none('voxtorch has only one'),

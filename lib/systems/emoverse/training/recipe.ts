@@ -1,115 +1,122 @@
-import { argumentError, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
-import { didYouMean, shortened } from '../../../base/words.js'
-import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
+import { settings, type ValuesOf } from '../../../base/settings.js'
+import { SCHEDULER_TYPES } from '../../../train/scheduler-types.js'
 
-/** Training settings of a stage. Defaults are those of EmoVerse's scripts, otherwise those of ms-swift 2.6. */
-export interface EmoVerseRecipe {
-  /** Peak learning rate. Default 1e-4. */
-  learningRate: number
-  /** Learning rate schedule. Default 'cosine', down to 0. */
-  schedule: SchedulerType
-  /** Fraction of all steps over which the rate rises from 0. Default 0.05. */
-  warmupRatio: number
-  /** Passes over the data. Default 2. */
-  epochs: number
-  /** AdamW's betas. Default [0.9, 0.95]. */
-  betas: [number, number]
-  /** AdamW's epsilon. Default 1e-8. */
-  eps: number
-  /** Weight decay. Default 0.1. */
-  weightDecay: number
-  /** Maximum gradient norm; 0 turns clipping off. Default 1. */
-  maxGradNorm: number
-  /** Records per batch and process, in training and evaluation. Default 1. */
-  batchSize: number
-  evalBatchSize: number
-  /** Batches per optimizer step (gradient accumulation). Default 8. */
-  accumulation: number
-  /** Maximum length in tokens, where each of the media counts as one; longer records are left out. Default 2048. */
-  maxLength: number
-  /** Maximum length with all tokens of the media; null for no limit. Default null. */
-  maxExpandedLength: number | null
-  /** Whether to recompute activations in the backward pass. Default true. */
-  gradientCheckpointing: boolean
-  /** Fraction of the data that is split off for validation if there is no validation data. Default 0.01. */
-  validationShare: number
-  /** Whether to evaluate and save each epoch, and end with the weights of the lowest validation loss. Default false. */
-  loadBest: boolean
-  /** Random seed. Default 42. */
-  seed: number
-  /** Steps between logs (default 10), evaluations (default 1000) and checkpoints (default 500). */
-  logSteps: number
-  evalSteps: number
-  saveSteps: number
-  /** Number of checkpoints to keep. Default 3. */
-  saveTotalLimit: number
-}
+/**
+ * Training settings of a stage: defaults, checks, command-line options and names in TrainingArguments. Defaults are those of
+ * EmoVerse's scripts, otherwise those of ms-swift 2.6.
+ */
+export const EMOVERSE_SETTINGS = settings({
+  validationShare: {
+    type: 'fraction',
+    default: 0.01,
+    help: 'fraction of the data to validate with, if --val-dataset is not given',
+    aliases: ['dataset_test_ratio', 'split_dataset_ratio'],
+  },
+  epochs: {
+    type: 'number',
+    default: 2,
+    help: 'passes over the data',
+    aliases: ['num_train_epochs'],
+    argument: 'numTrainEpochs',
+  },
+  batchSize: {
+    type: 'integer',
+    min: 1,
+    default: 1,
+    help: 'records per batch',
+    aliases: ['per_device_train_batch_size'],
+    argument: 'perDeviceTrainBatchSize',
+  },
+  evalBatchSize: {
+    type: 'integer',
+    min: 1,
+    default: 1,
+    help: 'records per batch of validation',
+    aliases: ['per_device_eval_batch_size'],
+    argument: 'perDeviceEvalBatchSize',
+  },
+  accumulation: {
+    type: 'integer',
+    min: 1,
+    default: 8,
+    help: 'batches per optimizer step (gradient accumulation)',
+    aliases: ['gradient_accumulation_steps'],
+    argument: 'gradientAccumulationSteps',
+  },
+  learningRate: { type: 'number', default: 1e-4, help: 'peak learning rate', argument: 'learningRate' },
+  schedule: {
+    type: SCHEDULER_TYPES,
+    default: 'cosine',
+    help: 'learning rate schedule, by its name in transformers',
+    placeholder: 'text',
+    aliases: ['lr_scheduler_type'],
+    argument: 'lrSchedulerType',
+  },
+  warmupRatio: {
+    type: 'fraction',
+    default: 0.05,
+    help: 'fraction of all steps with a rising learning rate',
+    argument: 'warmupRatio',
+  },
+  weightDecay: { type: 'number', default: 0.1, help: 'weight decay of the matrices', argument: 'weightDecay' },
+  maxGradNorm: {
+    type: 'number',
+    default: 1,
+    help: 'maximum gradient norm; 0 turns clipping off',
+    argument: 'maxGradNorm',
+  },
+  betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.95], argument: ['adamBeta1', 'adamBeta2'] },
+  eps: { type: 'number', default: 1e-8, argument: 'adamEpsilon' },
+  maxLength: {
+    type: 'integer',
+    min: 1,
+    default: 2048,
+    help: 'maximum length in tokens; longer records are left out; each image or video counts as one token',
+  },
+  maxExpandedLength: {
+    type: 'integer',
+    min: 1,
+    nullable: true,
+    default: null,
+    defaultText: 'no limit',
+    help: 'maximum length with all tokens of images and videos',
+  },
+  gradientCheckpointing: {
+    type: 'boolean',
+    takesValue: true,
+    default: true,
+    help: 'recompute activations in the backward pass to save memory',
+    argument: 'gradientCheckpointing',
+  },
+  logSteps: {
+    type: 'integer',
+    min: 1,
+    default: 10,
+    help: 'steps between logs',
+    aliases: ['logging_steps'],
+    argument: 'loggingSteps',
+  },
+  evalSteps: { type: 'integer', min: 1, default: 1000, help: 'steps between evaluations', argument: 'evalSteps' },
+  saveSteps: { type: 'integer', min: 1, default: 500, help: 'steps between checkpoints', argument: 'saveSteps' },
+  saveTotalLimit: {
+    type: 'integer',
+    min: 1,
+    default: 3,
+    help: 'number of checkpoints to keep',
+    argument: 'saveTotalLimit',
+  },
+  loadBest: {
+    type: 'boolean',
+    default: false,
+    help: 'evaluate once per epoch, and end with the weights of the best evaluation',
+  },
+  seed: { type: 'integer', default: 42, help: 'random seed of the order and of new adapters', argument: 'seed' },
+})
 
-export const EMOVERSE_RECIPE: Readonly<EmoVerseRecipe> = {
-  learningRate: 1e-4,
-  schedule: 'cosine',
-  warmupRatio: 0.05,
-  epochs: 2,
-  betas: [0.9, 0.95],
-  eps: 1e-8,
-  weightDecay: 0.1,
-  maxGradNorm: 1,
-  batchSize: 1,
-  evalBatchSize: 1,
-  accumulation: 8,
-  maxLength: 2048,
-  maxExpandedLength: null,
-  gradientCheckpointing: true,
-  validationShare: 0.01,
-  loadBest: false,
-  seed: 42,
-  logSteps: 10,
-  evalSteps: 1000,
-  saveSteps: 500,
-  saveTotalLimit: 3,
-}
+export type EmoVerseRecipe = ValuesOf<typeof EMOVERSE_SETTINGS.table>
+
+export const EMOVERSE_RECIPE: Readonly<EmoVerseRecipe> = EMOVERSE_SETTINGS.defaults
 
 /** Return the recipe with changes. @throws ConfigError for an unknown name or an invalid value */
-export function emoverseRecipe(changes: Partial<EmoVerseRecipe> = {}): EmoVerseRecipe {
-  const where = 'emoverseRecipe'
-  requireObject(where, 'changes', changes)
-  const names = Object.keys(EMOVERSE_RECIPE)
-  const given = Object.entries(changes).filter(([, value]) => value !== undefined)
-  for (const [name] of given) {
-    if (names.includes(name)) continue
-    throw new ConfigError(
-      `${where}: expected a setting of EMOVERSE_RECIPE, got '${shortened(name)}'${didYouMean(name, names)}`,
-      { argument: name },
-    )
-  }
-  const recipe: EmoVerseRecipe = { ...EMOVERSE_RECIPE, ...Object.fromEntries(given) }
-  for (const name of ['learningRate', 'epochs', 'eps', 'weightDecay', 'maxGradNorm'] as const) {
-    requireNumber(where, name, recipe[name], { least: 0 })
-  }
-  requireNumber(where, 'warmupRatio', recipe.warmupRatio, { least: 0, below: 1 })
-  requireNumber(where, 'validationShare', recipe.validationShare, { least: 0, below: 1 })
-  requireOneOf(where, 'schedule', recipe.schedule, SCHEDULER_TYPES)
-  const { betas } = recipe
-  if (!Array.isArray(betas) || betas.length !== 2) throw argumentError(where, 'betas', 'two numbers', betas)
-  for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
-  for (const name of ['gradientCheckpointing', 'loadBest'] as const) {
-    if (typeof recipe[name] !== 'boolean') throw argumentError(where, name, 'a boolean', recipe[name])
-  }
-  for (const name of [
-    'batchSize',
-    'evalBatchSize',
-    'accumulation',
-    'maxLength',
-    'logSteps',
-    'evalSteps',
-    'saveSteps',
-    'saveTotalLimit',
-  ] as const) {
-    requireWhole(where, name, recipe[name], 1)
-  }
-  const { maxExpandedLength } = recipe
-  if (maxExpandedLength !== null) requireWhole(where, 'maxExpandedLength', maxExpandedLength, 1)
-  requireWhole(where, 'seed', recipe.seed)
-  return recipe
-}
+export const emoverseRecipe = (changes: Partial<EmoVerseRecipe> = {}): EmoVerseRecipe =>
+  EMOVERSE_SETTINGS.read('emoverseRecipe', changes)

@@ -44,7 +44,7 @@ import {
 } from './adapter.js'
 import { type EncodedRecords, openStage } from './data.js'
 import { emoverseLoss } from './loss.js'
-import { type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
+import { EMOVERSE_SETTINGS, type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
 import { claimFolder, dataHash, isMadeOf, type NamedSettings, runFolder, writeStages } from './run.js'
 import { numbersOf, type TaskNumbers, TaskTally } from './tally.js'
 
@@ -410,28 +410,11 @@ function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, op
 }
 
 const trainingArguments = (recipe: EmoVerseRecipe, outputDir: string, evaluates: boolean): TrainingArguments => ({
+  ...EMOVERSE_SETTINGS.trainingArguments(recipe),
   outputDir,
-  perDeviceTrainBatchSize: recipe.batchSize,
-  perDeviceEvalBatchSize: recipe.evalBatchSize,
-  gradientAccumulationSteps: recipe.accumulation,
-  numTrainEpochs: recipe.epochs,
-  learningRate: recipe.learningRate,
-  lrSchedulerType: recipe.schedule,
-  warmupRatio: recipe.warmupRatio,
-  adamBeta1: recipe.betas[0],
-  adamBeta2: recipe.betas[1],
-  adamEpsilon: recipe.eps,
-  weightDecay: recipe.weightDecay,
-  maxGradNorm: recipe.maxGradNorm,
-  gradientCheckpointing: recipe.gradientCheckpointing,
-  seed: recipe.seed,
-  loggingSteps: recipe.logSteps,
   evalStrategy: evaluates ? 'steps' : 'no',
-  evalSteps: recipe.evalSteps,
   saveStrategy: 'steps',
-  saveSteps: recipe.saveSteps,
-  ...(recipe.loadBest && evaluates && bestEpochBy('loss')),
-  saveTotalLimit: recipe.saveTotalLimit,
+  ...(recipe.loadBest && evaluates && { ...bestEpochBy('loss'), saveTotalLimit: recipe.saveTotalLimit }),
   progress: true,
 })
 

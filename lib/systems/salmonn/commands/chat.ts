@@ -25,8 +25,8 @@ several files, with or without commas; put paths with spaces in double quotes; '
 new conversation, '/quit' ends. Ctrl-C stops an answer. If lines come from a file or a pipe, the exit code is 1 if one could not be answered.`,
   options: {
     ...{ config, options, model, device, dtype },
-    json: { kind: 'flag', help: 'print each answer as a line of JSON' },
-    maxNewTokens: { kind: 'whole', help: 'maximum number of tokens of an answer', preset: 200 },
+    json: { type: 'boolean', help: 'print each answer as a line of JSON' },
+    maxNewTokens: { type: 'integer', help: 'maximum number of tokens of an answer', default: 200 },
   },
   async run({ json = false, maxNewTokens: most, ...rest }) {
     const values = salmonnArguments(rest)

@@ -15,18 +15,18 @@ without a prediction counts as an empty answer.
 In the challenge a language model judges the answers: --judge-prompts writes its prompts, a line with 'id' and 'prompt' for each
 answer; --judge-replies reads its replies, with 'id' and 'reply', and adds the scores.`,
   options: {
-    references: { kind: 'text', help: 'reference dialogs', value: 'file' },
-    predictions: { kind: 'text', help: 'answers of the model', value: 'file' },
-    json: { kind: 'text', help: 'file for the scores as JSON', value: 'file' },
-    judgePrompts: { kind: 'text', help: 'file for the prompts of a judge', value: 'file' },
-    judgeReplies: { kind: 'text', help: 'file with the replies of a judge', value: 'file' },
-    task: { kind: ['task1', 'task2'], help: "task that defines the judge's criteria", preset: 'task1' },
+    references: { type: 'string', help: 'reference dialogs', placeholder: 'file' },
+    predictions: { type: 'string', help: 'answers of the model', placeholder: 'file' },
+    json: { type: 'string', help: 'file for the scores as JSON', placeholder: 'file' },
+    judgePrompts: { type: 'string', help: 'file for the prompts of a judge', placeholder: 'file' },
+    judgeReplies: { type: 'string', help: 'file with the replies of a judge', placeholder: 'file' },
+    task: { type: ['task1', 'task2'], help: "task that defines the judge's criteria", default: 'task1' },
     onBadRecord: {
-      kind: ['stop', 'skip'],
+      type: ['stop', 'skip'],
       help: 'stop at an invalid line, or skip and count it',
-      preset: 'stop',
+      default: 'stop',
     },
-    skipBad: { kind: 'flag', help: 'same as --on-bad-record skip', hidden: true },
+    skipBad: { type: 'boolean', help: 'same as --on-bad-record skip', hidden: true },
   },
   async run({
     references,

@@ -22,17 +22,17 @@ export interface SalmonnArguments {
 
 /** Options of SALMONN's commands, with those of the original's `train.py` as aliases. */
 export const SALMONN_OPTIONS = {
-  config: { kind: 'text', help: 'voxtorch or published configuration', value: 'file', aliases: ['cfg-path'] },
+  config: { type: 'string', help: 'voxtorch or published configuration', placeholder: 'file', aliases: ['cfg-path'] },
   options: {
-    kind: 'texts',
+    type: 'strings',
     help: 'changes to the configuration, such as training.learningRate=1e-5; several may follow',
   },
-  model: { kind: 'text', help: "saved model, in place of the configuration's parts", value: 'dir' },
-  output: { kind: 'text', help: 'folder for checkpoints, the best weights and results', value: 'dir' },
-  device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
-  dtype: { kind: 'text', help: 'dtype of the language model', value: 'name', preset: 'bfloat16' },
-  compat: { kind: ['published'], help: 'reproduce the published code where voxtorch improves on it' },
-  stage: { kind: ['1', '2'], help: 'training stage: 1 trains Q-Former and projection, 2 also LoRA', preset: 2 },
+  model: { type: 'string', help: "saved model, in place of the configuration's parts", placeholder: 'dir' },
+  output: { type: 'string', help: 'folder for checkpoints, the best weights and results', placeholder: 'dir' },
+  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+  dtype: { type: 'string', help: 'dtype of the language model', placeholder: 'name', default: 'bfloat16' },
+  compat: { type: ['published'], help: 'reproduce the published code where voxtorch improves on it' },
+  stage: { type: ['1', '2'], help: 'training stage: 1 trains Q-Former and projection, 2 also LoRA', default: 2 },
 } as const
 
 /**

@@ -5,6 +5,7 @@ import { PUBLISHED_SECTIONS } from '../published/configuration.js'
 import { salmonnRecipe } from '../training/recipe.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import { OWN_SECTIONS } from './own.js'
+import { readSections } from './sections.js'
 
 /**
  * Read a configuration: the published YAML (`model`, `datasets`, `run`, `generate`), or voxtorch's (`model`, `data`, `training`,
@@ -29,8 +30,6 @@ export async function salmonnConfiguration(
   const whole = await overridden(value ?? {}, overrides, file)
   const keys = typeof whole === 'object' && whole !== null ? Object.keys(whole) : []
   const published = keys.some((key) => ['datasets', 'run', 'generate'].includes(key)) || isPublishedModel(whole)
-  // Loaded on first use, with the package zod.
-  const { readSections } = await import('./sections.js')
   const read = readSections(whole, published ? PUBLISHED_SECTIONS : OWN_SECTIONS, file)
   salmonnRecipe(read.recipe)
   return read

@@ -1,9 +1,10 @@
+import type { Check, SettingType } from '../../../base/settings.js'
 import type { SalmonnConfiguration } from './configuration.js'
 
-export type Kind = 'text' | 'texts' | 'number' | 'whole' | 'flag' | 'any' | readonly (string | number | boolean)[]
+export type Kind = Exclude<SettingType, Check> | 'any'
 
 /** Type and effect of a key; a key without effect has a reason instead. */
-export type Rule = { kind: Kind; set: (to: SalmonnConfiguration, value: never) => void } | { ignored: string }
+export type Rule = { type: Kind; set: (to: SalmonnConfiguration, value: never) => void } | { ignored: string }
 
 export type Sections = Readonly<Record<string, Readonly<Record<string, Rule | Readonly<Record<string, Rule>>>> | Rule>>
 
@@ -11,29 +12,29 @@ export type Sections = Readonly<Record<string, Readonly<Record<string, Rule | Re
 export const into = <P extends 'model' | 'data' | 'recipe' | 'generation' | 'args'>(
   part: P,
   name: string & keyof SalmonnConfiguration[P],
-  kind: Kind,
+  type: Kind,
 ): Rule => ({
-  kind,
+  type,
   set: (to, value) => {
     ;(to[part] as Record<string, unknown>)[name] = value
   },
 })
 
 const GENERATION = [
-  ['max_new_tokens', 'maxNewTokens', 'whole'],
-  ['num_beams', 'numBeams', 'whole'],
-  ['do_sample', 'doSample', 'flag'],
-  ['min_length', 'minLength', 'whole'],
+  ['max_new_tokens', 'maxNewTokens', 'integer'],
+  ['num_beams', 'numBeams', 'integer'],
+  ['do_sample', 'doSample', 'boolean'],
+  ['min_length', 'minLength', 'integer'],
   ['temperature', 'temperature', 'number'],
   ['top_p', 'topP', 'number'],
-  ['top_k', 'topK', 'whole'],
+  ['top_k', 'topK', 'integer'],
   ['repetition_penalty', 'repetitionPenalty', 'number'],
   ['length_penalty', 'lengthPenalty', 'number'],
-  ['no_repeat_ngram_size', 'noRepeatNgramSize', 'whole'],
+  ['no_repeat_ngram_size', 'noRepeatNgramSize', 'integer'],
 ] as const
 
 /** Return the keys of generation settings, in the original's spelling (snake case) or voxtorch's (camel case). */
 export const generationKeys = (spelling: 'snake' | 'camel'): Record<string, Rule> =>
   Object.fromEntries(
-    GENERATION.map(([snake, camel, kind]) => [spelling === 'snake' ? snake : camel, into('generation', camel, kind)]),
+    GENERATION.map(([snake, camel, type]) => [spelling === 'snake' ? snake : camel, into('generation', camel, type)]),
   )

@@ -11,7 +11,7 @@ const UNREAD = 'the original does not use it'
 
 /** Return the rule of a part's `freeze_…` key or, for LoRA, its own key. */
 const trains = (part: SalmonnPart, trainingValue: boolean): Rule => ({
-  kind: 'flag',
+  type: 'boolean',
   set: (to: SalmonnConfiguration, value: boolean) => {
     if (part === 'lora') to.model.lora = value
     const parts = new Set((to.stage as readonly SalmonnPart[] | undefined) ?? DEFAULT_PARTS)
@@ -22,14 +22,14 @@ const trains = (part: SalmonnPart, trainingValue: boolean): Rule => ({
 })
 
 const named = (name: 'outputDir' | 'device'): Rule => ({
-  kind: 'text',
+  type: 'string',
   set: (to: SalmonnConfiguration, value: string) => {
     if (value !== '') to[name] = value
   },
 })
 
 const filled = (name: 'llm' | 'whisper' | 'adapter' | 'projection'): Rule => ({
-  kind: 'text',
+  type: 'string',
   set: (to: SalmonnConfiguration, value: string) => {
     if (value !== '') to.model[name] = value
   },
@@ -37,14 +37,14 @@ const filled = (name: 'llm' | 'whisper' | 'adapter' | 'projection'): Rule => ({
 
 /** Rule for BEATs. An empty path means no BEATs, as in the original, as does 'none'. */
 const beatsPath: Rule = {
-  kind: 'text',
+  type: 'string',
   set: (to: SalmonnConfiguration, value: string) => {
     to.model.beats = value === '' || value === 'none' ? null : value
   },
 }
 
 const beta = (index: 0 | 1): Rule => ({
-  kind: 'number',
+  type: 'number',
   set: (to: SalmonnConfiguration, value: number) => {
     const betas: [number, number] = to.recipe.betas ?? [0.9, 0.999]
     betas[index] = value
@@ -54,7 +54,7 @@ const beta = (index: 0 | 1): Rule => ({
 
 const optims: Record<string, Rule> = {
   max_epoch: into('recipe', 'epochs', 'number'),
-  warmup_steps: into('recipe', 'warmupSteps', 'whole'),
+  warmup_steps: into('recipe', 'warmupSteps', 'integer'),
   warmup_start_lr: into('recipe', 'warmupStartLearningRate', 'number'),
   init_lr: into('recipe', 'learningRate', 'number'),
   min_lr: into('recipe', 'minLearningRate', 'number'),
@@ -65,8 +65,8 @@ const optims: Record<string, Rule> = {
 }
 
 const loading: Record<string, Rule> = {
-  batch_size_train: into('recipe', 'batchSize', 'whole'),
-  batch_size_eval: into('recipe', 'evalBatchSize', 'whole'),
+  batch_size_train: into('recipe', 'batchSize', 'integer'),
+  batch_size_eval: into('recipe', 'evalBatchSize', 'integer'),
   num_workers: ignored('audio is read by native threads'),
 }
 
@@ -83,27 +83,27 @@ export const PUBLISHED_SECTIONS: Sections = {
     freeze_speech_QFormer: trains('qformer', false),
     freeze_speech_llama_proj: trains('projection', false),
     lora: trains('lora', true),
-    use_speech_Qformer: { kind: [true], set: () => {} },
-    window_level_Qformer: { kind: [true], set: () => {} },
-    num_speech_query_token: into('model', 'queries', 'whole'),
+    use_speech_Qformer: { type: [true], set: () => {} },
+    window_level_Qformer: { type: [true], set: () => {} },
+    num_speech_query_token: into('model', 'queries', 'integer'),
     second_per_window: into('model', 'secondsPerWindow', 'number'),
     second_stride: into('model', 'secondsPerStride', 'number'),
-    lora_rank: into('model', 'loraRank', 'whole'),
+    lora_rank: into('model', 'loraRank', 'integer'),
     lora_alpha: into('model', 'loraAlpha', 'number'),
     lora_dropout: into('model', 'loraDropout', 'number'),
     multi_prompt: ignored('each sample has a prompt of its task'),
-    prompt_path: into('data', 'prompts', 'text'),
-    test_prompt_path: into('data', 'testPrompts', 'text'),
-    prompt_template: into('data', 'template', 'text'),
-    max_txt_len: into('model', 'maxTextLength', 'whole'),
-    end_sym: into('model', 'endSymbol', 'text'),
-    low_resource: into('model', 'loadIn8bit', 'flag'),
+    prompt_path: into('data', 'prompts', 'string'),
+    test_prompt_path: into('data', 'testPrompts', 'string'),
+    prompt_template: into('data', 'template', 'string'),
+    max_txt_len: into('model', 'maxTextLength', 'integer'),
+    end_sym: into('model', 'endSymbol', 'string'),
+    low_resource: into('model', 'loadIn8bit', 'boolean'),
     device_8bit: ignored('the key device sets it'),
   },
   datasets: {
-    train_ann_path: into('data', 'train', 'texts'),
-    valid_ann_path: into('data', 'valid', 'texts'),
-    test_ann_path: into('data', 'test', 'texts'),
+    train_ann_path: into('data', 'train', 'strings'),
+    valid_ann_path: into('data', 'valid', 'strings'),
+    test_ann_path: into('data', 'test', 'strings'),
     whisper_path: ignored('the feature settings are built in'),
     ...loading,
   },
@@ -111,32 +111,32 @@ export const PUBLISHED_SECTIONS: Sections = {
     ...loading,
     ...optims,
     optims,
-    seed: into('recipe', 'seed', 'whole'),
+    seed: into('recipe', 'seed', 'integer'),
     output_dir: named('outputDir'),
     device: named('device'),
     evaluate: {
-      kind: 'flag',
+      type: 'boolean',
       set: (to, value: boolean) => {
         to.evaluateOnly = value
       },
     },
-    log_freq: into('recipe', 'logSteps', 'whole'),
+    log_freq: into('recipe', 'logSteps', 'integer'),
     epoch_based: {
-      kind: 'flag',
+      type: 'boolean',
       set: (to, value: boolean) => {
         if (value) to.recipe.iterationsPerEpoch = null
       },
     },
     iters_per_epoch: {
-      kind: 'whole',
+      type: 'integer',
       set: (to, value: number) => {
         // With epochs of the data, the data sets their length.
         if (to.recipe.iterationsPerEpoch !== null) to.recipe.iterationsPerEpoch = value
       },
     },
-    accum_grad_iters: into('recipe', 'accumulation', 'whole'),
+    accum_grad_iters: into('recipe', 'accumulation', 'integer'),
     max_grad_norm: into('recipe', 'maxGradNorm', 'number'),
-    amp: into('recipe', 'amp', 'flag'),
+    amp: into('recipe', 'amp', 'boolean'),
     use_distributed: ignored(LAUNCH),
     world_size: ignored(LAUNCH),
     dist_url: ignored(LAUNCH),

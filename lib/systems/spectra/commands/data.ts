@@ -15,9 +15,9 @@ one JSONL file. meld: MELD's {train,dev,test}_sent_emo.csv, as text without audi
 history; writes train.jsonl, valid.jsonl and test.jsonl.`,
   files: 'emodb|meld',
   options: {
-    data: { kind: 'text', help: 'folder of recordings and tables', value: 'dir' },
-    output: { kind: 'text', help: 'file or folder to write', value: 'path', aliases: ['out'] },
-    turns: { kind: 'whole', help: 'maximum number of history turns', preset: 10 },
+    data: { type: 'string', help: 'folder of recordings and tables', placeholder: 'dir' },
+    output: { type: 'string', help: 'file or folder to write', placeholder: 'path', aliases: ['out'] },
+    turns: { type: 'integer', help: 'maximum number of history turns', default: 10 },
   },
   async run({ data: from, output, turns = 10 }, [form]) {
     if (from === undefined || output === undefined || (form !== 'emodb' && form !== 'meld')) {

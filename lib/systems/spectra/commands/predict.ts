@@ -13,8 +13,8 @@ export const predict = commandRule({
 The file has the format of the training data; labels are optional.`,
   files: 'TURNS.jsonl',
   options: {
-    model: { kind: 'text', help: 'folder that `spectra finetune` saved', value: 'dir' },
-    device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
+    model: { type: 'string', help: 'folder that `spectra finetune` saved', placeholder: 'dir' },
+    device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
   },
   async run({ model, device }, files) {
     const [file, ...more] = files

@@ -7,7 +7,7 @@ import { commandRule } from '../../../kit/command.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
-import { DST_FOREIGN, DST_OPTIONS, type DstArguments, dstArguments } from '../tracking/arguments.js'
+import { DST_OPTIONS, DST_ORIGINAL_OPTIONS, type DstArguments, dstArguments } from '../tracking/arguments.js'
 import type { DstConfig } from '../tracking/config.js'
 import type { DstDataset } from '../tracking/dataset.js'
 import type { SpectraForDst } from '../tracking/network.js'
@@ -25,7 +25,7 @@ readDstDialogs. An interrupted training resumes. Turns to track are lines of
 {"user": {"text": …, "audio": {"path": …}}, "system": {"text": …}}, with an empty line before a new dialog. The flags of the
 original's run_dst.py work too.`,
   options: DST_OPTIONS,
-  foreign: DST_FOREIGN,
+  originalOptions: DST_ORIGINAL_OPTIONS,
   async run(args) {
     const options = dstArguments(args)
     const { readDstConfig, spokenWozConfig } = await import('../tracking/config.js')

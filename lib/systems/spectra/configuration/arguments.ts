@@ -1,9 +1,9 @@
 import { SPEECH_RATE } from '../../../audio/speech.js'
 import { ConfigError } from '../../../base/errors.js'
 import {
-  type ForeignOptions,
   type IgnoredOption,
   type OptionsOf,
+  type OriginalOptions,
   readOptions,
   refuseFiles,
 } from '../../../kit/options.js'
@@ -13,133 +13,133 @@ import {
  * each task has its own defaults.
  */
 export const SPECTRA_OPTIONS = {
-  task: { kind: 'text', help: 'mosi, mosei, iemocap, mintrec, or a name for your own task', value: 'name' },
-  kind: { kind: ['regression', 'classification'], help: 'kind of your own task' },
-  labels: { kind: 'list', help: 'class names of your own task, in order' },
-  keyMetric: { kind: 'text', help: 'metric that chooses the best epoch of your own task', value: 'metric' },
+  task: { type: 'string', help: 'mosi, mosei, iemocap, mintrec, or a name for your own task', placeholder: 'name' },
+  kind: { type: ['regression', 'classification'], help: 'kind of your own task' },
+  labels: { type: 'list', help: 'class names of your own task, in order' },
+  keyMetric: { type: 'string', help: 'metric that chooses the best epoch of your own task', placeholder: 'metric' },
   data: {
-    kind: 'text',
+    type: 'string',
     help: 'a folder or archive of the published data, a folder with {train,valid,test}.jsonl, or one JSONL file',
-    value: 'path',
+    placeholder: 'path',
     aliases: ['data_path', 'data_dir'],
   },
   model: {
-    kind: 'text',
+    type: 'string',
     help: 'pre-trained or fine-tuned network',
-    value: 'dir',
+    placeholder: 'dir',
     aliases: ['model_path', 'model_dir'],
-    without: { spectra: 'there is no other network' },
+    ignoredValues: { spectra: 'there is no other network' },
   },
   config: {
-    kind: 'text',
+    type: 'string',
     help: 'creates a network with random weights: base, tiny, or a JSON file with its configuration',
-    value: 'size',
-    preset: 'base',
+    placeholder: 'size',
+    default: 'base',
   },
-  tokenizer: { kind: 'text', help: 'folder of the tokenizer', value: 'dir', preset: 'that of the model' },
+  tokenizer: { type: 'string', help: 'folder of the tokenizer', placeholder: 'dir', default: 'that of the model' },
   textModel: {
-    kind: 'text',
+    type: 'string',
     help: 'RoBERTa for the text encoder',
-    value: 'dir',
+    placeholder: 'dir',
     aliases: ['text_path', 'text_model_class'],
   },
   audioModel: {
-    kind: 'text',
+    type: 'string',
     help: 'WavLM for the audio encoder',
-    value: 'dir',
+    placeholder: 'dir',
     aliases: ['audio_path', 'audio_model_class'],
   },
   output: {
-    kind: 'text',
+    type: 'string',
     help: 'folder for checkpoints, the best network and results',
-    value: 'dir',
-    preset: 'spectra-TASK',
+    placeholder: 'dir',
+    default: 'spectra-TASK',
     aliases: ['model_save_path', 'output_dir'],
   },
-  layout: { kind: 'text', help: 'layout of the published files', preset: 'detected' },
-  onBadRecord: { kind: ['stop', 'skip'], help: 'action for a record that cannot be used', preset: 'stop' },
-  testSpeakers: { kind: 'list', help: 'speakers whose turns are the test data' },
-  validSpeakers: { kind: 'list', help: 'speakers whose turns are the validation data' },
-  device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
-  compat: { kind: ['published'], help: 'reproduces the published code where the defaults differ' },
-  epochs: { kind: 'number', help: 'passes over the data', preset: 5 },
+  layout: { type: 'string', help: 'layout of the published files', default: 'detected' },
+  onBadRecord: { type: ['stop', 'skip'], help: 'action for a record that cannot be used', default: 'stop' },
+  testSpeakers: { type: 'list', help: 'speakers whose turns are the test data' },
+  validSpeakers: { type: 'list', help: 'speakers whose turns are the validation data' },
+  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+  compat: { type: ['published'], help: 'reproduces the published code where the defaults differ' },
+  epochs: { type: 'number', help: 'passes over the data', default: 5 },
   batchSize: {
-    kind: 'whole',
+    type: 'integer',
     help: 'samples per batch',
-    preset: 24,
+    default: 24,
     aliases: ['batch_size', 'per_gpu_train_batch_size'],
   },
   accumulation: {
-    kind: 'whole',
+    type: 'integer',
     help: 'gradient accumulation: batches per optimizer step',
-    preset: 1,
+    default: 1,
     aliases: ['grad_acc', 'accum'],
   },
   learningRate: {
-    kind: 'number',
+    type: 'number',
     help: 'peak learning rate',
-    value: 'rate',
-    preset: '2e-5',
+    placeholder: 'rate',
+    default: '2e-5',
     aliases: ['lr', 'learning_rate'],
   },
-  warmup: { kind: 'number', help: 'fraction of all steps for warmup', preset: 0.01 },
-  weightDecay: { kind: 'number', help: 'weight decay of AdamW', preset: 0.01, aliases: ['weight_decay'] },
-  maxGradNorm: { kind: 'number', help: 'gradient clipping norm', preset: 1, aliases: ['grad_norm'] },
-  patience: { kind: 'whole', help: 'early stopping: epochs without improvement', preset: 5 },
-  seed: { kind: 'whole', help: 'random seed', preset: 42 },
+  warmup: { type: 'number', help: 'fraction of all steps for warmup', default: 0.01 },
+  weightDecay: { type: 'number', help: 'weight decay of AdamW', default: 0.01, aliases: ['weight_decay'] },
+  maxGradNorm: { type: 'number', help: 'gradient clipping norm', default: 1, aliases: ['grad_norm'] },
+  patience: { type: 'integer', help: 'early stopping: epochs without improvement', default: 5 },
+  seed: { type: 'integer', help: 'random seed', default: 42 },
   maxAudioLength: {
-    kind: 'whole',
+    type: 'integer',
     help: 'maximum samples of a clip at 16 kHz; longer ones are truncated',
-    preset: 160000,
+    default: 160000,
   },
   maxTextLength: {
-    kind: 'whole',
+    type: 'integer',
     help: 'maximum tokens of a text; longer ones are truncated',
-    preset: 512,
+    default: 512,
     aliases: ['text_length'],
   },
-  historyAudio: { kind: 'flag', help: 'adds the clip of the previous turn', aliases: ['multi_audio'] },
+  historyAudio: { type: 'boolean', help: 'adds the clip of the previous turn', aliases: ['multi_audio'] },
   turnIds: {
-    kind: 'flag',
+    type: 'boolean',
     help: 'marks previous turns and the current one with token types',
     aliases: ['use_turn_ids'],
   },
-  fp16: { kind: 'flag', help: 'mixed precision on CUDA' },
-  bf16: { kind: 'flag', help: 'runs under bfloat16 autocast' },
+  fp16: { type: 'boolean', help: 'mixed precision on CUDA' },
+  bf16: { type: 'boolean', help: 'runs under bfloat16 autocast' },
   gradientCheckpointing: {
-    kind: 'flag',
+    type: 'boolean',
     help: 'recomputes activations in backward: less memory, a third more time',
     aliases: ['grad_ckpt'],
   },
   progress: {
-    kind: 'flag',
+    type: 'boolean',
     help: 'shows progress: a bar, or lines without a terminal',
     aliases: ['show_inner_progress'],
   },
   numFusedLayers: {
-    kind: 'whole',
+    type: 'integer',
     help: 'number of fusion layers over text and speech',
-    preset: 1,
+    default: 1,
     aliases: ['num_fused_layers'],
   },
   // Options of the other commands; the original has one program for all.
-  mode: { kind: ['pretrain', 'finetune', 'dst'], help: 'finetune; the others are commands of their own', hidden: true },
-  datasetConfig: { kind: 'text', help: 'of `spectra track`', hidden: true, aliases: ['dataset_config'] },
-  transcripts: { kind: 'text', help: 'of `spectra pretrain`', hidden: true },
-  numTurns: { kind: 'whole', help: 'of `spectra pretrain`', hidden: true, aliases: ['num_turns'] },
+  mode: { type: ['pretrain', 'finetune', 'dst'], help: 'finetune; the others are commands of their own', hidden: true },
+  datasetConfig: { type: 'string', help: 'of `spectra track`', hidden: true, aliases: ['dataset_config'] },
+  transcripts: { type: 'string', help: 'of `spectra pretrain`', hidden: true },
+  numTurns: { type: 'integer', help: 'of `spectra pretrain`', hidden: true, aliases: ['num_turns'] },
   saveEpochs: {
-    kind: 'whole',
+    type: 'integer',
     help: 'each epoch is saved, and the best one kept',
     hidden: true,
     aliases: ['save_interval'],
   },
-  lossScale: { kind: 'number', help: 'the loss scale is dynamic', hidden: true, aliases: ['loss_scale'] },
+  lossScale: { type: 'number', help: 'the loss scale is dynamic', hidden: true, aliases: ['loss_scale'] },
 } as const
 
 const DEEPSPEED = "the Trainer's option zero shards the optimizer's state over the processes"
 
 /** Options of the original that are not aliases. */
-export const SPECTRA_FOREIGN: ForeignOptions = {
+export const SPECTRA_ORIGINAL_OPTIONS: OriginalOptions = {
   audio_length: { read: (text, flag) => ['maxAudioLength', String(Math.round(positive(text, flag) * SPEECH_RATE))] },
   apex_level: { read: (text, flag) => (positive(text, flag) > 0 ? ['fp16', 'true'] : undefined) },
   local_rank: { takesValue: true, reason: 'voxtorch launch sets the rank of each process' },
@@ -170,7 +170,7 @@ export interface ParsedSpectraArguments {
  * @throws ConfigError for an unknown option, naming the nearest; for a missing or invalid value; for a duplicate option
  */
 export function parseSpectraArguments(argv: readonly string[]): ParsedSpectraArguments {
-  const { options, files, ignored } = readOptions('SPECTRA', SPECTRA_OPTIONS, argv, SPECTRA_FOREIGN)
+  const { options, files, ignored } = readOptions('SPECTRA', SPECTRA_OPTIONS, argv, SPECTRA_ORIGINAL_OPTIONS)
   refuseFiles('SPECTRA', files)
   return { options, ignored }
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { type ForeignOptions, type OptionsOf, readOptions, refuseFiles } from '../../../kit/options.js'
+import { type OptionsOf, type OriginalOptions, readOptions, refuseFiles } from '../../../kit/options.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { DST_TRAINING } from './recipe.js'
 
@@ -35,67 +35,73 @@ export interface DstArguments {
 
 /** Options of `voxtorch spectra track`, with the spellings of the original's run_dst.py as aliases. */
 export const DST_OPTIONS = {
-  data: { kind: 'text', help: 'folder of dialogs', value: 'dir', preset: 'data', aliases: ['data_dir'] },
+  data: { type: 'string', help: 'folder of dialogs', placeholder: 'dir', default: 'data', aliases: ['data_dir'] },
   config: {
-    kind: 'text',
+    type: 'string',
     help: "configuration file of the slots; default: SpokenWOZ's slots, without label maps",
-    value: 'file',
+    placeholder: 'file',
     aliases: ['dataset_config'],
   },
-  audioRoot: { kind: 'text', help: 'folder of recordings', value: 'dir', aliases: ['audio', 'audio_path'] },
-  model: { kind: 'text', help: 'pre-trained SPECTRA', value: 'dir', preset: 'model' },
-  output: { kind: 'text', help: 'folder of the tracker', value: 'dir', preset: 'spectra-dst', aliases: ['output_dir'] },
-  checkpoint: { kind: 'text', help: 'checkpoint in the output, instead of the trained tracker', aliases: ['ckpt'] },
-  evaluate: { kind: 'flag', help: 'scores a split without training' },
-  track: {
-    kind: 'text',
-    help: 'prints the state after each turn of a file, or of - for standard input, without training',
-    value: 'file',
+  audioRoot: { type: 'string', help: 'folder of recordings', placeholder: 'dir', aliases: ['audio', 'audio_path'] },
+  model: { type: 'string', help: 'pre-trained SPECTRA', placeholder: 'dir', default: 'model' },
+  output: {
+    type: 'string',
+    help: 'folder of the tracker',
+    placeholder: 'dir',
+    default: 'spectra-dst',
+    aliases: ['output_dir'],
   },
-  split: { kind: 'text', help: 'split to score', preset: 'test' },
-  textOnly: { kind: 'flag', help: 'ignores all audio', aliases: ['no-audio'] },
-  maxLength: { kind: 'whole', help: 'maximum tokens of a text', preset: 512, aliases: ['max_token_length'] },
-  dropout: { kind: 'number', help: 'dropout before the heads', preset: 0.1, aliases: ['dropout_rate'] },
-  headsDropout: { kind: 'number', help: 'dropout in the heads', preset: 0, aliases: ['heads_dropout'] },
-  classLossRatio: { kind: 'number', help: 'weight of the class loss', preset: 0.8, aliases: ['class_loss_ratio'] },
-  compat: { kind: ['published'], help: 'reproduces the published code where the defaults differ' },
-  device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
-  cpu: { kind: 'flag', help: 'same as --device cpu', hidden: true, aliases: ['no_cuda'] },
-  bf16: { kind: 'flag', help: 'runs under bfloat16 autocast' },
-  fp16: { kind: 'flag', help: 'mixed precision on CUDA' },
-  batchSize: { kind: 'whole', help: 'turns per batch', preset: 2, aliases: ['per_gpu_train_batch_size'] },
+  checkpoint: { type: 'string', help: 'checkpoint in the output, instead of the trained tracker', aliases: ['ckpt'] },
+  evaluate: { type: 'boolean', help: 'scores a split without training' },
+  track: {
+    type: 'string',
+    help: 'prints the state after each turn of a file, or of - for standard input, without training',
+    placeholder: 'file',
+  },
+  split: { type: 'string', help: 'split to score', default: 'test' },
+  textOnly: { type: 'boolean', help: 'ignores all audio', aliases: ['no-audio'] },
+  maxLength: { type: 'integer', help: 'maximum tokens of a text', default: 512, aliases: ['max_token_length'] },
+  dropout: { type: 'number', help: 'dropout before the heads', default: 0.1, aliases: ['dropout_rate'] },
+  headsDropout: { type: 'number', help: 'dropout in the heads', default: 0, aliases: ['heads_dropout'] },
+  classLossRatio: { type: 'number', help: 'weight of the class loss', default: 0.8, aliases: ['class_loss_ratio'] },
+  compat: { type: ['published'], help: 'reproduces the published code where the defaults differ' },
+  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+  cpu: { type: 'boolean', help: 'same as --device cpu', hidden: true, aliases: ['no_cuda'] },
+  bf16: { type: 'boolean', help: 'runs under bfloat16 autocast' },
+  fp16: { type: 'boolean', help: 'mixed precision on CUDA' },
+  batchSize: { type: 'integer', help: 'turns per batch', default: 2, aliases: ['per_gpu_train_batch_size'] },
   evalBatchSize: {
-    kind: 'whole',
+    type: 'integer',
     help: 'turns per batch when scoring',
-    preset: 24,
+    default: 24,
     aliases: ['per_gpu_eval_batch_size'],
   },
   accumulation: {
-    kind: 'whole',
+    type: 'integer',
     help: 'gradient accumulation: batches per optimizer step',
-    preset: 4,
+    default: 4,
     aliases: ['accum'],
   },
-  epochs: { kind: 'number', help: 'passes over the data', preset: 12, aliases: ['num_train_epochs'] },
-  maxSteps: { kind: 'whole', help: 'total optimizer steps, instead of epochs' },
-  learningRate: { kind: 'number', help: 'peak learning rate', value: 'rate', preset: '2e-5', aliases: ['lr'] },
+  epochs: { type: 'number', help: 'passes over the data', default: 12, aliases: ['num_train_epochs'] },
+  maxSteps: { type: 'integer', help: 'total optimizer steps, instead of epochs' },
+  learningRate: { type: 'number', help: 'peak learning rate', placeholder: 'rate', default: '2e-5', aliases: ['lr'] },
   warmupRatio: {
-    kind: 'number',
+    type: 'number',
     help: 'fraction of all steps for warmup',
-    preset: 0.1,
+    default: 0.1,
     aliases: ['warmup_proportion'],
   },
-  weightDecay: { kind: 'number', help: 'weight decay of AdamW', preset: 0 },
-  adamEpsilon: { kind: 'number', help: 'epsilon of AdamW', preset: '1e-8' },
-  maxGradNorm: { kind: 'number', help: 'gradient clipping norm', preset: 1 },
-  saveSteps: { kind: 'whole', help: 'steps between checkpoints', preset: 200 },
-  loggingSteps: { kind: 'whole', help: 'steps between logs', preset: 10 },
-  seed: { kind: 'whole', help: 'random seed', preset: 3407 },
-  modelDir: { kind: 'text', help: 'same as --model; in the original, --model is then a name', hidden: true },
+  weightDecay: { type: 'number', help: 'weight decay of AdamW', default: 0 },
+  adamEpsilon: { type: 'number', help: 'epsilon of AdamW', default: '1e-8' },
+  maxGradNorm: { type: 'number', help: 'gradient clipping norm', default: 1 },
+  saveSteps: { type: 'integer', help: 'steps between checkpoints', default: 200 },
+  loggingSteps: { type: 'integer', help: 'steps between logs', default: 10 },
+  seed: { type: 'integer', help: 'random seed', default: 3407 },
+  modelDir: { type: 'string', help: 'same as --model; in the original, --model is then a name', hidden: true },
 } as const
 
 /** Options of the original that are not aliases. */
-export const DST_FOREIGN: ForeignOptions = {
+export const DST_ORIGINAL_OPTIONS: OriginalOptions = {
   model_type: {
     read(type) {
       if (type.toLowerCase() === 'roberta') return undefined
@@ -112,7 +118,7 @@ export const DST_FOREIGN: ForeignOptions = {
  * @throws ConfigError for an unknown or invalid option, naming the nearest
  */
 export function parseDstArguments(argv: readonly string[]): DstArguments {
-  const { options, files } = readOptions('voxtorch spectra track', DST_OPTIONS, argv, DST_FOREIGN)
+  const { options, files } = readOptions('voxtorch spectra track', DST_OPTIONS, argv, DST_ORIGINAL_OPTIONS)
   refuseFiles('voxtorch spectra track', files)
   return dstArguments(options)
 }

@@ -14,17 +14,17 @@ export const align = commandRule({
 Writes <name>.TextGrid for each audio file, with a tier 'words', which prepare reads. If a clip has a transcript, <name>.txt, its words
 are aligned to the clip; otherwise Whisper transcribes it. Existing files are kept, so an interrupted run continues.`,
   options: {
-    data: { kind: 'text', help: 'folder of audio files', value: 'dir', aliases: ['data_path'] },
+    data: { type: 'string', help: 'folder of audio files', placeholder: 'dir', aliases: ['data_path'] },
     whisper: {
-      kind: 'text',
+      type: 'string',
       help: 'Whisper with a tokenizer: a folder, or the name of published weights',
-      value: 'dir',
-      preset: 'whisper-base',
+      placeholder: 'dir',
+      default: 'whisper-base',
     },
-    transcripts: { kind: 'text', help: 'folder of transcripts', value: 'dir', preset: 'that of --data' },
-    output: { kind: 'text', help: 'folder to write', value: 'dir', preset: '--data with -textgrid appended' },
-    language: { kind: 'text', help: 'language of the clips', value: 'code', preset: 'en' },
-    onBadRecord: { kind: ['stop', 'skip'], help: 'action for a clip that cannot be aligned', preset: 'stop' },
+    transcripts: { type: 'string', help: 'folder of transcripts', placeholder: 'dir', default: 'that of --data' },
+    output: { type: 'string', help: 'folder to write', placeholder: 'dir', default: '--data with -textgrid appended' },
+    language: { type: 'string', help: 'language of the clips', placeholder: 'code', default: 'en' },
+    onBadRecord: { type: ['stop', 'skip'], help: 'action for a clip that cannot be aligned', default: 'stop' },
     ...{ device, progress },
   },
   async run({ data, whisper: from = 'whisper-base', device: place, ...rest }) {

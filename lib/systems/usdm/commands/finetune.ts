@@ -1,10 +1,15 @@
 import { defined } from '../../../base/check.js'
 import { commandRule } from '../../../kit/command.js'
 import { missingOption } from '../../../kit/options.js'
-import { trainingOfArguments, USDM_TRAINING_FOREIGN, USDM_TRAINING_OPTIONS } from '../configuration/training.js'
+import {
+  trainingOfArguments,
+  USDM_TRAINING_OPTIONS,
+  USDM_TRAINING_ORIGINAL_OPTIONS,
+} from '../configuration/training.js'
 
 export const finetune = commandRule({
   name: 'finetune',
+  aliases: ['train'],
   summary: 'Fine-tunes a language model on spoken dialogs: to transcribe, to reply, and to speak the reply.',
   details: `  voxtorch usdm finetune --data preprocessed/train.txt --valid preprocessed/test.txt --model-cache-dir CACHE --output runs/usdm
   voxtorch usdm finetune --data turns.txt --model smollm2-135m-instruct --tokenizer CACHE --lora --output runs/small
@@ -13,20 +18,24 @@ The files are those of 'voxtorch usdm preprocess', or of the original. If the mo
 Writes the trained model (with --lora: the adapters) and the tokenizer to OUTPUT/model. The same command resumes an interrupted run.
 The defaults are the original's: AdamW with betas 0.9 and 0.95, weight decay on all weights, no gradient clipping.`,
   options: {
-    data: { kind: 'texts', help: 'training files', value: 'file', aliases: ['data_path_train'] },
-    valid: { kind: 'texts', help: 'validation files', value: 'file', aliases: ['data_path_test'] },
-    test: { kind: 'texts', help: 'test files, evaluated at the end', value: 'file' },
+    data: { type: 'strings', help: 'training files', placeholder: 'file', aliases: ['data_path_train'] },
+    valid: { type: 'strings', help: 'validation files', placeholder: 'file', aliases: ['data_path_test'] },
+    test: { type: 'strings', help: 'test files, evaluated at the end', placeholder: 'file' },
     model: {
-      kind: 'text',
+      type: 'string',
       help: 'language model: a folder, a GGUF file, or a Hub repository',
-      value: 'dir',
-      preset: 'naver-ai/USTM',
+      placeholder: 'dir',
+      default: 'naver-ai/USTM',
       aliases: ['model_name_or_path', 'pretrained_model_name_or_path'],
     },
     ...USDM_TRAINING_OPTIONS,
-    packed: { kind: 'flag', help: 'packs examples into one row; --no-packed pads them to one length', preset: 'on' },
+    packed: {
+      type: 'boolean',
+      help: 'packs examples into one row; --no-packed pads them to one length',
+      default: 'on',
+    },
   },
-  foreign: USDM_TRAINING_FOREIGN,
+  originalOptions: USDM_TRAINING_ORIGINAL_OPTIONS,
   async run(options) {
     const { data, valid, test, packed } = options
     if (data === undefined) throw missingOption('data', 'training files', 'FILE, written by voxtorch usdm preprocess')

@@ -1,7 +1,11 @@
 import { defined } from '../../../base/check.js'
 import { commandRule } from '../../../kit/command.js'
 import { missingOption } from '../../../kit/options.js'
-import { trainingOfArguments, USDM_TRAINING_FOREIGN, USDM_TRAINING_OPTIONS } from '../configuration/training.js'
+import {
+  trainingOfArguments,
+  USDM_TRAINING_OPTIONS,
+  USDM_TRAINING_ORIGINAL_OPTIONS,
+} from '../configuration/training.js'
 
 const { accumulation, loraAlpha } = USDM_TRAINING_OPTIONS
 
@@ -14,20 +18,20 @@ export const pretrain = commandRule({
 --data is a folder that 'voxtorch usdm prepare' wrote, or files of it. Sequences of a row do not attend to each other. Writes the
 trained model and the tokenizer to OUTPUT/model. The same command resumes an interrupted run.`,
   options: {
-    data: { kind: 'texts', help: 'folder with part0.txt …, or files', value: 'path', aliases: ['data_path'] },
-    valid: { kind: 'texts', help: 'validation folder or files', value: 'path' },
+    data: { type: 'strings', help: 'folder with part0.txt …, or files', placeholder: 'path', aliases: ['data_path'] },
+    valid: { type: 'strings', help: 'validation folder or files', placeholder: 'path' },
     model: {
-      kind: 'text',
+      type: 'string',
       help: 'language model: a folder, a GGUF file, or a Hub repository',
-      value: 'dir',
-      preset: 'mistralai/Mistral-7B-v0.1',
+      placeholder: 'dir',
+      default: 'mistralai/Mistral-7B-v0.1',
       aliases: ['model_name_or_path', 'pretrained_model_name_or_path'],
     },
     ...USDM_TRAINING_OPTIONS,
-    accumulation: { ...accumulation, help: 'gradient accumulation: batches per optimizer step', preset: 2 },
-    loraAlpha: { ...loraAlpha, help: 'LoRA alpha', preset: 64 },
+    accumulation: { ...accumulation, help: 'gradient accumulation: batches per optimizer step', default: 2 },
+    loraAlpha: { ...loraAlpha, help: 'LoRA alpha', default: 64 },
   },
-  foreign: USDM_TRAINING_FOREIGN,
+  originalOptions: USDM_TRAINING_ORIGINAL_OPTIONS,
   async run(options) {
     const { data, valid } = options
     if (data === undefined) throw missingOption('data', 'packed rows', 'DIR, written by voxtorch usdm prepare')

@@ -15,9 +15,9 @@ Use the tokenizer that the examples were made with. Repeated units are written o
   files: 'EXAMPLES.txt',
   options: {
     ...{ model, modelCacheDir, units },
-    example: { kind: 'whole', help: 'number of the example, from 1', preset: 1 },
-    html: { kind: 'text', help: 'HTML page to write instead of printing', value: 'file' },
-    clips: { kind: 'list', help: 'audio files to embed in the page' },
+    example: { type: 'integer', help: 'number of the example, from 1', default: 1 },
+    html: { type: 'string', help: 'HTML page to write instead of printing', placeholder: 'file' },
+    clips: { type: 'list', help: 'audio files to embed in the page' },
   },
   async run({ example = 1, html, clips, ...rest }, [file, more]) {
     if (file === undefined || more !== undefined || example < 1) {

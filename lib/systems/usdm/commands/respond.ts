@@ -16,17 +16,22 @@ wrote, or a fine-tuned language model whose other parts are options or in the mo
 suppresses padding, <|continue|> and line breaks in the reply.`,
   files: 'QUESTION.wav ...',
   options: {
-    input: { kind: 'text', help: "the question, under the original's name", value: 'file', aliases: ['input_path'] },
-    output: { kind: 'text', help: 'WAV file to write', value: 'file', aliases: ['output_path'] },
+    input: {
+      type: 'string',
+      help: "the question, under the original's name",
+      placeholder: 'file',
+      aliases: ['input_path'],
+    },
+    output: { type: 'string', help: 'WAV file to write', placeholder: 'file', aliases: ['output_path'] },
     reference: {
-      kind: 'text',
+      type: 'string',
       help: 'clip of the voice to reply in',
-      value: 'file',
+      placeholder: 'file',
       aliases: ['reference_path'],
     },
     ...USDM_ANSWER_OPTIONS,
-    save: { kind: 'text', help: 'folder to save all parts to, for voxtorch serve usdm', value: 'dir' },
-    json: { kind: 'flag', help: 'prints each reply as a line of JSON, units included' },
+    save: { type: 'string', help: 'folder to save all parts to, for voxtorch serve usdm', placeholder: 'dir' },
+    json: { type: 'boolean', help: 'prints each reply as a line of JSON, units included' },
   },
   async run(args, files) {
     const questions = args.input === undefined ? files : [args.input, ...files]

@@ -12,18 +12,18 @@ Predictions are a JSON record on each line: {"id": "0_1_d23", "user": "hi.", "ag
 "reply": "hello there.", "wav": "0_1_d23.wav"}: the references, the model's transcript and reply, and the audio of the reply. Missing
 fields are not scored. The judge, a Whisper, transcribes the spoken replies; --output keeps its transcripts, which are not computed again.`,
   options: {
-    predictions: { kind: 'text', help: 'file of predictions', value: 'file.jsonl' },
-    judge: { kind: 'text', help: 'Whisper: a folder, or the name of published weights', value: 'dir' },
-    language: { kind: 'text', help: 'language for the judge', value: 'code', preset: 'en' },
+    predictions: { type: 'string', help: 'file of predictions', placeholder: 'file.jsonl' },
+    judge: { type: 'string', help: 'Whisper: a folder, or the name of published weights', placeholder: 'dir' },
+    language: { type: 'string', help: 'language for the judge', placeholder: 'code', default: 'en' },
     output: {
-      kind: 'text',
+      type: 'string',
       help: 'file to write the predictions with the transcripts of the judge to',
-      value: 'file.jsonl',
+      placeholder: 'file.jsonl',
     },
-    json: { kind: 'text', help: 'JSON file to write the scores to', value: 'file' },
-    device: { kind: 'text', help: 'device of the judge, such as cpu or cuda:0', preset: 'cpu' },
-    onBadRecord: { kind: ['stop', 'skip'], help: 'action for a line that cannot be used', preset: 'stop' },
-    progress: { kind: 'flag', help: 'shows progress: a bar, or lines without a terminal' },
+    json: { type: 'string', help: 'JSON file to write the scores to', placeholder: 'file' },
+    device: { type: 'string', help: 'device of the judge, such as cpu or cuda:0', default: 'cpu' },
+    onBadRecord: { type: ['stop', 'skip'], help: 'action for a line that cannot be used', default: 'stop' },
+    progress: { type: 'boolean', help: 'shows progress: a bar, or lines without a terminal' },
   },
   async run({ predictions: file, judge, language, output, json, device, onBadRecord, progress }) {
     if (file === undefined) throw missingOption('predictions', 'the file of predictions', 'FILE')

@@ -19,17 +19,17 @@ export const units = commandRule({
 Writes <name>_unit.txt for each clip: integers separated by spaces, 50 per second. An interrupted run continues. With --fit it writes
 the file of --kmeans instead, with that many centroids of the clips' frames.`,
   options: {
-    data: { kind: 'text', help: 'folder of audio files', value: 'dir', aliases: ['data_path'] },
-    output: { kind: 'text', help: 'folder to write', value: 'dir', preset: 'that of --data' },
+    data: { type: 'string', help: 'folder of audio files', placeholder: 'dir', aliases: ['data_path'] },
+    output: { type: 'string', help: 'folder to write', placeholder: 'dir', default: 'that of --data' },
     transcripts: {
-      kind: 'flag',
+      type: 'boolean',
       help: 'also writes <name>.txt from each <name>.normalized.txt, for an aligner, as stage 1 of the original does',
-      preset: 'on if there are such files',
+      default: 'on if there are such files',
     },
     ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, windowSeconds, overlapSeconds, device, progress },
-    fit: { kind: 'whole', help: 'number of centroids to fit', value: 'n' },
-    maxFrames: { kind: 'whole', help: 'with --fit: maximum number of sampled frames', preset: 200000 },
-    seed: { kind: 'whole', help: 'with --fit: random seed', preset: 0 },
+    fit: { type: 'integer', help: 'number of centroids to fit', placeholder: 'n' },
+    maxFrames: { type: 'integer', help: 'with --fit: maximum number of sampled frames', default: 200000 },
+    seed: { type: 'integer', help: 'with --fit: random seed', default: 0 },
   },
   async run(args) {
     const { data, fit, maxFrames, seed } = args

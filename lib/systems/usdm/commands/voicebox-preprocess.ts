@@ -13,14 +13,19 @@ export const voiceboxPreprocess = commandRule({
 Writes <output>/<name>/<split>.txt, a line "audio|units|durations" for each clip, shuffled. No transcripts are needed. Units are cached
 next to it, so an interrupted run continues.`,
   options: {
-    data: { kind: 'text', help: 'folder of audio files', value: 'dir', aliases: ['data_path'] },
-    dataName: { kind: 'text', help: 'name of the corpus', value: 'name' },
-    dataSplit: { kind: 'text', help: 'name of the split: train, valid or test', value: 'split' },
-    output: { kind: 'text', help: 'folder of file lists', value: 'dir', preset: 'filelists' },
-    unitFolder: { kind: 'text', help: 'folder of cached units', value: 'dir', preset: 'next to the file list' },
+    data: { type: 'string', help: 'folder of audio files', placeholder: 'dir', aliases: ['data_path'] },
+    dataName: { type: 'string', help: 'name of the corpus', placeholder: 'name' },
+    dataSplit: { type: 'string', help: 'name of the split: train, valid or test', placeholder: 'split' },
+    output: { type: 'string', help: 'folder of file lists', placeholder: 'dir', default: 'filelists' },
+    unitFolder: {
+      type: 'string',
+      help: 'folder of cached units',
+      placeholder: 'dir',
+      default: 'next to the file list',
+    },
     ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, device, progress },
-    onBadRecord: { kind: ['stop', 'skip'], help: 'action for a clip that cannot be used', preset: 'stop' },
-    seed: { kind: 'whole', help: 'random seed of the shuffle', preset: 37 },
+    onBadRecord: { type: ['stop', 'skip'], help: 'action for a clip that cannot be used', default: 'stop' },
+    seed: { type: 'integer', help: 'random seed of the shuffle', default: 37 },
   },
   async run(args) {
     const { data, dataName, dataSplit, output, unitFolder, onBadRecord, seed, batchSeconds, progress } = args

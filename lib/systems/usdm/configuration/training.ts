@@ -1,112 +1,83 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import type { ForeignOptions, OptionsOf, OptionTable } from '../../../kit/options.js'
+import type { OptionsOf, OptionTable, OriginalOptions } from '../../../kit/options.js'
 import { missingOption } from '../../../kit/options.js'
-import type { SchedulerType } from '../../../train/scheduler.js'
-import type { UsdmRecipe } from '../training/recipe.js'
+import { USDM_SETTINGS, type UsdmRecipe } from '../training/recipe.js'
 import type { UsdmTrainingOptions } from '../training/trainer.js'
 
 /** Options of pre-training and fine-tuning, with the spellings of the original's train_sft.py and train_pt.py as aliases. */
 export const USDM_TRAINING_OPTIONS = {
   output: {
-    kind: 'text',
+    type: 'string',
     help: 'folder for checkpoints, the trained model (model/) and results',
-    value: 'dir',
+    placeholder: 'dir',
     aliases: ['output_dir'],
   },
   modelCacheDir: {
-    kind: 'text',
+    type: 'string',
     help: 'folder of models, with the tokenizer that the data was made with',
-    value: 'dir',
-    preset: 'MODEL_CACHE_DIR, if it is set',
+    placeholder: 'dir',
+    default: 'MODEL_CACHE_DIR, if it is set',
     aliases: ['model_cache_dir'],
   },
   tokenizer: {
-    kind: 'text',
+    type: 'string',
     help: 'folder of the tokenizer that the data was made with',
-    value: 'dir',
-    preset: "the model cache's, else the model's",
+    placeholder: 'dir',
+    default: "the model cache's, else the model's",
   },
-  units: { kind: 'whole', help: 'number of units added to a tokenizer that has none', preset: 10_000 },
+  units: { type: 'integer', help: 'number of units added to a tokenizer that has none', default: 10_000 },
   windowInclusive: {
-    kind: 'flag',
+    type: 'boolean',
     help: "Mistral's window as published: a token attends to itself and the 4,096 before it; else to 4,096 with itself",
-    preset: 'depends on --compat',
+    default: 'depends on --compat',
   },
-  batchSize: {
-    kind: 'whole',
-    help: 'batch size per process',
-    preset: 2,
-    aliases: ['train_batch_size', 'per_device_train_batch_size'],
-  },
-  evalBatchSize: { kind: 'whole', help: 'evaluation batch size per process', preset: 2, aliases: ['eval_batch_size'] },
-  accumulation: {
-    kind: 'whole',
-    help: 'gradient accumulation: batches per optimizer step; 2 for pre-training',
-    preset: 4,
-    aliases: ['gradient_accumulation_steps'],
-  },
-  learningRate: { kind: 'number', help: 'peak learning rate', preset: 2e-5 },
-  schedule: {
-    kind: 'text',
-    help: "learning rate schedule, by transformers' name",
-    value: 'name',
-    preset: 'cosine',
-    aliases: ['lr_scheduler_type'],
-  },
-  warmupRatio: { kind: 'share', help: 'fraction of all steps for warmup', preset: 0.03 },
-  maxGradNorm: { kind: 'number', help: 'gradient clipping norm; 0 for none', preset: 0 },
-  epochs: { kind: 'number', help: 'passes over the data', preset: 1, aliases: ['num_train_epochs'] },
-  maxSteps: { kind: 'whole', help: 'total optimizer steps, instead of epochs' },
+  ...USDM_SETTINGS.options,
+  maxSteps: { type: 'integer', help: 'total optimizer steps, instead of epochs' },
   maxLength: {
-    kind: 'whole',
+    type: 'integer',
     help: 'model_max_length of the saved tokenizer; no text is truncated',
-    preset: 8192,
+    default: 8192,
     aliases: ['max_input_length'],
   },
-  logSteps: { kind: 'whole', help: 'steps between logs', preset: 50, aliases: ['logging_steps'] },
   evalStrategy: {
-    kind: ['steps', 'epoch', 'no'],
+    type: ['steps', 'epoch', 'no'],
     help: 'when to evaluate',
-    preset: 'steps',
+    default: 'steps',
     aliases: ['evaluation_strategy'],
   },
-  evalSteps: { kind: 'whole', help: 'steps between evaluations', preset: 1000 },
-  saveStrategy: { kind: ['steps', 'epoch', 'no'], help: 'when to save a checkpoint', preset: 'steps' },
-  saveSteps: { kind: 'whole', help: 'steps between checkpoints', preset: 1000 },
-  saveTotalLimit: { kind: 'whole', help: 'maximum number of kept checkpoints', preset: 2 },
+  saveStrategy: { type: ['steps', 'epoch', 'no'], help: 'when to save a checkpoint', default: 'steps' },
   loadBest: {
-    kind: 'flag',
+    type: 'boolean',
     help: 'loads the weights of the best evaluation at the end',
     aliases: ['load_best_model_at_end'],
   },
-  lora: { kind: 'flag', help: 'trains LoRA adapters on q and v, and the embedding and output layers' },
-  loraR: { kind: 'whole', help: 'LoRA rank', preset: 8 },
-  loraAlpha: { kind: 'number', help: 'LoRA alpha; 64 for pre-training', preset: 16 },
-  loraDropout: { kind: 'share', help: 'dropout of the LoRA input', preset: 0.1 },
+  lora: { type: 'boolean', help: 'trains LoRA adapters on q and v, and the embedding and output layers' },
+  loraR: { type: 'integer', help: 'LoRA rank', default: 8 },
+  loraAlpha: { type: 'number', help: 'LoRA alpha; 64 for pre-training', default: 16 },
+  loraDropout: { type: 'fraction', help: 'dropout of the LoRA input', default: 0.1 },
   checkpointing: {
-    kind: 'flag',
+    type: 'boolean',
     help: 'recomputes layers in backward; --no-checkpointing keeps all activations',
-    preset: 'on',
+    default: 'on',
   },
-  zero: { kind: ['0', '1'], help: "1 shards the optimizer's state over the processes", preset: 0 },
+  zero: { type: ['0', '1'], help: "1 shards the optimizer's state over the processes", default: 0 },
   resume: {
-    kind: 'flag',
+    type: 'boolean',
     help: 'resumes from the last checkpoint; --no-resume is an error if the folder has one',
-    preset: 'on',
+    default: 'on',
   },
-  seed: { kind: 'whole', help: 'random seed', preset: 42 },
-  device: { kind: 'text', help: 'such as cpu or cuda:0', preset: 'cpu' },
+  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
   dtype: {
-    kind: ['bfloat16', 'float32'],
+    type: ['bfloat16', 'float32'],
     help: 'dtype of the weights; optimizer steps run in float32',
-    preset: 'bfloat16',
+    default: 'bfloat16',
   },
-  compat: { kind: ['published'], help: 'reproduces the published code where the defaults differ' },
+  compat: { type: ['published'], help: 'reproduces the published code where the defaults differ' },
 } as const satisfies OptionTable
 
 /** Further options of the original's programs, with the reason why they have no effect. */
-export const USDM_TRAINING_FOREIGN: ForeignOptions = {
+export const USDM_TRAINING_ORIGINAL_OPTIONS: OriginalOptions = {
   data_path_cache: { takesValue: true, reason: 'files are read in place, without a copy' },
   deepspeed_config: {
     takesValue: true,
@@ -132,13 +103,10 @@ export function trainingOfArguments(
       { argument: 'lora' },
     )
   }
-  const { batchSize, evalBatchSize, accumulation, learningRate, schedule, warmupRatio, maxGradNorm, epochs } = options
-  const { seed, logSteps, evalSteps, saveSteps, saveTotalLimit, evalStrategy, saveStrategy, maxSteps } = options
+  const { evalStrategy, saveStrategy, maxSteps } = options
   const recipe: Partial<UsdmRecipe> = defined({
-    ...{ batchSize, evalBatchSize, accumulation, learningRate, warmupRatio, maxGradNorm, epochs },
-    // usdmRecipe checks it.
-    schedule: schedule as SchedulerType | undefined,
-    ...{ seed, logSteps, evalSteps, saveSteps, saveTotalLimit, gradientCheckpointing: checkpointing },
+    ...USDM_SETTINGS.changesIn(options),
+    gradientCheckpointing: checkpointing,
   })
   const args = defined({
     ...{ evalStrategy, saveStrategy, maxSteps, loadBestModelAtEnd: loadBest, resumeFromCheckpoint: resume },

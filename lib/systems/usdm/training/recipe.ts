@@ -1,106 +1,102 @@
-import { argumentError, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
-import { didYouMean, shortened } from '../../../base/words.js'
-import { SCHEDULER_TYPES, type SchedulerType } from '../../../train/scheduler.js'
+import { settings, type ValuesOf } from '../../../base/settings.js'
+import { SCHEDULER_TYPES } from '../../../train/scheduler-types.js'
 
 /**
- * Hyperparameters of USDM's training. The defaults are those of the original's programs with their DeepSpeed file: no gradient clipping,
- * and weight decay on all weights, norms included.
+ * Hyperparameters of USDM's training: defaults, checks, command-line options and names in TrainingArguments. The defaults are
+ * those of the original's programs with their DeepSpeed file: no gradient clipping, and weight decay on all weights, norms
+ * included. Batches are of examples, or of packed rows in pre-training.
  */
-export interface UsdmRecipe {
-  /** Default 2e-5. */
-  learningRate: number
-  /** Default 'cosine', down to 0. */
-  schedule: SchedulerType
-  /** Fraction of all steps for warmup; the first step has learning rate 0. Default 0.03. */
-  warmupRatio: number
-  /** Default 1. */
-  epochs: number
-  /** Default [0.9, 0.95]. */
-  betas: [number, number]
-  /** Default 1e-8. */
-  eps: number
-  /** Weight decay of all weights. Default 0.01. */
-  weightDecay: number
-  /** Gradient clipping norm. Default 0: no clipping. */
-  maxGradNorm: number
-  /** Examples, or packed rows in pre-training, per batch of each process. Default 2 and 2. */
-  batchSize: number
-  evalBatchSize: number
-  /** Gradient accumulation: batches per optimizer step. Default 4; 2 in pre-training. */
-  accumulation: number
-  /** Recompute the activations of layers in backward. Default true. */
-  gradientCheckpointing: boolean
-  /** Default 42. */
-  seed: number
-  /** Steps between logs, evaluations and checkpoints. Default 50, 1000 and 1000. */
-  logSteps: number
-  evalSteps: number
-  saveSteps: number
-  /** Maximum number of kept checkpoints. Default 2. */
-  saveTotalLimit: number
-}
+export const USDM_SETTINGS = settings({
+  batchSize: {
+    type: 'integer',
+    min: 1,
+    default: 2,
+    help: 'batch size per process',
+    aliases: ['train_batch_size', 'per_device_train_batch_size'],
+    argument: 'perDeviceTrainBatchSize',
+  },
+  evalBatchSize: {
+    type: 'integer',
+    min: 1,
+    default: 2,
+    help: 'evaluation batch size per process',
+    aliases: ['eval_batch_size'],
+    argument: 'perDeviceEvalBatchSize',
+  },
+  accumulation: {
+    type: 'integer',
+    min: 1,
+    default: 4,
+    help: 'gradient accumulation: batches per optimizer step; 2 for pre-training',
+    aliases: ['gradient_accumulation_steps'],
+    argument: 'gradientAccumulationSteps',
+  },
+  learningRate: {
+    type: 'number',
+    default: 2e-5,
+    help: 'peak learning rate',
+    argument: 'learningRate',
+  },
+  schedule: {
+    type: SCHEDULER_TYPES,
+    default: 'cosine',
+    help: "learning rate schedule, by transformers' name",
+    placeholder: 'name',
+    aliases: ['lr_scheduler_type'],
+    argument: 'lrSchedulerType',
+  },
+  warmupRatio: {
+    type: 'fraction',
+    default: 0.03,
+    help: 'fraction of all steps for warmup',
+    argument: 'warmupRatio',
+  },
+  maxGradNorm: {
+    type: 'number',
+    default: 0,
+    help: 'gradient clipping norm; 0 for none',
+    argument: 'maxGradNorm',
+  },
+  epochs: {
+    type: 'number',
+    default: 1,
+    help: 'passes over the data',
+    aliases: ['num_train_epochs'],
+    argument: 'numTrainEpochs',
+  },
+  betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.95], argument: ['adamBeta1', 'adamBeta2'] },
+  eps: { type: 'number', default: 1e-8, argument: 'adamEpsilon' },
+  weightDecay: { type: 'number', default: 0.01, argument: 'weightDecay' },
+  gradientCheckpointing: { type: 'boolean', default: true, argument: 'gradientCheckpointing' },
+  logSteps: {
+    type: 'integer',
+    min: 1,
+    default: 50,
+    help: 'steps between logs',
+    aliases: ['logging_steps'],
+    argument: 'loggingSteps',
+  },
+  evalSteps: { type: 'integer', min: 1, default: 1000, help: 'steps between evaluations', argument: 'evalSteps' },
+  saveSteps: { type: 'integer', min: 1, default: 1000, help: 'steps between checkpoints', argument: 'saveSteps' },
+  saveTotalLimit: {
+    type: 'integer',
+    min: 1,
+    default: 2,
+    help: 'maximum number of kept checkpoints',
+    argument: 'saveTotalLimit',
+  },
+  seed: { type: 'integer', default: 42, help: 'random seed', argument: 'seed' },
+})
 
-export const USDM_RECIPE: Readonly<UsdmRecipe> = {
-  learningRate: 2e-5,
-  schedule: 'cosine',
-  warmupRatio: 0.03,
-  epochs: 1,
-  betas: [0.9, 0.95],
-  eps: 1e-8,
-  weightDecay: 0.01,
-  maxGradNorm: 0,
-  batchSize: 2,
-  evalBatchSize: 2,
-  accumulation: 4,
-  gradientCheckpointing: true,
-  seed: 42,
-  logSteps: 50,
-  evalSteps: 1000,
-  saveSteps: 1000,
-  saveTotalLimit: 2,
-}
+export type UsdmRecipe = ValuesOf<typeof USDM_SETTINGS.table>
+
+export const USDM_RECIPE: Readonly<UsdmRecipe> = USDM_SETTINGS.defaults
 
 /** The recipe of pre-training. */
 export const USTM_RECIPE: Readonly<UsdmRecipe> = { ...USDM_RECIPE, accumulation: 2 }
 
 /** Return a recipe with changes. @throws ConfigError for an unknown name or an invalid value */
-export function usdmRecipe(changes: Partial<UsdmRecipe> = {}, preset: Readonly<UsdmRecipe> = USDM_RECIPE): UsdmRecipe {
-  const where = 'usdmRecipe'
-  requireObject(where, 'changes', changes)
-  requireObject(where, 'preset', preset)
-  const names = Object.keys(preset)
-  const changed = Object.entries(changes).filter(([, value]) => value !== undefined)
-  for (const [name] of changed) {
-    if (names.includes(name)) continue
-    throw new ConfigError(
-      `usdmRecipe: expected names of the recipe, got '${shortened(name)}'${didYouMean(name, names)}`,
-      { argument: name },
-    )
-  }
-  const recipe: UsdmRecipe = { ...preset, ...Object.fromEntries(changed) }
-  for (const name of ['learningRate', 'epochs', 'eps', 'weightDecay', 'maxGradNorm'] as const) {
-    requireNumber(where, name, recipe[name], { least: 0 })
-  }
-  requireNumber(where, 'warmupRatio', recipe.warmupRatio, { least: 0, below: 1 })
-  requireOneOf(where, 'schedule', recipe.schedule, SCHEDULER_TYPES)
-  const { betas, gradientCheckpointing } = recipe
-  if (!Array.isArray(betas) || betas.length !== 2) throw argumentError(where, 'betas', 'two numbers', betas)
-  for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
-  if (typeof gradientCheckpointing !== 'boolean') {
-    throw argumentError(where, 'gradientCheckpointing', 'a boolean', gradientCheckpointing)
-  }
-  for (const name of [
-    'batchSize',
-    'evalBatchSize',
-    'accumulation',
-    'logSteps',
-    'evalSteps',
-    'saveSteps',
-    'saveTotalLimit',
-  ] as const) {
-    requireWhole(where, name, recipe[name], 1)
-  }
-  requireWhole(where, 'seed', recipe.seed)
-  return recipe
-}
+export const usdmRecipe = (
+  changes: Partial<UsdmRecipe> = {},
+  defaults: Readonly<UsdmRecipe> = USDM_RECIPE,
+): UsdmRecipe => USDM_SETTINGS.read('usdmRecipe', changes, defaults)

@@ -16,7 +16,7 @@ import { countItems } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { UsdmBatch } from '../data/collate.js'
 import { UsdmTokenizer } from '../data/text.js'
-import type { UsdmRecipe } from './recipe.js'
+import { USDM_SETTINGS, type UsdmRecipe } from './recipe.js'
 
 /** Options of pre-training and fine-tuning. */
 export interface UsdmTrainingOptions {
@@ -176,28 +176,11 @@ function attachAdapters<T>(where: string, { options, recipe, loraAlpha }: UsdmTr
 }
 
 const trainingArguments = (recipe: UsdmRecipe, outputDir: string, evaluates: boolean): TrainingArguments => ({
+  ...USDM_SETTINGS.trainingArguments(recipe),
   outputDir,
-  perDeviceTrainBatchSize: recipe.batchSize,
-  perDeviceEvalBatchSize: recipe.evalBatchSize,
-  gradientAccumulationSteps: recipe.accumulation,
-  numTrainEpochs: recipe.epochs,
-  learningRate: recipe.learningRate,
-  lrSchedulerType: recipe.schedule,
-  warmupRatio: recipe.warmupRatio,
-  adamBeta1: recipe.betas[0],
-  adamBeta2: recipe.betas[1],
-  adamEpsilon: recipe.eps,
-  weightDecay: recipe.weightDecay,
   decayAll: true,
-  maxGradNorm: recipe.maxGradNorm,
-  gradientCheckpointing: recipe.gradientCheckpointing,
-  seed: recipe.seed,
-  loggingSteps: recipe.logSteps,
   evalStrategy: evaluates ? 'steps' : 'no',
-  evalSteps: recipe.evalSteps,
   saveStrategy: 'steps',
-  saveSteps: recipe.saveSteps,
-  saveTotalLimit: recipe.saveTotalLimit,
   progress: true,
 })
 

@@ -1,0 +1,204 @@
+// One table states each setting once: its type, default, range, help text, alternative names and its name in TrainingArguments.
+// The TypeScript type, the checks, the command-line options and the mapping to TrainingArguments are derived from it.
+import { optionsOf } from './arguments.js'
+import { argumentError, requireNumber, requireOneOf, requireWhole, shown } from './check.js'
+
+/**
+ * Check of a value that no named type describes, such as a callback. Throws if the value is wrong. `T` is the value's type.
+ * Create one with {@link checkedBy}.
+ */
+export interface Check<T = unknown> {
+  (where: string, name: string, value: unknown): void
+  readonly valueType?: T
+}
+
+/**
+ * Type of a setting's value. A `fraction` is in [0, 1), `strings` is a list of strings, and `numbers` is a list of
+ * numbers. An array lists the allowed values. A function checks any other value.
+ */
+export type SettingType =
+  | 'string'
+  | 'number'
+  | 'integer'
+  | 'fraction'
+  | 'boolean'
+  | 'strings'
+  | 'numbers'
+  | readonly (string | number | boolean)[]
+  | Check
+
+/** Definition of a setting. */
+export interface Setting {
+  readonly type: SettingType
+  /** Default value. A setting without one may be undefined. */
+  readonly default?: unknown
+  /** Minimum of a number, or of each of the `numbers`. Default 0; -Infinity for none. */
+  readonly min?: number
+  /** Exclusive upper bound. */
+  readonly below?: number
+  /** Number of elements of `numbers`. */
+  readonly length?: number
+  /** Whether null is a value. */
+  readonly nullable?: boolean
+  /** One line for `--help` and the documentation. A setting without it has no command-line option. */
+  readonly help?: string
+  /** The default as `--help` shows it, if not `default`. */
+  readonly defaultText?: string
+  /** Placeholder of the value in `--help`. Default: by type. */
+  readonly placeholder?: string
+  /** Alternative names of the command-line option. */
+  readonly aliases?: readonly string[]
+  /** Whether the command-line option of a boolean is followed by true or false. */
+  readonly takesValue?: boolean
+  /** Names of the value in TrainingArguments; one for each element of `numbers`. Default: none. */
+  readonly argument?: string | readonly string[]
+}
+
+export type SettingTable = Readonly<Record<string, Setting>>
+
+type BaseValue<S extends Setting> =
+  S['type'] extends Check<infer T>
+    ? T
+    : S['type'] extends readonly (infer Word)[]
+      ? Word
+      : S['type'] extends 'boolean'
+        ? boolean
+        : S['type'] extends 'number' | 'integer' | 'fraction'
+          ? number
+          : S['type'] extends 'strings'
+            ? string[]
+            : S['type'] extends 'numbers'
+              ? S extends { length: 2 }
+                ? [number, number]
+                : number[]
+              : string
+
+/** Type of a setting's value. */
+export type ValueOfSetting<S extends Setting> = BaseValue<S> | (S extends { nullable: true } ? null : never)
+
+type WithDefault<T extends SettingTable> = { [K in keyof T]: T[K] extends { default: unknown } ? K : never }[keyof T]
+
+/** Checked values of a table: settings with a default are always defined. */
+export type ValuesOf<T extends SettingTable> = {
+  -readonly [K in WithDefault<T>]: ValueOfSetting<T[K]>
+} & { -readonly [K in Exclude<keyof T, WithDefault<T>>]?: ValueOfSetting<T[K]> }
+
+/** Options that a function takes: each may be left out. */
+export type ChangesOf<T extends SettingTable> = { -readonly [K in keyof T]?: ValueOfSetting<T[K]> | undefined }
+
+/** Command-line options of a table: settings with a help text. */
+export type OptionsOfSettings<T extends SettingTable> = {
+  readonly [K in keyof T as T[K] extends { help: string } ? K : never]: T[K] & { readonly help: string }
+}
+
+/** Names in TrainingArguments of a table's settings, with their types. */
+export type ArgumentsOf<T extends SettingTable> = {
+  -readonly [K in keyof T as T[K] extends { argument: infer Name extends string }
+    ? Name
+    : T[K] extends { argument: readonly (infer Name extends string)[] }
+      ? Name
+      : never]?: T[K] extends { argument: string } ? ValueOfSetting<T[K]> : number
+}
+
+/** A table of settings and what is derived from it. Created by {@link settings}. */
+export class Settings<T extends SettingTable> {
+  readonly table: T
+  readonly names: readonly (string & keyof T)[]
+  /** The defaults. */
+  readonly defaults: Readonly<ValuesOf<T>>
+  /** Command-line options, for `readOptions` and `--help`. */
+  readonly options: OptionsOfSettings<T>
+
+  constructor(table: T) {
+    const entries = Object.entries(table)
+    this.table = table
+    this.names = Object.keys(table)
+    this.defaults = Object.fromEntries(
+      entries.filter(([, setting]) => 'default' in setting).map(([name, setting]) => [name, setting.default]),
+    ) as never
+    this.options = Object.fromEntries(entries.filter(([, { help }]) => help !== undefined)) as never
+  }
+
+  /**
+   * Check options and fill in the defaults.
+   * @param where name of the function or file, for messages
+   * @param base defaults, if others than those of the table
+   * @throws ConfigError for an unknown name, with the nearest one, and for a value of the wrong type or out of range
+   */
+  read(where: string, options: ChangesOf<T> = {}, base: Readonly<ValuesOf<T>> = this.defaults): ValuesOf<T> {
+    const values = { ...base, ...optionsOf(options, where, this.names) } as ValuesOf<T>
+    for (const [name, setting] of Object.entries(this.table)) {
+      const value: unknown = values[name as keyof ValuesOf<T>]
+      if (value !== undefined) checkSetting(where, name, value, setting)
+    }
+    return values
+  }
+
+  /** Return those of the values that are settings of this table, without undefined ones: the part of a command line that is a recipe. */
+  changesIn(values: Readonly<Record<string, unknown>>): ChangesOf<T> {
+    const found = this.names.map((name) => [name, values[name]] as const).filter(([, value]) => value !== undefined)
+    return Object.fromEntries(found) as ChangesOf<T>
+  }
+
+  /** Return the values under their names in TrainingArguments. */
+  trainingArguments(values: Readonly<ValuesOf<T>>): ArgumentsOf<T> {
+    const found: [string, unknown][] = []
+    for (const [name, { argument }] of Object.entries(this.table)) {
+      const value: unknown = values[name as keyof ValuesOf<T>]
+      if (typeof argument === 'string') found.push([argument, value])
+      else if (argument !== undefined)
+        for (const [i, one] of argument.entries()) found.push([one, (value as unknown[])[i]])
+    }
+    return Object.fromEntries(found.filter(([, value]) => value !== undefined)) as ArgumentsOf<T>
+  }
+
+  /** Return the table of only these settings. */
+  pick<K extends string & keyof T>(...names: readonly K[]): Settings<Pick<T, K>> {
+    return new Settings(Object.fromEntries(names.map((name) => [name, this.table[name]])) as Pick<T, K>)
+  }
+
+  /** Return the table with more settings, or with other definitions of the same names. */
+  extend<const U extends SettingTable>(more: U): Settings<Omit<T, keyof U> & U> {
+    return new Settings({ ...this.table, ...more } as Omit<T, keyof U> & U)
+  }
+}
+
+/** Return a table of settings. */
+export const settings = <const T extends SettingTable>(table: T): Settings<T> => new Settings(table)
+
+/** Return a check as the type of a setting, such as `checkedBy<AbortSignal>((where, name, value) => requireSignal(where, value))`. */
+export const checkedBy = <T>(check: (where: string, name: string, value: unknown) => void): Check<T> => check
+
+/** Check one value. @throws ConfigError as `<where>: expected <name> to be <expected>, got <value>` */
+export function checkSetting(where: string, name: string, value: unknown, setting: Setting): void {
+  const { type, min = 0, below, length, nullable = false } = setting
+  if (value === null && nullable) return
+  const range = { ...(min > -Infinity && { least: min }), ...(below !== undefined && { below }) }
+  if (typeof type === 'function') return type(where, name, value)
+  if (typeof type !== 'string') {
+    if (type.every((word) => typeof word === 'string')) return requireOneOf(where, name, value, type)
+    if (!type.includes(value as string)) throw argumentError(where, name, type.map(shown).join(' or '), value)
+    return
+  }
+  switch (type) {
+    case 'number':
+      return requireNumber(where, name, value, range)
+    case 'integer':
+      return requireWhole(where, name, value, min)
+    case 'fraction':
+      return requireNumber(where, name, value, { least: 0, below: 1 })
+    case 'numbers': {
+      const isGood = Array.isArray(value) && (length === undefined || value.length === length)
+      if (!isGood)
+        throw argumentError(where, name, length === undefined ? 'a list of numbers' : `${length} numbers`, value)
+      for (const [i, one] of value.entries()) requireNumber(where, `${name}[${i}]`, one, range)
+      return
+    }
+    case 'strings':
+      if (!Array.isArray(value) || !value.every((one) => typeof one === 'string'))
+        throw argumentError(where, name, 'a list of strings', value)
+      return
+    default:
+      if (typeof value !== type) throw argumentError(where, name, `a ${type}`, value)
+  }
+}
