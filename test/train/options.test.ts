@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../lib/index.js'
+import { inverseSqrtSchedule } from '../../lib/train/schedule-shapes.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: options that the types forbid.
 const lib = vt as any
@@ -7,6 +8,7 @@ const samples = [1, 2, 3]
 const param = () => [vt.zeros([2, 2])]
 const net = () => new vt.Linear(2, 2)
 const small = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8, vocabSize: 9 }
+const bound = { groups: [] }
 const steps = { numWarmupSteps: 1, numTrainingSteps: 5 }
 
 /** What is called with one option misspelt: the option that is meant, and the call. */
@@ -23,9 +25,17 @@ const CALLS: Record<string, [meant: string, call: (wrong: object) => unknown, wr
   GradScaler: ['initScale', (o) => new lib.GradScaler(o), 'init_scale'],
   ExponentialMovingAverage: ['decay', (o) => new lib.ExponentialMovingAverage(param(), o), 'decai'],
   getScheduler: ['stepsPerEpoch', (o) => lib.getScheduler('constant', { groups: [] }, o), 'stepPerEpoch'],
-  linearScheduleWithWarmup: ['numWarmupSteps', (o) => lib.linearScheduleWithWarmup({ ...steps, ...o }), 'warmupSteps'],
-  cosineScheduleWithWarmup: ['numCycles', (o) => lib.cosineScheduleWithWarmup({ ...steps, ...o }), 'cycles'],
-  inverseSqrtSchedule: ['timescale', (o) => lib.inverseSqrtSchedule({ numWarmupSteps: 1, ...o }), 'timeScales'],
+  getLinearScheduleWithWarmup: [
+    'numWarmupSteps',
+    (o) => lib.getLinearScheduleWithWarmup(bound, { ...steps, ...o }),
+    'warmupSteps',
+  ],
+  getCosineScheduleWithWarmup: [
+    'numCycles',
+    (o) => lib.getCosineScheduleWithWarmup(bound, { ...steps, ...o }),
+    'cycles',
+  ],
+  inverseSqrtSchedule: ['timescale', (o) => inverseSqrtSchedule({ numWarmupSteps: 1, ...o }), 'timeScales'],
   DataLoader: ['batchSize', (o) => new lib.DataLoader(samples, o), 'batch_size'],
   'DataLoader of workers': ['workers', (o) => new lib.DataLoader(samples, o), 'numWorkers'],
   lengthBuckets: [
