@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { readCsv } from '../../lib/files/index.js'
 import * as vt from '../../lib/index.js'
 import { inverseSqrtSchedule } from '../../lib/train/schedule-shapes.js'
 
@@ -81,7 +82,7 @@ const CALLS: Record<string, [meant: string, call: (wrong: object) => unknown, wr
   resample: ['quality', (o) => lib.resample(vt.zeros([4]), 2, 1, o), 'qualities'],
   loadTorch: ['mmap', (o) => lib.loadTorch('nowhere.pt', o), 'Mmap'],
   loadSafetensors: ['device', (o) => lib.loadSafetensors('nowhere', o), 'devices'],
-  readCsv: ['delimiter', (o) => lib.readCsv('nowhere.csv', o), 'delimeter'],
+  readCsv: ['delimiter', (o) => readCsv('nowhere.csv', o as never), 'delimeter'],
   resolveModel: ['revision', (o) => lib.resolveModel('.', o), 'revison'],
   f1Score: ['average', (o) => lib.f1Score([1], [1], o), 'averages'],
   cohenKappa: ['weights', (o) => lib.cohenKappa([1], [1], o), 'weight'],
