@@ -5,9 +5,11 @@
  * `npx tsx examples/emotion-speech.ts --data DIR [--out DIR] [--seed N] [--check-seed]`; DIR has a labels.csv with the
  * columns file, actor and emotion. `--check-seed` trains the saved model twice and compares every weight.
  */
+
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import * as vt from 'voxtorch'
+import { readCsv } from 'voxtorch/files'
 import { clipStatistics, speakerOf, VoiceEmotion } from './emotion-model.js'
 
 const { values: options } = parseArgs({
@@ -22,7 +24,7 @@ if (options.data === undefined) throw new Error('say where the recordings are: -
 const [STEPS, started] = [150, performance.now()]
 vt.setNumThreads(1) // a model this small gains nothing from a second one
 
-const rows = await vt.readCsv(join(options.data, 'labels.csv'))
+const rows = await readCsv(join(options.data, 'labels.csv'))
 const classes = [...new Set(rows.map((row) => row.emotion!))].sort()
 const actors = [...new Set(rows.map((row) => row.actor!))].sort()
 const labels = rows.map((row) => classes.indexOf(row.emotion!))

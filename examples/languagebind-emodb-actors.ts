@@ -1,13 +1,14 @@
 /** Read Emo-DB, and evaluate each actor with a model trained on the others. */
+
 import { join } from 'node:path'
-import * as vt from 'voxtorch'
 import * as lb from 'voxtorch/emotion'
+import { readCsv } from 'voxtorch/files'
 
 export type EmoDb = Awaited<ReturnType<typeof readEmoDb>>
 
 /** Each clip of `folder` as a dialog of one utterance; `labels.csv` has the columns file, actor, emotion and text. */
 export async function readEmoDb(folder: string) {
-  const rows = (await vt.readCsv(join(folder, 'labels.csv'))) as Record<'file' | 'actor' | 'emotion' | 'text', string>[]
+  const rows = (await readCsv(join(folder, 'labels.csv'))) as Record<'file' | 'actor' | 'emotion' | 'text', string>[]
   const dialogs = rows.map(({ file, actor, emotion, text }) => ({
     ...{ id: file, source: file },
     utterances: [{ id: 1, text, speaker: actor, emotion, clip: { audio: join(folder, file) } }],

@@ -1,7 +1,9 @@
 /** Emo-DB as dialogs of several clips, in the form that SALMONN's training reads: made once, and used by salmonn-emodb.ts. */
+
 import { existsSync, mkdirSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import * as vt from 'voxtorch'
+import { readCsv } from 'voxtorch/files'
 import * as salmonn from 'voxtorch/salmonn'
 import { averageSpectrum, equalised, listen } from './salmonn-emodb-voices.js'
 
@@ -53,7 +55,7 @@ export async function writeDialogs(data: string, out: string, settings: DialogSe
     throw new Error(`${out} holds dialogs of other settings: name another folder with --out, or remove it`)
   }
   mkdirSync(join(out, 'wav'), { recursive: true })
-  const rows = await vt.readCsv(join(data, 'labels.csv'))
+  const rows = await readCsv(join(data, 'labels.csv'))
   const found = rows.map(({ file, actor, emotion }) => ({
     path: resolve(data, file!),
     actor: actor!,

@@ -1,7 +1,9 @@
 /** Speech with words, and voices with moods, in the form that SALMONN's training reads: made once, and used by salmonn-small.ts. */
+
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import * as vt from 'voxtorch'
+import { readCsv } from 'voxtorch/files'
 import type * as salmonn from 'voxtorch/salmonn'
 import { normalText } from './salmonn-small-words.js'
 
@@ -201,7 +203,7 @@ async function whisperLabels(folder: string, out: string, most: number, labeller
 
 /** Emo-DB: which emotion, and whether a man or a woman speaks. */
 async function addMoods(from: SmallSources, out: string, settings: SmallDataSettings, items: Items): Promise<void> {
-  for (const { file, actor, sex, emotion } of await vt.readCsv(join(from.emodb, 'labels.csv'))) {
+  for (const { file, actor, sex, emotion } of await readCsv(join(from.emodb, 'labels.csv'))) {
     const split = splitOf(actor!, settings.validActors, settings.testActors)
     for (const speed of split === 'train' ? settings.speeds : [1]) {
       const own = resolve(from.emodb, file!)

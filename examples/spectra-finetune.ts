@@ -5,8 +5,10 @@
  * `npx tsx examples/spectra-finetune.ts turns.jsonl TOKENIZER [OUTPUT]`: each line of the file is a turn, such as
  * `{"audio": "1.wav", "text": "How nice", "label": "joy", "speaker": "ann"}`; TOKENIZER is RoBERTa's.
  */
+
 import * as vt from 'voxtorch'
 import * as spectra from 'voxtorch/spectra'
+import { SpectraForSequenceClassification } from 'voxtorch/spectra'
 
 const [turns = 'turns.jsonl', tokenizer = 'tokenizer', outputDir = 'spectra-mood'] = process.argv.slice(2)
 
@@ -19,7 +21,7 @@ const data = await spectra.openSpectraData(turns, { task, tokenizer, speakers: {
 
 vt.manualSeed(42)
 const config = await spectra.readSpectraConfig('tiny', data.tokenizer)
-const model = vt.SpectraForSequenceClassification.fromConfig({ ...config, numLabels: data.task.numLabels })
+const model = SpectraForSequenceClassification.fromConfig({ ...config, numLabels: data.task.numLabels })
 const preset = { epochs: 20, batchSize: 8, learningRate: 3e-3, patience: 20 }
 console.log(spectra.spectraReport(await spectra.finetuneSpectra({ model, data, outputDir, preset })))
 

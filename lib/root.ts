@@ -5,26 +5,13 @@ export * from './base/errors.js'
 export * from './data/index.js'
 export * from './distributed/index.js'
 export {
-  type CsvRow,
-  GgufFile,
-  LazyTensor,
-  type LoadGgufOptions,
-  type LoadSafetensorsOptions,
-  type LoadTorchOptions,
   loadSafetensors,
   loadTorch,
-  type PickleValue,
-  type ReadCsvOptions,
   type ReadJsonlOptions,
-  type ReadPickleOptions,
-  readCsv,
   readGguf,
   readJson,
   readJsonl,
   readPickle,
-  type SafetensorsFile,
-  type SaveGgufOptions,
-  saveGguf,
   saveSafetensors,
   type WriteJsonOptions,
   writeJson,
@@ -36,14 +23,8 @@ export * from './models/index.js'
 export * from './nn/index.js'
 export * from './peft/index.js'
 export * from './pipeline/index.js'
-export { Salmonn, type SalmonnConfig } from './systems/salmonn/index.js'
-export {
-  Spectra,
-  type SpectraConfig,
-  SpectraForDst,
-  SpectraForPreTraining,
-  SpectraForSequenceClassification,
-} from './systems/spectra/index.js'
+export { Salmonn } from './systems/salmonn/index.js'
+export { Spectra } from './systems/spectra/index.js'
 export * from './tensor/index.js'
 export * from './text/index.js'
 export * from './train/index.js'

@@ -1,4 +1,5 @@
 import * as vt from 'voxtorch'
+import { SpectraForSequenceClassification } from 'voxtorch/spectra'
 import { serve } from './serve.mjs'
 import { fill, ids, pattern } from './weights.mjs'
 
@@ -49,7 +50,7 @@ const cases = {
 }
 
 function made(options) {
-  const model = vt.SpectraForSequenceClassification.fromConfig(config(options))
+  const model = SpectraForSequenceClassification.fromConfig(config(options))
   fill(model)
   const parameters = [...model.parameters()].filter((parameter) => parameter.requiresGrad)
   return { model, parameters }

@@ -32,7 +32,7 @@ export type AudioClip =
   | Float32Array
 
 export interface ReadClipOptions extends FitOptions {
-  /** Sample rate of the result in Hz. Default {@link SPEECH_RATE}; null keeps the clip's rate. Samples [n] must have this rate. */
+  /** Sample rate of the result in Hz. Default 16,000; null keeps the clip's rate. Samples [n] must have this rate. */
   sampleRate?: number | null | undefined
   /** Resampling method. Default 'sinc'. */
   quality?: ResampleQuality | undefined

@@ -1,5 +1,5 @@
 import { ConfigError, VoxtorchError } from './errors.js'
-import { didYouMean, shortened } from './words.js'
+import { didYouMean, shortened, withArticle } from './words.js'
 
 /** Describe a value for an error message. Never throws. */
 export function shown(value: unknown): string {
@@ -9,7 +9,7 @@ export function shown(value: unknown): string {
   try {
     if (Array.isArray(value)) return `an array of length ${value.length}`
     const name: unknown = value.constructor?.name
-    return typeof name === 'string' && name !== '' ? `a ${name}` : 'a null-prototype object'
+    return typeof name === 'string' && name !== '' ? withArticle(name) : 'a null-prototype object'
   } catch {
     // The traps of a proxy may throw.
     return 'an object that cannot be read'

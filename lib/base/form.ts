@@ -1,5 +1,6 @@
 import { argumentError } from './check.js'
 import type { ConfigError } from './errors.js'
+import { withArticle } from './words.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: any constructor.
 type Class = abstract new (...args: any[]) => unknown
@@ -28,14 +29,14 @@ export function requireForm(where: string, argument: string, value: unknown, for
 
 function mismatch(where: string, place: string, value: unknown, form: Form): ConfigError | undefined {
   const unless = (good: boolean, expected: string) => (good ? undefined : argumentError(where, place, expected, value))
-  if (typeof form === 'function') return unless(value instanceof form, `a ${form.name}`)
+  if (typeof form === 'function') return unless(value instanceof form, withArticle(form.name))
   if (form === 'object') return unless(isObject(value), 'an object')
   if (form === 'list') return unless(Array.isArray(value), 'a list')
   if (form === 'iterable') {
     const iterable = isObject(value) && typeof Reflect.get(value, Symbol.iterator) === 'function'
     return unless(iterable, 'iterable')
   }
-  if (typeof form === 'string') return unless(typeof value === form, `a ${form}`)
+  if (typeof form === 'string') return unless(typeof value === form, withArticle(form))
   if (Array.isArray(form)) {
     if (!Array.isArray(value)) return unless(false, 'a list')
     for (let i = 0; i < value.length; i++) {

@@ -1,10 +1,10 @@
-export { ContinuousBatching, type ContinuousBatchingOptions, type ContinuousBatchingStats } from './batching.js'
+export { ContinuousBatching, type ContinuousBatchingOptions } from './batching.js'
 export type { LogitsProcessor, StoppingCriteria } from './callbacks.js'
 export { type GenerationConfig, generationConfig } from './config.js'
-export { type CtcAlignment, type CtcBeamOptions, type CtcHypothesis, ctcAlign, ctcBeamSearch } from './ctc.js'
-export { readGenerationConfig } from './files.js'
+export { ctcAlign, ctcBeamSearch } from './ctc.js'
+
 export type { GenerateInputs, GenerateOptions, GenerateOutput, GenerateStep } from './generate.js'
 export { KvCache } from './kv-cache.js'
-export { type ListGrammarOptions, listGrammar } from './list-grammar.js'
-export type { FinishReason } from './session.js'
+export { listGrammar } from './list-grammar.js'
+
 export { type StreamTextOptions, streamText } from './text.js'

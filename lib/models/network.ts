@@ -70,9 +70,9 @@ export type NetworkConstructor<C extends NetworkConfig, M> = new (config: C, opt
 
 /** Static methods of a base class, which create an instance of the class on which they are called. */
 export interface HeadStatics<C extends NetworkConfig> {
-  /** Same as {@link NetworkStatics.fromConfig}. */
+  /** Create a network with random weights from a config. */
   fromConfig<M extends Module>(this: NetworkConstructor<C, M>, config: C | string, options?: NetworkOptions): M
-  /** Same as {@link NetworkStatics.fromPretrained}. */
+  /** Load a folder or repository of the Hugging Face hub. */
   fromPretrained<M extends Fillable>(
     this: NetworkConstructor<C, M>,
     from: string,

@@ -7,17 +7,14 @@ export {
   Hardsigmoid,
   Hardswish,
   Hardtanh,
-  type HardtanhOptions,
   LeakyReLU,
   LogSigmoid,
   LogSoftmax,
   Mish,
   PReLU,
-  type PReLUOptions,
   ReLU,
   ReLU6,
   RReLU,
-  type RReLUOptions,
   SELU,
   Sigmoid,
   SiLU,
@@ -25,19 +22,13 @@ export {
   Softmax2d,
   Softmin,
   Softplus,
-  type SoftplusOptions,
   Softshrink,
   Softsign,
   Tanh,
   Tanhshrink,
   Threshold,
 } from './activation.js'
-export {
-  MultiheadAttention,
-  type MultiheadAttentionCallOptions,
-  type MultiheadAttentionOptions,
-  type MultiheadAttentionResult,
-} from './attention.js'
+export { MultiheadAttention, type MultiheadAttentionOptions } from './attention.js'
 export {
   BatchNorm1d,
   BatchNorm2d,
@@ -51,16 +42,10 @@ export {
 export { type Layer, ModuleDict, ModuleList, Sequential } from './containers.js'
 export { Conv1d, Conv2d, Conv3d, type ConvLayerOptions } from './conv.js'
 export { ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, type ConvTransposeOptions } from './conv-transpose.js'
-export { CosineSimilarity, PairwiseDistance, type PairwiseDistanceOptions } from './distance.js'
+export { CosineSimilarity, PairwiseDistance } from './distance.js'
 export { AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout } from './dropout.js'
-export {
-  Embedding,
-  EmbeddingBag,
-  type EmbeddingBagCall,
-  type EmbeddingBagOptions,
-  type EmbeddingOptions,
-} from './embedding.js'
-export { Transformer, type TransformerMasks, type TransformerOptions } from './encoder-decoder.js'
+export { Embedding, EmbeddingBag, type EmbeddingBagOptions, type EmbeddingOptions } from './embedding.js'
+export { Transformer, type TransformerOptions } from './encoder-decoder.js'
 export { withEvalMode } from './eval-mode.js'
 export * as functional from './functional.js'
 export * as init from './init.js'
@@ -73,7 +58,6 @@ export {
   CTCLoss,
   type CTCLossOptions,
   GaussianNLLLoss,
-  type GaussianNLLLossOptions,
   HingeEmbeddingLoss,
   HuberLoss,
   KLDivLoss,
@@ -83,24 +67,19 @@ export {
   MultiLabelMarginLoss,
   MultiLabelSoftMarginLoss,
   MultiMarginLoss,
-  type MultiMarginLossOptions,
   NLLLoss,
   PoissonNLLLoss,
-  type PoissonNLLLossOptions,
   SmoothL1Loss,
   SoftMarginLoss,
   TripletMarginLoss,
-  type TripletMarginLossOptions,
 } from './loss-layers.js'
-export { type ForwardHook, type LoadResult, Module } from './module.js'
+export { type ForwardHook, Module } from './module.js'
 export { NativeModule } from './native-module.js'
 export {
-  type ChannelNormOptions,
   GroupNorm,
   LayerNorm,
   type LayerNormOptions,
   LocalResponseNorm,
-  type LocalResponseNormOptions,
   RMSNorm,
   type RMSNormOptions,
 } from './normalization.js'
@@ -111,7 +90,6 @@ export {
   ConstantPad1d,
   ConstantPad2d,
   ConstantPad3d,
-  type Padding,
   ReflectionPad1d,
   ReflectionPad2d,
   ReflectionPad3d,
@@ -122,13 +100,7 @@ export {
   ZeroPad2d,
   ZeroPad3d,
 } from './padding.js'
-export {
-  type FactoryOptions,
-  type MakeOptions,
-  type NetworkOptions,
-  Parameter,
-  type ParameterOptions,
-} from './parameter.js'
+export { type FactoryOptions, type NetworkOptions, Parameter } from './parameter.js'
 export {
   AdaptiveAvgPool1d,
   AdaptiveAvgPool2d,
@@ -143,19 +115,15 @@ export {
   LPPool1d,
   LPPool2d,
   LPPool3d,
-  type LPPoolOptions,
   MaxPool1d,
   MaxPool2d,
   MaxPool3d,
   type MaxPoolOptions,
-  type OutputSize,
-  type PoolResult,
 } from './pooling.js'
 export type { QuantizationScheme } from './quantized-weight.js'
 export {
   ChannelShuffle,
   Fold,
-  type FoldOptions,
   PixelShuffle,
   PixelUnshuffle,
   Unflatten,
@@ -164,37 +132,12 @@ export {
   UpsamplingBilinear2d,
   UpsamplingNearest2d,
 } from './reshaping.js'
+export { GRU, LSTM, type LSTMOptions, RNN, type RNNOptions } from './rnn.js'
+export { GRUCell, LSTMCell, RNNCell } from './rnn-cells.js'
+export { TransformerEncoder, TransformerEncoderLayer, type TransformerEncoderLayerOptions } from './transformer.js'
 export {
-  GRU,
-  type GRUResult,
-  LSTM,
-  type LSTMOptions,
-  type LSTMResult,
-  type RecurrentOptions,
-  RNN,
-  type RNNOptions,
-  type SequenceOptions,
-} from './rnn.js'
-export { type CellOptions, GRUCell, LSTMCell, RNNCell, type RNNCellOptions } from './rnn-cells.js'
-export {
-  type Activation,
-  type EncoderMasks,
-  TransformerEncoder,
-  TransformerEncoderLayer,
-  type TransformerEncoderLayerOptions,
-} from './transformer.js'
-export {
-  type DecoderMasks,
   TransformerDecoder,
   TransformerDecoderLayer,
   type TransformerDecoderLayerOptions,
 } from './transformer-decoder.js'
-export {
-  FractionalMaxPool2d,
-  FractionalMaxPool3d,
-  type FractionalMaxPoolOptions,
-  MaxUnpool1d,
-  MaxUnpool2d,
-  MaxUnpool3d,
-  type MaxUnpoolOptions,
-} from './unpooling.js'
+export { FractionalMaxPool2d, FractionalMaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d } from './unpooling.js'

@@ -1,6 +1,7 @@
 import { shown } from '../base/arguments.js'
 import { requireOptions } from '../base/check.js'
 import { ConfigError, DeviceError, DTypeError } from '../base/errors.js'
+import { withArticle } from '../base/words.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { isFloating, requireTensors } from './check.js'
@@ -154,7 +155,7 @@ export class Module {
   /** Return the module at a path such as `encoder.layers.3`. @throws ConfigError that lists the existing children */
   get<M extends Module = Module>(path: string): M {
     if (typeof path !== 'string')
-      throw new ConfigError(`Module.get: expected path to be a string, got a ${typeof path}`)
+      throw new ConfigError(`Module.get: expected path to be a string, got ${withArticle(typeof path)}`)
     let found: Module = this
     for (const name of path === '' ? [] : path.split('.')) {
       const children = found.namedChildren()
@@ -214,7 +215,8 @@ export class Module {
     for (const [name, target] of Object.entries(own)) {
       if (!Object.hasOwn(state, name)) continue
       const source: unknown = state[name]
-      if (!(source instanceof Tensor)) mismatched.push({ name, expected: target.shape, actual: `a ${typeof source}` })
+      if (!(source instanceof Tensor))
+        mismatched.push({ name, expected: target.shape, actual: withArticle(typeof source) })
       else if (fixed.has(target) && source.dtype !== target.dtype) {
         const actual = `a tensor of ${source.dtype}, not ${target.dtype}`
         mismatched.push({ name, expected: target.shape, actual })
@@ -324,7 +326,8 @@ export class Module {
 
   /** Call `fn` with every module, children before parents. */
   apply(fn: (module: Module) => void): this {
-    if (typeof fn !== 'function') throw new ConfigError(`Module.apply: expected a function, got a ${typeof fn}`)
+    if (typeof fn !== 'function')
+      throw new ConfigError(`Module.apply: expected a function, got ${withArticle(typeof fn)}`)
     // Throw for modules that cannot be traversed.
     Module.#checked(this).#walkModules()
     this.#applied(fn)

@@ -1,6 +1,6 @@
 import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError, IndexError, InsufficientMemoryError, OperatorError, ShapeError } from '../base/errors.js'
-import { toSnake } from '../base/words.js'
+import { toSnake, withArticle } from '../base/words.js'
 import { native } from '../native/addon.js'
 import { callNative, op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'
@@ -196,7 +196,7 @@ export class NativeModule extends Module {
     if (!isBlock(handle)) {
       const parts = this.namedChildren().map(([name]) => name)
       throw new ConfigError(
-        `registerForwardHook: expected a block with an output of its own, got a ${kindOf(handle)}. Hook its parts: ${parts.join(', ')}`,
+        `registerForwardHook: expected a block with an output of its own, got ${withArticle(kindOf(handle))}. Hook its parts: ${parts.join(', ')}`,
         {},
       )
     }

@@ -50,7 +50,7 @@ class MaxPool extends Module {
     this.ceilMode = ceilMode
   }
 
-  /** Pool an input with or without a batch; with `returnIndices` returns a {@link PoolResult}. */
+  /** Pool an input with or without a batch; with `returnIndices` returns `{ output, indices }`. */
   override forward(input: Tensor): Tensor
   override forward(input: Tensor): Tensor | PoolResult {
     const { kernelSize, stride, padding, dilation, ceilMode } = this
@@ -208,7 +208,7 @@ class AdaptiveMaxPool extends AdaptivePool {
     this.returnIndices = options.returnIndices ?? false
   }
 
-  /** Pool an input with or without a batch; with `returnIndices` returns a {@link PoolResult}. */
+  /** Pool an input with or without a batch; with `returnIndices` returns `{ output, indices }`. */
   override forward(input: Tensor): Tensor
   override forward(input: Tensor): Tensor | PoolResult {
     const run = [ops.adaptiveMaxPool1d, ops.adaptiveMaxPool2d, ops.adaptiveMaxPool3d] as const

@@ -1,5 +1,6 @@
 import { asTyped, optionsOf } from '../base/arguments.js'
 import { ConfigError, DataError, DTypeError } from '../base/errors.js'
+import { withArticle } from '../base/words.js'
 import { op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import { Double, isComplex } from '../native/encode.js'
@@ -220,14 +221,14 @@ function flatten(data: unknown, shape: readonly number[], depth: number, path: n
       out.push(data as Scalar)
       return
     }
-    const got = Array.isArray(data) ? `an array of ${data.length}` : data === null ? 'null' : `a ${type}`
+    const got = Array.isArray(data) ? `an array of ${data.length}` : data === null ? 'null' : withArticle(type)
     throw new DataError(
       `tensor: expected a number${where(path)}, got ${got}. Nested arrays must all have the same depth`,
       { path },
     )
   }
   if (!Array.isArray(data) || data.length !== shape[depth]) {
-    const got = Array.isArray(data) ? `${data.length}` : `a ${typeof data}`
+    const got = Array.isArray(data) ? `${data.length}` : withArticle(typeof data)
     throw new DataError(
       `tensor: expected an array of ${shape[depth]}${where(path)}, got ${got}. Nested arrays must be rectangular`,
       { path },

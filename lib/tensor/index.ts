@@ -1,15 +1,8 @@
 import * as gradients from './autograd.js'
 import './print.js'
 
-export { type Complex, Slice } from '../native/encode.js'
-export {
-  AutogradFunction,
-  detectAnomaly,
-  FunctionContext,
-  type FunctionGradients,
-  type FunctionResult,
-  type GradOptions,
-} from './autograd.js'
+export type { Complex } from '../native/encode.js'
+export { AutogradFunction, detectAnomaly, FunctionContext } from './autograd.js'
 export { checkpoint } from './checkpoint.js'
 export * from './create.js'
 export type { Device, DType, TypedArray } from './dtype.js'
@@ -30,15 +23,7 @@ export {
   scope,
   withDevice,
 } from './scope.js'
-export {
-  type BackwardOptions,
-  type Index,
-  isTensor,
-  type NestedArray,
-  type Scalar,
-  slice,
-  Tensor,
-} from './tensor.js'
+export { type Index, isTensor, type NestedArray, type Scalar, slice, Tensor } from './tensor.js'
 
 /** Functions that return gradients without using the `grad` fields: `autograd.grad`, `autograd.backward`. */
 export const autograd = { grad: gradients.grad, backward: gradients.backward }

@@ -33,60 +33,29 @@ export {
   StepLR,
   type StepLROptions,
 } from './decay-schedulers.js'
-export { type EmaOptions, type EmaState, ExponentialMovingAverage } from './ema.js'
-export { GradScaler, type GradScalerOptions, type GradScalerState, type ScaledOptimizer } from './grad-scaler.js'
-export { type Closure, LBFGS, type LBFGSOptions, type LBFGSState } from './lbfgs.js'
+export { type EmaOptions, ExponentialMovingAverage } from './ema.js'
+export { GradScaler, type GradScalerOptions } from './grad-scaler.js'
+export { type Closure, LBFGS, type LBFGSOptions } from './lbfgs.js'
 export { Lion, type LionOptions } from './lion.js'
 export * from './metrics/index.js'
 export { NAdam, type NAdamOptions } from './nadam.js'
-export { type GroupOptions, Optimizer, type OptimizerState, type ParamGroup, type ParamsOrGroups } from './optimizer.js'
-export { type DecayGroup, NO_DECAY, type ParameterGroupOptions, parameterGroups } from './parameter-groups.js'
+export { Optimizer, type ParamsOrGroups } from './optimizer.js'
+export { type ParameterGroupOptions, parameterGroups } from './parameter-groups.js'
 export { ReduceLROnPlateau, type ReduceLROnPlateauOptions } from './plateau.js'
 export { RAdam, type RAdamOptions } from './radam.js'
 export { RMSprop, type RMSpropOptions } from './rmsprop.js'
 export { Rprop, type RpropOptions } from './rprop.js'
+
+export { getScheduler, type SchedulerOptions, type SchedulerType } from './scheduler.js'
 export {
-  cosineWarmupWithMinLrSchedule,
-  cosineWithHardRestartsScheduleWithWarmup,
-  cosineWithMinLrScheduleWithWarmup,
-  type InverseSqrtOptions,
-  inverseSqrtSchedule,
-  type MinimumOptions,
-  type PolynomialOptions,
-  perEpoch,
-  polynomialDecayScheduleWithWarmup,
-  type Ramp,
-  type RestartOptions,
-  type StableOptions,
-  type WarmupMinimumOptions,
-  warmupStableDecaySchedule,
-} from './schedule-shapes.js'
-export {
-  getScheduler,
-  SCHEDULER_TYPES,
-  type SchedulerOptions,
-  type SchedulerSpecificOptions,
-  type SchedulerType,
-} from './scheduler.js'
-export {
-  type CosineOptions,
-  constantSchedule,
-  constantScheduleWithWarmup,
-  cosineScheduleWithWarmup,
-  type DecayOptions,
   getConstantSchedule,
   getConstantScheduleWithWarmup,
   getCosineScheduleWithWarmup,
   getLinearScheduleWithWarmup,
   LRScheduler,
-  type LRSchedulerState,
-  linearScheduleWithWarmup,
-  type Schedule,
-  type Scheduled,
-  type WarmupOptions,
 } from './schedules.js'
 export { SGD, type SGDOptions } from './sgd.js'
-export { type SchedulerState, SteppedLR } from './stepped-lr.js'
+export { SteppedLR } from './stepped-lr.js'
 export { SummaryWriter } from './tensorboard.js'
 export * from './trainer/index.js'
 export { TransformersAdafactor, type TransformersAdafactorOptions } from './transformers-adafactor.js'

@@ -7,7 +7,7 @@ export interface ParameterGroupOptions {
   /** Weight decay of every parameter that `noDecay` does not match. */
   weightDecay: number
   /**
-   * Parameters without decay: regular expressions searched in the lower-case name. Default: transformers' {@link NO_DECAY}.
+   * Parameters without decay: regular expressions searched in the lower-case name. Default: transformers' (biases and norms).
    * Weights inside a `LayerNorm` never have decay with patterns. Or a function of a parameter's name and the parameter, which
    * alone decides.
    */

@@ -24,13 +24,13 @@ export const constantSchedule: Schedule = () => 1
 
 /** Return a schedule with linear warm-up from 0, then constant 1. */
 export function constantScheduleWithWarmup(options: WarmupOptions): Schedule {
-  const { numWarmupSteps } = checked('constantScheduleWithWarmup', options, ['numWarmupSteps'], [])
+  const { numWarmupSteps } = checked('getConstantScheduleWithWarmup', options, ['numWarmupSteps'], [])
   return (step) => (step < numWarmupSteps ? step / Math.max(1, numWarmupSteps) : 1)
 }
 
 /** Return a schedule with linear warm-up from 0, then linear decay to 0 at the last step. */
 export function linearScheduleWithWarmup(options: DecayOptions): Schedule {
-  const { numWarmupSteps, numTrainingSteps } = checked('linearScheduleWithWarmup', options, COUNTS, [])
+  const { numWarmupSteps, numTrainingSteps } = checked('getLinearScheduleWithWarmup', options, COUNTS, [])
   return (step) =>
     step < numWarmupSteps
       ? step / Math.max(1, numWarmupSteps)
@@ -43,8 +43,8 @@ export function cosineScheduleWithWarmup(options: CosineOptions): Schedule {
     numWarmupSteps,
     numTrainingSteps,
     numCycles = 0.5,
-  } = checked('cosineScheduleWithWarmup', options, COUNTS, ['numCycles'])
-  requireNumber('cosineScheduleWithWarmup', 'numCycles', numCycles)
+  } = checked('getCosineScheduleWithWarmup', options, COUNTS, ['numCycles'])
+  requireNumber('getCosineScheduleWithWarmup', 'numCycles', numCycles)
   return (step) => {
     if (step < numWarmupSteps) return step / Math.max(1, numWarmupSteps)
     const progress = (step - numWarmupSteps) / Math.max(1, numTrainingSteps - numWarmupSteps)
@@ -152,17 +152,17 @@ export class LRScheduler {
   }
 }
 
-/** Alias of transformers' `get_constant_schedule`. */
+/** Create a constant schedule: transformers' `get_constant_schedule`. */
 export const getConstantSchedule = (optimizer: Scheduled): LRScheduler => new LRScheduler(optimizer, constantSchedule)
 
-/** Alias of transformers' `get_constant_schedule_with_warmup`. */
+/** Create a schedule of linear warm-up from 0, then the full rate: transformers' `get_constant_schedule_with_warmup`. */
 export const getConstantScheduleWithWarmup = (optimizer: Scheduled, options: WarmupOptions): LRScheduler =>
   new LRScheduler(optimizer, constantScheduleWithWarmup(options))
 
-/** Alias of transformers' `get_linear_schedule_with_warmup`. */
+/** Create a schedule of linear warm-up from 0, then linear decay to 0: transformers' `get_linear_schedule_with_warmup`. */
 export const getLinearScheduleWithWarmup = (optimizer: Scheduled, options: DecayOptions): LRScheduler =>
   new LRScheduler(optimizer, linearScheduleWithWarmup(options))
 
-/** Alias of transformers' `get_cosine_schedule_with_warmup`. */
+/** Create a schedule of linear warm-up from 0, then cosine decay to 0: transformers' `get_cosine_schedule_with_warmup`. */
 export const getCosineScheduleWithWarmup = (optimizer: Scheduled, options: CosineOptions): LRScheduler =>
   new LRScheduler(optimizer, cosineScheduleWithWarmup(options))

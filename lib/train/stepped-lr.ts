@@ -1,5 +1,6 @@
 import { argumentError, requireNumber, requireOptions } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
+import { withArticle } from '../base/words.js'
 import type { Scheduled } from './schedules.js'
 
 /** State under the attribute names of PyTorch's `state_dict()`, without entries that only PyTorch's own code uses. */
@@ -169,7 +170,7 @@ export function takeOwn(where: string, given: Record<string, unknown>, own: Own)
     if (value === undefined) throw badState(where, key, 'present')
     const good = kindOf(value) === kindOf(now) || value === null || now === null
     if (!good || (isNumbers(now) && !(isNumbers(value) && value.length === now.length))) {
-      throw badState(where, key, isNumbers(now) ? `${now.length} numbers` : `a ${kindOf(now)}`)
+      throw badState(where, key, isNumbers(now) ? `${now.length} numbers` : withArticle(kindOf(now)))
     }
     return [key, structuredClone(value)]
   })

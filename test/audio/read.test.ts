@@ -3,18 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { afterAll, describe, expect, test, vi } from 'vitest'
+import { mixChannels } from '../../lib/audio/channels.js'
 import { FileSource } from '../../lib/files/byte-source.js'
-import {
-  memoryStats,
-  mixChannels,
-  ops,
-  readAudio,
-  readAudioStream,
-  resample,
-  scope,
-  type Tensor,
-  zeros,
-} from '../../lib/index.js'
+import { memoryStats, ops, readAudio, readAudioStream, resample, scope, type Tensor, zeros } from '../../lib/index.js'
 import { expectClose, fixture, settledTensors } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
 import { chunk, formatChunk, pcm16, riff } from './wav-bytes.js'

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { energyVad, memoryStats, type Segment, splitOnSilence, tensor, zeros } from '../../lib/index.js'
+import type { Segment } from '../../lib/audio/silence.js'
+import { energyVad, memoryStats, splitOnSilence, tensor, zeros } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
 
 const rate = 8000

@@ -2,7 +2,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { memoryStats, ops, readAudio, tensor, type WavSampleFormat, writeWav, zeros } from '../../lib/index.js'
+import type { WavSampleFormat } from '../../lib/audio/pcm.js'
+import { memoryStats, ops, readAudio, tensor, writeWav, zeros } from '../../lib/index.js'
 import { fixture, settledTensors } from '../helpers.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-wav-'))

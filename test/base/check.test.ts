@@ -15,8 +15,9 @@ import {
   requireSignal,
   requireString,
   requireWhole,
+  shown,
 } from '../../lib/base/check.js'
-import { ConfigError } from '../../lib/index.js'
+import { ConfigError, LSTM, ReLU } from '../../lib/index.js'
 
 const revoked = () => {
   const { proxy, revoke } = Proxy.revocable([], {})
@@ -115,7 +116,7 @@ describe('checks of one argument', () => {
     expect(bytesOf('f', 'x', bytes.buffer)).toEqual(bytes)
     structuredClone(bytes.buffer, { transfer: [bytes.buffer] })
     expect(() => bytesOf('f', 'x', bytes.buffer)).toThrow(
-      /f: expected x to be bytes that were not transferred to another thread, got a ArrayBuffer/,
+      /f: expected x to be bytes that were not transferred to another thread, got an ArrayBuffer/,
     )
   })
 })
@@ -205,4 +206,19 @@ it('abortable ends as soon as its signal does', async () => {
   await expect(abortable(new AbortController().signal, Promise.resolve(7))).resolves.toBe(7)
   await expect(abortable(new AbortController().signal, Promise.reject(gone))).rejects.toBe(gone)
   await expect(abortable(undefined, Promise.resolve(7))).resolves.toBe(7)
+})
+
+describe('shown', () => {
+  it.each([
+    [{}, 'an Object'],
+    [new ArrayBuffer(1), 'an ArrayBuffer'],
+    [new Int8Array(1), 'an Int8Array'],
+    [new Uint8Array(1), 'a Uint8Array'],
+    [new Map(), 'a Map'],
+    [new LSTM(1, 1), 'an LSTM'],
+    [new ReLU(), 'a ReLU'],
+    [new (class Upload {})(), 'an Upload'],
+  ])('puts the article by the sound of the class: %#', (value, text) => {
+    expect(shown(value)).toBe(text)
+  })
 })

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
+import { packBins } from '../../lib/data/pack.js'
 import {
   BatchSampler,
   ConfigError,
   DataError,
   DataLoader,
   PackedBatchSampler,
-  packBins,
   RandomSampler,
   SequentialSampler,
   TokenBatchSampler,

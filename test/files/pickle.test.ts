@@ -3,16 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it } from 'vitest'
-import {
-  DataError,
-  isTensor,
-  LazyTensor,
-  memoryStats,
-  type ReadPickleOptions,
-  readPickle,
-  scope,
-  type Tensor,
-} from '../../lib/index.js'
+import type { ReadPickleOptions } from '../../lib/files/index.js'
+import { LazyTensor } from '../../lib/files/index.js'
+import { DataError, isTensor, memoryStats, readPickle, scope, type Tensor } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
 import { difference, pythonCases } from './python-values.js'
 

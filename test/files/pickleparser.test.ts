@@ -13,13 +13,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { NameRegistry, Parser } from 'pickleparser'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { ReadPickleOptions } from '../../lib/files/index.js'
+import { LazyTensor } from '../../lib/files/index.js'
 import {
   ConfigError,
   DataError,
   isTensor,
-  LazyTensor,
   memoryStats,
-  type ReadPickleOptions,
   readPickle,
   scope,
   type Tensor,

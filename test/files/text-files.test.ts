@@ -4,16 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { readConfig, readCsvStream, readYaml } from '../../lib/files/index.js'
-import {
-  ConfigError,
-  DataError,
-  jsonlStream,
-  type ReadCsvOptions,
-  readCsv,
-  readJson,
-  readJsonl,
-} from '../../lib/index.js'
+import type { ReadCsvOptions } from '../../lib/files/index.js'
+import { readConfig, readCsv, readCsvStream, readYaml } from '../../lib/files/index.js'
+import { ConfigError, DataError, jsonlStream, readJson, readJsonl } from '../../lib/index.js'
 import { fixturePath } from '../helpers.js'
 
 interface Case {

@@ -3,8 +3,8 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, truncateSync, writ
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { readConfig, readYaml } from '../../lib/files/index.js'
-import { DataError, readCsv, readJson, readJsonl } from '../../lib/index.js'
+import { readConfig, readCsv, readYaml } from '../../lib/files/index.js'
+import { DataError, readJson, readJsonl } from '../../lib/index.js'
 import { MEMORY_SLACK, PATIENCE } from '../patience.js'
 
 const GB = 2 ** 30

@@ -2,16 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import {
-  CheckpointError,
-  ConfigError,
-  type LoadTorchOptions,
-  loadTorch,
-  memoryStats,
-  noGrad,
-  scope,
-  type Tensor,
-} from '../../lib/index.js'
+import type { LoadTorchOptions } from '../../lib/files/index.js'
+import { CheckpointError, ConfigError, loadTorch, memoryStats, noGrad, scope, type Tensor } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
 import { difference, pythonCases } from './python-values.js'
 

@@ -130,14 +130,6 @@ add(
 const warm = options({ numWarmupSteps: 2 })
 const decay = options({ numWarmupSteps: 2, numTrainingSteps: 5 })
 const cosine = options({ numWarmupSteps: 2, numTrainingSteps: 5, numCycles: 1.5 })
-add('constantSchedule', (step) => lib.constantSchedule(step), of(1))
-for (const [name, settings] of [
-  ['constantScheduleWithWarmup', warm],
-  ['linearScheduleWithWarmup', decay],
-  ['cosineScheduleWithWarmup', cosine],
-] as const) {
-  add(name, (...args) => [0, 1, 3, 9].map(lib[name](...args)), of(settings))
-}
 const groups = options({ groups: many(options({ lr: 0.1 }), options({ lr: 0.2 })) })
 const constant = made('() => 0.5', () => () => 0.5)
 const stepped = (scheduler: Loose): unknown => {

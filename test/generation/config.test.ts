@@ -2,13 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { readGenerationConfig } from '../../lib/generation/files.js'
 import {
   CheckpointError,
   ConfigError,
   DecoderLM,
   type GenerateStep,
   generationConfig,
-  readGenerationConfig,
   streamText,
   Tokenizer,
   tensor,

@@ -6,9 +6,7 @@ import {
   CheckpointError,
   Clip,
   ClipTextModel,
-  type ClipTextOutput,
   ClipVisionModel,
-  type ClipVisionOutput,
   ConfigError,
   cat,
   manualSeed,
@@ -19,6 +17,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
+import type { ClipTextOutput, ClipVisionOutput } from '../../lib/models/clip/clip.js'
 import { expectClose, fixture, fixturePath, ROUNDING, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 

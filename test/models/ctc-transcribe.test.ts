@@ -8,12 +8,12 @@ import {
   loadSafetensors,
   manualSeed,
   randn,
-  type SpeechHeadConfig,
   saveSafetensors,
   tensor,
   Wav2Vec2ForCTC,
   WavLMForCTC,
 } from '../../lib/index.js'
+import type { SpeechHeadConfig } from '../../lib/models/encoders/speech-head.js'
 import { settledTensors } from '../helpers.js'
 
 const tiny: SpeechHeadConfig = {

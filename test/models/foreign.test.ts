@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it, vi } from 'vitest'
-import { readCTranslate2 } from '../../lib/files/index.js'
+import { readCTranslate2, saveGguf } from '../../lib/files/index.js'
 import {
   CheckpointError,
   ConfigError,
@@ -14,7 +14,6 @@ import {
   PeftModel,
   Roberta,
   readGguf,
-  saveGguf,
   saveGgufAdapter,
   scope,
   type Tensor,

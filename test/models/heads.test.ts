@@ -7,13 +7,14 @@ import {
   type DType,
   type Module,
   manualSeed,
-  type SpeechHeadConfig,
   scope,
   type Tensor,
   Wav2Vec2ForCTC,
   Wav2Vec2ForSequenceClassification,
   WavLMForXVector,
 } from '../../lib/index.js'
+import type { DecoderLMClassifierConfig } from '../../lib/models/decoder/classification.js'
+import type { SpeechHeadConfig } from '../../lib/models/encoders/speech-head.js'
 import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
@@ -109,7 +110,7 @@ describe('a head', () => {
   it('over a language model takes the model of one, and needs the end of each text', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'voxtorch-heads-'))
     const { config } = text.cases.find(({ network }) => network.startsWith('Llama')) as Case
-    const small = camelKeys(config) as voxtorch.DecoderLMClassifierConfig
+    const small = camelKeys(config) as DecoderLMClassifierConfig
     const { numLabels: _, ...rest } = small
     const lm = new voxtorch.DecoderLM(rest)
     await lm.save(directory)

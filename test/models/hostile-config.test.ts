@@ -14,7 +14,6 @@ import {
   QFormer,
   Roberta,
   RobertaForMaskedLM,
-  SpectraForPreTraining,
   UnitVoicebox,
   VoxtorchError,
   Wav2Vec2,
@@ -22,6 +21,7 @@ import {
   Whisper,
   WhisperEncoder,
 } from '../../lib/index.js'
+import { SpectraForPreTraining } from '../../lib/systems/spectra/index.js'
 
 type Network = { new (config: never, options: object): NativeModule }
 

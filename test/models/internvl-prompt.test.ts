@@ -2,13 +2,13 @@ import { describe, expect, it } from 'vitest'
 import {
   ConfigError,
   DataError,
-  INTERNVL_SYSTEM,
   type InternVLConversation,
   type InternVLPromptOptions,
   internVLPrompt,
   internVLTemplate,
   type Tokenizer,
 } from '../../lib/index.js'
+import { INTERNVL_SYSTEM } from '../../lib/models/internvl/prompt.js'
 
 const SPECIAL = [
   '<s>',

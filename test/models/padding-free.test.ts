@@ -10,15 +10,14 @@ import {
   randint,
   randn,
   Spectra,
-  type SpectraConfig,
-  SpectraForPreTraining,
   scope,
   slice,
   type Tensor,
   tensor,
   zeros,
 } from '../../lib/index.js'
-import type { SpectraInputs } from '../../lib/systems/spectra/index.js'
+import type { SpectraConfig, SpectraInputs } from '../../lib/systems/spectra/index.js'
+import { SpectraForPreTraining } from '../../lib/systems/spectra/index.js'
 import { expectClose, settledTensors } from '../helpers.js'
 
 const sizes = { hiddenSize: 16, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 24 }

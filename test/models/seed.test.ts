@@ -14,12 +14,12 @@ import {
   RobertaForSequenceClassification,
   rand,
   Salmonn,
-  type SalmonnConfig,
   Spectra,
   WavLM,
   WavLMForCTC,
   Whisper,
 } from '../../lib/index.js'
+import type { SalmonnConfig } from '../../lib/systems/salmonn/index.js'
 import { smallSpectra } from '../systems/spectra/network.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-seed-'))

@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import {
-  type AudioFramesInWindows,
   ConfigError,
   extractUnits,
   fitUnits,
@@ -18,6 +17,7 @@ import {
   WhisperEncoder,
   writeWav,
 } from '../../lib/index.js'
+import type { AudioFramesInWindows } from '../../lib/models/units/unit-extractor.js'
 import { fixture, tensorsOf } from '../helpers.js'
 import { camelKeys, loadParameters } from './networks.js'
 

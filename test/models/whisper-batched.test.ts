@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { ConfigError, energyVad, memoryStats, type Segment, scope, setNumThreads, Whisper } from '../../lib/index.js'
+import type { Segment } from '../../lib/audio/silence.js'
+import { ConfigError, energyVad, memoryStats, scope, setNumThreads, Whisper } from '../../lib/index.js'
 import { fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { get } from './decoder.js'
 

@@ -11,9 +11,8 @@ import {
   setNumThreads,
   Tokenizer,
   Whisper,
-  type WhisperAlignmentInputs,
-  type WhisperHead,
 } from '../../lib/index.js'
+import type { WhisperAlignmentInputs, WhisperHead } from '../../lib/models/whisper/alignment.js'
 import { wordsOf } from '../../lib/models/whisper/words.js'
 import { fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { get } from './decoder.js'

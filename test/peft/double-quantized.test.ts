@@ -13,7 +13,6 @@ import {
   loadSafetensors,
   type Module,
   memoryStats,
-  type PackingOptions,
   quantize,
   randn,
   ShapeError,
@@ -24,6 +23,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { op, opAsync } from '../../lib/native/call.js'
+import type { PackingOptions } from '../../lib/peft/quantize.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { network, run, type Small } from './networks.js'
 

@@ -10,11 +10,11 @@ import {
   quantize,
   Roberta,
   Salmonn,
-  SpectraForSequenceClassification,
   type Tensor,
   WavLM,
   Whisper,
 } from '../../lib/index.js'
+import { SpectraForSequenceClassification } from '../../lib/systems/spectra/index.js'
 import { fixture, here, tensorsOf } from '../helpers.js'
 import { camelKeys, loadParameters } from '../models/networks.js'
 import { loadTiny, promptsOf, salmonnFile, tinyConfig, tinyTokenizer } from '../systems/salmonn/network/tiny.js'

@@ -7,7 +7,6 @@ import {
   getPeftModel,
   Linear,
   memoryStats,
-  type PackingOptions,
   quantize,
   type Roberta,
   randint,
@@ -17,6 +16,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { op, opAsync } from '../../lib/native/call.js'
+import type { PackingOptions } from '../../lib/peft/quantize.js'
 import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 import { network, run, type Small } from './networks.js'
 

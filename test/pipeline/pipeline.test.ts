@@ -1,10 +1,13 @@
 // Each task against the numbers of the network that stands behind it; what those are worth is tested with the networks.
+
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Segment } from '../../lib/audio/silence.js'
 import * as vt from '../../lib/index.js'
 import * as sp from '../../lib/systems/spectra/index.js'
+import { SpectraForSequenceClassification } from '../../lib/systems/spectra/index.js'
 import { expectClose, fixturePath, settledTensors } from '../helpers.js'
 import { smallSpectra } from '../systems/spectra/network.js'
 import { tinyTokenizer } from '../systems/spectra/tiny.js'
@@ -81,7 +84,7 @@ describe("pipeline('automatic-speech-recognition')", () => {
       words.flatMap((segment) => segment.words ?? []).map((word) => word.text),
     )
     // What has no text is said.
-    const pieces = { ...options, batchSize: 2, vad: async (): Promise<vt.Segment[]> => [[0.5, 0.8]] }
+    const pieces = { ...options, batchSize: 2, vad: async (): Promise<Segment[]> => [[0.5, 0.8]] }
     const { skipped } = await (transcriber.model as vt.Whisper).transcribe(audio, pieces)
     expect(skipped.length).toBeGreaterThan(0)
     expect((await transcriber(audio, pieces)).skipped).toEqual(skipped)
@@ -152,7 +155,7 @@ describe("pipeline('audio-classification')", () => {
 describe("pipeline('emotion-recognition')", () => {
   it('asks a fine-tuned SPECTRA, a network that hears and one that reads', async () => {
     vt.manualSeed(3)
-    const network = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 3 }))
+    const network = SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 3 }))
     const task = sp.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad', 'sad'] })
     using spectra = new sp.SpectraClassifier(network, { tokenizer, task })
     await spectra.save(at('spectra'))
@@ -181,7 +184,7 @@ describe("pipeline('emotion-recognition')", () => {
   })
 
   it('refuses a SPECTRA that tells a quantity', async () => {
-    const network = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 1 }))
+    const network = SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 1 }))
     const task = sp.spectraTask({ name: 'sentiment', kind: 'regression' })
     using spectra = new sp.SpectraClassifier(network, { tokenizer, task })
     await expect(vt.pipeline('emotion-recognition', spectra)).rejects.toThrow(/got one that predicts a quantity/)

@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest'
 import {
   AdamW,
   autograd,
-  type BackwardOptions,
   enableGrad,
   functional,
   GradientError,
@@ -18,6 +17,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
+import type { BackwardOptions } from '../../lib/tensor/tensor.js'
 import { expectClose, fixture, settledTensors } from '../helpers.js'
 import { counts } from './counts.js'
 import type { OperatorInputs } from './operator-table.js'

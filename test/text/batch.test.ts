@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { type BatchOptions, ConfigError, memoryStats, scope } from '../../lib/index.js'
+import { ConfigError, memoryStats, scope } from '../../lib/index.js'
+import type { BatchOptions } from '../../lib/text/batch.js'
 import { settledTensors } from '../helpers.js'
 import { fromSpec, json } from './helpers.js'
 

@@ -6,7 +6,6 @@ import {
   ConfigError,
   memoryStats,
   type Optimizer,
-  type OptimizerState,
   Parameter,
   randn,
   scope,
@@ -14,6 +13,7 @@ import {
   zeros,
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
+import type { OptimizerState } from '../../lib/train/optimizer-state.js'
 import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
 
 const codeBook = op('voxtorch::dynamic_code_book') as (options: object) => Tensor

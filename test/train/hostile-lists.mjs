@@ -104,7 +104,6 @@ const CALLS = Object.fromEntries([
   ['TokenBatchSampler', (x) => drained(new vt.TokenBatchSampler({ lengths: x, maxTokens: 9 }))],
   ['PackedBatchSampler', (x) => drained(new vt.PackedBatchSampler({ lengths: x, maxLength: 9 }))],
   ['BatchSampler', (x) => drained(new vt.BatchSampler(x, { batchSize: 2 }))],
-  ['packBins', (x) => vt.packBins(x, 9)],
   ['packSequences fields', (x) => vt.packSequences(x)([])],
   ['packSequences', (x) => vt.packSequences(['a'])(x)],
   ['packSequences row', (x) => vt.packSequences(['a'])([{ a: x }])],

@@ -5,7 +5,6 @@ import {
   cat,
   LBFGS,
   type LBFGSOptions,
-  type LBFGSState,
   loadTorch,
   memoryStats,
   Parameter,
@@ -13,6 +12,7 @@ import {
   type Tensor,
   zeros,
 } from '../../lib/index.js'
+import type { LBFGSState } from '../../lib/train/lbfgs.js'
 import { expectClose, fixturePath, relativeError, settledTensors } from '../helpers.js'
 
 interface Run {

@@ -1,10 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import {
-  type Bleu,
-  type BleuOptions,
   BleuScore,
   CharacterErrorRate,
-  type ChrfOptions,
   ChrfScore,
   characterErrors,
   cohenKappa,
@@ -29,6 +26,8 @@ import {
   WordErrorRate,
   wordErrors,
 } from '../../lib/index.js'
+import type { Bleu, BleuOptions } from '../../lib/train/metrics/bleu.js'
+import type { ChrfOptions } from '../../lib/train/metrics/chrf.js'
 import { porterStem } from '../../lib/train/metrics/porter.js'
 import { fixture, numbers, tensorsOf } from '../helpers.js'
 

@@ -1,11 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import {
-  type Average,
   accuracy,
   confusionMatrix,
   DataError,
   f1Score,
-  type Label,
   precision,
   precisionRecallF1,
   recall,
@@ -13,6 +11,8 @@ import {
   tensor,
   unweightedAverageRecall,
 } from '../../lib/index.js'
+import type { Average } from '../../lib/train/metrics/classification.js'
+import type { Label } from '../../lib/train/metrics/labels.js'
 import { fixture, numbers, tensorsOf } from '../helpers.js'
 
 interface MetricCase {

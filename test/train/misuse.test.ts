@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { packBins } from '../../lib/data/pack.js'
 import * as vt from '../../lib/index.js'
 
 // Calls with wrong arguments: an error of ours or a result, never another error and never a crash. One call in five or
@@ -131,7 +132,7 @@ const CALLS: Record<string, () => unknown> = {
       () => new vt.TokenBatchSampler(options({ lengths, maxTokens: 6, maxSamples: 2, ...shuffled }) as Any),
       () => new vt.PackedBatchSampler(options({ lengths, maxLength: 6, ...shuffled }) as Any),
       () => new vt.BatchSampler(or([1]), { batchSize: or(2) }),
-      () => vt.packBins(lengths, or(6)) as Any,
+      () => packBins(lengths, or(6)) as Any,
     ])()
     for (const _ of sampler.indices?.(0) ?? sampler.batches?.(0) ?? []);
   },

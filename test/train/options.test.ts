@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { readCsv } from '../../lib/files/index.js'
 import * as vt from '../../lib/index.js'
+import { inverseSqrtSchedule } from '../../lib/train/schedule-shapes.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: options that the types forbid.
 const lib = vt as any
@@ -7,6 +9,7 @@ const samples = [1, 2, 3]
 const param = () => [vt.zeros([2, 2])]
 const net = () => new vt.Linear(2, 2)
 const small = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8, vocabSize: 9 }
+const bound = { groups: [] }
 const steps = { numWarmupSteps: 1, numTrainingSteps: 5 }
 
 /** What is called with one option misspelt: the option that is meant, and the call. */
@@ -23,9 +26,17 @@ const CALLS: Record<string, [meant: string, call: (wrong: object) => unknown, wr
   GradScaler: ['initScale', (o) => new lib.GradScaler(o), 'init_scale'],
   ExponentialMovingAverage: ['decay', (o) => new lib.ExponentialMovingAverage(param(), o), 'decai'],
   getScheduler: ['stepsPerEpoch', (o) => lib.getScheduler('constant', { groups: [] }, o), 'stepPerEpoch'],
-  linearScheduleWithWarmup: ['numWarmupSteps', (o) => lib.linearScheduleWithWarmup({ ...steps, ...o }), 'warmupSteps'],
-  cosineScheduleWithWarmup: ['numCycles', (o) => lib.cosineScheduleWithWarmup({ ...steps, ...o }), 'cycles'],
-  inverseSqrtSchedule: ['timescale', (o) => lib.inverseSqrtSchedule({ numWarmupSteps: 1, ...o }), 'timeScales'],
+  getLinearScheduleWithWarmup: [
+    'numWarmupSteps',
+    (o) => lib.getLinearScheduleWithWarmup(bound, { ...steps, ...o }),
+    'warmupSteps',
+  ],
+  getCosineScheduleWithWarmup: [
+    'numCycles',
+    (o) => lib.getCosineScheduleWithWarmup(bound, { ...steps, ...o }),
+    'cycles',
+  ],
+  inverseSqrtSchedule: ['timescale', (o) => inverseSqrtSchedule({ numWarmupSteps: 1, ...o }), 'timeScales'],
   DataLoader: ['batchSize', (o) => new lib.DataLoader(samples, o), 'batch_size'],
   'DataLoader of workers': ['workers', (o) => new lib.DataLoader(samples, o), 'numWorkers'],
   lengthBuckets: [
@@ -71,7 +82,7 @@ const CALLS: Record<string, [meant: string, call: (wrong: object) => unknown, wr
   resample: ['quality', (o) => lib.resample(vt.zeros([4]), 2, 1, o), 'qualities'],
   loadTorch: ['mmap', (o) => lib.loadTorch('nowhere.pt', o), 'Mmap'],
   loadSafetensors: ['device', (o) => lib.loadSafetensors('nowhere', o), 'devices'],
-  readCsv: ['delimiter', (o) => lib.readCsv('nowhere.csv', o), 'delimeter'],
+  readCsv: ['delimiter', (o) => readCsv('nowhere.csv', o as never), 'delimeter'],
   resolveModel: ['revision', (o) => lib.resolveModel('.', o), 'revison'],
   f1Score: ['average', (o) => lib.f1Score([1], [1], o), 'averages'],
   cohenKappa: ['weights', (o) => lib.cohenKappa([1], [1], o), 'weight'],

@@ -8,7 +8,6 @@ import {
   ExponentialMovingAverage,
   functional,
   GradScaler,
-  type GradScalerState,
   LayerNorm,
   Linear,
   Module,
@@ -24,6 +23,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
+import type { GradScalerState } from '../../lib/train/grad-scaler.js'
 import { expectClose, fixture, here, settledTensors, tensorsOf } from '../helpers.js'
 
 interface ScalerCase {

@@ -2,19 +2,18 @@ import { describe, expect, it } from 'vitest'
 import {
   CheckpointError,
   ConfigError,
-  constantSchedule,
   getConstantSchedule,
   getConstantScheduleWithWarmup,
   getCosineScheduleWithWarmup,
   getLinearScheduleWithWarmup,
   getScheduler,
   LRScheduler,
-  linearScheduleWithWarmup,
-  perEpoch,
   type SchedulerType,
   SGD,
   zeros,
 } from '../../lib/index.js'
+import { perEpoch } from '../../lib/train/schedule-shapes.js'
+import { constantSchedule, linearScheduleWithWarmup } from '../../lib/train/schedules.js'
 import { fixture, relativeError, tensorsOf } from '../helpers.js'
 
 const MAKERS = {

@@ -14,7 +14,6 @@ import {
   MultiStepLR,
   NAdam,
   type Optimizer,
-  type OptimizerState,
   ones,
   Parameter,
   RAdam,
@@ -25,6 +24,7 @@ import {
   type Tensor,
   zeros,
 } from '../../lib/index.js'
+import type { OptimizerState } from '../../lib/train/optimizer-state.js'
 import { expectClose, fixturePath } from '../helpers.js'
 
 const KINDS = { AdamW, Adam, SGD, Adagrad, RMSprop, NAdam, RAdam, Adamax, Adadelta, ASGD, Rprop, Adafactor }

@@ -3,7 +3,6 @@ import { describe, expect, test } from 'vitest'
 import {
   CLIP_STATISTICS,
   centerCrop,
-  type ImageFilter,
   memoryStats,
   normalizeImage,
   ones,
@@ -16,6 +15,7 @@ import {
   tensor,
   zeros,
 } from '../../lib/index.js'
+import type { ImageFilter } from '../../lib/vision/resize.js'
 import { expectClose, fixture, numbers, ROUNDING, settledTensors } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
 import { noise } from './images.js'

@@ -1,4 +1,5 @@
 import { DataError } from '../../base/errors.js'
+import { withArticle } from '../../base/words.js'
 import { MAX_DEPTH } from './scan.js'
 
 /** A number that is written with a decimal point, for programs that distinguish `4.0` from `4`, like Python's. */
@@ -40,7 +41,7 @@ export function stringifyJson(value: unknown, indent = 0): string {
       case 'undefined':
         return undefined
       default:
-        return fail(`a ${typeof item}, which JSON cannot hold`)
+        return fail(`${withArticle(typeof item)}, which JSON cannot hold`)
     }
   }
 
@@ -52,9 +53,10 @@ export function stringifyJson(value: unknown, indent = 0): string {
   function collection(item: object): string | undefined {
     if ('toJSON' in item && typeof item.toJSON === 'function') return text(item.toJSON())
     if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer) {
-      fail(`a ${item.constructor.name}; write Array.from(…) of it`)
+      fail(`${withArticle(item.constructor.name)}; write Array.from(…) of it`)
     }
-    if (item instanceof Map || item instanceof Set) fail(`a ${item.constructor.name}; write an object or an array`)
+    if (item instanceof Map || item instanceof Set)
+      fail(`${withArticle(item.constructor.name)}; write an object or an array`)
     if (above.includes(item)) fail('part of itself')
     if (above.length >= MAX_DEPTH) fail(`nested deeper than ${MAX_DEPTH} levels`)
     above.push(item)

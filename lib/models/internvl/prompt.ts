@@ -64,7 +64,7 @@ export function internVLTemplate(name: unknown): InternVLTemplate {
 export interface InternVLConversation {
   /** Questions and answers, in order; null for an answer to generate, only in the last turn. */
   turns: readonly (readonly [query: string, response: string | null])[]
-  /** System prompt. Default {@link INTERNVL_SYSTEM}; null for none. */
+  /** System prompt. Default: the published one; null for none. */
   system?: string | null
   /** Number of tiles of each `<image>` of the questions, in order, thumbnail included. */
   images?: readonly number[]

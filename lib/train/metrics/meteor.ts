@@ -30,7 +30,7 @@ interface MeteorStatistics {
 }
 
 /**
- * Compute METEOR (Banerjee and Lavie 2005, https://aclanthology.org/W05-0909) in the variant {@link METEOR_VARIANT}, equal to
+ * Compute METEOR (Banerjee and Lavie 2005, https://aclanthology.org/W05-0909) in the variant `METEOR_VARIANT`, equal to
  * NLTK's `meteor_score` without synonyms. Words are runs of letters and digits, with apostrophes inside, in lower case. With
  * several references the best one counts.
  *

@@ -13,7 +13,6 @@ import {
   randint,
   randn,
   Spectra,
-  SpectraForSequenceClassification,
   scope,
   Tensor,
   tensor,
@@ -22,6 +21,7 @@ import {
   Whisper,
 } from '../../../lib/index.js'
 import { op } from '../../../lib/native/call.js'
+import { SpectraForSequenceClassification } from '../../../lib/systems/spectra/index.js'
 import { expectClose, fixturePath } from '../../helpers.js'
 import { counted } from './counts.js'
 

@@ -16,14 +16,13 @@ import {
   Parameter,
   randn,
   SGD,
-  SpectraForSequenceClassification,
   scope,
   type Tensor,
   Trainer,
   tensor,
 } from '../../../lib/index.js'
 import { salmonnLoss, salmonnOptimizer } from '../../../lib/systems/salmonn/index.js'
-import { spectraCollate } from '../../../lib/systems/spectra/index.js'
+import { SpectraForSequenceClassification, spectraCollate } from '../../../lib/systems/spectra/index.js'
 import { onDevice } from '../../../lib/train/trainer/loss.js'
 import { clip, tinySalmonn } from '../../systems/salmonn/network/tiny.js'
 import { smallSpectra } from '../../systems/spectra/network.js'

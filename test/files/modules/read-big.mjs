@@ -1,5 +1,6 @@
 // Reads a part of a large file and says how much memory that took: the peak, less what was in use before.
-import { LazyTensor, loadTorch, readPickle, tensor } from 'voxtorch'
+import { loadTorch, readPickle, tensor } from 'voxtorch'
+import { LazyTensor } from 'voxtorch/files'
 
 const [kind, path] = process.argv.slice(2)
 tensor([1]).add(1).dispose()

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
-import { jsonlStream, readCsv, readJson, readJsonl, readPickle } from 'voxtorch'
+import { jsonlStream, readJson, readJsonl, readPickle } from 'voxtorch'
+import { readCsv } from 'voxtorch/files'
 
 const folder = process.argv[2]
 const latin1 = (text) => Buffer.from(text, 'latin1')

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
+import { readCsv } from '../../../lib/files/index.js'
 import {
   DecoderLM,
   manualSeed,
   publishedWeights,
   Random,
-  readCsv,
   setNumThreads,
   Tokenizer,
   writeJson,

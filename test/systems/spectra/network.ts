@@ -1,4 +1,4 @@
-import type { SpectraConfig } from '../../../lib/index.js'
+import type { SpectraConfig } from '../../../lib/systems/spectra/index.js'
 
 /** A SPECTRA with all its parts, so small that a step takes milliseconds: a frame every 320 samples, width 32. */
 export function smallSpectra(vocabSize: number, more: Partial<SpectraConfig> = {}): SpectraConfig {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
 import * as spectra from '../../../lib/systems/spectra/index.js'
+import { SpectraForDst, SpectraForSequenceClassification } from '../../../lib/systems/spectra/index.js'
 import { smallSpectra } from './network.js'
 import { config as dstConfig, makeDialogs, makeTokenizer } from './tracking/maker.js'
 
@@ -47,7 +48,7 @@ function samplesOf(task: spectra.SpectraTask, told: Told, count: number): spectr
 
 async function trained(name: string, task: spectra.SpectraTask, samples: spectra.SpectraSample[], epochs = 30) {
   vt.manualSeed(2)
-  using model = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(40, { numLabels: task.numLabels }))
+  using model = SpectraForSequenceClassification.fromConfig(smallSpectra(40, { numLabels: task.numLabels }))
   const preset = { learningRate: 3e-3, batchSize: 8, epochs, patience: epochs, weightDecay: 0, warmup: 0.1 }
   const data = { task, train: samples, valid: samples, test: samples, notes: [] }
   const { trainer, dispose } = spectra.spectraTrainer({
@@ -92,7 +93,7 @@ describe.each(['mosi', 'mosei', 'iemocap', 'mintrec'] as const)('%s, with the wh
       const random = new vt.Random(7)
       const shuffled = samples.map((sample) => ({ ...sample, label: samples[random.below(samples.length)]!.label }))
       vt.manualSeed(2)
-      using model = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(40, { numLabels: task.numLabels }))
+      using model = SpectraForSequenceClassification.fromConfig(smallSpectra(40, { numLabels: task.numLabels }))
       const preset = { learningRate: 3e-3, batchSize: 8, epochs: 8, weightDecay: 0 }
       const { trainer, dispose } = spectra.spectraTrainer({
         ...{ model, preset, outputDir: join(folder, `${name}-shuffled`) },
@@ -120,7 +121,7 @@ describe('state tracking, with the whole network', () => {
     const train = async (on: spectra.DstDataset, name: string) => {
       vt.manualSeed(1)
       const encoder = vt.Spectra.fromConfig(smallSpectra(tokenizer.vocabSize))
-      const model = new vt.SpectraForDst(encoder, { config: dstConfig, hiddenSize: 32, dropout: 0 })
+      const model = new SpectraForDst(encoder, { config: dstConfig, hiddenSize: 32, dropout: 0 })
       using trainer = spectra.dstTrainer({
         ...{ model, config: dstConfig, tokenizer, trainDataset: on },
         args: {
@@ -132,7 +133,7 @@ describe('state tracking, with the whole network', () => {
       await trainer.train()
       return model
     }
-    const score = async (model: vt.SpectraForDst, on: spectra.DstDataset) => {
+    const score = async (model: SpectraForDst, on: spectra.DstDataset) => {
       const results = await spectra.trackDst(model, on, { config: dstConfig, tokenizer })
       return spectra.dstScores(
         results.map(({ state }, i) => ({ state, features: features[i]! })),

@@ -2,15 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import {
-  cosineScheduleWithWarmup,
-  DecoderLM,
-  loadSafetensors,
-  PeftModel,
-  scope,
-  type Tensor,
-  tensor,
-} from '../../../lib/index.js'
+import { DecoderLM, loadSafetensors, PeftModel, scope, type Tensor, tensor } from '../../../lib/index.js'
 import {
   type FinetuneUsdmOptions,
   finetuneUsdm,
@@ -24,6 +16,7 @@ import {
   writeUsdmExamples,
 } from '../../../lib/systems/usdm/index.js'
 import { sequencesOf, ustmCollate } from '../../../lib/systems/usdm/pretraining/train.js'
+import { cosineScheduleWithWarmup } from '../../../lib/train/schedules.js'
 import { expectClose, fixture, tensorsOf } from '../../helpers.js'
 import { get } from '../../models/decoder.js'
 import { camelKeys, loadParameters } from '../../models/networks.js'

@@ -2,6 +2,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import type { LossOutput } from '../../../lib/train/trainer/loss.js'
+import type { TrainerOptimizer, TrainerScaler } from '../../../lib/train/trainer/optimizing.js'
 import { expectClose } from '../../helpers.js'
 import {
   accuracy,
@@ -267,7 +269,7 @@ describe('precision and loss', () => {
     const dtypes = new Set<string>()
     const computeLoss = (model: Classifier, batch: Batch) => {
       dtypes.add(model.hidden.forward(batch.x).dtype)
-      return model.forward(batch) as vt.LossOutput
+      return model.forward(batch) as LossOutput
     }
     const half = await train({ bf16: true, evalStrategy: 'epoch' }, { computeLoss })
     expect([...dtypes]).toEqual(['bfloat16'])
@@ -278,16 +280,16 @@ describe('precision and loss', () => {
 
   it('uses a scaler for fp16, and leaves the schedule where a step was skipped', async () => {
     const calls: string[] = []
-    const scaler: vt.TrainerScaler & { scale(loss: vt.Tensor): vt.Tensor } = {
+    const scaler: TrainerScaler & { scale(loss: vt.Tensor): vt.Tensor } = {
       scale(loss) {
         calls.push('scale')
         return loss.mul(4)
       },
-      unscale: (optimizer: vt.TrainerOptimizer) => {
+      unscale: (optimizer: TrainerOptimizer) => {
         calls.push('unscale')
         for (const { params } of optimizer.groups) for (const param of params) param.grad?.div_(4)
       },
-      async step(optimizer: vt.TrainerOptimizer) {
+      async step(optimizer: TrainerOptimizer) {
         const skipped = calls.length < 6
         calls.push(skipped ? 'skip' : 'step')
         if (!skipped) await optimizer.step()

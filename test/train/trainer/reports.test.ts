@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../lib/index.js'
+import type { Speed } from '../../../lib/train/trainer/run-files.js'
 import { accuracy, newTrainer, temporary } from './small.js'
 
 const folder = temporary()
@@ -34,7 +35,7 @@ describe('metrics.jsonl and run.json', () => {
   it('hold what was logged, and how fast it was', () => {
     const lines = linesOf(first)
     expect(lines.map(({ speed: _, ...line }) => line)).toEqual(history)
-    const speeds = lines.filter(({ loss }) => loss !== undefined).map(({ speed }) => speed as vt.Speed)
+    const speeds = lines.filter(({ loss }) => loss !== undefined).map(({ speed }) => speed as Speed)
     expect(speeds.length).toBe(8)
     let seconds = 0
     for (const speed of speeds) {

@@ -5,15 +5,8 @@ import { argumentError, bytesOf } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { contentHash, tensorBytes } from '../../../kit/fingerprint.js'
 import { noGrad, ops, scope, Tensor, withDevice } from '../../../tensor/index.js'
-import {
-  type ImageInput,
-  openVideo,
-  readImage,
-  sampleFrames,
-  type TileGrid,
-  tileImage,
-  Video,
-} from '../../../vision/index.js'
+import { type ImageInput, openVideo, readImage, sampleFrames, tileImage, Video } from '../../../vision/index.js'
+import type { TileGrid } from '../../../vision/tile.js'
 import type { EmoVerseQuestion } from './entry.js'
 
 /**

@@ -87,9 +87,11 @@ export async function voiceOf(voicebox: UsdmVoicebox, samples: Tensor, units: Ar
   const all = frameUnits(requireUnits(voicebox, units))
   const count = Math.min(all.length, Math.floor(samples.size(0) / MEL.hopLength))
   // The spectrogram pads by reflection, which needs more samples than the padding.
-  if (count * MEL.hopLength <= MEL.padding) {
+  const least = Math.floor(MEL.padding / MEL.hopLength) + 1
+  if (count < least) {
     throw new DataError(
-      `Usdm: expected a reference clip of more than ${MEL.padding} samples at ${RATE} Hz, got ${samples.size(0)}`,
+      `Usdm: expected a reference clip of at least ${least} frames of ${MEL.hopLength} samples at ${RATE} Hz with their units, ` +
+        `got ${samples.size(0)} samples with units for ${all.length} frames. Use a longer clip`,
       { samples: samples.size(0) },
     )
   }

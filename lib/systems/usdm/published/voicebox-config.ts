@@ -1,6 +1,6 @@
 import { requireString, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { toCamel } from '../../../base/words.js'
+import { toCamel, withArticle } from '../../../base/words.js'
 import { readJson } from '../../../files/json/json.js'
 import { BIGVGAN_MEL } from '../../../models/bigvgan/config.js'
 import { MEL, type UnitVoiceboxConfig } from '../../../models/unit-voicebox/config.js'
@@ -72,7 +72,7 @@ export async function readVoiceboxConfig(file: string): Promise<PublishedVoicebo
     const read = RECIPE[key]
     if (!read) throw fail(`train.${key}`, 'a known key', key)
     const type = key === 'fp16_run' ? 'boolean' : 'number'
-    if (typeof value !== type) throw fail(`train.${key}`, `a ${type}`, value)
+    if (typeof value !== type) throw fail(`train.${key}`, withArticle(type), value)
     Object.assign(found.recipe, read(value as number))
   }
   return found

@@ -7,13 +7,13 @@ import {
   emptyCache,
   memoryStats,
   noGrad,
-  type PackingOptions,
   Salmonn,
   scope,
   setNumThreads,
   type Tensor,
   tensor,
 } from '../../../../lib/index.js'
+import type { PackingOptions } from '../../../../lib/peft/quantize.js'
 import { type SalmonnMemoryOptions, salmonnMemory } from '../../../../lib/systems/salmonn/index.js'
 import { fixturePath } from '../../../helpers.js'
 import { clip, tinyConfig, tinyTokenizer } from './tiny.js'

@@ -1,4 +1,5 @@
-import { Salmonn, type SalmonnConfig, type Tensor, Tokenizer, zerosLike } from '../../../../lib/index.js'
+import { Salmonn, type Tensor, Tokenizer, zerosLike } from '../../../../lib/index.js'
+import type { SalmonnConfig } from '../../../../lib/systems/salmonn/index.js'
 import { fixture, fixturePath, tensorsOf } from '../../../helpers.js'
 import { camelKeys } from '../../../models/networks.js'
 

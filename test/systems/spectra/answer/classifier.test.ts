@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
+import type { SpectraConfig } from '../../../../lib/systems/spectra/index.js'
 import * as sp from '../../../../lib/systems/spectra/index.js'
+import { SpectraForPreTraining, SpectraForSequenceClassification } from '../../../../lib/systems/spectra/index.js'
 import { settledTensors } from '../../../helpers.js'
 import { smallSpectra } from '../network.js'
 import { tinyTokenizer } from '../tiny.js'
@@ -22,10 +24,10 @@ const noise = (samples: number, seed: number) => {
   return Float32Array.from({ length: samples }, () => random.float() - 0.5)
 }
 const task = sp.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad', 'sad'] })
-function classifierOf(more: Partial<sp.SpectraClassifierOptions> = {}, config: Partial<vt.SpectraConfig> = {}) {
+function classifierOf(more: Partial<sp.SpectraClassifierOptions> = {}, config: Partial<SpectraConfig> = {}) {
   vt.manualSeed(3)
   const size = smallSpectra(10, { numLabels: 3, ...config })
-  return new sp.SpectraClassifier(vt.SpectraForSequenceClassification.fromConfig(size), {
+  return new sp.SpectraClassifier(SpectraForSequenceClassification.fromConfig(size), {
     tokenizer,
     task,
     ...more,
@@ -243,7 +245,7 @@ describe('embedTurns and SpectraClassifier.embed', () => {
     vt.manualSeed(5)
     const config = smallSpectra(10)
     using spectra = vt.Spectra.fromConfig(config)
-    using pretrained = vt.SpectraForPreTraining.fromConfig(config)
+    using pretrained = SpectraForPreTraining.fromConfig(config)
     const mixed = [...turns(), { text: 'a', audio: noise(5000, 9), history: ['b'], historyAudio: noise(2000, 8) }]
     for (const model of [spectra, pretrained]) {
       const all = await sp.embedTurns(model, mixed, { tokenizer })
@@ -258,7 +260,7 @@ describe('embedTurns and SpectraClassifier.embed', () => {
 describe('rankResponses', () => {
   it('orders answers by the probability of class 0 of 4, the same alone and among others', async () => {
     vt.manualSeed(6)
-    using model = vt.SpectraForPreTraining.fromConfig(smallSpectra(10))
+    using model = SpectraForPreTraining.fromConfig(smallSpectra(10))
     const responses = [
       { text: 'a', audio: noise(4000, 1) },
       { text: 'b b', audio: noise(6000, 2) },
@@ -310,7 +312,7 @@ describe('what finetuneSpectra leaves', () => {
         lowercase: false,
       })
       vt.manualSeed(1)
-      const model = vt.SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 2 }))
+      const model = SpectraForSequenceClassification.fromConfig(smallSpectra(10, { numLabels: 2 }))
       const outputDir = join(folder, 'trained')
       await sp.finetuneSpectra({
         ...{ model, data, outputDir, preset: { epochs: 12, learningRate: 0.01, patience: 12, batchSize: 4 } },
@@ -336,8 +338,8 @@ describe('heads that no file gave', () => {
     process.emitWarning = () => {}
     try {
       const config = smallSpectra(10)
-      await vt.SpectraForSequenceClassification.fromConfig(config).save(join(folder, 'classifier'))
-      const pretrained = await vt.SpectraForPreTraining.fromPretrained(join(folder, 'classifier'))
+      await SpectraForSequenceClassification.fromConfig(config).save(join(folder, 'classifier'))
+      const pretrained = await SpectraForPreTraining.fromPretrained(join(folder, 'classifier'))
       const audio = new Float32Array(16000).fill(0.1)
       const align = () => sp.alignWords(pretrained, { audio, text: 'a', tokenizer })
       await expect(align()).rejects.toThrow(vt.ConfigError)
@@ -349,7 +351,7 @@ describe('heads that no file gave', () => {
       expect((await align()).words).toHaveLength(1)
 
       await pretrained.save(join(folder, 'pretrained'))
-      const model = await vt.SpectraForSequenceClassification.fromPretrained(join(folder, 'pretrained'))
+      const model = await SpectraForSequenceClassification.fromPretrained(join(folder, 'pretrained'))
       const task = sp.spectraTask({ name: 'mood', kind: 'classification', labels: ['calm', 'glad'] })
       const classifier = new sp.SpectraClassifier(model, { tokenizer, task })
       await expect(classifier.classify([{ text: 'a', audio }])).rejects.toThrow(

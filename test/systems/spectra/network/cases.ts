@@ -1,5 +1,4 @@
-import type { SpectraConfig } from '../../../../lib/index.js'
-import type { SpectraClassificationInputs } from '../../../../lib/systems/spectra/index.js'
+import type { SpectraClassificationInputs, SpectraConfig } from '../../../../lib/systems/spectra/index.js'
 import { camelKeys } from '../../../models/networks.js'
 
 export interface SpectraCase {

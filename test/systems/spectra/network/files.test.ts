@@ -13,8 +13,6 @@ import {
   noGrad,
   Roberta,
   Spectra,
-  SpectraForPreTraining,
-  SpectraForSequenceClassification,
   saveSafetensors,
   scope,
   slice,
@@ -23,6 +21,7 @@ import {
   zeros,
 } from '../../../../lib/index.js'
 import type { LoadSpectraOptions, SpectraInputs } from '../../../../lib/systems/spectra/index.js'
+import { SpectraForPreTraining, SpectraForSequenceClassification } from '../../../../lib/systems/spectra/index.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../../../helpers.js'
 import { camelKeys } from '../../../models/networks.js'
 

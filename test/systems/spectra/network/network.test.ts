@@ -13,9 +13,6 @@ import {
   randn,
   ShapeError,
   Spectra,
-  type SpectraConfig,
-  SpectraForPreTraining,
-  SpectraForSequenceClassification,
   scope,
   slice,
   type Tensor,
@@ -24,11 +21,13 @@ import {
   zeros,
 } from '../../../../lib/index.js'
 import type {
+  SpectraConfig,
   SpectraInputs,
   SpectraOutput,
   SpectraPretrainingInputs,
   SpectraPretrainingOutput,
 } from '../../../../lib/systems/spectra/index.js'
+import { SpectraForPreTraining, SpectraForSequenceClassification } from '../../../../lib/systems/spectra/index.js'
 import { expectClose, ROUNDING, settledTensors } from '../../../helpers.js'
 
 const SEVEN = { convKernel: [10, 3, 3, 3, 3, 2, 2], convStride: [5, 2, 2, 2, 2, 2, 2] }

@@ -1,12 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import {
-  noGrad,
-  Spectra,
-  SpectraForPreTraining,
-  SpectraForSequenceClassification,
-  type Tensor,
-} from '../../../../lib/index.js'
+import { noGrad, Spectra, type Tensor } from '../../../../lib/index.js'
 import type { SpectraPretrainingInputs } from '../../../../lib/systems/spectra/index.js'
+import { SpectraForPreTraining, SpectraForSequenceClassification } from '../../../../lib/systems/spectra/index.js'
 import { expectClose, fixture, numbers, tensorsOf } from '../../../helpers.js'
 import { type As, camelKeys, expectGradients, loadParameters } from '../../../models/networks.js'
 import { configOf, type InputsOf, type SpectraCase } from './cases.js'

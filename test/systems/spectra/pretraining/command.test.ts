@@ -4,6 +4,7 @@ import { expect, it, vi } from 'vitest'
 import * as vt from '../../../../lib/index.js'
 import { runCommand } from '../../../../lib/kit/command.js'
 import { pretrain } from '../../../../lib/systems/spectra/commands/pretrain.js'
+import { SpectraForPreTraining } from '../../../../lib/systems/spectra/index.js'
 import { smallSpectra } from '../network.js'
 import { tinyTokenizer } from '../tiny.js'
 import { sine, temporary, writeClip } from './helpers.js'
@@ -50,7 +51,7 @@ it('`spectra pretrain` trains, saves the network once, and says the same when it
     expect(await run()).toBe(0)
     expect(said.at(-1)).toBe(last)
     expect([readFileSync(saved).equals(before), statSync(saved).mtimeMs]).toEqual([true, written])
-    using model = await vt.SpectraForPreTraining.fromPretrained(join(output, 'model'))
+    using model = await SpectraForPreTraining.fromPretrained(join(output, 'model'))
     expect(model.config.textConfig.vocabSize).toBe(tokenizer.vocabSize)
     await expect(run('--on-bad-record', 'stop', '--output', join(folder, 'other'))).rejects.toThrow(
       /expected the option once/,

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as vt from '../../../../lib/index.js'
 import * as spectra from '../../../../lib/systems/spectra/index.js'
+import { SpectraForPreTraining } from '../../../../lib/systems/spectra/index.js'
 import { smallSpectra } from '../network.js'
 import { dataPath, hasData, letters, sine, temporary, writeClip } from './helpers.js'
 
@@ -9,9 +10,9 @@ const folder = temporary()
 const [VOCABULARY, MASK] = [40, 39]
 vt.setNumThreads(1)
 
-function network(vocabulary = VOCABULARY): vt.SpectraForPreTraining {
+function network(vocabulary = VOCABULARY): SpectraForPreTraining {
   vt.manualSeed(4)
-  return vt.SpectraForPreTraining.fromConfig(smallSpectra(vocabulary))
+  return SpectraForPreTraining.fromConfig(smallSpectra(vocabulary))
 }
 
 type Rows = number[][]
@@ -158,13 +159,7 @@ describe('the four losses of a dialog made by hand', () => {
 const NAMES = ['mlmLoss', 'mamLoss', 'crsLoss', 'tppLoss'] as const
 
 /** Pre-trains; the mean of each loss over the first and over the last steps. */
-async function fallen(
-  model: vt.SpectraForPreTraining,
-  data: string,
-  vocabulary: number,
-  maskId: number,
-  steps: number,
-) {
+async function fallen(model: SpectraForPreTraining, data: string, vocabulary: number, maskId: number, steps: number) {
   const losses: spectra.SpectraLosses[] = []
   await spectra.pretrainSpectra({
     ...{ model, data, mlm: { vocabSize: vocabulary, maskId }, mam: { minSpan: 3, maxSpan: 8 } },

@@ -5,7 +5,6 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import {
   manualSeed,
   memoryStats,
-  SpectraForDst,
   scope,
   setNumThreads,
   type Tokenizer,
@@ -21,6 +20,7 @@ import {
   dstScores,
   dstTrainer,
   loadDstSplit,
+  SpectraForDst,
   trackDst,
 } from '../../../../lib/systems/spectra/index.js'
 import { settledTensors } from '../../../helpers.js'
