@@ -7,7 +7,7 @@ import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/saf
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
-import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import type { RecipeResults } from '../../../kit/recipe.js'
 import {
   Dropout,
   Embedding,
@@ -20,8 +20,8 @@ import {
 import { arange, manualSeed, ops, scope, stack, type Tensor, tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { onDevice } from '../../../train/trainer/loss.js'
-import { Trainer } from '../../../train/trainer/trainer.js'
-import { emotionOptimizer } from '../training/optimizer.js'
+import { requireSamples, trainHead } from '../training/head.js'
+import { EMOTION_RECIPE } from '../training/recipe.js'
 
 /** Encoder of the whitespace-separated words of texts, such as `EmotionTextEncoder`. */
 export interface WordReader {
@@ -137,8 +137,8 @@ export async function trainSpans(
 ): Promise<{ results: SpanResults; tagger: SpanTagger; bias: number }> {
   const where = 'trainSpans'
   requireOptions(where, options, ['reader', 'train', 'valid', 'labels', 'outputDir', 'recipe', 'hiddenSize', 'args'])
-  const { reader, labels, outputDir, hiddenSize, args = {} } = options
-  requireString(where, 'outputDir', outputDir)
+  const { reader, labels, hiddenSize } = options
+  requireString(where, 'outputDir', options.outputDir)
   const { recipe = {} } = options
   requireOptions(`${where}: recipe`, recipe, ['epochs', 'batchSize', 'learningRate', 'seed', 'patience'])
   const { epochs = 6, batchSize = 32, learningRate = 1e-3, seed = 42, patience = 3 } = recipe
@@ -146,29 +146,22 @@ export async function trainSpans(
     (await spanSamples(reader, dialogs, labels)).filter(
       ({ span, words }) => span && span[1] > span[0] && span[1] <= words.length,
     )
-  const data = { train: await known(options.train), valid: await known(options.valid) }
-  const first = data.train[0]
-  if (first === undefined)
-    throw new DataError(
-      `${where}: train: expected a cause with a span, got none in ${options.train.length} dialogs. Use data of ECF's subtask 1.`,
-      {},
-    )
-  if (data.valid.length === 0)
-    throw new DataError(
-      `${where}: valid: expected a cause with a span, got none in ${options.valid.length} dialogs. Use data of ECF's subtask 1.`,
-      {},
+  const data = { train: await known(options.train), valid: await known(options.valid), test: [] }
+  for (const part of ['train', 'valid'] as const)
+    requireSamples(
+      `${where}: ${part}`,
+      data[part],
+      'a cause with a span',
+      options[part],
+      "Use data of ECF's subtask 1.",
     )
   manualSeed(seed)
-  const tagger = new SpanTagger({ size: first.effect.length, emotions: labels.length, ...defined({ hiddenSize }) })
-  const optimizer = emotionOptimizer(tagger, {
-    headLearningRate: learningRate,
-    encoderLearningRate: 0,
-    weightDecay: 0.01,
-  })
-  const trainer = new Trainer<SpanTagger, SpanSample, SpanBatch>({
-    model: tagger,
-    trainDataset: data.train,
-    evalDataset: data.valid,
+  const size = (data.train[0] as SpanSample).effect.length
+  const tagger = new SpanTagger({ size, emotions: labels.length, ...defined({ hiddenSize }) })
+  let found = { bias: 0, exact: 0, floor: 0 }
+  const results = await trainHead<SpanTagger, SpanSample, SpanBatch, SpanResults>({
+    ...{ model: tagger, options, data },
+    recipe: { ...EMOTION_RECIPE, epochs, batchSize, headLearningRate: learningRate, seed, patience, keyMetric: 'loss' },
     collate: spanCollate,
     computeLoss: (network, { labels: truth, ...inputs }) => {
       const logits = network.forward(inputs)
@@ -176,37 +169,17 @@ export async function trainSpans(
       return scope(() => ({ loss: each(0).add(each(1)) }))
     },
     countItems: ({ labels: truth }) => truth.size(0),
-    optimizers: { optimizer },
-    args: {
-      ...{ outputDir, numTrainEpochs: epochs, perDeviceTrainBatchSize: batchSize, perDeviceEvalBatchSize: batchSize },
-      ...{
-        learningRate,
-        warmupRatio: 0.06,
-        seed,
-        loggingSteps: 10,
-        ...bestEpochBy('loss'),
-        earlyStoppingPatience: patience,
-      },
-      ...args,
-    },
-  })
-  let found = { bias: 0, exact: 0, floor: 0 }
-  const results = await runRecipe<Record<string, number>, SpanResults, SpanSample[]>({
-    ...{ trainer, outputDir, data },
-    async save(folder) {
+    async calibrate() {
       found = await bestBias(tagger, data.valid)
+    },
+    async save(folder) {
       makeDirectory(folder, CheckpointError)
       await scope(() => saveSafetensors(join(folder, 'model.safetensors'), tagger.stateDict(), { format: 'pt' }))
       await writeJson(join(folder, 'config.json'), { modelType: 'emotion-spans', ...tagger.config, bias: found.bias })
     },
-    measure: async (part) => plainMetrics(await trainer.evaluate(part)),
     more: () => found,
-    dispose: () => {
-      trainer.dispose()
-      optimizer.dispose()
-    },
   })
-  return { results, tagger: tagger.eval(), bias: results.bias }
+  return { results, tagger, bias: results.bias }
 }
 
 /** Load a tagger that `trainSpans` saved. @throws CheckpointError for a folder of another kind */

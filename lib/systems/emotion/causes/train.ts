@@ -2,23 +2,23 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
 import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
-import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
-import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import type { RecipeResults } from '../../../kit/recipe.js'
 import { functional } from '../../../nn/index.js'
 import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { onDevice } from '../../../train/trainer/loss.js'
-import { Trainer } from '../../../train/trainer/trainer.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionAnswers } from '../evaluation/evaluate.js'
 import type { EmotionClassifier } from '../network/network.js'
-import { emotionOptimizer } from '../training/optimizer.js'
+import { requireSamples, trainHead } from '../training/head.js'
+import { EMOTION_RECIPE } from '../training/recipe.js'
 import { type CauseBatch, type CauseSample, causeCollate, completeVectors, joinedVectors } from './data.js'
 import { CauseScorer, type CauseScorerConfig } from './network.js'
 
@@ -79,8 +79,8 @@ export async function trainCauses(
 ): Promise<{ results: CauseResults; scorer: CauseScorer; threshold: CauseThreshold }> {
   const where = 'trainCauses'
   requireOptions(where, options, ['classifier', 'samples', 'outputDir', 'config', 'recipe', 'args'])
-  const { classifier, samples: given, outputDir, config = {}, args = {} } = options
-  requireString(where, 'outputDir', outputDir)
+  const { classifier, samples: given, config = {} } = options
+  requireString(where, 'outputDir', options.outputDir)
   requireOptions(`${where}: recipe`, options.recipe ?? {}, Object.keys(CAUSE_RECIPE))
   const recipe = { ...CAUSE_RECIPE, ...defined(options.recipe ?? {}) } as CauseRecipe
   const { labels } = classifier.config
@@ -92,33 +92,24 @@ export async function trainCauses(
   }
   const of = (part: readonly EmotionSample[]) => part.flatMap((sample) => causeSampleOf(sample, classifier) ?? [])
   const parts = { train: of(samples.train), valid: of(samples.valid), test: of(samples.test) }
-  const first = parts.train[0]
-  if (first === undefined)
-    throw new DataError(
-      `${where}: samples.train: expected a dialog with causes, got none in ${given.train.length} dialogs. Use data with causes.`,
-      {},
-    )
-  if (parts.valid.length === 0)
-    throw new DataError(
-      `${where}: samples.valid: expected a dialog with causes, got none in ${given.valid.length} dialogs. Use data with causes.`,
-      {},
-    )
+  for (const part of ['train', 'valid'] as const)
+    requireSamples(`${where}: samples.${part}`, parts[part], 'a dialog with causes', given[part])
   // Score the truth against itself, so that data which the scorer refuses fail before the training and not after it.
   for (const part of [samples.valid, samples.test]) {
     const truth = part.map(({ dialog }) => dialog)
     scoreCauses(truth, truth, labels)
   }
   manualSeed(recipe.seed)
-  const size = (first.vectors[0] as Float32Array).length
+  const size = ((parts.train[0] as CauseSample).vectors[0] as Float32Array).length
   // The scorer goes to the device of the classifier's own weights.
   const { device } = classifier.head.parameters()[0] as Tensor
   const scorer = new CauseScorer({ ...config, size, emotions: labels.length }).to({ device })
-  const { learningRate, weightDecay, positiveWeight } = recipe
-  const optimizer = emotionOptimizer(scorer, { headLearningRate: learningRate, encoderLearningRate: 0, weightDecay })
-  const trainer = new Trainer<CauseScorer, CauseSample, CauseBatch>({
-    model: scorer,
-    trainDataset: parts.train,
-    evalDataset: parts.valid,
+  const { positiveWeight, learningRate, ...rest } = recipe
+  let threshold: CauseThreshold | undefined
+  const official = { valid: null as EcfPairScores | null, test: null as EcfPairScores | null }
+  const results = await trainHead<CauseScorer, CauseSample, CauseBatch, CauseResults>({
+    ...{ model: scorer, options, data: parts },
+    recipe: { ...EMOTION_RECIPE, ...rest, headLearningRate: learningRate, keyMetric: 'f1' },
     collate: causeCollate,
     computeLoss: (network, { labels: truth, candidates, ...inputs }) => {
       const logits = network.forward(inputs).reshape([-1]).indexSelect(0, candidates)
@@ -134,39 +125,21 @@ export async function trainCauses(
     computeMetrics: ({ predictions, labels: truth }) => ({
       f1: bestF1(predictions.toArray() as number[], (truth as Tensor).toArray() as number[]),
     }),
-    optimizers: { optimizer },
-    args: {
-      ...{ outputDir, numTrainEpochs: recipe.epochs, perDeviceTrainBatchSize: recipe.batchSize, learningRate },
-      ...{ perDeviceEvalBatchSize: recipe.batchSize, warmupRatio: 0.06, loggingSteps: 10, seed: recipe.seed },
-      ...bestEpochBy('f1'),
-      earlyStoppingPatience: recipe.patience,
-      ...args,
-    },
-  })
-  let threshold: CauseThreshold | undefined
-  const official = { valid: null as EcfPairScores | null, test: null as EcfPairScores | null }
-  const results = await runRecipe<Record<string, number>, CauseResults, CauseSample[]>({
-    ...{ trainer, outputDir, data: parts },
-    async save(folder) {
-      const valid = withCauses(samples.valid)
-      const scored = await scoredDialogs(classifier, scorer, valid)
+    async calibrate() {
+      const scored = await scoredDialogs(classifier, scorer, samples.valid)
       threshold = bestThreshold(scored, labels)
       official.valid = officialOf(scored, labels, threshold)
-      await saveScorer(scorer, folder, threshold)
     },
-    async measure(part) {
+    save: (folder) => saveScorer(scorer, folder, threshold as CauseThreshold),
+    async measure(part, evaluate) {
       if (part === parts.test && threshold) {
-        official.test = officialOf(await scoredDialogs(classifier, scorer, withCauses(samples.test)), labels, threshold)
+        official.test = officialOf(await scoredDialogs(classifier, scorer, samples.test), labels, threshold)
       }
-      return plainMetrics(await trainer.evaluate(part))
+      return evaluate()
     },
     more: () => ({ threshold: threshold as CauseThreshold, official }),
-    dispose: () => {
-      trainer.dispose()
-      optimizer.dispose()
-    },
   })
-  return { results, scorer: scorer.eval(), threshold: results.threshold }
+  return { results, scorer, threshold: results.threshold }
 }
 
 const withCauses = (samples: readonly EmotionSample[]) => samples.filter(({ dialog }) => dialog.causes !== undefined)

@@ -1,36 +1,24 @@
-import {
-  defined,
-  requireNumber,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
-import { ConfigError, DataError } from '../../../base/errors.js'
-import { isMainProcess } from '../../../distributed/index.js'
+import { defined, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
-import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import type { RecipeResults } from '../../../kit/recipe.js'
 import { cat, manualSeed, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { f1Score } from '../../../train/metrics/classification.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
-import { Trainer } from '../../../train/trainer/trainer.js'
-import { BadClips } from '../data/bad-clips.js'
 import { batchOn, type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
-import { emotionOptimizer } from '../training/optimizer.js'
-import { type EmotionRecipe, PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
-import { encodersDevice, readingEncoders, samplesOf, splitEncoders } from '../training/samples.js'
-import { type TrainEmotionOptions, withAdapters } from '../training/train.js'
+import { type HeadRecipe, requireSamples, trainHead } from '../training/head.js'
+import { PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
+import { prepareEncoders } from '../training/samples.js'
+import type { TrainEmotionOptions } from '../training/train.js'
 import { pairLoss } from './heads.js'
 import { EmotionPairClassifier } from './pair-network.js'
 import { publishedPairs } from './pairs.js'
 
 /** Hyperparameters of experiments 9 and 10; batches contain pairs. */
-export interface PairRecipe
-  extends Pick<EmotionRecipe, 'epochs' | 'batchSize' | 'accumulation' | 'headLearningRate' | 'encoderLearningRate'>,
-    Pick<EmotionRecipe, 'weightDecay' | 'warmup' | 'maxGradNorm' | 'patience' | 'seed' | 'bf16'> {
+export interface PairRecipe extends HeadRecipe {
   /** Metric that selects the best epoch: 'causeF1', 'emotionF1' or 'loss'. */
   keyMetric: string
 }
@@ -84,29 +72,12 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
 }> {
   const where = 'trainPairs'
   requireOptions(where, options, [
-    ...([
-      'data',
-      'encoders',
-      'outputDir',
-      'tune',
-      'cache',
-      'compat',
-      'args',
-      'recipe',
-      'callbacks',
-      'onBadRecord',
-      'device',
-    ] as const),
+    ...(['data', 'encoders', 'outputDir', 'tune', 'cache', 'compat'] as const),
+    ...(['args', 'recipe', 'callbacks', 'onBadRecord', 'device'] as const),
   ])
-  const { data, outputDir, tune = 'head', compat, args = {}, callbacks = [], onBadRecord = 'stop' } = options
-  requireString(where, 'outputDir', outputDir)
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-  if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  const bad = new BadClips(onBadRecord)
-  const encoders = readingEncoders(where, options.encoders, bad)
+  const { data } = options
   const recipe = pairRecipe(`${where}: recipe`, options.recipe)
-  const { live, frozen } = splitEncoders(where, encoders, tune !== 'head')
+  const { live, frozen, sizes, device, report, ...prepared } = prepareEncoders(where, options)
   for (const { modality, recipe: reading } of Object.values(live)) {
     // In a pair, the first utterance would be read as history of the second.
     if (!reading.history) continue
@@ -117,40 +88,23 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
       },
     )
   }
-  const samples = await samplesOf(data, frozen, options)
+  const samples = await prepared.samples()
   const { seed } = recipe
   const pairs = {
     train: pairSamples(samples.train, seed),
     valid: pairSamples(samples.valid, seed),
     test: pairSamples(samples.test, seed),
   }
-  if (pairs.train.length === 0)
-    throw new DataError(
-      `${where}: expected a dialog with causes in the training data, got none in ${samples.train.length} dialogs. Use data with causes.`,
-      {},
-    )
+  requireSamples(where, pairs.train, 'a dialog with causes in the training data', samples.train)
   const known = samples.test.filter(({ dialog }) => dialog.causes !== undefined)
   const truth = known.map(({ dialog }) => dialog)
   // Score the truth against itself, so that data which the scorer refuses fail before the training and not after it.
   scoreCauses(truth, truth, data.labels)
-  const sizes = Object.fromEntries(encoders.map(({ modality, size }) => [modality, size]))
   manualSeed(seed)
-  const model = new EmotionPairClassifier(
-    { labels: data.labels, sizes },
-    { encoders: live, ...defined({ device: encodersDevice(where, live, frozen, options.device) }) },
-  )
-  const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
-  let isMerged = false
-  const merge = () => {
-    if (!isMerged) peft?.mergeAndUnload()
-    isMerged = true
-  }
-  const optimizer = emotionOptimizer(model, recipe)
-  const evaluates = pairs.valid.length > 0
-  const trainer = new Trainer<EmotionPairClassifier, PairSample, PairBatch>({
-    model: peft ?? model,
-    trainDataset: pairs.train,
-    evalDataset: pairs.valid,
+  const model = new EmotionPairClassifier({ labels: data.labels, sizes }, { encoders: live, ...defined({ device }) })
+  let official: EcfPairScores | null = null
+  const results = await trainHead<EmotionPairClassifier, PairSample, PairBatch, PairResults>({
+    ...{ model, recipe, options, data: pairs },
     collate: pairCollate(model),
     collateAhead: Object.keys(live).length > 0,
     computeLoss: async (network, { labels, known: _, ...inputs }) => {
@@ -165,52 +119,19 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
     },
     computeMetrics: ({ predictions, labels }) => pairMetrics(predictions, labels as Tensor, data.labels.length),
     countItems: ({ labels }) => labels.size(0),
-    optimizers: { optimizer },
-    callbacks,
-    args: {
-      outputDir,
-      ...{ numTrainEpochs: recipe.epochs, learningRate: recipe.headLearningRate, lrSchedulerType: 'linear' },
-      ...{ perDeviceTrainBatchSize: recipe.batchSize, perDeviceEvalBatchSize: recipe.batchSize },
-      ...{
-        gradientAccumulationSteps: recipe.accumulation,
-        warmupRatio: recipe.warmup,
-        maxGradNorm: recipe.maxGradNorm,
-      },
-      ...{ seed, bf16: recipe.bf16, loggingSteps: 10 },
-      ...(evaluates ? bestEpochBy(recipe.keyMetric) : { saveStrategy: 'epoch' as const, saveTotalLimit: 1 }),
-      ...(evaluates && recipe.patience > 0 && { earlyStoppingPatience: recipe.patience }),
-      ...args,
-    },
-  })
-  const parameters = model.parameters()
-  const count = (some: readonly Tensor[]) => some.reduce((sum, one) => sum + one.numel(), 0)
-  const counts = { trainable: count(parameters.filter((one) => one.requiresGrad)), parameters: count(parameters) }
-  let official: EcfPairScores | null = null
-  const results = await runRecipe<Record<string, number>, PairResults, PairSample[]>({
-    ...{ trainer, outputDir, data: pairs },
-    async save(folder) {
-      merge()
-      model.eval()
-      if (isMainProcess()) await model.save(folder, frozen)
-    },
-    async measure(part) {
+    save: (folder) => model.save(folder, frozen),
+    async measure(part, evaluate) {
       if (part === pairs.test && known.length > 0) {
         official = scoreCauses(truth, await findPairs(model, known), data.labels)
       }
-      return plainMetrics(await trainer.evaluate(part))
+      return evaluate()
     },
-    more: () => ({
-      ...{ labels: data.labels, keyMetric: recipe.keyMetric, ...counts, official },
-      ...{ badClips: { ...bad.reasons }, notes: [...data.notes, ...(bad.count > 0 ? [bad.note] : [])] },
+    more: (counts) => ({
+      ...{ labels: data.labels, keyMetric: recipe.keyMetric, ...counts, official, ...report() },
       pairs: { train: pairs.train.length, valid: pairs.valid.length, test: pairs.test.length },
     }),
-    dispose: () => {
-      trainer.dispose()
-      optimizer.dispose()
-    },
   })
-  merge()
-  return { results, model: model.eval(), samples }
+  return { results, model, samples }
 }
 
 export function pairRecipe(where: string, changes: Partial<PairRecipe> = {}): PairRecipe {

@@ -1,20 +1,17 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import { defined, requireObject, requireOneOf, requireOptions, requireString, shown } from '../../../base/check.js'
-import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
-import { isMainProcess } from '../../../distributed/index.js'
+import { defined, requireObject, requireOneOf, requireOptions, shown } from '../../../base/check.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
-import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import type { RecipeResults } from '../../../kit/recipe.js'
 import { functional } from '../../../nn/index.js'
 import { cat, manualSeed, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { f1Score } from '../../../train/metrics/classification.js'
-import { Trainer } from '../../../train/trainer/trainer.js'
-import { BadClips } from '../data/bad-clips.js'
 import type { EmotionSample } from '../data/collate.js'
-import { emotionOptimizer } from '../training/optimizer.js'
-import { encodersDevice, readingEncoders, samplesOf, splitEncoders } from '../training/samples.js'
+import { requireSamples, trainHead } from '../training/head.js'
+import { prepareEncoders } from '../training/samples.js'
 import { PointerHead, type PointerHeadOptions, pointerLabel } from './heads.js'
 import { publishedPairs } from './pairs.js'
 import { type PairRecipe, pairRecipe, type TrainPairsOptions } from './train-pairs.js'
@@ -67,29 +64,16 @@ export async function trainPointer(
   options: TrainPointerOptions,
 ): Promise<{ results: PointerResults; model: PointerHead }> {
   const where = 'trainPointer'
-  const known = [
-    'data',
-    'encoders',
-    'outputDir',
-    'cache',
-    'args',
-    'onBadRecord',
-    'callbacks',
-    'config',
-    'recipe',
-    'device',
-  ] as const
-  requireOptions(where, options, known)
-  const { data, outputDir, config = {}, args = {}, callbacks = [], onBadRecord = 'stop' } = options
-  requireString(where, 'outputDir', outputDir)
+  requireOptions(where, options, [
+    ...(['data', 'encoders', 'outputDir', 'cache', 'args'] as const),
+    ...(['onBadRecord', 'callbacks', 'config', 'recipe', 'device'] as const),
+  ])
+  const { config = {} } = options
   requireObject(where, 'config', config)
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
   const { keyMetric = 'causeF1', ...changes } = options.recipe ?? {}
   requireOneOf(`${where}: recipe`, 'keyMetric', keyMetric, ['causeF1', 'accuracy', 'loss'])
-  const recipe = pairRecipe(`${where}: recipe`, changes)
-  const bad = new BadClips(onBadRecord)
-  const { frozen } = splitEncoders(where, readingEncoders(where, options.encoders, bad), false)
-  const sizes = Object.fromEntries(frozen.map(({ modality, size }) => [modality, size]))
+  const recipe = { ...pairRecipe(`${where}: recipe`, changes), keyMetric }
+  const { frozen, sizes, device, report, ...prepared } = prepareEncoders(where, options)
   const { video: size, text } = sizes
   if (frozen.length !== 2 || size === undefined || size !== text) {
     const got = Object.entries(sizes).map(([name, length]) => `${name} (${length})`)
@@ -100,31 +84,19 @@ export async function trainPointer(
       },
     )
   }
-  const samples = await samplesOf(data, frozen, options)
+  const samples = await prepared.samples()
   const { seed } = recipe
   const pairs = {
     train: pointerSamples(samples.train, size, seed),
     valid: pointerSamples(samples.valid, size, seed),
     test: pointerSamples(samples.test, size, seed),
   }
-  if (pairs.train.length === 0)
-    throw new DataError(
-      `${where}: expected a dialog with causes in the training data, got none in ${samples.train.length} dialogs. Use data with causes.`,
-      {},
-    )
+  requireSamples(where, pairs.train, 'a dialog with causes in the training data', samples.train)
   manualSeed(seed)
-  const model = new PointerHead(
-    { size, ...config },
-    defined({ device: encodersDevice(where, {}, frozen, options.device) }),
-  )
+  const model = new PointerHead({ size, ...config }, defined({ device }))
   const width = 2 * model.config.maxUtterances + 8
-  const { headLearningRate, weightDecay } = recipe
-  const optimizer = emotionOptimizer(model, { headLearningRate, encoderLearningRate: 0, weightDecay })
-  const evaluates = pairs.valid.length > 0
-  const trainer = new Trainer<PointerHead, PointerSample, PointerBatch>({
-    model,
-    trainDataset: pairs.train,
-    evalDataset: pairs.valid,
+  const results = await trainHead<PointerHead, PointerSample, PointerBatch, PointerResults>({
+    ...{ model, recipe, options, data: pairs },
     collate: (some) => pointerCollate(some, size),
     computeLoss: (network, { dialogs, labels }) => {
       const rows = dialogs.map((one) => network.forward(one.video, one.text, [one.pair]))
@@ -136,41 +108,13 @@ export async function trainPointer(
     },
     computeMetrics: ({ predictions, labels }) => pointerMetrics(predictions, labels as Tensor),
     countItems: ({ labels }) => labels.size(0),
-    optimizers: { optimizer },
-    callbacks,
-    args: {
-      ...{ outputDir, numTrainEpochs: recipe.epochs, learningRate: headLearningRate, lrSchedulerType: 'linear' },
-      ...{ perDeviceTrainBatchSize: recipe.batchSize, perDeviceEvalBatchSize: recipe.batchSize },
-      ...{
-        gradientAccumulationSteps: recipe.accumulation,
-        warmupRatio: recipe.warmup,
-        maxGradNorm: recipe.maxGradNorm,
-      },
-      ...{ seed, bf16: recipe.bf16, loggingSteps: 10 },
-      ...(evaluates ? bestEpochBy(keyMetric) : { saveStrategy: 'epoch' as const, saveTotalLimit: 1 }),
-      ...(evaluates && recipe.patience > 0 && { earlyStoppingPatience: recipe.patience }),
-      ...args,
-    },
-  })
-  const parameters = model.parameters().reduce((sum, one) => sum + one.numel(), 0)
-  const results = await runRecipe<Record<string, number>, PointerResults, PointerSample[]>({
-    ...{ trainer, outputDir, data: pairs },
-    async save(folder) {
-      model.eval()
-      if (isMainProcess()) await savePointer(model, folder)
-    },
-    measure: async (part) => plainMetrics(await trainer.evaluate(part)),
-    more: () => ({
-      ...{ keyMetric, parameters, badClips: { ...bad.reasons } },
-      notes: [...data.notes, ...(bad.count > 0 ? [bad.note] : [])],
+    save: (folder) => savePointer(model, folder),
+    more: ({ parameters }) => ({
+      ...{ keyMetric, parameters, ...report() },
       pairs: { train: pairs.train.length, valid: pairs.valid.length, test: pairs.test.length },
     }),
-    dispose: () => {
-      trainer.dispose()
-      optimizer.dispose()
-    },
   })
-  return { results, model: model.eval() }
+  return { results, model }
 }
 
 /** Make the pairs of dialogs whose causes are known, with the vectors of the whole dialog, 0 for missing modalities. */

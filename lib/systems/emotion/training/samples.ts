@@ -1,14 +1,16 @@
 import { join } from 'node:path'
-import { argumentError } from '../../../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import type { OnBadRecord } from '../../../kit/records.js'
 import type { Part } from '../../../kit/split.js'
 import type { Device } from '../../../tensor/index.js'
-import type { BadClips } from '../data/bad-clips.js'
+import { BadClips } from '../data/bad-clips.js'
 import { type EmotionSample, emotionSamples } from '../data/collate.js'
 import { emotionVectors, FeatureCache, type FeatureCacheOptions } from '../data/features.js'
 import type { EmotionParts } from '../data/open.js'
 import type { EmotionModality } from '../network/config.js'
 import type { EmotionEncoder } from '../network/encoders.js'
+import type { EmotionLora } from './head.js'
 
 type Encoders = Partial<Record<EmotionModality, EmotionEncoder>>
 
@@ -16,7 +18,7 @@ type Encoders = Partial<Record<EmotionModality, EmotionEncoder>>
  * Separate the encoders that train with a classifier from the frozen ones.
  * @throws ConfigError for two encoders of one modality, and with `train` if none has a network or one cannot be saved
  */
-export function splitEncoders(
+function splitEncoders(
   where: string,
   encoders: readonly EmotionEncoder[],
   train: boolean,
@@ -49,12 +51,47 @@ export function splitEncoders(
   return { live, frozen: encoders.filter(({ modality }) => !Object.hasOwn(live, modality)) }
 }
 
-/** Wrap encoders so that they skip and count clips that cannot be read, as `bad` is configured. */
-export function readingEncoders(where: string, encoders: readonly EmotionEncoder[], bad: BadClips): EmotionEncoder[] {
-  if (!Array.isArray(encoders) || encoders.length === 0) {
-    throw argumentError(where, 'encoders', 'a list of at least one encoder', encoders)
+/** Options of the trainings that encode utterances. */
+export interface EncodedTrainingOptions {
+  data: EmotionParts
+  encoders: readonly EmotionEncoder[]
+  outputDir: string
+  tune?: 'head' | 'full' | EmotionLora
+  compat?: 'published'
+  onBadRecord?: OnBadRecord
+  device?: Device
+  cache?: string
+  onFeatures?: FeatureCacheOptions['onProgress']
+}
+
+/**
+ * Check the options of a training, and separate the encoders that train from the frozen ones.
+ * @returns the encoders, the sizes of their vectors, the device of the head, a function that returns the samples (see `samplesOf`),
+ * and one that returns the report of unreadable clips and the notes for the results
+ */
+export function prepareEncoders(where: string, options: EncodedTrainingOptions) {
+  const { data, tune = 'head', compat, onBadRecord = 'stop' } = options
+  requireObject(where, 'data', data)
+  requireString(where, 'outputDir', options.outputDir)
+  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
+  else requireObject(where, 'tune', tune)
+  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  if (!Array.isArray(options.encoders) || options.encoders.length === 0) {
+    throw argumentError(where, 'encoders', 'a list of at least one encoder', options.encoders)
   }
-  return encoders.map((encoder) => bad.reading(encoder))
+  const bad = new BadClips(onBadRecord)
+  const encoders = options.encoders.map((encoder) => bad.reading(encoder))
+  const { live, frozen } = splitEncoders(where, encoders, tune !== 'head')
+  return {
+    ...{ encoders, live, frozen, device: encodersDevice(where, live, frozen, options.device) },
+    sizes: Object.fromEntries(encoders.map(({ modality, size }) => [modality, size])),
+    samples: () => samplesOf(data, frozen, options),
+    report: () => ({
+      badClips: { ...bad.reasons },
+      notes: [...data.notes, ...(bad.count > 0 ? [bad.note] : [])],
+    }),
+  }
 }
 
 /**
@@ -94,7 +131,7 @@ export function encodersDevice(
 }
 
 /** Return the samples of dialogs, with vectors of the frozen encoders from the cache or computed now. */
-export async function samplesOf(
+async function samplesOf(
   data: EmotionParts,
   frozen: readonly EmotionEncoder[],
   options: { outputDir: string; cache?: string; onFeatures?: FeatureCacheOptions['onProgress'] },

@@ -1,16 +1,10 @@
-import { defined, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
-import { DataError } from '../../../base/errors.js'
-import { isMainProcess } from '../../../distributed/index.js'
-import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { defined, requireOptions } from '../../../base/check.js'
+import type { RecipeResults } from '../../../kit/recipe.js'
 import type { OnBadRecord } from '../../../kit/records.js'
-import type { Module } from '../../../nn/index.js'
-import { getPeftModel, type LoraConfig, type PeftModel } from '../../../peft/index.js'
 import { type Device, manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { Logger } from '../../../train/trainer/logger.js'
-import { Trainer } from '../../../train/trainer/trainer.js'
-import { BadClips } from '../data/bad-clips.js'
 import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
 import type { FeatureCacheOptions } from '../data/features.js'
 import type { EmotionParts } from '../data/open.js'
@@ -19,16 +13,12 @@ import { emotionMetrics } from '../evaluation/metrics.js'
 import type { EmotionClassifierConfig } from '../network/config.js'
 import type { EmotionEncoder } from '../network/encoders.js'
 import { EmotionClassifier } from '../network/network.js'
+import { type EmotionLora, requireSamples, trainHead } from './head.js'
 import { emotionLoss, inverseFrequencies, weightsTensor } from './loss.js'
-import { emotionOptimizer } from './optimizer.js'
 import { type EmotionRecipe, emotionRecipe, PUBLISHED_EMOTION_RECIPE } from './recipe.js'
-import { encodersDevice, readingEncoders, samplesOf, splitEncoders } from './samples.js'
+import { prepareEncoders } from './samples.js'
 
-/** LoRA configuration of the encoders' adapters. Defaults are PEFT's, except r 16 and loraAlpha 16. */
-export interface EmotionLora extends Partial<Omit<LoraConfig, 'modulesToSave'>> {
-  /** Names of the adapted layers, or a pattern. Default: the attention projections (query, key, value, output) of each encoder. */
-  targetModules?: string[] | string
-}
+export { type EmotionLora, withAdapters } from './head.js'
 
 export interface TrainEmotionOptions {
   data: EmotionParts
@@ -82,22 +72,8 @@ export interface TrainedEmotion {
 }
 
 const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
-  ...([
-    'data',
-    'encoders',
-    'outputDir',
-    'config',
-    'recipe',
-    'tune',
-    'cache',
-    'compat',
-    'args',
-    'callbacks',
-    'loggers',
-    'onBadRecord',
-    'device',
-  ] as const),
-  'onFeatures',
+  ...(['data', 'encoders', 'outputDir', 'config', 'recipe', 'tune', 'onBadRecord', 'device', 'cache'] as const),
+  ...(['compat', 'args', 'callbacks', 'loggers', 'onFeatures'] as const),
 ]
 
 /**
@@ -115,58 +91,31 @@ const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
 export async function trainEmotion(options: TrainEmotionOptions): Promise<TrainedEmotion> {
   const where = 'trainEmotion'
   requireOptions(where, options, OPTIONS)
-  const {
-    data,
-    outputDir,
-    config = {},
-    tune = 'head',
-    compat,
-    onBadRecord = 'stop',
-    args = {},
-    callbacks = [],
-    loggers = [],
-  } = options
-  requireObject(where, 'data', data)
-  requireString(where, 'outputDir', outputDir)
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-  if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
-  else requireObject(where, 'tune', tune)
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  const bad = new BadClips(onBadRecord)
-  const encoders = readingEncoders(where, options.encoders, bad)
+  const { data, config = {}, compat } = options
   const recipe = emotionRecipe(options.recipe, compat === 'published' ? PUBLISHED_EMOTION_RECIPE : undefined)
-  const { live, frozen } = splitEncoders(where, encoders, tune !== 'head')
-  const samples = await samplesOf(data, frozen, options)
-  const sizes = Object.fromEntries(encoders.map(({ modality, size }) => [modality, size]))
+  const { encoders, live, frozen, sizes, device, report, ...prepared } = prepareEncoders(where, options)
+  const samples = await prepared.samples()
   const steps = Object.fromEntries(
-    encoders.flatMap(({ modality, steps: own }) => (own ? [[modality, own] as const] : [])),
+    encoders.flatMap(({ modality, steps: count }) => (count ? [[modality, count] as const] : [])),
   )
   manualSeed(recipe.seed)
   const model = new EmotionClassifier(
     { ...config, labels: data.labels, sizes, steps },
-    { encoders: live, ...defined({ device: encodersDevice(where, live, frozen, options.device) }) },
+    { encoders: live, ...defined({ device }) },
   )
-  const peft = typeof tune === 'string' ? undefined : withAdapters(model, tune, compat)
-  let isMerged = false
-  const merge = () => {
-    if (!isMerged) peft?.mergeAndUnload()
-    isMerged = true
-  }
-  const collate = emotionCollate(model.config.sizes, live)
-  const optimizer = args.zero ? undefined : emotionOptimizer(model, recipe)
   const known = (part: readonly EmotionSample[]) => part.filter(({ labels }) => labels.some((label) => label >= 0))
-  const train = known(samples.train)
-  if (train.length === 0)
-    throw new DataError(
-      `${where}: expected an utterance with an emotion in the training data, got none. Check the emotions of ${samples.train.length} dialogs.`,
-      {},
-    )
+  const [train, valid] = [known(samples.train), known(samples.valid)]
+  requireSamples(
+    where,
+    train,
+    'an utterance with an emotion in the training data',
+    samples.train,
+    'Add emotions to it.',
+  )
   const classWeights = weightsOf(train, data.labels.length, recipe)
-  const trainer = new Trainer<EmotionClassifier, EmotionSample, EmotionBatch>({
-    model: peft ?? model,
-    trainDataset: train,
-    evalDataset: known(samples.valid),
-    collate,
+  const results = await trainHead<EmotionClassifier, EmotionSample, EmotionBatch, EmotionResults>({
+    ...{ model, recipe, options, data: { ...samples, train }, evalDataset: valid },
+    collate: emotionCollate(model.config.sizes, live),
     // Encoders that train read their clips for each batch.
     collateAhead: Object.keys(live).length > 0,
     computeLoss: async (network, { labels, known: places, ...inputs }) => {
@@ -183,67 +132,25 @@ export async function trainEmotion(options: TrainEmotionOptions): Promise<Traine
         (labels as Tensor).toArray() as number[],
         scope(() => predictions.argmax(-1).toArray()) as number[],
       ),
-    ...(optimizer && { optimizers: { optimizer } }),
-    ...{ callbacks, loggers },
     lengthOf: ({ dialog }) => dialog.utterances.length,
-    args: trainingArguments(outputDir, recipe, samples.valid.length > 0, args),
-  })
-  const parameters = model.namedParameters().map(([, parameter]) => parameter)
-  const count = (some: readonly Tensor[]) => some.reduce((sum, parameter) => sum + parameter.numel(), 0)
-  const counts = { trainable: count(parameters.filter((one) => one.requiresGrad)), parameters: count(parameters) }
-  const results = await runRecipe<Record<string, number>, EmotionResults, EmotionSample[]>({
-    ...{ trainer, outputDir, data: { ...samples, train } },
-    async save(folder) {
-      merge()
-      model.eval()
-      if (known(samples.valid).length > 0) await calibrate(model, known(samples.valid))
-      if (isMainProcess()) await model.save(folder, frozen)
+    calibrate: async () => {
+      if (valid.length > 0) await calibrate(model, valid)
     },
+    save: (folder) => model.save(folder, frozen),
     measure: async (part) =>
       measureAnswers(await emotionAnswers(model, part), data.labels, model.config.temperature) as Record<
         string,
         number
       >,
-    more: () => {
+    more: (counts) => {
       const { temperature } = model.config
-      const notes = [...data.notes, ...(bad.count > 0 ? [bad.note] : [])]
-      const { keyMetric } = recipe
-      return { labels: data.labels, keyMetric, temperature, ...counts, badClips: { ...bad.reasons }, notes }
+      return { labels: data.labels, keyMetric: recipe.keyMetric, temperature, ...counts, ...report() }
     },
-    dispose: () => {
-      trainer.dispose()
-      optimizer?.dispose()
-      classWeights?.dispose()
-    },
+    dispose: () => classWeights?.dispose(),
   })
   // A run that ended before has the weights in its checkpoint, but not the temperature that was fitted after training.
-  merge()
   model.config.temperature = results.temperature
-  return { results, model: model.eval(), samples }
-}
-
-/** Attention projections, as BERT, RoBERTa, WavLM, Whisper and CLIP name them. */
-const ATTENTION = ['query', 'key', 'value', 'q_proj', 'k_proj', 'v_proj', 'out_proj']
-
-/** Add LoRA adapters to the `encoders` of a network with a `head`. With 'published' the head is frozen and all biases train. */
-export function withAdapters<M extends Module>(
-  model: M,
-  lora: EmotionLora,
-  compat: 'published' | undefined,
-): PeftModel<M> {
-  const { targetModules, ...rest } = lora
-  // The pattern covers the whole path, so that no projection of the head matches.
-  const endings = Array.isArray(targetModules) ? targetModules : targetModules === undefined ? ATTENTION : undefined
-  const pattern =
-    endings === undefined
-      ? (targetModules as string)
-      : `encoders\\..*\\.(${endings.map((name) => name.replace(/[^\w.]/g, '')).join('|')})`
-  const published = { r: 16, loraAlpha: 16, loraDropout: 0.1, bias: 'all' as const }
-  return getPeftModel(model, {
-    ...(compat === 'published' ? published : { r: 16, loraAlpha: 16, modulesToSave: ['head'] }),
-    ...rest,
-    targetModules: pattern,
-  })
+  return { results, model, samples }
 }
 
 function weightsOf(
@@ -254,29 +161,4 @@ function weightsOf(
   if (classWeights === 'none') return undefined
   const labels = train.flatMap((sample) => [...sample.labels])
   return weightsTensor(inverseFrequencies(labels, classes, classWeights === 'root' ? 0.5 : 1))
-}
-
-function trainingArguments(
-  outputDir: string,
-  recipe: EmotionRecipe,
-  evaluates: boolean,
-  args: Partial<TrainingArguments>,
-): TrainingArguments {
-  const { epochs, batchSize, accumulation, headLearningRate, warmup, maxGradNorm, seed, bf16, patience, keyMetric } =
-    recipe
-  return {
-    outputDir,
-    numTrainEpochs: epochs,
-    perDeviceTrainBatchSize: batchSize,
-    perDeviceEvalBatchSize: batchSize,
-    gradientAccumulationSteps: accumulation,
-    learningRate: headLearningRate,
-    lrSchedulerType: 'linear',
-    warmupRatio: warmup,
-    ...{ maxGradNorm, seed, bf16 },
-    loggingSteps: 10,
-    ...(evaluates ? bestEpochBy(keyMetric) : { saveStrategy: 'epoch' as const, saveTotalLimit: 1 }),
-    ...(evaluates && patience > 0 && { earlyStoppingPatience: patience }),
-    ...args,
-  }
 }
