@@ -5,9 +5,10 @@
 //   node scripts/test-mutations.mjs --modules train,text --count 50 --seed 1 --report mutations.json
 //
 // `--modules` limits the modules by the start of their path below lib/, `--per-module` the changes of one module (4), `--files`
-// the test files that are run for a change (8), the nearest BATCH of them first. The same seed draws the same changes.
-// Nothing in lib/ is written: the changes are made in dist/modules/, bundled as threads and processes load them, and taken
-// back, also on Ctrl+C. Run `npm run build` first.
+// the test files that run for a change (8), the nearest BATCH of them first, all in one process. Test files that take longer
+// than SLOW_MS do not run. The same seed draws the same changes.
+// Nothing in lib/ is written: the changes are made in dist/modules/, bundled only where a test file starts threads or
+// processes, and undone, also on Ctrl+C. Run `npm run build` first.
 import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
@@ -21,9 +22,10 @@ import { bundle } from './bundle.mjs'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const compiled = join(root, 'dist/modules')
 /** A test run that takes longer has hung, which counts as noticed. */
-const LIMIT_MS = 240_000
+const LIMIT_MS = 120_000
+const SLOW_MS = 20_000
 /** The nearest test files notice most changes, so the others run only for what they let pass. */
-const BATCH = 4
+const BATCH = 3
 
 const { values } = parseArgs({
   options: {
@@ -145,6 +147,22 @@ for (const test of tests) {
   }
 }
 
+/** How long each test file took when vitest last ran it: vitest's own cache. @type {Map<string, number>} */
+const durations = new Map()
+const caches = join(root, 'node_modules/.vite/vitest')
+for (const folder of existsSync(caches) ? readdirSync(caches) : []) {
+  /** @type {{ results: [string, { duration: number }][] }} */
+  const { results } = JSON.parse(readFileSync(join(caches, folder, 'results.json'), 'utf8'))
+  for (const [name, { duration }] of results) durations.set(name.slice(name.indexOf(':') + 1), duration)
+}
+
+/** The test files that start threads or processes, which load the bundle. */
+const spawning = new Set(
+  tests
+    .filter(({ text }) => /child_process|worker|dist\/|launch|fork|readAudio|readVideo/i.test(text))
+    .map(({ path }) => path),
+)
+
 /** @param {string} module */
 const sourceOf = (module) => readFileSync(join(root, 'lib', module.replace(/\.js$/, '.ts')), 'utf8')
 /** The names that a module exports, but for those too short to be searched for. @param {string} source @returns {string[]} */
@@ -187,7 +205,7 @@ function testsOf(module) {
     return { path, score }
   })
   return scored
-    .filter(({ score }) => score >= 4)
+    .filter(({ path, score }) => score >= 4 && (durations.get(path) ?? 0) <= SLOW_MS)
     .sort((a, b) => b.score - a.score || a.path.localeCompare(b.path))
     .slice(0, Number(values.files))
     .map(({ path }) => path)
@@ -200,7 +218,8 @@ function failing(files) {
     const report = join(root, 'dist/.mutations.json')
     rmSync(report, { force: true })
     const reporter = ['--reporter=json', `--outputFile=${report}`]
-    const child = spawn(process.execPath, [vitest, 'run', '--bail=1', '--silent', ...reporter, ...files], {
+    const quick = ['--bail=1', '--silent', '--no-isolate', '--maxWorkers=1', '--cache=false']
+    const child = spawn(process.execPath, [vitest, 'run', ...quick, ...reporter, ...files], {
       cwd: root,
       stdio: 'ignore',
       detached: true,
@@ -271,7 +290,8 @@ async function failingBroken(mutation, files) {
   restore = () => writeFileSync(path, original)
   writeFileSync(path, original.slice(0, mutation.start) + mutation.text + original.slice(mutation.end))
   // What does not even bundle would be noticed by anyone.
-  const failed = await bundle().then(
+  const bundled = files.some((file) => spawning.has(file)) ? bundle() : Promise.resolve()
+  const failed = await bundled.then(
     () => failing(files),
     () => files,
   )

@@ -167,6 +167,9 @@ describe('DataLoader state', () => {
     expect(load({ batchSize: 2, shuffle: true, seed: 1 })).toThrow(/seed/)
     expect(load({ batchSize: 2 })).toThrow(/shuffle/)
     expect(load({ batchSize: 2, shuffle: true }, state, 11)).toThrow(/samples/)
+    const inOrder = new DataLoader(numbersTo(10), { batchSize: 2 }).state()
+    const sampled = load({ batchSize: 2, sampler: numbersTo(10) }, inOrder)
+    expect(sampled).toThrow(/expected a state with sampler ['"]indices['"], as in this loader, got ['"]none['"]/)
     for (const broken of [null, {}, { ...state, position: -1 }, { ...state, order: null }, { ...state, epoch: 'a' }]) {
       expect(load({ batchSize: 2, shuffle: true }, broken as never)).toThrow(ConfigError)
     }

@@ -183,6 +183,7 @@ describe('packSequences', () => {
     expect(() => packSequences([])).toThrow(ConfigError)
     expect(() => packSequences(['positionIds'])).toThrow(ConfigError)
     expect(() => packSequences(['a'], { causalLabels: ['labels'] })).toThrow(ConfigError)
+    expect(() => packSequences(['a'], { causalLabels: 'a' as never })).toThrow(/causalLabels.*an array of names/)
     expect(() => blockDiagonalMask(3 as never)).toThrow(ConfigError)
     scope(() => expect(() => blockDiagonalMask(tensor([1, 2]))).toThrow(ShapeError))
   })

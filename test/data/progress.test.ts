@@ -45,6 +45,14 @@ it('never writes a line wider than the terminal', () => {
   }
 })
 
+it('takes a terminal that states no size for one of 80 columns', () => {
+  for (const columns of [undefined, 0, Number.NaN]) {
+    const to = { ...stream(true), columns }
+    new ProgressBar({ total: 4, label: 'epoch', stream: to })
+    expect(to.written).toEqual([`\repoch 0% ${'░'.repeat(30)}  0/4  00:00  0 it/s\u001b[K`])
+  }
+})
+
 it('writes plain lines elsewhere, and a last one', () => {
   const to = stream(false)
   const bar = new ProgressBar({ total: 30, stream: to, unit: 'batches' })
@@ -73,6 +81,8 @@ it('counts without a total and prints above the bar', () => {
   expect(to.written[1]).toBe('\r10  00:40  4 s/it\u001b[K')
   expect(to.written.slice(2)).toEqual(['\r\u001b[Khello\n', '\r10  00:40  4 s/it\u001b[K'])
   expect(() => new ProgressBar({ total: -1 })).toThrow(ConfigError)
+  expect(() => new ProgressBar({ interval: -1 })).toThrow(ConfigError)
+  expect(() => new ProgressBar({ interval: Number.NaN })).toThrow(ConfigError)
 })
 
 it('keeps no process alive that does not close it', () => {

@@ -82,6 +82,7 @@ it('refuses lists that are none', () => {
     expect(() => listGrammar(qwen2, options as never)).toThrow(ConfigError)
     expect(() => listGrammar(qwen2, options as never)).toThrow(message)
   }
+  expect(() => listGrammar({} as never, { items: ['a'] })).toThrow(/expected tokenizer to be a Tokenizer/)
   refused({ items: [] }, /items/)
   refused({ items: ['a', ''] }, /items/)
   refused({ items: ['a', 'a'] }, /got a duplicate/)

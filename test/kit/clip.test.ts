@@ -41,6 +41,9 @@ it('names the record and the file, also where other audio is refused', async () 
   expect((await fault('none.wav')).message).toMatch(/^data\.jsonl, line 3: .*none\.wav/)
   expect((await fault('a.wav', { start: 9 })).message).toBe('data.jsonl, line 3: its speech a.wav has no samples')
   expect(await fault('a\0.wav')).toBeInstanceOf(DataError)
+  // A fault of the program is not the record's: nothing may skip it as a bad record.
+  const broken = { path: 'a.wav', get start(): number { throw new RangeError('a fault') } } // biome-ignore format: one line
+  await expect(reader.read(broken, owner)).rejects.toThrow(RangeError)
   // Whoever catches it says which record.
   expect((await reader.read({ path: 'a.wav', start: 9 }).catch((error) => error)).message).toBe(
     'its audio a.wav has no samples',

@@ -49,6 +49,14 @@ describe('evaluate', () => {
   const read = (index: number) => vt.tensor([index, 1], { dtype: 'float32' })
   const data = { length: 5, get: async (index: number) => [read(index).size(0) + index - 2, 1] }
 
+  it('gives full batches and the rest, and no empty one', async () => {
+    const batches = async (length: number) =>
+      Promise.all([...batchesOf({ length, get: (index: number) => index }, 2)].map((batch) => batch()))
+    expect(await batches(5)).toEqual([[0, 1], [2, 3], [4]])
+    expect(await batches(4)).toEqual([[0, 1], [2, 3]]) // biome-ignore format: one line
+    expect(await batches(0)).toEqual([])
+  })
+
   it('gives the predictions of all samples in order, their metrics, and leaves nothing behind', async () => {
     const model = network()
     const done: number[] = []

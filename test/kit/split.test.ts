@@ -62,6 +62,13 @@ describe('split', () => {
     expect(() => split(both, { keysOf, partOf })).toThrow(/which stay together, got train and test/)
   })
 
+  it('takes fractions from 0 to below 1', () => {
+    for (const fraction of [-0.1, 1, Number.NaN, '0.5' as never]) {
+      expect(() => split(turns, { valid: fraction })).toThrow(/split: expected valid/)
+      expect(() => split(turns, { test: fraction })).toThrow(/split: expected test/)
+    }
+  })
+
   it('says what leaves nothing to train on', () => {
     const noisy = turns.map((turn) => ({ ...turn, audio: ['noise.wav'] }))
     expect(split(noisy, { keysOf, valid: 0.1 }).train).toEqual([])

@@ -102,6 +102,14 @@ describe('readEmotionJsonl', () => {
     expect(found.dialogs[0]?.utterances[0]).toMatchObject({ emotion: 'joy' })
   })
 
+  it('takes at least two different emotions', async () => {
+    const { file } = write([{ dialog: 0, text: 'a', emotion: 'joy' }])
+    for (const emotions of [[], ['joy'], ['joy', 'joy'], ['joy', 1], 'joy']) {
+      const found = readEmotionJsonl(file, { emotions } as never)
+      await expect(found).rejects.toThrow(/emotions to be a list of at least two different names/)
+    }
+  })
+
   it('counts lines that it leaves out, so that causes and clips still name the same utterances', async () => {
     const asked: string[] = []
     const at = (text: string, more: object = {}) => ({ dialog: 'a', text, emotion: 'joy', ...more })

@@ -68,6 +68,8 @@ describe('trajectoryScores', () => {
     // mixed: [用, 户, said, ok, 了] against [用, 户, ok]
     expect(salmonn.rougeL('用户said OK了', '用户ok').f1).toBeCloseTo(0.75, 12)
     expect(salmonn.rougeL('', 'x').f1).toBe(0)
+    expect(() => salmonn.rougeL(5 as never, 'x')).toThrow(/rougeL: expected prediction/)
+    expect(() => salmonn.rougeL('x', 5 as never)).toThrow(/rougeL: expected reference/)
   })
 })
 
