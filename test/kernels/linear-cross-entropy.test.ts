@@ -231,6 +231,27 @@ describe('linearCrossEntropy', () => {
     expect(() => f(hidden.to('complex64'), weight, labels)).toThrow(/hidden must be/)
   })
 
+  it('refuses the first label after the last class', () => {
+    const { hidden, weight } = example(2, 3, 4)
+    const past = tensor([0, 4])
+    expect(() => functional.linearCrossEntropy(hidden.at(0), weight, past)).toThrow(/label 4 is outside the 4 classes/)
+  })
+
+  it('has the gradient of every class beyond 8192, in half precision', async () => {
+    const { hidden, weight } = example(2, 3, 8200)
+    const [x, w] = [hidden.at(0), weight].map((one) => one.detach().bfloat16().requiresGrad_()) as [Tensor, Tensor]
+    await functional.linearCrossEntropy(x, w, tensor([8199, 1])).backward()
+    const plain = w.detach().float().requiresGrad_()
+    const logits = functional.linear(x.detach().float(), plain)
+    await functional.crossEntropy(logits, tensor([8199, 1])).backward()
+    const [own, exact] = [w.grad, plain.grad].map((one) => (one as Tensor).float().narrow(0, 8192, 8)) as [
+      Tensor,
+      Tensor,
+    ]
+    // Logits and the gradient are rounded to bfloat16, to eight bits.
+    expect(own.sub(exact).abs().max().item()).toBeLessThan((exact.abs().max().item() as number) / 32)
+  })
+
   it('leaves nothing behind, on the executor too', async () => {
     const { hidden, weight, labels } = example(2, 3, 4)
     // What earlier tests left to the collector goes at its own time.
