@@ -147,7 +147,7 @@ for (const test of tests) {
   }
 }
 
-/** How long each test file took when vitest last ran it: vitest's own cache. @type {Map<string, number>} */
+/** Durations of the test files when vitest last ran them: vitest's own cache. @type {Map<string, number>} */
 const durations = new Map()
 const caches = join(root, 'node_modules/.vite/vitest')
 for (const folder of existsSync(caches) ? readdirSync(caches) : []) {

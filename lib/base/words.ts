@@ -87,9 +87,9 @@ export const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter)
 export const camelCase = (key: string): string =>
   key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
 
-/** Return a noun after its article, by the sound that it begins with: "an Object", "a Uint8Array", "an LSTM". */
+/** Return a noun after its article, by its pronunciation: "an Object", "a Uint8Array", "an LSTM". */
 export function withArticle(noun: string): string {
-  // A capital before another capital or a digit is spelled out: an MSELoss. A U before int, ni or se sounds like "you".
+  // A capital before another capital or a digit is spelled out: an MSELoss. A U before int, nit or se is pronounced "you".
   const isVowel = /^(?:[AEIOaeio]|[Uu](?!int|nit|se)|[FHLMNRSX](?=[A-Z\d]))/.test(noun)
   return `${isVowel ? 'an' : 'a'} ${noun}`
 }
