@@ -187,9 +187,9 @@ if (values.list) {
 
 /** Defines, in every process and thread, what tells whether a mutation is on, and notes which ones a test file reaches. */
 const PRELUDE =
-  'globalThis.voxtorchMutant ??= (id) => { const { VOXTORCH_MUTANT: on, VOXTORCH_HITS: hits } = process.env; ' +
-  'const seen = (globalThis.voxtorchSeen ??= new Set()); if (hits && !seen.has(hits + id)) { seen.add(hits + id); ' +
-  "process.getBuiltinModule('node:fs').appendFileSync(hits, id + '\\n') } return on === String(id) };"
+  'globalThis.voxtorchMutant ??= (id) => { const run = (globalThis.voxtorchRun ??= { on: Number(process.env.VOXTORCH_MUTANT), ' +
+  'hits: process.env.VOXTORCH_HITS, seen: new Set() }); if (run.hits && !run.seen.has(id)) { run.seen.add(id); ' +
+  "process.getBuiltinModule('node:fs').appendFileSync(run.hits, id + '\\n') } return run.on === id };"
 
 /** @type {Map<string, string>} */
 const originals = new Map()
@@ -233,6 +233,7 @@ export default { ...base, test: { ...base.test, include: ['test/.mutations/*.tes
 import { afterAll, afterEach, beforeEach, test } from 'vitest'
 process.env.VOXTORCH_MUTANT = '${id}'
 process.env.VOXTORCH_HITS = '${folder}/hits-${n}'
+Object.assign(globalThis, { voxtorchRun: undefined })
 const began = Date.now()
 let failed = false
 if (exists('${folder}/noticed-${id}')) test.skip('noticed', () => {})
