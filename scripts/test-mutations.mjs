@@ -1,31 +1,29 @@
 // Mutation testing of lib/: do the tests notice when the code is wrong? Breaks the compiled modules one small place at a
-// time (a comparison, a constant, a dropped statement), runs the test files that are closest to the module, and lists the
+// time (a comparison, a constant, a dropped statement), runs the nearest test files that reach the place, and lists the
 // changes that none of them noticed. Each of those needs a test, or a reason why no test can see it.
 //
-//   node scripts/test-mutations.mjs --modules train,text --count 50 --seed 1 --report mutations.json
+//   node scripts/test-mutations.mjs --modules train,text --count 50 --seed 1 --report mutations.txt --minutes 9
 //
-// `--modules` limits the modules by the start of their path below lib/, `--per-module` the changes of one module (4), `--files`
-// the test files that run for a change (8), the nearest BATCH of them first, all in one process. Test files that take longer
-// than SLOW_MS do not run. The same seed draws the same changes.
-// Nothing in lib/ is written: the changes are made in dist/modules/, bundled only where a test file starts threads or
-// processes, and undone, also on Ctrl+C. Run `npm run build` first.
+// `--modules` limits the modules by the start of their path below lib/, `--per-module` the changes of one module (4),
+// `--files` the test files that are tried for a module (8). The same seed draws the same changes. All changes are compiled in
+// at once, each behind a switch, so that one process runs many of them.
+// Nothing in lib/ is written: the changes are made in dist/modules/ and undone, also on Ctrl+C. Run `npm run build` first.
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import ts from 'typescript'
 import { bundle } from './bundle.mjs'
 
-/** @typedef {{ module: string, line: number, kind: string, start: number, end: number, text: string, source: string }} Mutation */
+/** @typedef {{ module: string, line: number, kind: string, start: number, end: number, text: string, source: string, late: boolean }} Mutation */
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const compiled = join(root, 'dist/modules')
 /** A test run that takes longer has hung, which counts as noticed. */
-const LIMIT_MS = 120_000
+const LIMIT_MS = 90_000
+/** Tests of a file that would start later than this are skipped. */
 const SLOW_MS = 20_000
-/** The nearest test files notice most changes, so the others run only for what they let pass. */
-const BATCH = 3
 
 const { values } = parseArgs({
   options: {
@@ -36,60 +34,57 @@ const { values } = parseArgs({
     'per-module': { type: 'string', default: '4' },
     report: { type: 'string' },
     list: { type: 'boolean', default: false },
+    minutes: { type: 'string', default: '600' },
   },
 })
 
-/** @type {Record<string, string>} */
-const OPPOSITE = {
-  '<': '<=',
-  '<=': '<',
-  '>': '>=',
-  '>=': '>',
-  '===': '!==',
-  '!==': '===',
-  '&&': '||',
-  '||': '&&',
-  '-': '+',
-  '*': '/',
-  '/': '*',
-  '%': '*',
-}
+/** Whether the mutation of this number is switched on. */
+const ON = 'globalThis.voxtorchMutant?.(ID)'
 
-/** Every place of a module that can be broken. @param {string} path @returns {Mutation[]} */
+const PAIRS = ['< <=', '> >=', '=== !==', '&& ||', '* /'].map((pair) => pair.split(' '))
+/** @type {Record<string, string>} */
+const OPPOSITE = { ...Object.fromEntries([...PAIRS, ...PAIRS.map(([a, b]) => [b, a])]), '-': '+', '%': '*' }
+
+/**
+ * Every place of a module that can be broken. The text of a mutation holds both versions, and `ID` where its number goes.
+ * @param {string} path @returns {Mutation[]}
+ */
 function mutationsOf(path) {
   const text = readFileSync(path, 'utf8')
   const file = ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true, ts.ScriptKind.JS)
   /** @type {Mutation[]} */
   const found = []
-  /** @param {ts.Node} node @param {string} kind @param {string} replacement */
-  const add = (node, kind, replacement) => {
+  /** @param {ts.Node} node @param {string} kind @param {string} shown @param {string} replacement */
+  const add = (node, kind, shown, replacement) => {
     const start = node.getStart(file)
-    const { line } = file.getLineAndCharacterOfPosition(start)
-    const source = `${text.slice(start, node.end).slice(0, 80)} -> ${replacement || '(nothing)'}`
-    found.push({
-      module: relative(compiled, path),
-      line: line + 1,
-      kind,
-      start,
-      end: node.end,
-      text: replacement,
-      source,
-    })
+    const line = file.getLineAndCharacterOfPosition(start).line + 1
+    const source = `${text.slice(start, node.end).slice(0, 80)} -> ${shown}`
+    // What runs while the module loads runs once in a process, whichever mutation is switched on later.
+    const late = ts.findAncestor(node, (at) => ts.isFunctionLike(at) || ts.isPropertyDeclaration(at)) !== undefined
+    found.push({ module: relative(compiled, path), line, kind, start, end: node.end, text: replacement, source, late })
   }
   /** @param {ts.Node} node */
   const visit = (node) => {
+    const own = node.getText(file)
     // The compiler's own code for `using`.
-    if (ts.isVariableStatement(node) && /^var __/.test(node.getText(file))) return
+    if (ts.isVariableStatement(node) && /^var __/.test(own)) return
     if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node) || ts.isThrowStatement(node)) return
     if (ts.isBinaryExpression(node)) {
       const operator = node.operatorToken.getText(file)
-      if (OPPOSITE[operator]) add(node.operatorToken, 'operator', OPPOSITE[operator])
-    } else if (ts.isNumericLiteral(node)) add(node, 'constant', `(${node.text} + 1)`)
-    else if (node.kind === ts.SyntaxKind.TrueKeyword) add(node, 'constant', 'false')
-    else if (node.kind === ts.SyntaxKind.FalseKeyword) add(node, 'constant', 'true')
-    else if (ts.isConditionalExpression(node)) add(node.condition, 'condition', `!(${node.condition.getText(file)})`)
-    else if (ts.isIfStatement(node) && !node.elseStatement) add(node, 'dropped if', '')
-    else if (ts.isExpressionStatement(node) && !/^["']/.test(node.getText(file))) add(node, 'dropped statement', ';')
+      const [left, right, other] = [node.left.getText(file), node.right.getText(file), OPPOSITE[operator]]
+      if (other) add(node, 'operator', other, `(${ON} ? (${left}) ${other} (${right}) : ${own})`)
+    } else if (ts.isNumericLiteral(node) && !(ts.isPropertyAssignment(node.parent) && node.parent.name === node)) {
+      add(node, 'constant', `${own} + 1`, `(${ON} ? ${own} + 1 : ${own})`)
+    } else if (node.kind === ts.SyntaxKind.TrueKeyword) add(node, 'constant', 'false', `(!${ON})`)
+    else if (node.kind === ts.SyntaxKind.FalseKeyword) add(node, 'constant', 'true', `(!!${ON})`)
+    else if (ts.isConditionalExpression(node)) {
+      const condition = node.condition.getText(file)
+      add(node.condition, 'condition', `!(${condition})`, `(${ON} ? !(${condition}) : (${condition}))`)
+    } else if (ts.isIfStatement(node) && !node.elseStatement) {
+      add(node.expression, 'dropped if', 'false', `!${ON} && (${node.expression.getText(file)})`)
+    } else if (ts.isExpressionStatement(node) && !/^["']/.test(own)) {
+      add(node, 'dropped statement', '(nothing)', `if (!${ON}) { ${own} }`)
+    }
     ts.forEachChild(node, visit)
   }
   visit(file)
@@ -127,41 +122,13 @@ const tests = filesBelow('test', '.test.ts')
   .filter((path) => !path.startsWith('test/cuda') && !path.startsWith('test/setup'))
   .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }))
 
-/** The cases of each fixture, which name what a test file goes through. @type {Map<string, string>} */
-const fixtures = new Map(
-  filesBelow('test/fixtures', '.safetensors').map((path) => {
-    const bytes = readFileSync(join(root, 'test/fixtures', path))
-    return [path.replace(/\.safetensors$/, ''), bytes.toString('utf8', 8, 8 + Number(bytes.readBigUInt64LE()))]
-  }),
-)
+// What a test file's helpers name counts as named by it.
 for (const test of tests) {
   for (const [, path] of [...test.text.matchAll(/from '(\.\/[^']+)\.js'/g)]) {
     const shared = join(root, dirname(test.path), `${path}.ts`)
     if (existsSync(shared)) test.text += readFileSync(shared, 'utf8')
   }
-  const words = new Set([...test.text.matchAll(/['"`]([\w/-]+)['"`]/g)].map((match) => match[1] ?? ''))
-  const folders = [...test.text.matchAll(/`([\w/-]+\/)\$\{/g)].map((match) => match[1] ?? '')
-  for (const [name, cases] of fixtures) {
-    const inFolder = folders.some((folder) => name.startsWith(folder) && words.has(name.slice(folder.length)))
-    if (words.has(name) || inFolder) test.text += cases
-  }
 }
-
-/** Durations of the test files when vitest last ran them: vitest's own cache. @type {Map<string, number>} */
-const durations = new Map()
-const caches = join(root, 'node_modules/.vite/vitest')
-for (const folder of existsSync(caches) ? readdirSync(caches) : []) {
-  /** @type {{ results: [string, { duration: number }][] }} */
-  const { results } = JSON.parse(readFileSync(join(caches, folder, 'results.json'), 'utf8'))
-  for (const [name, { duration }] of results) durations.set(name.slice(name.indexOf(':') + 1), duration)
-}
-
-/** The test files that start threads or processes, which load the bundle. */
-const spawning = new Set(
-  tests
-    .filter(({ text }) => /child_process|worker|dist\/|launch|fork|readAudio|readVideo/i.test(text))
-    .map(({ path }) => path),
-)
 
 /** @param {string} module */
 const sourceOf = (module) => readFileSync(join(root, 'lib', module.replace(/\.js$/, '.ts')), 'utf8')
@@ -173,93 +140,43 @@ const exportsOf = (source) =>
 const everyModule = filesBelow('dist/modules', '.js').filter((path) =>
   existsSync(join(root, 'lib', path.replace(/\.js$/, '.ts'))),
 )
-/** The modules that import each module. @type {Map<string, string[]>} */
-const importers = new Map()
-for (const importer of everyModule) {
-  for (const [, path] of sourceOf(importer).matchAll(/from '(\.[^']+)'/g)) {
-    const module = join(dirname(importer), path ?? '')
-    importers.set(module, [...(importers.get(module) ?? []), importer])
-  }
-}
-
 /**
- * The test files nearest to a module: those that import it, name what it or a module that imports it exports, or lie in its
- * folder. @param {string} module
+ * The test files nearest to a module: those that import it, name what it exports, or lie in its folder.
+ * @param {string} module
  */
 function testsOf(module) {
   const names = exportsOf(sourceOf(module))
-  const users = (importers.get(module) ?? []).flatMap((importer) => exportsOf(sourceOf(importer)))
   const folder = dirname(module)
   const base = module.replace(/^.*\//, '').replace(/\.js$/, '')
   const scored = tests.map(({ path, text }) => {
     const imports = [...text.matchAll(/from '(\.[^']+)'/g)].map((match) => resolve(root, dirname(path), match[1] ?? ''))
-    /** @param {string[]} list */
-    const named = (list) => list.filter((name) => text.includes(name)).length
     let score = imports.includes(join(root, 'lib', module)) ? 100 : 0
-    score += Math.min(50, 10 * named(names)) + Math.min(20, 4 * named(users))
+    score += Math.min(50, 10 * names.filter((name) => text.includes(name)).length)
     if (dirname(path) === `test/${folder}`) score += 8
     else if (`test/${folder}/`.startsWith(`${dirname(path)}/`)) score += 4
-    const [top = '', ...below] = folder.split('/')
+    const [top = ''] = folder.split('/')
     if (path.startsWith(`test/${top}/`) && path.includes(base)) score += 30
-    if (path.startsWith(`test/${top}/`) && below.some((name) => path.includes(name))) score += 15
     return { path, score }
   })
   return scored
-    .filter(({ path, score }) => score >= 4 && (durations.get(path) ?? 0) <= SLOW_MS)
+    .filter(({ score }) => score >= 4)
     .sort((a, b) => b.score - a.score || a.path.localeCompare(b.path))
     .slice(0, Number(values.files))
     .map(({ path }) => path)
 }
 
-/** The first of these test files that fail: all of them where they hang. @param {string[]} files @returns {Promise<string[]>} */
-function failing(files) {
-  return new Promise((done) => {
-    const vitest = join(root, 'node_modules/vitest/vitest.mjs')
-    const report = join(root, 'dist/.mutations.json')
-    rmSync(report, { force: true })
-    const reporter = ['--reporter=json', `--outputFile=${report}`]
-    const quick = ['--bail=1', '--silent', '--no-isolate', '--maxWorkers=1', '--cache=false']
-    const child = spawn(process.execPath, [vitest, 'run', ...quick, ...reporter, ...files], {
-      cwd: root,
-      stdio: 'ignore',
-      detached: true,
-    })
-    const timer = setTimeout(() => process.kill(-Number(child.pid), 'SIGKILL'), LIMIT_MS)
-    child.on('exit', (code) => {
-      clearTimeout(timer)
-      if (code === 0) return done([])
-      if (!existsSync(report)) return done(files)
-      /** @type {{ testResults: { name: string, status: string }[] }} */
-      const { testResults } = JSON.parse(readFileSync(report, 'utf8'))
-      const failed = testResults.filter(({ status }) => status === 'failed').map(({ name }) => relative(root, name))
-      done(failed.length > 0 ? failed : files)
-    })
-  })
-}
-
-/** @type {(() => void) | null} */
-let restore = null
-for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.on(signal, () => {
-    restore?.()
-    rmSync(join(root, 'dist/.stamp'), { force: true }) // the bundle is the broken one: the next build makes it anew
-    process.exit(1)
-  })
-}
-
+const deadline = Date.now() + Number(values.minutes) * 60_000
 const draw = random(Number(values.seed))
 const starts = values.modules.split(',')
+/** Of one module, mutations that do not overlap. @param {string} module */
+const drawnOf = (module) =>
+  shuffle(mutationsOf(join(compiled, module)), draw)
+    .filter(({ start, end }, i, all) => all.slice(0, i).every((one) => one.end <= start || one.start >= end))
+    .slice(0, Number(values['per-module']))
 const modules = everyModule
-  .filter(
-    (path) => !path.startsWith('native/generated') && !path.startsWith('serve/page/') && !path.endsWith('index.js'),
-  )
+  .filter((path) => !/^native\/generated|^serve\/page\/|index\.js$/.test(path))
   .filter((path) => starts.some((start) => path.startsWith(start)))
-const drawn = shuffle(
-  modules
-    .sort()
-    .flatMap((module) => shuffle(mutationsOf(join(compiled, module)), draw).slice(0, Number(values['per-module']))),
-  draw,
-)
+const drawn = shuffle(modules.sort().flatMap(drawnOf), draw)
   .slice(0, Number(values.count))
   .sort((a, b) => a.module.localeCompare(b.module) || a.start - b.start)
 
@@ -268,68 +185,158 @@ if (values.list) {
   process.exit(0)
 }
 
-/** Whether each test file that has noticed a change passes unbroken. @type {Map<string, Promise<boolean>>} */
-const soundness = new Map()
+/** Defines, in every process and thread, what tells whether a mutation is on, and notes which ones a test file reaches. */
+const PRELUDE =
+  'globalThis.voxtorchMutant ??= (id) => { const run = (globalThis.voxtorchRun ??= { on: Number(process.env.VOXTORCH_MUTANT), ' +
+  'hits: process.env.VOXTORCH_HITS, seen: new Set() }); if (run.hits && !run.seen.has(id)) { run.seen.add(id); ' +
+  "process.getBuiltinModule('node:fs').appendFileSync(run.hits, id + '\\n') } return run.on === id };"
 
-/** @param {string} file */
-function isSound(file) {
-  const known = soundness.get(file) ?? bundle().then(async () => (await failing([file])).length === 0)
-  soundness.set(file, known)
-  return known
+/** @type {Map<string, string>} */
+const originals = new Map()
+const folder = join(root, 'test/.mutations')
+const log = join(folder, 'log')
+function restore() {
+  for (const [path, text] of originals) writeFileSync(path, text)
+  rmSync(folder, { recursive: true, force: true })
+}
+/** @type {import('node:child_process').ChildProcess | null} */
+let child = null
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => {
+    if (child) process.kill(-Number(child.pid), 'SIGKILL')
+    restore()
+    rmSync(join(root, 'dist/.stamp'), { force: true }) // the bundle is the broken one: the next build makes it anew
+    process.exit(1)
+  })
 }
 
-/** @type {(Mutation & { files: string[] })[]} */
-const survivors = []
-let noticed = 0
-let untested = 0
+/** @typedef {{ id: number, file: string, found: 'passed' | 'failed' | 'ended', hits: Set<number> }} Run */
 
-/** Those of the test files that fail with the change made. @param {Mutation} mutation @param {string[]} files */
-async function failingBroken(mutation, files) {
-  const path = join(compiled, mutation.module)
-  const original = readFileSync(path, 'utf8')
-  restore = () => writeFileSync(path, original)
-  writeFileSync(path, original.slice(0, mutation.start) + mutation.text + original.slice(mutation.end))
-  // What does not even bundle would be noticed by anyone.
-  const bundled = files.some((file) => spawning.has(file)) ? bundle() : Promise.resolve()
-  const failed = await bundled.then(
-    () => failing(files),
-    () => files,
-  )
-  restore()
-  restore = null
-  return failed
-}
-
-/** @param {Mutation} mutation @param {string[]} files @returns {Promise<'noticed' | 'survived' | 'untested'>} */
-async function outcome(mutation, files) {
-  let sound = files
-  for (;;) {
-    if (sound.length === 0) return 'untested'
-    const failed = await failingBroken(mutation, sound)
-    if (failed.length === 0) return 'survived'
-    for (const file of failed) if (await isSound(file)) return 'noticed'
-    sound = sound.filter((file) => !failed.includes(file))
+/**
+ * Runs test files, each with one mutation on (-1: none), one after the other in one process, but none for a mutation that an
+ * earlier one noticed. Where the process hangs or ends, a new one goes on behind. @param {{ id: number, file: string }[]} jobs
+ * @returns {Promise<Run[]>}
+ */
+async function run(jobs, env = {}) {
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder)
+  const settings = join(folder, 'config.ts')
+  const text = `import { BaseSequencer } from 'vitest/node'
+import base from '../../vitest.config.js'
+class ByName extends BaseSequencer { override async sort(files: any[]) { return files.sort((a, b) => a.moduleId < b.moduleId ? -1 : 1) } }
+export default { ...base, test: { ...base.test, include: ['test/.mutations/*.test.ts'], sequence: { sequencer: ByName },
+  isolate: false, maxWorkers: 1, testTimeout: 60000, hookTimeout: 60000, globalSetup: [] } }`
+  writeFileSync(settings, text)
+  const names = jobs.map((_, n) => join(folder, `${String(n).padStart(5, '0')}.test.ts`))
+  for (const [n, { id, file }] of jobs.entries()) {
+    const text = `import { appendFileSync as append, existsSync as exists } from 'node:fs'
+import { afterAll, afterEach, beforeEach, test } from 'vitest'
+process.env.VOXTORCH_MUTANT = '${id}'
+process.env.VOXTORCH_HITS = '${folder}/hits-${n}'
+Object.assign(globalThis, { voxtorchRun: undefined })
+const began = Date.now()
+let failed = false
+if (exists('${folder}/noticed-${id}')) test.skip('noticed', () => {})
+else {
+  append('${log}', '${n} started\\n')
+  beforeEach((context) => { if (failed || Date.now() - began > ${SLOW_MS}) context.skip() })
+  afterEach((context) => { if (context.task.result?.state === 'fail') failed = true })
+  afterAll(({}: object, suite: any) => {
+    failed ||= suite.tasks?.some((task: any) => task.result?.state === 'fail')
+    append('${log}', \`${n} \${failed ? 'failed' : 'passed'}\\n\`)
+    if (failed && ${id} >= 0) append('${folder}/noticed-${id}', '')
+  })
+  await import('../../${file}?${n}')
+}`
+    writeFileSync(names[n] ?? '', text)
   }
+  /** @type {Map<number, string>} */
+  const states = new Map()
+  const readLog = () => {
+    const lines = existsSync(log) ? [...readFileSync(log, 'utf8').matchAll(/(\d+) (\w+)/g)] : []
+    for (const [, n, state] of lines) states.set(Number(n), state ?? '')
+    return lines.length
+  }
+  for (let left = names.length, before = -1; left > 0 && left !== before && Date.now() < deadline; ) {
+    before = left
+    const call = ['node_modules/vitest/vitest.mjs', 'run', '--silent', '--cache=false', '--config', settings]
+    const options = { cwd: root, detached: true, env: { ...process.env, ...env } }
+    const started = spawn(process.execPath, call, { ...options, stdio: 'ignore' })
+    child = started
+    const ended = new Promise((done) => started.on('exit', done))
+    let [lines, since] = [readLog(), Date.now()]
+    const timer = setInterval(() => {
+      if (readLog() !== lines) [lines, since] = [readLog(), Date.now()]
+      else if (Date.now() - since > LIMIT_MS || Date.now() > deadline) process.kill(-Number(started.pid), 'SIGKILL')
+    }, 1000)
+    await ended
+    clearInterval(timer)
+    child = null
+    readLog()
+    for (const [n, state] of states) {
+      rmSync(names[n] ?? '', { force: true })
+      if (state !== 'started') continue
+      if (Date.now() > deadline) states.delete(n)
+      else if ((jobs[n]?.id ?? -1) >= 0) writeFileSync(join(folder, `noticed-${jobs[n]?.id}`), '')
+    }
+    left = names.filter((name) => existsSync(name)).length
+  }
+  return [...states].map(([n, state]) => {
+    const hits = join(folder, `hits-${n}`)
+    const reached = existsSync(hits) ? readFileSync(hits, 'utf8').trim().split('\n').map(Number) : []
+    const found = state === 'passed' || state === 'failed' ? state : 'ended'
+    return { id: jobs[n]?.id ?? -1, file: jobs[n]?.file ?? '', found, hits: new Set(reached) }
+  })
 }
 
-for (const mutation of drawn) {
-  const { module, line, kind, source } = mutation
-  const files = testsOf(module)
-  /** @type {string[]} */
-  const outcomes = []
-  for (let i = 0; i < files.length && !outcomes.includes('noticed'); i += BATCH) {
-    outcomes.push(await outcome(mutation, files.slice(i, i + BATCH)))
+for (const module of new Set(drawn.map((one) => one.module))) {
+  const path = join(compiled, module)
+  const text = readFileSync(path, 'utf8')
+  originals.set(path, text)
+  let broken = text
+  for (const one of drawn.filter((each) => each.module === module).reverse()) {
+    const number = String(drawn.indexOf(one))
+    broken = broken.slice(0, one.start) + one.text.replace('(ID)', `(${number})`) + broken.slice(one.end)
   }
-  const found = ['noticed', 'survived'].find((name) => outcomes.includes(name)) ?? 'untested'
-  if (found === 'survived') survivors.push({ ...mutation, files })
-  else if (found === 'noticed') noticed++
-  else untested++
-  const { length } = files
-  const shown = source.replace(/\s+/g, ' ')
-  console.log(
-    `${found === 'noticed' ? 'noticed ' : found.toUpperCase()} ${module}:${line} ${kind}: ${shown} [${length}]`,
-  )
-  if (values.report) writeFileSync(values.report, JSON.stringify({ noticed, untested, survivors }, null, 1))
+  writeFileSync(path, broken.startsWith('#!') ? broken.replace('\n', `\n${PRELUDE}`) : PRELUDE + broken)
 }
 await bundle()
-console.log(`${noticed} noticed, ${survivors.length} survived, ${untested} without a test file that names their module`)
+
+const nearest = new Map([...new Set(drawn.map(({ module }) => module))].map((module) => [module, testsOf(module)]))
+const near = drawn.map(({ module }) => nearest.get(module) ?? [])
+const whole = (await run([...new Set(near.flat())].map((file) => ({ id: -1, file })))).filter(
+  ({ found }) => found === 'passed',
+)
+console.log(`${whole.length} test files pass with nothing changed`)
+const reaching = drawn.map((_, id) =>
+  (near[id] ?? []).filter((file) => whole.some((one) => one.file === file && one.hits.has(id))),
+)
+// The nearest test file of every mutation first, then the second of those that are left, and so on.
+const jobs = drawn
+  .flatMap((_, id) => (reaching[id] ?? []).map((file, rank) => ({ id, file, rank })))
+  .sort((a, b) => a.rank - b.rank || a.file.localeCompare(b.file))
+const runs = await run(jobs.filter(({ id }) => drawn[id]?.late))
+for (const [id, { late }] of drawn.entries()) {
+  const own = jobs.filter((job) => job.id === id)
+  if (!late) runs.push(...(await run(own, { VOXTORCH_MUTANT: String(id) })))
+}
+const counts = { noticed: 0, SURVIVED: 0, UNREACHED: 0, 'NOT RUN': 0 }
+const shown = drawn.map((one, id) => {
+  const by = runs.find((each) => each.id === id && each.found !== 'passed')
+  const reached = (reaching[id] ?? []).length
+  const ran = runs.filter((each) => each.id === id).length
+  const outcome = by ? 'noticed' : reached === 0 ? 'UNREACHED' : ran < reached ? 'NOT RUN' : 'SURVIVED'
+  counts[outcome]++
+  const source = one.source.replace(/\s+/g, ' ')
+  const files = by ? `${by.file} ${by.found}` : (reaching[id] ?? []).join(' ')
+  return `${outcome} ${one.module}:${one.line} ${one.kind}: ${source} [${files}]`
+})
+console.log(shown.join('\n'))
+console.log(counts)
+if (values.report) writeFileSync(values.report, `${shown.join('\n')}\n`)
+
+const again = await run([...new Set(runs.map(({ file }) => file))].map((file) => ({ id: -1, file })))
+const unsound = again.filter(({ found }) => found !== 'passed').map(({ file }) => file)
+if (unsound.length > 0) console.log(`fail afterwards with nothing changed: ${unsound.join(', ')}`)
+restore()
+await bundle()

@@ -100,6 +100,9 @@ describe('datasets of datasets', () => {
       expect(() => new MixtureDataset(bad as never)).toThrow(ConfigError)
     }
     expect(() => new MixtureDataset(parts, { stoppingStrategy: 'never' as never })).toThrow(ConfigError)
+    const mixed = new MixtureDataset(parts)
+    for (const index of [-1, mixed.length, 0.5]) expect(() => mixed.partOf(index)).toThrow(/MixtureDataset\.partOf/)
+    expect(() => mapDataset(numbersTo(3), 3 as never)).toThrow(ConfigError)
   })
 
   it('mix streams', async () => {

@@ -45,6 +45,7 @@ describe('initProcessGroup', () => {
     await expect(initProcessGroup({ ...here, backend: 'mpi' as 'gloo' })).rejects.toThrow(ConfigError)
     await expect(initProcessGroup({ ...here, timeOut: 3 } as object)).rejects.toThrow(/timeout/)
     await expect(initProcessGroup({ ...here, timeout: -1 })).rejects.toThrow(ConfigError)
+    await expect(initProcessGroup({ ...here, masterAddr: 5 } as never)).rejects.toThrow(/expected masterAddr/)
     await expect(initProcessGroup({ ...here, worldSize: 2, rank: 2 })).rejects.toThrow(ConfigError)
   })
 
@@ -83,6 +84,8 @@ describe('without a process group', () => {
     expect(await reduceMetrics({ loss: 2 })).toEqual({ loss: 2 })
     Object.assign(process.env, { RANK: '1', WORLD_SIZE: '4' })
     await expect(reduceMetrics({ loss: 2 })).rejects.toThrow(/initProcessGroup\(\) first/)
+    await expect(reduceMetrics(3 as never)).rejects.toThrow(/reduceMetrics: expected metrics/)
+    expect(() => new DistributedDataParallel({} as never)).toThrow(/expected a Module/)
   })
 })
 
@@ -147,6 +150,9 @@ describe('DistributedSampler', () => {
   it('refuses ranks that are not there and unknown options', () => {
     expect(() => new DistributedSampler(3, { rank: 2, worldSize: 2 })).toThrow(ConfigError)
     expect(() => new DistributedSampler(-1)).toThrow(ConfigError)
+    const [fresh, first] = [0, 1].map(() => new DistributedSampler(20, { rank: 0, worldSize: 2 }))
+    first?.setEpoch(0)
+    expect([...(fresh as DistributedSampler)]).toEqual([...(first as DistributedSampler)])
     expect(() => new DistributedSampler(3, { dropLsat: true } as object)).toThrow(/dropLast/)
   })
 })

@@ -128,6 +128,7 @@ describe('CTC', () => {
 
   it('refuses what cannot be, by name', async () => {
     const logProbs = draw(1, 3, 4)
+    await expect(ctcBeamSearch([[0]] as never)).rejects.toThrow(/ctcBeamSearch: expected logProbs to be a tensor/)
     await expect(ctcBeamSearch(logProbs, { beamWidth: 0 })).rejects.toThrow(/beamWidth to be an integer/)
     await expect(ctcBeamSearch(logProbs, { beam: 1 } as never)).rejects.toThrow(/expected a known option, got 'beam'/)
     await expect(ctcBeamSearch(logProbs, { blank: 4 })).rejects.toThrow(/blank must be one of 4/)
