@@ -6,7 +6,7 @@
 //
 // `--modules` limits the modules by the start of their path below lib/, `--per-module` the changes of one module (4),
 // `--files` the test files that are tried for a module (8). The same seed draws the same changes. All changes are compiled in
-// at once, each behind a switch, so that one process runs many of them.
+// at once, each with a switch, so that one process runs many of them.
 // Nothing in lib/ is written: the changes are made in dist/modules/ and undone, also on Ctrl+C. Run `npm run build` first.
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -168,7 +168,7 @@ function testsOf(module) {
 const deadline = Date.now() + Number(values.minutes) * 60_000
 const draw = random(Number(values.seed))
 const starts = values.modules.split(',')
-/** Of one module, mutations that do not overlap. @param {string} module */
+/** Mutations of one module that do not overlap. @param {string} module */
 const drawnOf = (module) =>
   shuffle(mutationsOf(join(compiled, module)), draw)
     .filter(({ start, end }, i, all) => all.slice(0, i).every((one) => one.end <= start || one.start >= end))
@@ -214,7 +214,7 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 
 /**
  * Runs test files, each with one mutation on (-1: none), one after the other in one process, but none for a mutation that an
- * earlier one noticed. Where the process hangs or ends, a new one goes on behind. @param {{ id: number, file: string }[]} jobs
+ * earlier one noticed. Where the process hangs or ends, a new one continues after it. @param {{ id: number, file: string }[]} jobs
  * @returns {Promise<Run[]>}
  */
 async function run(jobs, env = {}) {
