@@ -182,6 +182,7 @@ export function checkSetting(where: string, name: string, value: unknown, settin
   }
   switch (type) {
     case 'number':
+      if (value === Infinity || value === -Infinity) throw argumentError(where, name, 'a finite number', value)
       return requireNumber(where, name, value, range)
     case 'integer':
       return requireWhole(where, name, value, min)

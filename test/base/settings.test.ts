@@ -60,6 +60,7 @@ describe('a table of settings', () => {
     [{ batchSize: 1.5 }, 'train: expected batchSize to be an integer of at least 1, got 1.5'],
     [{ batchSize: null }, 'train: expected batchSize to be an integer of at least 1, got null'],
     [{ learningRate: -1 }, 'train: expected learningRate to be a number of at least 0, got -1'],
+    [{ learningRate: Infinity }, 'train: expected learningRate to be a finite number, got Infinity'],
     [{ learningRate: '1' }, 'train: expected learningRate to be a number of at least 0, got "1"'],
     [{ warmup: 1 }, 'train: expected warmup to be a number of at least 0 and below 1, got 1'],
     [{ limit: 0 }, 'train: expected limit to be an integer of at least 1, got 0'],
