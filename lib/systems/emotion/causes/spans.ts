@@ -1,13 +1,10 @@
-import { join } from 'node:path'
-import { makeDirectory } from '../../../base/atomic.js'
 import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
-import { CheckpointError, DataError } from '../../../base/errors.js'
-import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
-import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { DataError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
+import { savePretrained } from '../../../models/own-module.js'
 import {
   Dropout,
   Embedding,
@@ -21,7 +18,10 @@ import { arange, manualSeed, ops, scope, stack, type Tensor, tensor } from '../.
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { onDevice } from '../../../train/trainer/loss.js'
 import { requireSamples, trainHead } from '../training/head.js'
+import { type HeadKind, loadHead } from '../training/head-files.js'
 import { EMOTION_RECIPE } from '../training/recipe.js'
+
+const SPANS: HeadKind = { modelType: 'emotion-spans', savedBy: 'trainSpans' }
 
 /** Encoder of the whitespace-separated words of texts, such as `EmotionTextEncoder`. */
 export interface WordReader {
@@ -172,11 +172,8 @@ export async function trainSpans(
     async calibrate() {
       found = await bestBias(tagger, data.valid)
     },
-    async save(folder) {
-      makeDirectory(folder, CheckpointError)
-      await scope(() => saveSafetensors(join(folder, 'model.safetensors'), tagger.stateDict(), { format: 'pt' }))
-      await writeJson(join(folder, 'config.json'), { modelType: 'emotion-spans', ...tagger.config, bias: found.bias })
-    },
+    save: (folder) =>
+      savePretrained(folder, tagger, { modelType: SPANS.modelType, ...tagger.config, bias: found.bias }),
     more: () => found,
   })
   return { results, tagger, bias: results.bias }
@@ -184,19 +181,13 @@ export async function trainSpans(
 
 /** Load a tagger that `trainSpans` saved. @throws CheckpointError for a folder of another kind */
 export async function loadSpans(folder: string): Promise<{ tagger: SpanTagger; bias: number }> {
-  const file = join(folder, 'config.json')
-  const { modelType, bias, ...config } = await readCheckpointJson(file)
-  if (modelType !== 'emotion-spans')
-    throw new CheckpointError(
-      `${file}: modelType: expected 'emotion-spans', got ${shown(modelType)}. Load a folder that \`trainSpans\` saved.`,
-      { file },
-    )
-  const tagger = new SpanTagger(config as unknown as SpanTagger['config'])
-  await scope(async () => {
-    const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
-    tagger.loadStateDict(tensors)
+  let bias = 0
+  const tagger = await loadHead(SPANS, folder, (config: SpanTagger['config'] & { bias: number }) => {
+    const { bias: saved, ...rest } = config
+    bias = Number(saved)
+    return new SpanTagger(rest)
   })
-  return { tagger: tagger.eval(), bias: Number(bias) }
+  return { tagger, bias }
 }
 
 /** Return dialogs with the predicted spans of their causes. */

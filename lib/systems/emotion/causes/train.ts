@@ -1,15 +1,11 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import { makeDirectory } from '../../../base/atomic.js'
 import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
-import { CheckpointError, ConfigError } from '../../../base/errors.js'
-import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
-import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { ConfigError } from '../../../base/errors.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
+import { savePretrained } from '../../../models/own-module.js'
 import { functional } from '../../../nn/index.js'
 import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
@@ -18,9 +14,12 @@ import type { EmotionSample } from '../data/collate.js'
 import { emotionAnswers } from '../evaluation/evaluate.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { requireSamples, trainHead } from '../training/head.js'
+import { type HeadKind, loadHead } from '../training/head-files.js'
 import { EMOTION_RECIPE } from '../training/recipe.js'
 import { type CauseBatch, type CauseSample, causeCollate, completeVectors, joinedVectors } from './data.js'
 import { CauseScorer, type CauseScorerConfig } from './network.js'
+
+const CAUSES: HeadKind = { modelType: 'emotion-causes', savedBy: 'trainCauses' }
 
 /** Label of the emotion that has no causes. */
 const NEUTRAL = 'neutral'
@@ -130,7 +129,7 @@ export async function trainCauses(
       threshold = bestThreshold(scored, labels)
       official.valid = officialOf(scored, labels, threshold)
     },
-    save: (folder) => saveScorer(scorer, folder, threshold as CauseThreshold),
+    save: (folder) => savePretrained(folder, scorer, { modelType: CAUSES.modelType, ...scorer.config, threshold }),
     async measure(part, evaluate) {
       if (part === parts.test && threshold) {
         official.test = officialOf(await scoredDialogs(classifier, scorer, samples.test), labels, threshold)
@@ -267,32 +266,15 @@ function bestThreshold(scored: readonly ScoredDialog[], labels: readonly string[
   return (best as NonNullable<typeof best>).threshold
 }
 
-async function saveScorer(scorer: CauseScorer, folder: string, threshold: CauseThreshold): Promise<void> {
-  makeDirectory(folder, CheckpointError)
-  await scope(() => saveSafetensors(join(folder, 'model.safetensors'), scorer.stateDict(), { format: 'pt' }))
-  await writeJson(join(folder, 'config.json'), { modelType: 'emotion-causes', ...scorer.config, threshold })
-}
-
 /** Load a scorer that `trainCauses` saved. @throws CheckpointError for a folder of another kind */
 export async function loadCauses(folder: string): Promise<{ scorer: CauseScorer; threshold: CauseThreshold }> {
-  const file = join(folder, 'config.json')
-  if (!existsSync(file))
-    throw new CheckpointError(
-      `${file}: expected a file, got a path that does not exist. Name a folder that \`trainCauses\` saved.`,
-      { file },
-    )
-  const { modelType, threshold, ...config } = await readCheckpointJson(file)
-  if (modelType !== 'emotion-causes')
-    throw new CheckpointError(
-      `${file}: modelType: expected 'emotion-causes', got ${shown(modelType)}. Load a folder that \`trainCauses\` saved.`,
-      { file },
-    )
-  const scorer = new CauseScorer(config as unknown as CauseScorerConfig)
-  await scope(async () => {
-    const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
-    scorer.loadStateDict(tensors)
+  let threshold: CauseThreshold | undefined
+  const scorer = await loadHead(CAUSES, folder, (config: CauseScorerConfig & { threshold: CauseThreshold }) => {
+    const { threshold: saved, ...rest } = config
+    threshold = saved
+    return new CauseScorer(rest)
   })
-  return { scorer: scorer.eval(), threshold: threshold as CauseThreshold }
+  return { scorer, threshold: threshold as CauseThreshold }
 }
 
 /**

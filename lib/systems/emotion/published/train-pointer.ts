@@ -1,20 +1,19 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import { makeDirectory } from '../../../base/atomic.js'
-import { defined, requireObject, requireOneOf, requireOptions, shown } from '../../../base/check.js'
-import { CheckpointError, ConfigError } from '../../../base/errors.js'
-import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
-import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { defined, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import { ConfigError } from '../../../base/errors.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
+import { savePretrained } from '../../../models/own-module.js'
 import { functional } from '../../../nn/index.js'
 import { cat, manualSeed, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { f1Score } from '../../../train/metrics/classification.js'
 import type { EmotionSample } from '../data/collate.js'
 import { requireSamples, trainHead } from '../training/head.js'
+import { type HeadKind, loadHead } from '../training/head-files.js'
 import { prepareEncoders } from '../training/samples.js'
 import { PointerHead, type PointerHeadOptions, pointerLabel } from './heads.js'
 import { publishedPairs } from './pairs.js'
 import { type PairRecipe, pairRecipe, type TrainPairsOptions } from './train-pairs.js'
+
+const POINTER: HeadKind = { modelType: 'emotion-pointer', savedBy: 'trainPointer' }
 
 export interface TrainPointerOptions
   extends Pick<
@@ -108,7 +107,7 @@ export async function trainPointer(
     },
     computeMetrics: ({ predictions, labels }) => pointerMetrics(predictions, labels as Tensor),
     countItems: ({ labels }) => labels.size(0),
-    save: (folder) => savePointer(model, folder),
+    save: (folder) => savePretrained(folder, model, { modelType: POINTER.modelType, ...model.config }),
     more: ({ parameters }) => ({
       ...{ keyMetric, parameters, ...report() },
       pairs: { train: pairs.train.length, valid: pairs.valid.length, test: pairs.test.length },
@@ -162,27 +161,6 @@ function pointerMetrics(logits: Tensor, labels: Tensor): Record<string, number> 
   }
 }
 
-async function savePointer(model: PointerHead, folder: string): Promise<void> {
-  makeDirectory(folder, CheckpointError)
-  await scope(() => saveSafetensors(join(folder, 'model.safetensors'), model.stateDict(), { format: 'pt' }))
-  await writeJson(join(folder, 'config.json'), { modelType: 'emotion-pointer', ...model.config })
-}
-
 /** Load a pointer that `trainPointer` saved. @throws CheckpointError for a folder of another kind */
-export async function loadPointer(folder: string): Promise<PointerHead> {
-  const file = join(folder, 'config.json')
-  if (!existsSync(file))
-    throw new CheckpointError(
-      `${file}: expected a file, got a path that does not exist. Name a folder that \`trainPointer\` saved.`,
-      { file },
-    )
-  const { modelType, ...config } = await readCheckpointJson(file)
-  if (modelType !== 'emotion-pointer')
-    throw new CheckpointError(
-      `${file}: modelType: expected 'emotion-pointer', got ${shown(modelType)}. Load a folder that \`trainPointer\` saved.`,
-      { file },
-    )
-  const model = new PointerHead(config as PointerHeadOptions)
-  await scope(async () => model.loadStateDict((await loadSafetensors(join(folder, 'model.safetensors'))).tensors))
-  return model.eval()
-}
+export const loadPointer = (folder: string): Promise<PointerHead> =>
+  loadHead(POINTER, folder, (config: PointerHeadOptions) => new PointerHead(config))
