@@ -86,6 +86,7 @@ describe('EmoVerseChat', () => {
     const network = model.model as InternVL
     const face = await image(facePpm({ width: 120, height: 120, ground: [1, 99, 3] }))
     const look = vi.spyOn(network, 'encodeImages')
+    const encode = vi.spyOn(model, 'encode')
     const take = vi.spyOn(model.prefixCaches, 'take')
     const known = async () => Promise.all(take.mock.results.splice(0).map(async ({ value }) => (await value).known))
     try {
@@ -93,6 +94,7 @@ describe('EmoVerseChat', () => {
       // The labels read the question, and the answer goes on with it.
       const [labels, words] = await known()
       expect(look).toHaveBeenCalledTimes(1)
+      expect(encode).toHaveBeenCalledTimes(1)
       expect(words).toBe((first.promptTokens as number) - 1)
       expect(labels).toBeLessThan(100)
       const messages = [from('user', face, said(EMOTION_QUESTION)), from('assistant', said(first.text)), from('user', said('Why?'))] // biome-ignore format: one line

@@ -22,6 +22,7 @@ import { Generator } from '../../../tensor/index.js'
 import type { ImageInput } from '../../../vision/index.js'
 import { type EmoVerseQuestion, MEDIA_MARKERS } from '../data/entry.js'
 import type { EmoVerseAudio, EmoVerseVideo } from '../data/media.js'
+import { encodedQuestions } from '../network/limits.js'
 import { EmoVerse } from '../network/network.js'
 import type { EcpeWording, EmotionNames, EmoVerseTask } from '../published/wording.js'
 import { CHAT_TASKS, type TaskQuestion, taskQuestion } from './chat-tasks.js'
@@ -165,7 +166,9 @@ export class EmoVerseChat implements ChatModel {
 
   /** Return the number of tokens of the question, image tokens included. */
   async #requireRoom(question: EmoVerseQuestion, maxNewTokens: number, signal: AbortSignal): Promise<number> {
-    const { length } = (await this.model.encode(question, { answer: false, signal })).inputIds
+    const encoded = await this.model.encode(question, { answer: false, signal })
+    encodedQuestions.set(question, encoded)
+    const { length } = encoded.inputIds
     const { maxPositionEmbeddings: room } = this.model.llm.config
     if (room === undefined || length + maxNewTokens <= room) return length
     throw new ConfigError(

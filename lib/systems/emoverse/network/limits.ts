@@ -22,6 +22,9 @@ export function requireLimits(where: string, limits: PromptLimits): void {
   for (const name of PROMPT_LIMITS) if (limits[name] !== undefined) requireWhole(where, name, limits[name], 1)
 }
 
+/** Questions that are encoded already: `EmoVerseChat` counts the tokens of one before it scores labels and answers. */
+export const encodedQuestions = new WeakMap<EmoVerseQuestion, EmoVerseSampleTokens>()
+
 /**
  * Encode a question up to where the answer begins, and stop early at the first limit that it exceeds.
  * @throws DataError whose `reason` is 'length', with both numbers
@@ -43,7 +46,9 @@ export async function encodeWithin(
     })
   }
   if (maxLength !== undefined) within(model.lengthOf({ ...record, response: null }), maxLength, 'tokens')
-  const sample = await model.encode(record, { answer: false, mediaRoot, ...(signal && { signal }) })
+  const sample =
+    encodedQuestions.get(record) ??
+    (await model.encode(record, { answer: false, mediaRoot, ...(signal && { signal }) }))
   within(sample.inputIds.length, maxExpandedLength, 'tokens, media included')
   return sample
 }
