@@ -75,7 +75,7 @@ export class FrameFolder implements FrameSource {
     }
   }
 
-  readAudio(): never {
+  decodeAudio(): never {
     throw new DataError(`${this.file}: expected a video with audio, got a folder of images`, { file: this.file })
   }
 

@@ -109,7 +109,7 @@ export class VideoFile implements FrameSource {
     for await (const reply of this.#ask({ frames: places }, ahead, signal)) if ('pixels' in reply) yield reply
   }
 
-  async readAudio({
+  async decodeAudio({
     sampleRate,
     channels = 'mean',
     start = 0,

@@ -58,7 +58,7 @@ export interface FrameSource {
     places: readonly number[],
     signal?: AbortSignal,
   ): AsyncGenerator<{ place: number; pixels: Tensor | Uint8Array }>
-  readAudio(options: ReadAudioTrackOptions): Promise<{ samples: Tensor; sampleRate: number }>
+  decodeAudio(options: ReadAudioTrackOptions): Promise<{ samples: Tensor; sampleRate: number }>
   close(): Promise<void>
 }
 
@@ -208,7 +208,7 @@ export class Video {
       const { file } = this.#source
       throw new DataError(`${file}: expected a video with audio, got one without`, { file, reason: 'no sound' }) // language: published field value
     }
-    return this.#inTurn(signal, () => scope(() => this.#source.readAudio(options)))
+    return this.#inTurn(signal, () => scope(() => this.#source.decodeAudio(options)))
   }
 
   /** Close the file and its thread. Frames that were read stay valid. */
