@@ -179,7 +179,7 @@ async function run({ name, env = {}, load = false }) {
     ['node_modules/vitest/vitest.mjs', 'run', ...files, '--reporter=json', `--outputFile=${report}`],
     {
       cwd: root,
-      env: { ...environment(env), VOXTORCH_TEST_MARGINS: margins },
+      env: { ...environment(env), VOXTORCH_TEST_MARGINS: margins, VOXTORCH_TESTS: options.quick ? 'fast' : 'all' },
       stdio: ['ignore', 'ignore', 'pipe'],
     },
   )

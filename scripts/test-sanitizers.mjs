@@ -65,6 +65,7 @@ function run() {
   const log = join(scratch, 'report')
   const env = {
     ...process.env,
+    VOXTORCH_TESTS: 'all',
     VOXTORCH_ADDON: build,
     VOXTORCH_SANITIZED: '1',
     // The pooled heap would hide what lies beyond a block.

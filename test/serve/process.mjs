@@ -1,4 +1,4 @@
-// Servers in processes of their own, for load.test.ts and cli.test.ts:
+// Servers in processes of their own, for load.slow.test.ts and cli.test.ts:
 //   node process.mjs load            serves, prints its address; answers { rss, tensors } to each line on stdin
 //   node process.mjs watch           the same with a model that sees
 //   node process.mjs text DIRECTORY  the same with the language model of a folder

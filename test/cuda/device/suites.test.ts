@@ -36,7 +36,10 @@ describe('suites on the pretended device', () => {
     try {
       const output = join(temporary, 'report.json')
       const values = ['run', '--config', config, pathOf(folder), '--reporter=json', `--outputFile=${output}`]
-      spawnSync(process.execPath, [resolve('node_modules/vitest/vitest.mjs'), ...values], { timeout: 5 * PATIENCE })
+      spawnSync(process.execPath, [resolve('node_modules/vitest/vitest.mjs'), ...values], {
+        timeout: 5 * PATIENCE,
+        env: { ...process.env, VOXTORCH_TESTS: 'all' },
+      })
       const report = JSON.parse(readFileSync(output, 'utf8'))
       type File = { name: string; status: string; assertionResults: { status: string; fullName: string }[] }
       const failed = (report.testResults as File[]).flatMap(({ name, status, assertionResults }) => {

@@ -6,7 +6,7 @@ import { readCheckpointJson } from '../../../files/json/json.js'
 import { loadPretrained } from '../../../models/own-module.js'
 import type { Module } from '../../../nn/index.js'
 
-/** What tells the folders of one kind of head from others. */
+/** Identity of the folders of one kind of head. */
 export interface HeadKind {
   /** `modelType` in config.json. */
   modelType: string
