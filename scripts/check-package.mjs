@@ -37,7 +37,7 @@ import { Spectra as alike } from 'voxtorch/spectra'
 if (same !== readJson || alike !== Spectra || !Salmonn || !serve) throw new Error('two copies')\n${USE}
 const m4a = Buffer.concat([Buffer.from('\\0\\0\\0\\x20ftypM4A ', 'latin1'), Buffer.alloc(100)])
 const missing = await readAudio(m4a).then(() => 'nothing', (error) => error.name + ': ' + error.message)
-if (!/^DataError: .*GPL-2\\.0.*npm install @audio.decode-aac$/.test(missing)) throw new Error(missing)`,
+if (!/^DataError: .*npm install @audio.decode-aac\\. Its license is GPL-2\\.0/.test(missing)) throw new Error(missing)`,
   },
   commonjs: {
     'package.json': '{}',
