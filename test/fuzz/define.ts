@@ -2,6 +2,8 @@
 import { mixChannels } from '../../lib/audio/channels.js'
 import * as files from '../../lib/files/index.js'
 import * as voxtorch from '../../lib/index.js'
+import * as salmonn from '../../lib/systems/salmonn/index.js'
+import * as spectra from '../../lib/systems/spectra/index.js'
 import type { Call } from './operators.js'
 import { spoil } from './operators.js'
 import type { Random } from './random.js'
@@ -12,7 +14,7 @@ export type Args = Spec[]
 // biome-ignore lint/suspicious/noExplicitAny: the point is to pass what the types forbid.
 export type Loose = any
 
-export const lib = { ...voxtorch, ...files, mixChannels } as unknown as Record<string, Loose>
+export const lib = { ...spectra, ...salmonn, ...voxtorch, ...files, mixChannels } as unknown as Record<string, Loose>
 export const options = (entries: Record<string, unknown>): Spec => ({
   is: 'object',
   entries: Object.entries(entries).map(([name, it]) => [name, isSpec(it) ? it : value(it)]),
