@@ -38,7 +38,7 @@ export interface Setting {
   readonly below?: number
   /** Number of elements of `numbers`. */
   readonly length?: number
-  /** Whether null is a value. */
+  /** Whether null is allowed. */
   readonly nullable?: boolean
   /** One line for `--help` and the documentation. A setting without it has no command-line option. */
   readonly help?: string
@@ -48,7 +48,7 @@ export interface Setting {
   readonly placeholder?: string
   /** Alternative names of the command-line option. */
   readonly aliases?: readonly string[]
-  /** Whether the command-line option of a boolean is followed by true or false. */
+  /** Whether the command-line option of a boolean takes `true` or `false`. */
   readonly takesValue?: boolean
   /** Names of the value in TrainingArguments; one for each element of `numbers`. Default: none. */
   readonly argument?: string | readonly string[]

@@ -70,5 +70,6 @@ export function add(name: string, invoke: (...args: Loose[]) => unknown, ...righ
 
 /** Exports that take their arguments as they are. */
 export function exported(name: string, ...right: Args[]): void {
+  if (typeof lib[name] !== 'function') throw new Error(`test/fuzz: expected ${name} to be an exported function`)
   add(name, (...args) => lib[name](...args), ...right)
 }

@@ -53,7 +53,7 @@ for (const name of ['zerosLike', 'onesLike', 'emptyLike', 'randLike', 'randnLike
 exported('fullLike', of(f([2, 3]), 7), of(f([2]), 1.5, options({ requiresGrad: true })))
 exported('cat', of(many(f([2, 3]), f([1, 3]))), of(many(f([2, 3]), f([2, 1])), 1))
 exported('stack', of(many(f([2]), f([2]))), of(many(f([2, 3]), f([2, 3])), -1))
-exported('double', of(2))
+exported('asFloat', of(2))
 exported('slice', of(), of(1), of(0, 5, 2), of(null, -1))
 exported('isTensor', of(f([1])), of(3))
 exported('manualSeed', of(1), of(2n ** 40n))
@@ -121,7 +121,7 @@ exported(
   of(options({ device: 'cpu', enabled: false }), makesLater),
 )
 exported('withDevice', of('meta', makes), of('cpu', makesLater))
-exported('keep', of(f([2])), of(many(f([2]), f([1]))))
+exported('keepAlive', of(f([2])), of(many(f([2]), f([1]))))
 exported('keepForever', of(f([2])))
 add('autograd.grad', (...args) => lib.autograd.grad(...args), ...gradCalls())
 add(

@@ -21,7 +21,7 @@ export const constants: Record<string, boolean | null> = {
 export abstract class ExpressionParser {
   protected at = 0
   #depth = 0
-  /** Whether the parser is inside an `if`, where an unknown filter or test is an error only when it is executed. */
+  /** Whether the parser is inside an `if`. There, an unknown filter or test fails only when it is rendered. */
   protected soft = false
   /** Unknown filters and tests outside of conditions: reported after the whole template is parsed. */
   protected readonly unknown: { message: string; token: Token }[] = []

@@ -21,7 +21,7 @@ import { requireSamples, trainHead } from '../training/head.js'
 import { type HeadKind, loadHead } from '../training/head-files.js'
 import { EMOTION_RECIPE } from '../training/recipe.js'
 
-const SPANS: HeadKind = { modelType: 'emotion-spans', savedBy: 'trainSpans' }
+const SPANS: HeadKind = { modelType: 'emotion-spans', savedBy: 'trainSpans', loadedBy: 'loadSpans' }
 
 /** Encoder of the whitespace-separated words of texts, such as `EmotionTextEncoder`. */
 export interface WordReader {

@@ -19,7 +19,7 @@ import { EMOTION_RECIPE } from '../training/recipe.js'
 import { type CauseBatch, type CauseSample, causeCollate, completeVectors, joinedVectors } from './data.js'
 import { CauseScorer, type CauseScorerConfig } from './network.js'
 
-const CAUSES: HeadKind = { modelType: 'emotion-causes', savedBy: 'trainCauses' }
+const CAUSES: HeadKind = { modelType: 'emotion-causes', savedBy: 'trainCauses', loadedBy: 'loadCauses' }
 
 /** Label of the emotion that has no causes. */
 const NEUTRAL = 'neutral'

@@ -13,7 +13,7 @@ import { PointerHead, type PointerHeadOptions, pointerLabel } from './heads.js'
 import { publishedPairs } from './pairs.js'
 import { type PairRecipe, pairRecipe, type TrainPairsOptions } from './train-pairs.js'
 
-const POINTER: HeadKind = { modelType: 'emotion-pointer', savedBy: 'trainPointer' }
+const POINTER: HeadKind = { modelType: 'emotion-pointer', savedBy: 'trainPointer', loadedBy: 'loadPointer' }
 
 export interface TrainPointerOptions
   extends Pick<

@@ -10,8 +10,9 @@ import type { Module } from '../../../nn/index.js'
 export interface HeadKind {
   /** `modelType` in config.json. */
   modelType: string
-  /** Function that saves such a folder, for error messages. */
+  /** Functions that save and load such a folder, for error messages. */
   savedBy: string
+  loadedBy: string
 }
 
 /**
@@ -20,11 +21,11 @@ export interface HeadKind {
  * @throws CheckpointError for a folder of another kind, and for weights that do not match
  */
 export async function loadHead<M extends Module, C extends object>(
-  { modelType, savedBy }: HeadKind,
+  { modelType, savedBy, loadedBy }: HeadKind,
   folder: string,
   build: (config: C) => M,
 ): Promise<M> {
-  requireString(savedBy.replace('train', 'load'), 'folder', folder)
+  requireString(loadedBy, 'folder', folder)
   const file = join(folder, 'config.json')
   if (!existsSync(file))
     throw new CheckpointError(
