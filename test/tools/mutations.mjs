@@ -2,7 +2,7 @@
 // time (a comparison, a constant, a dropped statement), runs the nearest test files that reach the place, and lists the
 // changes that none of them noticed. Each of those needs a test, or a reason why no test can see it.
 //
-//   node scripts/test-mutations.mjs --modules train,text --count 50 --seed 1 --report mutations.txt --minutes 9
+//   node test/tools/mutations.mjs --modules train,text --count 50 --seed 1 --report mutations.txt --minutes 9
 //
 // `--modules` limits the modules by the start of their path below lib/, `--per-module` the changes of one module (4),
 // `--files` the test files that are tried for a module (8). The same seed draws the same changes. All changes are compiled in
@@ -14,11 +14,11 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import ts from 'typescript'
-import { bundle } from './bundle.mjs'
+import { bundle } from '../../scripts/bundle.mjs'
 
 /** @typedef {{ module: string, line: number, kind: string, start: number, end: number, text: string, source: string, late: boolean }} Mutation */
 
-const root = fileURLToPath(new URL('..', import.meta.url))
+const root = fileURLToPath(new URL('../..', import.meta.url))
 const compiled = join(root, 'dist/modules')
 /** A test run that takes longer has hung, which counts as noticed. */
 const LIMIT_MS = 90_000

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
+const root = fileURLToPath(new URL('../..', import.meta.url))
 const build = join(root, 'build-sanitize')
 
 // What a sanitizer cannot keep, most of it memory: its shadow memory and quarantine of freed blocks count as the
@@ -37,7 +37,7 @@ const NEAR = 16
 const OURS = /\/native\/(?:core|binding|loader)\/|libvoxtorch_core\.so|voxtorch(?:_loader)?\.node/
 
 const files = process.argv.slice(2)
-const { install } = await import('../dist/cli/install.js')
+const { install } = await import('../../dist/cli/install.js')
 await install({ build: true, sanitize: true, report: console.log })
 const scratch = mkdtempSync(join(tmpdir(), 'voxtorch-sanitize-'))
 try {
