@@ -27,19 +27,32 @@ const compiled: Plugin = {
   },
 }
 
-// Trainings and fuzzing of thousands of inputs are in *.slow.test.ts, which `npm test` leaves to `npm run test:all`.
+// Trainings and fuzzing of thousands of inputs are in *.slow.test.ts, which `npm test` leaves to `npm run test:slow`.
 const slow = 'test/**/*.slow.test.ts'
 const which = process.env.VOXTORCH_TESTS ?? 'fast'
+const include = which === 'slow' ? [] : ['test/**/*.test.ts']
+const exclude = which === 'fast' ? [slow] : []
+
+// Files that count the memory of their process or end it have one of their own, and so have those that load the library in
+// several ways. All others share two processes: loading libtorch and the library for each file takes longer than most files.
+const alone = [
+  slow,
+  'test/{setup,native,fuzz,cuda}/**/*.test.ts',
+  'test/**/*{hostile,memory,cache,heap,big}*.test.ts',
+  'test/models/checkpointing.test.ts',
+  'test/nn/dispose.test.ts',
+]
 
 export default defineConfig({
   plugins: [compiled],
   test: {
-    include: [which === 'slow' ? slow : 'test/**/*.test.ts'],
-    exclude: which === 'fast' ? [slow] : [],
+    projects: [
+      { extends: true, test: { name: 'alone', include: which === 'slow' ? [slow] : alone, exclude, isolate: true } },
+      { extends: true, test: { name: 'shared', include, exclude: [...exclude, ...alone], isolate: false } },
+    ],
     globalSetup: ['test/global-setup.ts'],
     setupFiles: ['test/each-file.ts'],
     server: { deps: { external: [/\/dist\//] } },
-    // A process for each file: memory counts and exits are its own.
     pool: 'forks',
     execArgv: ['--expose-gc'],
     maxWorkers: 2,

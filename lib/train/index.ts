@@ -46,7 +46,17 @@ export { RAdam, type RAdamOptions } from './radam.js'
 export { RMSprop, type RMSpropOptions } from './rmsprop.js'
 export { Rprop, type RpropOptions } from './rprop.js'
 
-export { getScheduler, type SchedulerOptions, type SchedulerType } from './scheduler.js'
+export {
+  getCosineWithHardRestartsScheduleWithWarmup,
+  getCosineWithMinLrScheduleWithWarmup,
+  getCosineWithMinLrScheduleWithWarmupLrRate,
+  getInverseSqrtSchedule,
+  getPolynomialDecayScheduleWithWarmup,
+  getScheduler,
+  getWsdSchedule,
+  type SchedulerOptions,
+  type SchedulerType,
+} from './scheduler.js'
 export {
   getConstantSchedule,
   getConstantScheduleWithWarmup,

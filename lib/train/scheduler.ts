@@ -1,3 +1,4 @@
+import { optionsOf } from '../base/arguments.js'
 import { argumentError, listOf, requireNumber, requireObject, requireOneOf, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import {
@@ -15,10 +16,12 @@ import {
   constantSchedule,
   constantScheduleWithWarmup,
   cosineScheduleWithWarmup,
+  type DecayOptions,
   LRScheduler,
   linearScheduleWithWarmup,
   type Schedule,
   type Scheduled,
+  type WarmupOptions,
 } from './schedules.js'
 
 export { SCHEDULER_TYPES, type SchedulerType }
@@ -81,6 +84,55 @@ export function getScheduler(name: SchedulerType, optimizer: Scheduled, options:
   const schedule = scheduleOf(name, optimizer, options)
   return new LRScheduler(optimizer, stepsPerEpoch === undefined ? schedule : perEpoch(schedule, stepsPerEpoch))
 }
+
+type Specific<K extends keyof SchedulerSpecificOptions> = Pick<SchedulerSpecificOptions, K>
+type MinimumRate = Specific<'numCycles' | 'minLr' | 'minLrRate'>
+
+const STEPS = ['numWarmupSteps', 'numTrainingSteps']
+
+function named<O extends WarmupOptions>(where: string, name: SchedulerType) {
+  return (optimizer: Scheduled, options: O & { numTrainingSteps?: number }): LRScheduler => {
+    const { numWarmupSteps, numTrainingSteps, ...specific } = optionsOf(options, where, [...STEPS, ...SPECIFIC[name]])
+    const steps = { numWarmupSteps, ...(numTrainingSteps !== undefined && { numTrainingSteps }) }
+    return getScheduler(name, optimizer, { ...steps, schedulerSpecificOptions: specific })
+  }
+}
+
+/** Create a cosine schedule with hard restarts: transformers' `get_cosine_with_hard_restarts_schedule_with_warmup`. */
+export const getCosineWithHardRestartsScheduleWithWarmup = named<DecayOptions & Specific<'numCycles'>>(
+  'getCosineWithHardRestartsScheduleWithWarmup',
+  'cosine_with_restarts',
+)
+
+/** Create a schedule of polynomial decay to `lrEnd`: transformers' `get_polynomial_decay_schedule_with_warmup`. */
+export const getPolynomialDecayScheduleWithWarmup = named<DecayOptions & Specific<'lrEnd' | 'power'>>(
+  'getPolynomialDecayScheduleWithWarmup',
+  'polynomial',
+)
+
+/** Create a schedule of decay as 1 / √step: transformers' `get_inverse_sqrt_schedule`. */
+export const getInverseSqrtSchedule = named<WarmupOptions & Specific<'timescale'>>(
+  'getInverseSqrtSchedule',
+  'inverse_sqrt',
+)
+
+/** Create a cosine schedule to a minimum rate: transformers' `get_cosine_with_min_lr_schedule_with_warmup`. */
+export const getCosineWithMinLrScheduleWithWarmup = named<DecayOptions & MinimumRate>(
+  'getCosineWithMinLrScheduleWithWarmup',
+  'cosine_with_min_lr',
+)
+
+/** Create a cosine schedule between a first and a minimum rate: transformers' `get_cosine_with_min_lr_schedule_with_warmup_lr_rate`. */
+export const getCosineWithMinLrScheduleWithWarmupLrRate = named<DecayOptions & MinimumRate & Specific<'warmupLrRate'>>(
+  'getCosineWithMinLrScheduleWithWarmupLrRate',
+  'cosine_warmup_with_min_lr',
+)
+
+/** Create a warm-up, stable, decay schedule: transformers' `get_wsd_schedule`. */
+export const getWsdSchedule = named<
+  WarmupOptions &
+    Specific<'numStableSteps' | 'warmupType' | 'decayType' | 'minLrRatio' | 'numCycles'> & { numDecaySteps: number }
+>('getWsdSchedule', 'warmup_stable_decay')
 
 function scheduleOf(name: SchedulerType, optimizer: Scheduled, options: SchedulerOptions): Schedule {
   const specific = options.schedulerSpecificOptions ?? {}

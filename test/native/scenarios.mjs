@@ -1,4 +1,4 @@
-// Ways in which threads and processes end, each run in a process of its own by endings.test.ts:
+// Ways in which threads and processes end, each run in a process of its own by endings.slow.test.ts:
 //   node scenarios.mjs <name>
 // Workers run the same file. A scenario that ends well prints 'ok' and nothing else, and exits with code 0.
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'

@@ -224,7 +224,7 @@ async function run(jobs, env = {}) {
   const text = `import { BaseSequencer } from 'vitest/node'
 import base from '../../vitest.config.js'
 class ByName extends BaseSequencer { override async sort(files: any[]) { return files.sort((a, b) => a.moduleId < b.moduleId ? -1 : 1) } }
-export default { ...base, test: { ...base.test, include: ['test/.mutations/*.test.ts'], sequence: { sequencer: ByName },
+export default { ...base, test: { ...base.test, projects: undefined, include: ['test/.mutations/*.test.ts'], sequence: { sequencer: ByName },
   isolate: false, maxWorkers: 1, testTimeout: 60000, hookTimeout: 60000, globalSetup: [] } }`
   writeFileSync(settings, text)
   const names = jobs.map((_, n) => join(folder, `${String(n).padStart(5, '0')}.test.ts`))

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import {
-  BleuScore,
-  CharacterErrorRate,
-  ChrfScore,
+  BleuMetric,
+  CharacterErrorRateMetric,
+  ChrfMetric,
   characterErrors,
   cohenKappa,
   concordance,
@@ -23,7 +23,7 @@ import {
   SpearmanMetric,
   sentenceBleu,
   spearman,
-  WordErrorRate,
+  WordErrorRateMetric,
   wordErrors,
 } from '../../lib/index.js'
 import type { Bleu, BleuOptions } from '../../lib/train/metrics/bleu.js'
@@ -147,7 +147,7 @@ describe('metrics of texts against sacrebleu, jiwer and rouge_score', async () =
       const bleu = corpusBleu(guess, references, options)
       compare(`bleu.${key}`, valuesOf(bleu))
       expect(bleu.signature).toBe(signatures[key])
-      const metric = new BleuScore(options)
+      const metric = new BleuMetric(options)
       for (const half of halves) metric.update(half(guess) as string[], half(references) as string[][])
       expect(metric.compute()).toEqual(bleu)
     }
@@ -157,7 +157,7 @@ describe('metrics of texts against sacrebleu, jiwer and rouge_score', async () =
     )
     for (const [key, options] of Object.entries(CHRF)) {
       compare(`chrf.${key}`, corpusChrf(guess, references, options))
-      const metric = new ChrfScore(options)
+      const metric = new ChrfMetric(options)
       for (const half of halves) metric.update(half(guess) as string[], half(references) as string[][])
       compare(`chrf.${key}`, metric.compute())
     }
@@ -183,7 +183,7 @@ describe('metrics of texts against sacrebleu, jiwer and rouge_score', async () =
       )
       compare(`${key}.alignment`, rows.flat())
     }
-    const streams = [new WordErrorRate(), new CharacterErrorRate()] as const
+    const streams = [new WordErrorRateMetric(), new CharacterErrorRateMetric()] as const
     for (const half of halves) {
       for (const stream of streams) stream.update(half(guess) as string[], half(first) as string[])
     }

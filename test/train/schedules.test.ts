@@ -5,8 +5,14 @@ import {
   getConstantSchedule,
   getConstantScheduleWithWarmup,
   getCosineScheduleWithWarmup,
+  getCosineWithHardRestartsScheduleWithWarmup,
+  getCosineWithMinLrScheduleWithWarmup,
+  getCosineWithMinLrScheduleWithWarmupLrRate,
+  getInverseSqrtSchedule,
   getLinearScheduleWithWarmup,
+  getPolynomialDecayScheduleWithWarmup,
   getScheduler,
+  getWsdSchedule,
   LRScheduler,
   type SchedulerType,
   SGD,
@@ -23,6 +29,17 @@ const MAKERS = {
   get_cosine_schedule_with_warmup: getCosineScheduleWithWarmup,
 }
 
+/** Functions of the schedules by their name for getScheduler. */
+const NAMED: Partial<Record<SchedulerType, (optimizer: ReturnType<typeof defaulted>, options: never) => LRScheduler>> =
+  {
+    cosine_with_restarts: getCosineWithHardRestartsScheduleWithWarmup,
+    polynomial: getPolynomialDecayScheduleWithWarmup,
+    inverse_sqrt: getInverseSqrtSchedule,
+    cosine_with_min_lr: getCosineWithMinLrScheduleWithWarmup,
+    cosine_warmup_with_min_lr: getCosineWithMinLrScheduleWithWarmupLrRate,
+    warmup_stable_decay: getWsdSchedule,
+  }
+
 interface ScheduleCase {
   name: string
   function: keyof typeof MAKERS
@@ -32,6 +49,7 @@ interface ScheduleCase {
 
 const camel = (key: string) => key.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase())
 const optimizer = () => ({ groups: [{ lr: 0.1 }, { lr: 3e-3 }] })
+const defaulted = () => ({ ...optimizer(), defaults: { lr: 0.1 } })
 
 describe('schedules against transformers', async () => {
   const file = await fixture<ScheduleCase>('train/schedules')
@@ -65,17 +83,17 @@ describe('getScheduler against transformers.get_scheduler', async () => {
   const file = await fixture<SchedulerCase>('train/scheduler')
 
   it.each(file.cases.map((one) => [one.name, one] as const))('%s', (name, one) => {
-    const bound = { ...optimizer(), defaults: { lr: 0.1 } }
+    const bound = defaulted()
     const options = Object.fromEntries(Object.entries(one.options).map(([key, value]) => [camel(key), value]))
-    const schedule = getScheduler(one.kind, bound, {
-      numWarmupSteps: one.steps.warmup,
-      numTrainingSteps: one.steps.steps,
-      schedulerSpecificOptions: options,
-    })
+    const steps = { numWarmupSteps: one.steps.warmup, numTrainingSteps: one.steps.steps }
+    const schedule = getScheduler(one.kind, bound, { ...steps, schedulerSpecificOptions: options })
+    const named = NAMED[one.kind]?.(defaulted(), { ...steps, ...options } as never)
     const rates: number[][] = []
     for (let step = 0; step < 1000; step++) {
       rates.push(bound.groups.map((group) => group.lr))
+      if (named) expect(named.lastLr).toEqual(schedule.lastLr)
       schedule.step()
+      named?.step()
     }
     const expected = tensorsOf(file, name, 'out').lr?.toArray() as number[]
     const of = (group: number) => rates.map((rate) => rate[group] as number)

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import {
   accuracy,
-  BleuScore,
-  CharacterErrorRate,
-  ChrfScore,
+  BleuMetric,
+  CharacterErrorRateMetric,
+  ChrfMetric,
   ClassificationMetric,
   ConfigError,
   cohenKappa,
@@ -17,7 +17,7 @@ import {
   meanAbsoluteError,
   memoryStats,
   meteor,
-  Perplexity,
+  PerplexityMetric,
   pearson,
   perplexity,
   precisionRecallF1,
@@ -34,7 +34,7 @@ import {
   spearman,
   tensor,
   unweightedAverageRecall,
-  WordErrorRate,
+  WordErrorRateMetric,
   wer,
   wordErrors,
 } from '../../lib/index.js'
@@ -53,10 +53,10 @@ const binary = classes.map((label) => label % 2)
 // biome-ignore lint/suspicious/noExplicitAny: metrics of all kinds in one list.
 type Any = any
 const METRICS: Record<string, [() => Metric<Any, Any, Any, Any>, Any[], Any[], unknown]> = {
-  wer: [() => new WordErrorRate(), texts, others, undefined],
-  cer: [() => new CharacterErrorRate(), texts, others, undefined],
-  bleu: [() => new BleuScore(), texts, others, corpusBleu(texts, others)],
-  chrf: [() => new ChrfScore({ wordOrder: 2 }), texts, others, corpusChrf(texts, others, { wordOrder: 2 })],
+  wer: [() => new WordErrorRateMetric(), texts, others, undefined],
+  cer: [() => new CharacterErrorRateMetric(), texts, others, undefined],
+  bleu: [() => new BleuMetric(), texts, others, corpusBleu(texts, others)],
+  chrf: [() => new ChrfMetric({ wordOrder: 2 }), texts, others, corpusChrf(texts, others, { wordOrder: 2 })],
   rouge: [() => new RougeMetric(), texts, others, rouge(texts, others)],
   meteor: [() => new MeteorMetric(), texts, others, meteor(texts, others)],
   regression: [() => new RegressionMetric(), estimates, values, undefined],
@@ -128,7 +128,7 @@ describe('metrics batch by batch', () => {
         expect(['ERR_DATA', 'ERR_CONFIG']).toContain(error?.code)
       }
       expect(metric.state()).toEqual(before)
-      expect(() => metric.loadState(new Perplexity().state())).toThrow(ConfigError)
+      expect(() => metric.loadState(new PerplexityMetric().state())).toThrow(ConfigError)
       expect(() => metric.loadState({ metric: metric.name, statistics: {} })).toThrow(DataError)
       expect(() => metric.loadState({ metric: metric.name, statistics: null })).toThrow(DataError)
       expect(() => metric.loadState(null as never)).toThrow(ConfigError)
@@ -156,12 +156,12 @@ describe('metrics batch by batch', () => {
   it('gives perplexity', () => {
     // Four tokens of probability one in eight.
     expect(perplexity(4 * Math.log(8), 4)).toBeCloseTo(8, 12)
-    const metric = new Perplexity().update(Math.log(8), 1).update(3 * Math.log(8), 3)
+    const metric = new PerplexityMetric().update(Math.log(8), 1).update(3 * Math.log(8), 3)
     expect(metric.compute()).toBeCloseTo(8, 12)
     expect(perplexity(0, 0)).toBeNaN()
     expect(perplexity(Number.POSITIVE_INFINITY, 3)).toBe(Number.POSITIVE_INFINITY)
     metric.update(Number.NaN, 1)
-    const saved = new Perplexity()
+    const saved = new PerplexityMetric()
     saved.loadState(JSON.parse(JSON.stringify(metric.state())))
     expect(saved.compute()).toBeNaN()
     expect(() => perplexity(1, -1)).toThrow(ConfigError)

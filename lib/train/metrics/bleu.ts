@@ -73,13 +73,13 @@ export function sentenceBleu(
 }
 
 /** `corpusBleu`, accumulated batch by batch. */
-export class BleuScore extends Metric<readonly string[], References, BleuStatistics, Bleu> {
+export class BleuMetric extends Metric<readonly string[], References, BleuStatistics, Bleu> {
   constructor(options: BleuOptions = {}) {
-    const settings = settingsOf('BleuScore', options)
+    const settings = settingsOf('BleuMetric', options)
     super({
       name: `bleu ${signature('any', settings)} order:${settings.maxNgramOrder}`,
       empty: () => noMatches(settings.maxNgramOrder),
-      measure: (hypotheses, references) => measure('BleuScore', hypotheses, references, settings),
+      measure: (hypotheses, references) => measure('BleuMetric', hypotheses, references, settings),
       merge: addCounts,
       compute: (statistics) => scoreOf(statistics, settings),
     })
@@ -177,7 +177,7 @@ function closest(length: number, lengths: number[]): number {
 function scoreOf(statistics: BleuStatistics, settings: Settings): Bleu {
   const { samples, hypothesisLength, referenceLength } = statistics
   const { smoothMethod, smoothValue, maxNgramOrder, effectiveOrder } = settings
-  if (samples === 0) throw new DataError('BleuScore: expected at least one sample, got none')
+  if (samples === 0) throw new DataError('BleuMetric: expected at least one sample, got none')
   const counts = [...statistics.counts]
   const totals = [...statistics.totals]
   const precisions = counts.map(() => 0)

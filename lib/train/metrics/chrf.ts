@@ -38,13 +38,13 @@ export function corpusChrf(hypotheses: readonly string[], references: References
 }
 
 /** `corpusChrf`, accumulated batch by batch. */
-export class ChrfScore extends Metric<readonly string[], References, ChrfStatistics, number> {
+export class ChrfMetric extends Metric<readonly string[], References, ChrfStatistics, number> {
   constructor(options: ChrfOptions = {}) {
-    const settings = settingsOf('ChrfScore', options)
+    const settings = settingsOf('ChrfMetric', options)
     super({
       name: `chrf ${JSON.stringify(settings)}`,
       empty: () => noMatches(settings),
-      measure: (hypotheses, references) => measure('ChrfScore', hypotheses, references, settings),
+      measure: (hypotheses, references) => measure('ChrfMetric', hypotheses, references, settings),
       merge: addCounts,
       compute: (statistics) => scoreOf(statistics, settings),
     })
@@ -129,7 +129,7 @@ function withoutPunctuation(word: string): string[] {
 }
 
 function scoreOf({ samples, hypothesis, reference, matched }: ChrfStatistics, { beta }: Settings): number {
-  if (samples === 0) throw new DataError('ChrfScore: expected at least one sample, got none')
+  if (samples === 0) throw new DataError('ChrfMetric: expected at least one sample, got none')
   let precision = 0
   let recall = 0
   let orders = 0

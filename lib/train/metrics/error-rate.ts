@@ -100,12 +100,12 @@ function ratesOf(counts: EditCounts): ErrorRate {
 }
 
 /** `wordErrors` without the alignments, accumulated batch by batch. */
-export class WordErrorRate extends Metric<Texts, Texts, EditCounts, Omit<WordErrors, 'alignments'>> {
+export class WordErrorRateMetric extends Metric<Texts, Texts, EditCounts, Omit<WordErrors, 'alignments'>> {
   constructor() {
     super({
       name: 'wer',
       empty: noEdits,
-      measure: (hypotheses, references) => errorsOf('WordErrorRate', references, hypotheses, words).counts,
+      measure: (hypotheses, references) => errorsOf('WordErrorRateMetric', references, hypotheses, words).counts,
       merge: addCounts,
       compute: (counts) => {
         const rates = ratesOf(counts)
@@ -116,12 +116,13 @@ export class WordErrorRate extends Metric<Texts, Texts, EditCounts, Omit<WordErr
 }
 
 /** `characterErrors` without the alignments, accumulated batch by batch. */
-export class CharacterErrorRate extends Metric<Texts, Texts, EditCounts, Omit<CharacterErrors, 'alignments'>> {
+export class CharacterErrorRateMetric extends Metric<Texts, Texts, EditCounts, Omit<CharacterErrors, 'alignments'>> {
   constructor() {
     super({
       name: 'cer',
       empty: noEdits,
-      measure: (hypotheses, references) => errorsOf('CharacterErrorRate', references, hypotheses, characters).counts,
+      measure: (hypotheses, references) =>
+        errorsOf('CharacterErrorRateMetric', references, hypotheses, characters).counts,
       merge: addCounts,
       compute: (counts) => {
         const rates = ratesOf(counts)

@@ -1,7 +1,7 @@
 export { cohenKappa, matthewsCorrcoef } from './agreement.js'
 
-export { BleuScore, corpusBleu, sentenceBleu } from './bleu.js'
-export { ChrfScore, corpusChrf } from './chrf.js'
+export { BleuMetric, corpusBleu, sentenceBleu } from './bleu.js'
+export { ChrfMetric, corpusChrf } from './chrf.js'
 export {
   accuracy,
   type ConfusionMatrix,
@@ -13,11 +13,11 @@ export {
   unweightedAverageRecall,
 } from './classification.js'
 export { ClassificationMetric } from './classification-metric.js'
-export { CharacterErrorRate, cer, characterErrors, WordErrorRate, wer, wordErrors } from './error-rate.js'
+export { CharacterErrorRateMetric, cer, characterErrors, WordErrorRateMetric, wer, wordErrors } from './error-rate.js'
 
 export { MeteorMetric, meteor } from './meteor.js'
 export { Metric, type MetricDefinition } from './metric.js'
-export { Perplexity, perplexity } from './perplexity.js'
+export { PerplexityMetric, perplexity } from './perplexity.js'
 export {
   concordance,
   meanAbsoluteError,

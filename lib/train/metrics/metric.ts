@@ -24,7 +24,7 @@ export interface MetricState<S extends object = object> {
  * A metric over samples that come batch by batch:
  *
  * ```ts
- * const metric = new WordErrorRate()
+ * const metric = new WordErrorRateMetric()
  * for (const batch of batches) metric.update(batch.hypotheses, batch.references)
  * metric.compute().wer
  * ```

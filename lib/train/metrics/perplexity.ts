@@ -18,12 +18,12 @@ export function perplexity(negativeLogLikelihood: number, tokens: number): numbe
 }
 
 /** `perplexity`, accumulated batch by batch: `update(summed negative log-likelihood, tokens)`. */
-export class Perplexity extends Metric<number, number, Likelihood, number> {
+export class PerplexityMetric extends Metric<number, number, Likelihood, number> {
   constructor() {
     super({
       name: 'perplexity',
       empty: () => ({ negativeLogLikelihood: 0, tokens: 0 }),
-      measure: (sum, tokens) => likelihood('Perplexity', sum, tokens),
+      measure: (sum, tokens) => likelihood('PerplexityMetric', sum, tokens),
       merge: addCounts,
       compute: value,
     })

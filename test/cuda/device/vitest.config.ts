@@ -7,14 +7,19 @@ import { leftOut } from './exclusions.js'
 //   npx vitest run --config test/cuda/device/vitest.config.ts test/models
 const preload = fileURLToPath(new URL('preload.mjs', import.meta.url))
 
-export default mergeConfig(base, {
-  root: fileURLToPath(new URL('../../..', import.meta.url)),
-  test: {
-    include: ['test/cuda/device/*.device.ts'],
-    exclude: ['test/cuda/**/*.test.ts', ...leftOut.map(({ file }) => file)],
-    setupFiles: ['test/cuda/device/each-file.ts'],
-    execArgv: ['--import', preload],
-    // Kernels of one thread: nothing here asks for time.
-    env: { OMP_NUM_THREADS: '1' },
+const { projects: _, ...test } = base.test ?? {}
+
+export default mergeConfig(
+  { ...base, test },
+  {
+    root: fileURLToPath(new URL('../../..', import.meta.url)),
+    test: {
+      include: ['test/**/*.test.ts', 'test/cuda/device/*.device.ts'],
+      exclude: ['test/cuda/**/*.test.ts', ...leftOut.map(({ file }) => file)],
+      setupFiles: ['test/cuda/device/each-file.ts'],
+      execArgv: ['--import', preload],
+      // Kernels of one thread: nothing here asks for time.
+      env: { OMP_NUM_THREADS: '1' },
+    },
   },
-})
+)

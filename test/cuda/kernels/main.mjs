@@ -1,4 +1,4 @@
-// The emulated kernels by command (kernels.test.ts has what every test run asks):
+// The emulated kernels by command (kernels.slow.test.ts has what `npm run test:slow` asks):
 //   node test/cuda/kernels/main.mjs                       plain, and with AddressSanitizer and UBSan
 //   node test/cuda/kernels/main.mjs --tsan             with ThreadSanitizer: float32 alone, some minutes
 //   node test/cuda/kernels/main.mjs --mutations [NAME] breaks the kernels (those whose name has NAME), and says what notices it

@@ -16,11 +16,8 @@ const EXCLUDED = {
   ...{ 'systems/usdm/respond.test.ts': 0, 'systems/usdm/respond-audio.test.ts': 0 },
   ...{ 'systems/usdm/published.test.ts': 0, 'systems/usdm/files.test.ts': 0 },
 }
-// What `npm test` runs instead, beside the cases of decoding in this folder; `npm run test:cuda` runs all, which takes half an hour.
-const OFTEN = {
-  ...{ 'generation/session.test.ts': 0, 'generation/batching.test.ts': 0, 'generation/ctc.test.ts': 0 },
-  'kernels/aten-kernels.test.ts': 0,
-}
+// What `npm run test:slow` runs, in addition to decode.device.ts of this folder; `npm run test:cuda` runs all, which takes half an hour.
+const OFTEN = { 'generation/batching.test.ts': 0, 'generation/ctc.test.ts': 0, 'kernels/aten-kernels.test.ts': 0 }
 const folders = Object.entries<number>(process.env.VOXTORCH_CUDA_SUITES === 'all' ? EXCLUDED : OFTEN)
 
 const pathOf = (folder: string) => (folder.endsWith('.ts') ? `test/${folder}` : `test/${folder}/`)
