@@ -1,6 +1,6 @@
 import { isAbsolute, join } from 'node:path'
 import { readClip } from '../../../audio/clip.js'
-import { makeDirectory } from '../../../base/atomic.js'
+import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, defined, requireOptions, requireWhole } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
@@ -134,10 +134,11 @@ export class SpeechBranch extends Module {
 
   /** Save the trained parts; with `whole` the encoder too. */
   async save(folder: string, { whole = true }: { whole?: boolean } = {}): Promise<void> {
-    makeDirectory(folder, CheckpointError)
-    if (whole) await this.speech_encoder.save(join(folder, ENCODER))
-    await saveSafetensors(join(folder, WEIGHTS), this.#trainedState(), { format: 'pt' })
-    await writeJson(join(folder, CONFIG), this.config)
+    await writeFolderAtomically(folder, CheckpointError, async (temporary) => {
+      if (whole) await this.speech_encoder.save(join(temporary, ENCODER))
+      await saveSafetensors(join(temporary, WEIGHTS), this.#trainedState(), { format: 'pt' })
+      await writeJson(join(temporary, CONFIG), this.config)
+    })
   }
 
   /** Load the trained parts from a folder that `save` wrote. @throws CheckpointError for tensors that do not fit */
