@@ -5,6 +5,7 @@ import { argumentError, defined, requireOptions, requireWhole } from '../../../b
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { weightFiles } from '../../../files/safetensors/sharded.js'
 import {
   type AudioEncoderParts,
   type AudioEncoding,
@@ -134,11 +135,12 @@ export class SpeechBranch extends Module {
 
   /** Save the trained parts; with `whole` the encoder too. */
   async save(folder: string, { whole = true }: { whole?: boolean } = {}): Promise<void> {
-    await writeFolderAtomically(folder, CheckpointError, async (temporary) => {
+    const save = async (temporary: string) => {
       if (whole) await this.speech_encoder.save(join(temporary, ENCODER))
       await saveSafetensors(join(temporary, WEIGHTS), this.#trainedState(), { format: 'pt' })
       await writeJson(join(temporary, CONFIG), this.config)
-    })
+    }
+    await writeFolderAtomically(folder, CheckpointError, save, weightFiles)
   }
 
   /** Load the trained parts from a folder that `save` wrote. @throws CheckpointError for tensors that do not fit */
