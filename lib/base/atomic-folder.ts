@@ -92,7 +92,7 @@ export function filesIn(folder: string, names: RegExp, subfolder = ''): string[]
     .map((entry) => relative(folder, pathOf(entry)))
 }
 
-/** List the files in subfolders, such as `llm/`, that have names which savers write. */
+/** List the files in subfolders, such as `llm/`, whose names savers write. A user's other files are not listed. */
 export const partFiles = (folder: string, subfolders: readonly string[]): string[] =>
   subfolders.flatMap((subfolder) => filesIn(folder, SAVED, subfolder))
 

@@ -212,7 +212,7 @@ export interface SaveNetworkOptions {
   withoutAdapters?: boolean
 }
 
-/** Write config.json and model.safetensors, or its shards, in transformers' layout. */
+/** Write config.json and model.safetensors, or its shards, in transformers' layout. They replace those of an earlier save, all or none. */
 export async function saveNetwork(
   kind: NetworkKind,
   directory: string,

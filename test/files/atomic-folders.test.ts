@@ -319,15 +319,15 @@ class Failing {
         if (isStep(...args)) step(args[0])
         return (original as (...args: unknown[]) => unknown)(...args)
       }) as Any
-    const later_ = (original: unknown, isStep: (...args: unknown[]) => boolean) => {
+    const countedLater = (original: unknown, isStep: (...args: unknown[]) => boolean) => {
       const call = counted(original, isStep) as (...args: unknown[]) => unknown
       return (async (...args: unknown[]) => call(...args)) as unknown as Any
     }
     const creates = (_: unknown, flags: unknown) => flags === 'wx'
     fs.openSync = counted(open, creates)
     fs.renameSync = counted(rename, () => true)
-    promises.open = later_(openLater, creates)
-    promises.rename = later_(later, () => true)
+    promises.open = countedLater(openLater, creates)
+    promises.rename = countedLater(later, () => true)
     syncBuiltinESMExports()
     const native = operator('voxtorch::write_file')
     const call = native.callQueued
