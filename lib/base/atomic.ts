@@ -18,25 +18,28 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { VoxtorchError } from './errors.js'
 
-type Failure = new (message: string, fields: Record<string, unknown>) => VoxtorchError
+/** Class of the errors about a path that cannot be written. */
+export type Failure = new (message: string, fields: Record<string, unknown>) => VoxtorchError
 
 /** Write all of the bytes; resolves when the buffer may be reused. */
 export type Write = (bytes: Uint8Array) => Promise<void>
 
 /**
  * Create a directory and its parents. Node's `recursive` option loops forever where the system refuses, as in /proc.
+ * @returns the created directories, parents first
  * @throws `Failure` that names the directory
  */
-export function makeDirectory(path: string, Failure: Failure): void {
+export function makeDirectory(path: string, Failure: Failure): string[] {
   try {
-    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return []
     const above = dirname(path)
-    if (above !== path && !existsSync(above)) makeDirectory(above, Failure)
+    const created = above !== path && !existsSync(above) ? makeDirectory(above, Failure) : []
     mkdirSync(path)
+    return [...created, path]
   } catch (cause) {
     if (cause instanceof Failure) throw cause
     // Another process may have created it meanwhile.
-    if ((cause as NodeJS.ErrnoException).code === 'EEXIST' && statSync(path).isDirectory()) return
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST' && statSync(path).isDirectory()) return []
     throw new Failure(`${path} cannot be created: ${(cause as Error).message}`, { file: path, cause })
   }
 }
@@ -84,7 +87,7 @@ export async function writeAtomically(
     if (temporary !== undefined) await rm(temporary, { force: true })
     throw error
   }
-  await guarded(() => syncDirectory(dirname(target)))
+  await guarded(() => syncPath(dirname(target)))
 }
 
 /**
@@ -133,7 +136,7 @@ export function writeAtomicallySync(path: string, Failure: Failure, content: str
 /** Flags for devices and pipes: do not create, and do not become the controlling terminal. */
 const DIRECT = constants.O_WRONLY | constants.O_NOCTTY
 
-const refused = (path: string, Failure: Failure, cause: unknown): VoxtorchError =>
+export const refused = (path: string, Failure: Failure, cause: unknown): VoxtorchError =>
   new Failure(`${path} cannot be written: ${(cause as Error).message}`, { file: path, cause })
 
 interface Place {
@@ -163,7 +166,7 @@ export function temporaryNextTo(path: string): string {
 }
 
 /** Return the final target of a symbolic link, which need not exist, or the path itself. */
-function targetOf(path: string): string {
+export function targetOf(path: string): string {
   let target = path
   // Linux follows at most 40 links.
   for (let followed = 0; followed < 40; followed++) {
@@ -177,7 +180,7 @@ function targetOf(path: string): string {
 }
 
 /** Copy owner and mode. The owner comes first, since changing it clears bits of the mode. */
-function takeOver(file: number, { uid, gid, mode }: Stats): void {
+export function takeOver(file: number, { uid, gid, mode }: Stats): void {
   const owned = [uid, -1].some((user) => {
     try {
       fchownSync(file, user, gid)
@@ -197,12 +200,12 @@ async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** Sync a directory: without this, a system crash could undo the rename. */
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r')
+/** Sync a file or directory: without this, a system crash could undo a write or a rename. */
+export async function syncPath(path: string): Promise<void> {
+  const file = await open(path, 'r')
   try {
-    await directory.sync()
+    await file.sync()
   } finally {
-    await directory.close()
+    await file.close()
   }
 }

@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { shown } from '../base/arguments.js'
-import { CheckpointError, ConfigError } from '../base/errors.js'
+import { finalPath, writeFolderAtomically } from '../base/atomic-folder.js'
+import { CheckpointError, ConfigError, DataError } from '../base/errors.js'
 import { didYouMean, snakeCase, toCamel, toSnake } from '../base/words.js'
 import { quoted } from '../files/byte-source.js'
 import { readJson, writeJson } from '../files/json/json.js'
@@ -163,21 +164,25 @@ function report(file: string, keys: readonly string[]): void {
 }
 
 /**
- * Write `generation_config.json`, which transformers reads. Without any settings no file is written. A process warning names settings that
+ * Write `generation_config.json`, which transformers reads. Without any settings no file is written, and an older one is removed. A process warning names settings that
  * transformers lacks.
  */
 export async function writeGenerationConfig(directory: string, config: GenerationConfig): Promise<void> {
   const { prefixAllowedTokensFn, ...plain } = config
   const lost = ours.filter((key) => plain[key] !== undefined && plain[key] !== null && plain[key] !== false)
   const names = [...lost, ...(prefixAllowedTokensFn ? ['prefixAllowedTokensFn'] : [])]
-  const file = join(directory, FILE)
   if (names.length > 0) {
-    process.emitWarning(`${file}: transformers does not support ${names.join(', ')}, and ignores these settings`, {
-      type: 'GenerationWarning',
-    })
+    process.emitWarning(
+      `${join(finalPath(directory), FILE)}: transformers does not support ${names.join(', ')}, and ignores these settings`,
+      {
+        type: 'GenerationWarning',
+      },
+    )
   }
-  if (Object.keys(plain).length === 0) return
-  await writeJson(file, toSnake(withFloats(plain)), { indent: 2 })
+  const save = async (folder: string) => {
+    if (Object.keys(plain).length > 0) await writeJson(join(folder, FILE), toSnake(withFloats(plain)), { indent: 2 })
+  }
+  await writeFolderAtomically(directory, DataError, save, () => [FILE])
 }
 
 /** Settings that must be floats in transformers' files: it rejects a `repetition_penalty` of 2. */

@@ -1,15 +1,17 @@
 import { join } from 'node:path'
-import { makeDirectory, writeAtomically } from '../base/atomic.js'
+import { writeAtomicallySync } from '../base/atomic.js'
+import { writeFolderAtomically } from '../base/atomic-folder.js'
 import { argumentError, requireFunction, requireObject, requireString } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
+import { weightFiles } from '../files/safetensors/sharded.js'
 import { Module } from '../nn/module.js'
 import { loadParts, saveParts } from '../peft/parts.js'
 
 /**
  * Save a module of your own to a directory: `config.json` with `config` as JSON, and `model.safetensors` with the state dictionary.
- * Files are written atomically, and other files of the directory stay. Adapters of submodules (`getPeftModel(model.encoder, …)`) are
+ * All files are replaced together or none, and other files of the directory stay. Adapters of submodules (`getPeftModel(model.encoder, …)`) are
  * saved in PEFT's layout in `adapters/<path of the submodule>`, those of the module itself in the directory; `adapters.json` lists
  * them.
  *
@@ -29,12 +31,17 @@ export async function savePretrained(directory: string, module: Module, config: 
   requireString(where, 'directory', directory)
   if (!(module instanceof Module)) throw argumentError(where, 'module', 'a Module', module)
   requireObject(where, 'config', config)
-  const json = Buffer.from(`${jsonOf(config)}\n`)
-  const weights = join(directory, 'model.safetensors')
-  makeDirectory(directory, CheckpointError)
-  await saveSafetensors(weights, module.stateDict(), { format: 'pt' })
-  await saveParts(where, directory, module)
-  await writeAtomically(join(directory, 'config.json'), CheckpointError, (write) => write(json))
+  const json = `${jsonOf(config)}\n`
+  await writeFolderAtomically(
+    directory,
+    CheckpointError,
+    async (folder) => {
+      await saveSafetensors(join(folder, 'model.safetensors'), module.stateDict(), { format: 'pt' })
+      await saveParts(where, folder, module)
+      writeAtomicallySync(join(folder, 'config.json'), CheckpointError, json)
+    },
+    weightFiles,
+  )
 }
 
 function jsonOf(config: object): string {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory } from '../base/atomic.js'
+import { finalPath, writeFolderAtomically } from '../base/atomic-folder.js'
 import { defined, requireOptions, shown } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { toCamel, toSnake } from '../base/words.js'
@@ -212,7 +212,7 @@ export interface SaveNetworkOptions {
   withoutAdapters?: boolean
 }
 
-/** Write config.json and model.safetensors, or its shards, in transformers' layout. */
+/** Write config.json and model.safetensors, or its shards, in transformers' layout. They replace those of an earlier save, all or none. */
 export async function saveNetwork(
   kind: NetworkKind,
   directory: string,
@@ -222,8 +222,7 @@ export async function saveNetwork(
 ): Promise<void> {
   requireOptions('save', options, ['maxShardBytes', 'withoutAdapters'])
   const { maxShardBytes, withoutAdapters = false } = options
-  if (!withoutAdapters) warnOfAdapters(module, directory)
-  makeDirectory(directory, CheckpointError)
+  if (!withoutAdapters) warnOfAdapters(module, finalPath(directory))
   const saved = {
     ...toSnake(withOthers(module, config)),
     architectures: [kind.architecture],
@@ -235,6 +234,8 @@ export async function saveNetwork(
   else if (before?.quant_method === PACKING) Reflect.deleteProperty(saved, 'quantization_config')
   // Merging an adapter may have untied a weight.
   if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })
-  await saveSafetensorsSharded(directory, module.stateDict(), defined({ maxShardBytes }))
-  await writeJson(join(directory, 'config.json'), saved, { indent: 2 })
+  await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+    await saveSafetensorsSharded(folder, module.stateDict(), defined({ maxShardBytes }))
+    await writeJson(join(folder, 'config.json'), saved, { indent: 2 })
+  })
 }

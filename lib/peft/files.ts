@@ -1,5 +1,6 @@
 import { join } from 'node:path'
-import { makeDirectory, writeAtomically } from '../base/atomic.js'
+import { writeAtomicallySync } from '../base/atomic.js'
+import { writeFolderAtomically } from '../base/atomic-folder.js'
 import { CheckpointError } from '../base/errors.js'
 import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetensors.js'
@@ -9,17 +10,18 @@ import { fromFile, type ResolvedLoraConfig, toFile } from './config.js'
 
 const CONFIG = 'adapter_config.json'
 const WEIGHTS = 'adapter_model.safetensors'
+export const ADAPTER_FILES = /^adapter_(?:config\.json|model\.safetensors)$/
 
-/** Write an adapter as peft does. Weights are written first, so a directory with a configuration is complete. */
+/** Write an adapter as peft does. */
 export async function writeAdapter(
   directory: string,
   config: ResolvedLoraConfig,
   tensors: Record<string, Tensor>,
 ): Promise<void> {
-  makeDirectory(directory, CheckpointError)
-  await saveSafetensors(join(directory, WEIGHTS), tensors, { format: 'pt' })
-  const json = Buffer.from(`${JSON.stringify(toFile(config), null, 2)}\n`)
-  await writeAtomically(join(directory, CONFIG), CheckpointError, (write) => write(json))
+  await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+    await saveSafetensors(join(folder, WEIGHTS), tensors, { format: 'pt' })
+    writeAtomicallySync(join(folder, CONFIG), CheckpointError, `${JSON.stringify(toFile(config), null, 2)}\n`)
+  })
 }
 
 export interface AdapterFile {

@@ -1,7 +1,8 @@
 import { join } from 'node:path'
 import { optionsOf } from '../base/arguments.js'
+import { writeFolderAtomically } from '../base/atomic-folder.js'
 import { argumentError, requireFunction, requireNumber, requireOptions, requireString } from '../base/check.js'
-import { ConfigError } from '../base/errors.js'
+import { CheckpointError, ConfigError } from '../base/errors.js'
 import { currentContext, withContext } from '../native/context.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
 import { outputLayerOf } from '../nn/output-layer.js'
@@ -299,16 +300,19 @@ export class PeftModel<M extends Module = Module> {
   async savePretrained(directory: string, options: { selectedAdapters?: readonly string[] } = {}): Promise<void> {
     requireString('savePretrained', 'directory', directory)
     const { selectedAdapters = [...this.#adapters.keys()] } = optionsOf(options, 'savePretrained', ['selectedAdapters'])
-    for (const name of this.#known('savePretrained', selectedAdapters)) {
-      const { config } = this.#adapters.get(name) as Adapter
-      const exact = typeof config.targetModules === 'string' && config.targetModules.toLowerCase() === 'all-linear'
-      const targetModules = exact ? this.#lorasOf(name).map(({ path }) => path) : config.targetModules
-      const folder = name === 'default' ? directory : join(directory, name)
-      const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
-      const whole = known && config.trainableTokenIndices === null
-      const tensors = { ...this.#entries(name), ...(whole && embeddingWeights(this.model, this.#lorasOf(name))) }
-      await writeAdapter(folder, { ...config, targetModules }, tensors)
-    }
+    const names = this.#known('savePretrained', selectedAdapters)
+    await writeFolderAtomically(directory, CheckpointError, async (temporary) => {
+      for (const name of names) {
+        const { config } = this.#adapters.get(name) as Adapter
+        const exact = typeof config.targetModules === 'string' && config.targetModules.toLowerCase() === 'all-linear'
+        const targetModules = exact ? this.#lorasOf(name).map(({ path }) => path) : config.targetModules
+        const folder = name === 'default' ? temporary : join(temporary, name)
+        const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
+        const whole = known && config.trainableTokenIndices === null
+        const tensors = { ...this.#entries(name), ...(whole && embeddingWeights(this.model, this.#lorasOf(name))) }
+        await writeAdapter(folder, { ...config, targetModules }, tensors)
+      }
+    })
   }
 
   /**

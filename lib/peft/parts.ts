@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { filesIn, finalPath, writeFolderAtomically } from '../base/atomic-folder.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { readJson, writeJson } from '../files/json/json.js'
 import { adaptersOf, type Module } from '../nn/module.js'
 import { listed } from '../nn/text.js'
+import { ADAPTER_FILES } from './files.js'
 import { PeftModel, peftModelOf } from './model.js'
 
 /** File next to a module's own file that lists the parts with adapters, by path, and the adapters' names. */
@@ -39,15 +40,23 @@ export function warnOfAdapters(module: Module, directory: string): void {
   )
 }
 
-/** Write all adapters of a module and its parts in peft's layout, and an index of them. */
+/** Write all adapters of a module and its parts in peft's layout, and an index of them. They replace those of an earlier save. */
 export async function saveParts(where: string, directory: string, module: Module): Promise<void> {
   const parts = partsOf(where, module)
-  for (const [path, peft] of parts) await peft.savePretrained(folderOf(directory, path))
-  const index = join(directory, PARTS_INDEX)
-  if (parts.length === 0) return rm(index, { force: true })
-  await writeJson(index, Object.fromEntries(parts.map(([path, { adapterNames }]) => [path, adapterNames])), {
-    indent: 2,
-  })
+  // Adapters of the module itself are in the directory, where only the old index tells whether an earlier save wrote them.
+  const old = await readIndex(join(finalPath(directory), PARTS_INDEX)).catch(() => ({}) as Record<string, string[]>)
+  const earlier = (folder: string) => [
+    ...filesIn(folder, new RegExp(`^${PARTS_INDEX}$`)),
+    ...filesIn(folder, ADAPTER_FILES, FOLDER),
+    ...(old['']?.includes('default') ? filesIn(folder, ADAPTER_FILES) : []),
+    ...(old[''] ?? []).flatMap((name) => filesIn(folder, ADAPTER_FILES, name)),
+  ]
+  const save = async (folder: string) => {
+    for (const [path, peft] of parts) await peft.savePretrained(folderOf(folder, path))
+    const index = Object.fromEntries(parts.map(([path, { adapterNames }]) => [path, adapterNames]))
+    if (parts.length > 0) await writeJson(join(folder, PARTS_INDEX), index, { indent: 2 })
+  }
+  await writeFolderAtomically(directory, CheckpointError, save, earlier)
 }
 
 /** Load the files of `saveParts`: existing adapters get their values, missing ones are created. */

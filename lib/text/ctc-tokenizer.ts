@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory, writeAtomicallySync } from '../base/atomic.js'
+import { writeAtomicallySync } from '../base/atomic.js'
+import { writeFolderAtomicallySync } from '../base/atomic-folder.js'
 import { argumentError, defined, isArrayLike, requireObject, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { patternOf } from '../base/words.js'
@@ -241,7 +242,6 @@ export class CtcTokenizer {
   /** Write vocab.json and tokenizer_config.json, which transformers' Wav2Vec2CTCTokenizer can read. */
   save(directory: string): void {
     requireString('CtcTokenizer.save', 'directory', directory)
-    makeDirectory(directory, DataError)
     const { padToken, unkToken, bosToken, eosToken, wordDelimiterToken, ...rest } = this.#settings
     const plain = (vocabulary: Map<string, number>) => Object.fromEntries(vocabulary)
     const only = this.#vocabularies.get(null)
@@ -267,8 +267,10 @@ export class CtcTokenizer {
       unk_token: unkToken,
       word_delimiter_token: wordDelimiterToken,
     }
-    writeAtomicallySync(join(directory, FILE), DataError, `${JSON.stringify(vocab, null, 2)}\n`)
-    writeAtomicallySync(join(directory, 'tokenizer_config.json'), DataError, `${JSON.stringify(config, null, 2)}\n`)
+    writeFolderAtomicallySync(directory, DataError, (folder) => {
+      writeAtomicallySync(join(folder, FILE), DataError, `${JSON.stringify(vocab, null, 2)}\n`)
+      writeAtomicallySync(join(folder, 'tokenizer_config.json'), DataError, `${JSON.stringify(config, null, 2)}\n`)
+    })
   }
 
   #choose(language: string | null): void {

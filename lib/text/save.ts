@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { writeAtomicallySync } from '../base/atomic.js'
+import { filesIn, writeFolderAtomicallySync } from '../base/atomic-folder.js'
 import { DataError } from '../base/errors.js'
 import type { AddedTokens } from './added-tokens.js'
 import { specialNames, type TokenizerConfig } from './config.js'
@@ -8,7 +9,7 @@ import { Bpe } from './models/bpe.js'
 import type { TokenModel } from './models/model.js'
 import { Unigram } from './models/unigram.js'
 
-/** Write a tokenizer into an existing directory. */
+/** Write a tokenizer into a directory. */
 export type Saver = (directory: string, addedTokens: AddedTokens, config: TokenizerConfig) => void
 
 /** Return a saver of tokenizer.json as it was read, with the tokens added since. */
@@ -24,16 +25,14 @@ export function specSaver(fields: Fields, model: TokenModel): Saver {
       added_tokens: [...addedTokens.entries()].sort(([a], [b]) => a - b).map(([id]) => written(addedTokens, id)),
       model: { type: model.kind, ...modelFields, ...contents(model) },
     }
-    writeAtomicallySync(join(directory, 'tokenizer.json'), DataError, JSON.stringify(spec))
-    writeConfig(directory, addedTokens, config)
+    write(directory, 'tokenizer.json', JSON.stringify(spec), addedTokens, config)
   }
 }
 
 /** Return a saver of the unchanged bytes of a `.model`; further settings go into tokenizer_config.json. */
 export function sentencePieceSaver(bytes: Uint8Array): Saver {
   return (directory, addedTokens, config) => {
-    writeAtomicallySync(join(directory, 'tokenizer.model'), DataError, bytes)
-    writeConfig(directory, addedTokens, config)
+    write(directory, 'tokenizer.model', bytes, addedTokens, config)
   }
 }
 
@@ -57,7 +56,13 @@ function written(addedTokens: AddedTokens, id: number): Record<string, unknown> 
   }
 }
 
-function writeConfig(directory: string, addedTokens: AddedTokens, config: TokenizerConfig): void {
+function write(
+  directory: string,
+  name: string,
+  content: string | Uint8Array,
+  addedTokens: AddedTokens,
+  config: TokenizerConfig,
+): void {
   const decoder: Record<string, unknown> = Object.create(null)
   for (const [id] of addedTokens.entries()) {
     const { id: _id, ...token } = written(addedTokens, id)
@@ -86,6 +91,13 @@ function writeConfig(directory: string, addedTokens: AddedTokens, config: Tokeni
     truncation_side: config.truncationSide ?? 'right',
     tokenizer_class: config.tokenizerClass ?? 'PreTrainedTokenizerFast',
   }
-  writeAtomicallySync(join(directory, 'tokenizer_config.json'), DataError, `${JSON.stringify(whole, null, 2)}\n`)
-  writeAtomicallySync(join(directory, 'special_tokens_map.json'), DataError, `${JSON.stringify(special, null, 2)}\n`)
+  const save = (folder: string) => {
+    writeAtomicallySync(join(folder, name), DataError, content)
+    writeAtomicallySync(join(folder, 'tokenizer_config.json'), DataError, `${JSON.stringify(whole, null, 2)}\n`)
+    writeAtomicallySync(join(folder, 'special_tokens_map.json'), DataError, `${JSON.stringify(special, null, 2)}\n`)
+  }
+  // Loading prefers these files, in place of tokenizer.model and of the template in tokenizer_config.json.
+  writeFolderAtomicallySync(directory, DataError, save, (earlier) =>
+    filesIn(earlier, /^(?:tokenizer\.json|chat_template\.jinja)$/),
+  )
 }

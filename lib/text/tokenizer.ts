@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
-import { makeDirectory } from '../base/atomic.js'
 import { argumentError, requireOptions, requireSignal, requireString, requireWhole } from '../base/check.js'
-import { ConfigError, DataError } from '../base/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { isGguf } from '../files/gguf/find.js'
 import type { GgufValue } from '../files/gguf/types.js'
 import { resolveModel } from '../hub/resolve.js'
@@ -418,7 +417,6 @@ export class Tokenizer {
    */
   saveTo(directory: string): void {
     requireString('Tokenizer.saveTo', 'directory', directory)
-    makeDirectory(directory, DataError)
     this.#parts.save(directory, this.#parts.pipeline.addedTokens, this.#parts.config)
   }
 

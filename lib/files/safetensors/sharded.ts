@@ -1,5 +1,5 @@
-import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { filesIn, writeFolderAtomically } from '../../base/atomic-folder.js'
 import { argumentError, requireOptions } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { scope, type Tensor } from '../../tensor/index.js'
@@ -18,8 +18,8 @@ export interface SaveShardedOptions {
 
 /**
  * Write tensors into a folder in files of limited size: `model-00001-of-00002.safetensors`, …, and then
- * `model.safetensors.index.json`; or only `model.safetensors` if one file is enough. Stale shards and index of an earlier save
- * in that folder are removed afterwards. Each file is written atomically.
+ * `model.safetensors.index.json`; or only `model.safetensors` if one file is enough. They replace the shards and the index of an
+ * earlier save in that folder, all or none of them.
  * @returns the path to load: the index, or the one file
  * @throws CheckpointError if something cannot be written, or the format cannot store a value
  */
@@ -45,18 +45,17 @@ export async function saveSafetensorsSharded(
     shards.length === 1
       ? [single]
       : shards.map((_, i) => `${name}-${number(i + 1)}-of-${number(shards.length)}.safetensors`)
-  for (const [i, shard] of shards.entries()) await writeEntries(join(folder, files[i]!), shard, metadata)
-  if (files.length > 1) {
-    // Write the index last, so that it never names a missing file.
-    const bytes = Buffer.from(indexText(shards, files))
-    await scope(() => writeFileParts(join(folder, index), [bytePart(bytes)], CheckpointError))
-  }
-  await removeStale(folder, name, new Set(files.length > 1 ? [...files, index] : files)).catch((cause: Error) => {
-    throw new CheckpointError(`${folder}: files of an earlier save cannot be removed: ${cause.message}`, {
-      file: folder,
-      cause,
-    })
-  })
+  await writeFolderAtomically(
+    folder,
+    CheckpointError,
+    async (temporary) => {
+      for (const [i, shard] of shards.entries()) await writeEntries(join(temporary, files[i]!), shard, metadata)
+      if (files.length === 1) return
+      const bytes = Buffer.from(indexText(shards, files))
+      await scope(() => writeFileParts(join(temporary, index), [bytePart(bytes)], CheckpointError))
+    },
+    (earlier) => weightFiles(earlier, name),
+  )
   return join(folder, files.length > 1 ? index : single)
 }
 
@@ -105,12 +104,10 @@ function asciiJson(text: string): string {
   )
 }
 
-/** Remove the files of an earlier split, which would be loaded with this one, or in its place. */
-async function removeStale(folder: string, name: string, written: ReadonlySet<string>): Promise<void> {
-  const others = [`${name}.safetensors`, `${name}.safetensors.index.json`]
-  for (const file of await readdir(join(folder, '.'))) {
-    if (written.has(file)) continue
-    const shard = file.startsWith(`${name}-`) && /^\d{5}-of-\d{5}\.safetensors$/.test(file.slice(name.length + 1))
-    if (shard || others.includes(file)) await rm(join(folder, file), { force: true })
-  }
+/** List the weights in a folder: shards, their index, or the one file. */
+export function weightFiles(folder: string, name = 'model'): string[] {
+  const isOfName = (file: string) =>
+    file.startsWith(name) &&
+    /^(?:-\d{5}-of-\d{5}\.safetensors|\.safetensors(?:\.index\.json)?)$/.test(file.slice(name.length))
+  return filesIn(folder, /\.safetensors/).filter(isOfName)
 }

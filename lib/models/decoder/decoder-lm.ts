@@ -1,3 +1,5 @@
+import { writeFolderAtomically } from '../../base/atomic-folder.js'
+import { CheckpointError } from '../../base/errors.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
 import {
@@ -197,7 +199,9 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
 
   /** Save config.json, generation_config.json and model.safetensors, in transformers' format. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    await super.save(directory, options)
-    await writeGenerationConfig(directory, this.generationConfig)
+    await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+      await super.save(folder, options)
+      await writeGenerationConfig(folder, this.generationConfig)
+    })
   }
 }

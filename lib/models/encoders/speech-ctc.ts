@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type AudioClip, SPEECH_RATE } from '../../audio/clip.js'
 import { makeDirectory } from '../../base/atomic.js'
+import { writeFolderAtomically } from '../../base/atomic-folder.js'
 import { requireOptions, requireString, shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { writeJson } from '../../files/json/json.js'
@@ -252,7 +253,6 @@ abstract class SpeechForCTC extends SpeechHead {
 
   /** Write config.json, model.safetensors, the tokenizer and preprocessor_config.json, in transformers' layout. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    await super.save(directory, options)
     const preprocessor = {
       do_normalize: this.normalizesAudio,
       feature_extractor_type: 'Wav2Vec2FeatureExtractor',
@@ -262,8 +262,11 @@ abstract class SpeechForCTC extends SpeechHead {
       return_attention_mask: this.config.featExtractNorm === 'layer',
       sampling_rate: SPEECH_RATE,
     }
-    await writeJson(join(directory, 'preprocessor_config.json'), preprocessor, { indent: 2 })
-    this.tokenizer?.save(directory)
+    await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+      await super.save(folder, options)
+      await writeJson(join(folder, 'preprocessor_config.json'), preprocessor, { indent: 2 })
+      this.tokenizer?.save(folder)
+    })
   }
 }
 

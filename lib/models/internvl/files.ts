@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { optionsOf } from '../../base/arguments.js'
-import { makeDirectory } from '../../base/atomic.js'
+import { finalPath, writeFolderAtomically } from '../../base/atomic-folder.js'
 import { defined, requireObject, requireOneOf, requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/words.js'
@@ -84,9 +84,11 @@ export async function saveInternVL(model: InternVL, directory: string, options: 
   requireOptions(where, options, ['layout', 'maxShardBytes', 'withoutAdapters'])
   const { layout: form = 'published', ...saving } = options
   requireOneOf(where, 'layout', form, ['published', 'transformers'])
-  if (form === 'transformers') await savePort(model, directory, saving)
-  else await saveNetwork(layout, directory, model, publishedConfig(model), saving)
-  await writeGenerationConfig(directory, model.generationConfig)
+  await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+    if (form === 'transformers') await savePort(model, folder, saving)
+    else await saveNetwork(layout, folder, model, publishedConfig(model), saving)
+    await writeGenerationConfig(folder, model.generationConfig)
+  })
 }
 
 function publishedConfig({ config }: InternVL): InternVLConfig {
@@ -110,8 +112,7 @@ async function savePort(model: InternVL, directory: string, options: SaveNetwork
     )
   }
   const config = portConfig(model.config)
-  if (!withoutAdapters) warnOfAdapters(model, directory)
-  makeDirectory(directory, CheckpointError)
+  if (!withoutAdapters) warnOfAdapters(model, finalPath(directory))
   await noGrad(() =>
     scope(async () => {
       const state: Record<string, Tensor> = portState(model.config, model.stateDict())

@@ -4,11 +4,12 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory } from '../../base/atomic.js'
+import { writeFolderAtomically } from '../../base/atomic-folder.js'
 import { requireObject, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { writeJson } from '../../files/json/json.js'
 import { saveSafetensors } from '../../files/safetensors/safetensors.js'
+import { weightFiles } from '../../files/safetensors/sharded.js'
 import { resolveModel } from '../../hub/resolve.js'
 import { getPeftModel } from '../../peft/model.js'
 import { loadParts, PARTS_INDEX, saveParts } from '../../peft/parts.js'
@@ -348,14 +349,20 @@ async function tokenizerIn(directories: readonly string[]): Promise<ClipTokenize
 export async function saveLanguageBind(model: LanguageBind, directory: string): Promise<void> {
   const where = 'LanguageBind.save'
   requireString(where, 'directory', directory)
-  makeDirectory(directory, CheckpointError)
-  await saveSafetensors(join(directory, 'model.safetensors'), model.stateDict(), { format: 'pt' })
-  await saveParts(where, directory, model)
   const config = {
     architectures: [KIND.architecture],
     model_type: KIND.modelType,
     encoders: savedConfig(model.config),
   }
-  await writeJson(join(directory, 'config.json'), config, { indent: 2 })
-  model.tokenizer?.tokenizer.saveTo(directory)
+  await writeFolderAtomically(
+    directory,
+    CheckpointError,
+    async (folder) => {
+      await saveSafetensors(join(folder, 'model.safetensors'), model.stateDict(), { format: 'pt' })
+      await saveParts(where, folder, model)
+      await writeJson(join(folder, 'config.json'), config, { indent: 2 })
+      model.tokenizer?.tokenizer.saveTo(folder)
+    },
+    weightFiles,
+  )
 }

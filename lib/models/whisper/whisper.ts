@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { SPEECH_RATE } from '../../audio/clip.js'
-import { ConfigError } from '../../base/errors.js'
+import { writeFolderAtomically } from '../../base/atomic-folder.js'
+import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { writeJson } from '../../files/json/json.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import {
@@ -298,8 +299,6 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
 
   /** Save config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    await super.save(directory, options)
-    await writeJson(join(directory, 'generation_config.json'), whisperGeneration(this), { indent: 2 })
     const steps = windowOf(this.config)
     const preprocessor = {
       feature_extractor_type: 'WhisperFeatureExtractor',
@@ -314,8 +313,12 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
       padding_value: 0,
       return_attention_mask: false,
     }
-    await writeJson(join(directory, 'preprocessor_config.json'), preprocessor, { indent: 2 })
-    this.tokenizer?.saveTo(directory)
+    await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+      await super.save(folder, options)
+      await writeJson(join(folder, 'generation_config.json'), whisperGeneration(this), { indent: 2 })
+      await writeJson(join(folder, 'preprocessor_config.json'), preprocessor, { indent: 2 })
+      this.tokenizer?.saveTo(folder)
+    })
   }
 }
 

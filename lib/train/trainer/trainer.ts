@@ -1,3 +1,4 @@
+import { finalPath } from '../../base/atomic-folder.js'
 import { argumentError, requireFunction, requireObject, requireOptions } from '../../base/check.js'
 import { CancelledError, ConfigError } from '../../base/errors.js'
 import type { Lock } from '../../base/lock.js'
@@ -251,7 +252,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
    */
   async saveModel(directory: string = this.args.outputDir): Promise<void> {
     if (getWorldSize() > 1 && !isMainProcess()) return
-    await new FiniteGuard(this.args, this.model).beforeSave(this.state.globalStep, directory)
+    await new FiniteGuard(this.args, this.model).beforeSave(this.state.globalStep, finalPath(directory))
     const peft = peftModelOf(this.model)
     if (peft) return peft.savePretrained(directory)
     const model = this.model as Module & { save?: unknown; config?: unknown }

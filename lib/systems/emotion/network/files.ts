@@ -1,13 +1,16 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
+import { isSamePlace, partFiles, writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { toCamel, toSnake } from '../../../base/words.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { weightFiles } from '../../../files/safetensors/sharded.js'
 import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import { requireSaved } from '../../../models/pretrained.js'
+import type { Module } from '../../../nn/index.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { scope } from '../../../tensor/index.js'
 import { type EmotionClassifierConfig, type EmotionModality, MODALITIES } from './config.js'
@@ -59,15 +62,49 @@ export async function openEncoder(
   )
 }
 
-/** Save encoders that are part of a network, and for frozen ones the place of their checkpoint. */
-export async function saveEncoders(
+interface SavedNetwork {
+  /** The whole file: architecture, model type and configuration. */
+  config: object
+  head: Module
+  /** Encoders that are part of the network. */
+  own: readonly EmotionEncoder[]
+  /** Encoders that did not train: only the place of their checkpoint is saved. */
+  frozen: readonly EmotionEncoder[]
+}
+
+/**
+ * Save a network with its encoders: config.json, model.safetensors with the head, and a folder for each encoder.
+ * @throws ConfigError for an encoder that cannot be saved
+ */
+export async function saveEmotionNetwork(
+  where: string,
+  folder: string,
+  { config, head, own, frozen }: SavedNetwork,
+): Promise<void> {
+  requireString(where, 'folder', folder)
+  // A frozen encoder may have been loaded from this very folder.
+  const places = frozen.flatMap(({ reference }) => (typeof reference?.from === 'string' ? [reference.from] : []))
+  const earlier = (target: string) => [
+    ...weightFiles(target),
+    ...partFiles(
+      target,
+      [...MODALITIES, SHARED].filter((name) => !places.some((place) => isSamePlace(place, join(target, name)))),
+    ),
+  ]
+  const save = async (temporary: string) => {
+    await saveEncoders(where, temporary, own, frozen)
+    await scope(() => saveSafetensors(join(temporary, 'model.safetensors'), head.stateDict(), { format: 'pt' }))
+    await writeJson(join(temporary, 'config.json'), toSnake(config))
+  }
+  await writeFolderAtomically(folder, CheckpointError, save, earlier)
+}
+
+async function saveEncoders(
   where: string,
   folder: string,
   own: readonly EmotionEncoder[],
   frozen: readonly EmotionEncoder[],
 ): Promise<void> {
-  requireString(where, 'folder', folder)
-  makeDirectory(folder, CheckpointError)
   const saved = new Set<object>()
   for (const encoder of [...own, ...frozen]) {
     const { modality } = encoder
@@ -85,7 +122,7 @@ export async function saveEncoders(
   }
 }
 
-/** Return the encoders that the caller passes, and load the others that {@link saveEncoders} wrote. */
+/** Return the encoders that the caller passes, and load the others that {@link saveEmotionNetwork} wrote. */
 export async function loadEncoders(
   folder: string,
   overrides: readonly EmotionEncoder[],
@@ -103,17 +140,17 @@ export async function loadEncoders(
 }
 
 /** Save a classifier to a folder. @throws ConfigError for an encoder that cannot be saved */
-export async function saveEmotionClassifier(
+export const saveEmotionClassifier = (
   model: EmotionClassifier,
   folder: string,
   frozen: readonly EmotionEncoder[] = [],
-): Promise<void> {
-  const where = 'EmotionClassifier.save'
-  await saveEncoders(where, folder, Object.values(model.ownEncoders), frozen)
-  await scope(() => saveSafetensors(join(folder, 'model.safetensors'), model.head.stateDict(), { format: 'pt' }))
-  const file = { architectures: ['EmotionClassifier'], modelType: 'languagebind-emotion', ...model.config }
-  await writeJson(join(folder, 'config.json'), toSnake(file))
-}
+): Promise<void> =>
+  saveEmotionNetwork('EmotionClassifier.save', folder, {
+    config: { architectures: ['EmotionClassifier'], modelType: 'languagebind-emotion', ...model.config },
+    head: model.head,
+    own: Object.values(model.ownEncoders),
+    frozen,
+  })
 
 export async function loadEmotionClassifier(
   folder: string,

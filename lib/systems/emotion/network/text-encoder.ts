@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { resolveModel } from '../../../hub/index.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
@@ -219,9 +220,11 @@ export class EmotionTextEncoder implements EmotionEncoder<TextInput> {
   }
 
   async save(folder: string): Promise<void> {
-    await this.network.save(folder)
-    this.tokenizer.saveTo(folder)
-    await writeJson(join(folder, 'encoder.json'), { encoder: 'text', ...this.#options })
+    await writeFolderAtomically(folder, CheckpointError, async (temporary) => {
+      await this.network.save(temporary)
+      this.tokenizer.saveTo(temporary)
+      await writeJson(join(temporary, 'encoder.json'), { encoder: 'text', ...this.#options })
+    })
   }
 }
 

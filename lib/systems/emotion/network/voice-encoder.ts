@@ -2,8 +2,9 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { readClip, SPEECH_RATE } from '../../../audio/clip.js'
 import { kaldiFbank, logMelSpectrogram } from '../../../audio/features.js'
+import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { defined, requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { resolveModel } from '../../../hub/index.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
@@ -170,8 +171,10 @@ export class EmotionVoiceEncoder extends Voice implements EmotionEncoder<Tensor>
   }
 
   async save(folder: string): Promise<void> {
-    await this.network.save(folder)
-    await writeJson(join(folder, 'encoder.json'), { encoder: 'voice', ...this.#options })
+    await writeFolderAtomically(folder, CheckpointError, async (temporary) => {
+      await this.network.save(temporary)
+      await writeJson(join(temporary, 'encoder.json'), { encoder: 'voice', ...this.#options })
+    })
   }
 }
 

@@ -1,15 +1,15 @@
 import { join } from 'node:path'
 import { requireOptions, shown } from '../../../base/check.js'
 import { CheckpointError } from '../../../base/errors.js'
-import { toCamel, toSnake } from '../../../base/words.js'
-import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
-import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { toCamel } from '../../../base/words.js'
+import { readCheckpointJson } from '../../../files/json/json.js'
+import { loadSafetensors } from '../../../files/safetensors/safetensors.js'
 import { Module, type ModuleDict } from '../../../nn/index.js'
 import { cat, scope, type Tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import { type EmotionModality, emotionConfig, MODALITIES } from '../network/config.js'
 import type { EmotionEncoder } from '../network/encoders.js'
-import { type LoadEmotionOptions, loadEncoders, saveEncoders } from '../network/files.js'
+import { type LoadEmotionOptions, loadEncoders, saveEmotionNetwork } from '../network/files.js'
 import type { EmotionInputs, MakeEmotionOptions } from '../network/network.js'
 import { checkMask, encoderNetworks, utteranceVectors } from '../network/vectors.js'
 import { PairHead } from './heads.js'
@@ -107,9 +107,11 @@ export class EmotionPairClassifier extends Module {
 
   /** Write config.json, model.safetensors, and a folder for each encoder; `frozen` as in `EmotionClassifier.save`. */
   async save(folder: string, frozen: readonly EmotionEncoder[] = []): Promise<void> {
-    await saveEncoders('EmotionPairClassifier.save', folder, Object.values(this.#encoders), frozen)
-    await scope(() => saveSafetensors(join(folder, 'model.safetensors'), this.head.stateDict(), { format: 'pt' }))
-    const file = { architectures: ['EmotionPairClassifier'], modelType: 'emotion-pairs', ...this.config }
-    await writeJson(join(folder, 'config.json'), toSnake(file))
+    await saveEmotionNetwork('EmotionPairClassifier.save', folder, {
+      config: { architectures: ['EmotionPairClassifier'], modelType: 'emotion-pairs', ...this.config },
+      head: this.head,
+      own: Object.values(this.#encoders),
+      frozen,
+    })
   }
 }

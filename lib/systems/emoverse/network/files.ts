@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { filesIn, partFiles, writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, defined, requireOptions } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { readCheckpointJson } from '../../../files/json/json.js'
 import { resolveModel } from '../../../hub/resolve.js'
@@ -16,7 +17,6 @@ import { quantizationOf } from '../../../nn/quantized-weight.js'
 import { PeftModel, peftModelOf } from '../../../peft/model.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
-import { writeFolder } from '../../../train/trainer/folders.js'
 import { keyOf } from '../data/media.js'
 import type { EmoVerse, EmoVerseParts } from './network.js'
 import { type NewSpeechBranch, SpeechBranch } from './speech.js'
@@ -208,9 +208,14 @@ export const saveEmoVerse = (
   { model, tokenizer, speech }: Pick<EmoVerseParts, 'model' | 'tokenizer' | 'speech'>,
   also?: (temporary: string) => Promise<void>,
 ): Promise<void> =>
-  writeFolder(folder, async (temporary) => {
-    await model.save(temporary)
-    tokenizer.saveTo(temporary)
-    await speech?.save(join(temporary, SPEECH))
-    await also?.(temporary)
-  })
+  writeFolderAtomically(
+    folder,
+    CheckpointError,
+    async (temporary) => {
+      await model.save(temporary)
+      tokenizer.saveTo(temporary)
+      await speech?.save(join(temporary, SPEECH))
+      await also?.(temporary)
+    },
+    (earlier) => [...partFiles(earlier, speech ? [] : [SPEECH]), ...filesIn(earlier, /^stages\.json$/)],
+  )

@@ -1,10 +1,11 @@
 import { isAbsolute, join } from 'node:path'
 import { readClip } from '../../../audio/clip.js'
-import { makeDirectory } from '../../../base/atomic.js'
+import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, defined, requireOptions, requireWhole } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { weightFiles } from '../../../files/safetensors/sharded.js'
 import {
   type AudioEncoderParts,
   type AudioEncoding,
@@ -134,10 +135,12 @@ export class SpeechBranch extends Module {
 
   /** Save the trained parts; with `whole` the encoder too. */
   async save(folder: string, { whole = true }: { whole?: boolean } = {}): Promise<void> {
-    makeDirectory(folder, CheckpointError)
-    if (whole) await this.speech_encoder.save(join(folder, ENCODER))
-    await saveSafetensors(join(folder, WEIGHTS), this.#trainedState(), { format: 'pt' })
-    await writeJson(join(folder, CONFIG), this.config)
+    const save = async (temporary: string) => {
+      if (whole) await this.speech_encoder.save(join(temporary, ENCODER))
+      await saveSafetensors(join(temporary, WEIGHTS), this.#trainedState(), { format: 'pt' })
+      await writeJson(join(temporary, CONFIG), this.config)
+    }
+    await writeFolderAtomically(folder, CheckpointError, save, weightFiles)
   }
 
   /** Load the trained parts from a folder that `save` wrote. @throws CheckpointError for tensors that do not fit */

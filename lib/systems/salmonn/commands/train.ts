@@ -28,6 +28,8 @@ OUTPUT/answers.jsonl.`,
     const { data: settings, recipe, stage = 2, args, generation, outputDir = 'runs/salmonn', compat } = configuration
     const { evaluateOnly = false } = configuration
     const printed = printIgnored(configuration)
+    const { writeFolderAtomically } = await import('../../../base/atomic-folder.js')
+    const { CheckpointError } = await import('../../../base/errors.js')
     const { writeJson } = await import('../../../files/json/json.js')
     const { writeJsonl } = await import('../../../files/json/jsonl.js')
     const { manualSeed } = await import('../../../tensor/index.js')
@@ -58,10 +60,12 @@ OUTPUT/answers.jsonl.`,
       ...{ train, valid, test, outputDir, recipe, stage, args, score: { generation } },
       ...(compat && { compat }),
     })
-    await model.save(join(outputDir, 'model'))
-    // `salmonn trajectory` reads this file, so that it prepares dialogs as in training.
     const asked = { data: salmonnDatasetOptions(settings), training: { ...(compat && { compat }) } }
-    await writeJson(join(outputDir, 'model', 'data.json'), asked)
+    await writeFolderAtomically(join(outputDir, 'model'), CheckpointError, async (folder) => {
+      await model.save(folder)
+      // `salmonn trajectory` reads this file, so that it prepares dialogs as in training.
+      await writeJson(join(folder, 'data.json'), asked)
+    })
     console.log(JSON.stringify(results, null, 2))
     return 0
   },

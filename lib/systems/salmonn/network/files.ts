@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory } from '../../../base/atomic.js'
+import { isSamePlace, partFiles, writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, defined, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
@@ -355,19 +355,31 @@ export async function saveSalmonn(model: Salmonn, directory: string, options: { 
         {},
       )
     }
-    await speech_encoder.save(join(directory, FOLDERS.whisper))
-    await beats?.save(join(directory, FOLDERS.beats))
-    await llm.save(join(directory, FOLDERS.llm), { withoutAdapters: true })
   }
   const parameters = model.namedParameters().filter(([name, { requiresGrad }]) => {
     const part = salmonnPart(name)
     return part === 'qformer' || part === 'projection' || part === 'lora' || (requiresGrad && !whole)
   })
-  makeDirectory(directory, CheckpointError)
-  const parts = whole || !model.origin ? {} : { parts: model.origin }
-  await writeJson(join(directory, CONFIG), { ...fileConfig(model), ...parts }, { indent: 2 })
-  await saveSafetensors(join(directory, ADAPTER), Object.fromEntries(parameters), { format: 'pt' })
-  if (model.hasTokenizer) model.tokenizer.saveTo(join(directory, TOKENIZER))
+  const { origin } = model
+  const save = async (folder: string) => {
+    if (whole) {
+      await speech_encoder?.save(join(folder, FOLDERS.whisper))
+      await beats?.save(join(folder, FOLDERS.beats))
+      await llm.save(join(folder, FOLDERS.llm), { withoutAdapters: true })
+    }
+    const parts = whole || !origin ? {} : { parts: origin }
+    await writeJson(join(folder, CONFIG), { ...fileConfig(model), ...parts }, { indent: 2 })
+    await saveSafetensors(join(folder, ADAPTER), Object.fromEntries(parameters), { format: 'pt' })
+    if (model.hasTokenizer) model.tokenizer.saveTo(join(folder, TOKENIZER))
+  }
+  // Loading prefers parts in the folder. The model itself may have been loaded from there.
+  const isOrigin = (place: string) => Object.values(origin ?? {}).some((one) => one != null && isSamePlace(one, place))
+  const earlier = (folder: string) => {
+    const isOld = (name: string) => (whole ? name === FOLDERS.beats && !beats : !isOrigin(join(folder, name)))
+    const old: string[] = Object.values(FOLDERS).filter(isOld)
+    return partFiles(folder, model.hasTokenizer ? old : [...old, TOKENIZER])
+  }
+  await writeFolderAtomically(directory, CheckpointError, save, earlier)
 }
 
 function fileConfig(model: Salmonn): object {

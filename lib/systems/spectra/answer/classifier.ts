@@ -1,6 +1,7 @@
 import { join } from 'node:path'
+import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, defined, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
-import { DataError } from '../../../base/errors.js'
+import { CheckpointError, DataError } from '../../../base/errors.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
 import { labelNames, scoresOf } from '../../../kit/task.js'
 import { requireSaved } from '../../../models/pretrained.js'
@@ -168,16 +169,20 @@ export class SpectraClassifier {
 
   /** Save weights, configuration, tokenizer and settings. */
   async save(directory: string): Promise<void> {
-    await this.model.save(directory)
-    await this.saveCard(directory)
+    await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+      await this.model.save(folder)
+      await this.saveCard(folder)
+    })
   }
 
   /** Save tokenizer and settings, without the network. */
   async saveCard(directory: string): Promise<void> {
     const { name, kind, numLabels, labels, keyMetric } = this.task
-    this.tokenizer.saveTo(directory)
     const task = { name, kind, numLabels, ...(labels && { labels }), keyMetric }
-    await writeJson(join(directory, CARD), { task, ...this.#card }, { indent: 2 })
+    await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+      this.tokenizer.saveTo(folder)
+      await writeJson(join(folder, CARD), { task, ...this.#card }, { indent: 2 })
+    })
   }
 
   /**

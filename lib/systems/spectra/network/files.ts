@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory } from '../../../base/atomic.js'
+import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, shown } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { toSnake } from '../../../base/words.js'
 import { writeJson } from '../../../files/json/json.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { weightFiles } from '../../../files/safetensors/sharded.js'
 import { resolveModel } from '../../../hub/index.js'
 import { partedConfig } from '../../../models/config-keys.js'
 import { speechEncoderHeads, speechEncoderName } from '../../../models/encoders/speech-encoder.js'
@@ -290,7 +291,6 @@ export async function saveSpectra(
   module: NativeModule,
   config: CompleteSpectraConfig,
 ): Promise<void> {
-  makeDirectory(directory, CheckpointError)
   const text: NetworkConfig = {
     ...config.textConfig,
     maxLength: config.maxTextLength,
@@ -302,16 +302,19 @@ export async function saveSpectra(
     hasAudioCls: config.hasAudioCls,
   }
   if (config.multiTurn !== undefined) audio.multiTurn = config.multiTurn
-  await scope(async () => {
-    // A safetensors file must not contain shared tensors.
-    const state = Object.entries(module.stateDict()).map(([name, tensor]): [string, Tensor] => [
-      name,
-      /^(mlm|mam)_head\.bias$/.test(name) ? tensor.detach().clone() : tensor,
-    ])
-    await saveSafetensors(join(directory, 'model.safetensors'), Object.fromEntries(state), { format: 'pt' })
-  })
-  await writeJson(join(directory, 'text_config.json'), toSnake({ ...text, modelType: 'roberta' }), { indent: 2 })
-  await writeJson(join(directory, 'audio_config.json'), toSnake({ ...audio, modelType: 'wavlm' }), { indent: 2 })
   const own = { architectures: [kind.architecture], modelType: 'spectra', ...optionsIn(config) }
-  await writeJson(join(directory, 'config.json'), toSnake(own), { indent: 2 })
+  const save = async (folder: string) => {
+    await scope(async () => {
+      // A safetensors file must not contain shared tensors.
+      const state = Object.entries(module.stateDict()).map(([name, tensor]): [string, Tensor] => [
+        name,
+        /^(mlm|mam)_head\.bias$/.test(name) ? tensor.detach().clone() : tensor,
+      ])
+      await saveSafetensors(join(folder, 'model.safetensors'), Object.fromEntries(state), { format: 'pt' })
+    })
+    await writeJson(join(folder, 'text_config.json'), toSnake({ ...text, modelType: 'roberta' }), { indent: 2 })
+    await writeJson(join(folder, 'audio_config.json'), toSnake({ ...audio, modelType: 'wavlm' }), { indent: 2 })
+    await writeJson(join(folder, 'config.json'), toSnake(own), { indent: 2 })
+  }
+  await writeFolderAtomically(directory, CheckpointError, save, weightFiles)
 }

@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { makeDirectory } from '../../../base/atomic.js'
+import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { requireOptions, requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
@@ -64,9 +64,10 @@ export async function importPublishedSpectraPretraining(
   requireString('importPublishedSpectraPretraining', 'output', output)
   requireString('importPublishedSpectraPretraining', 'audioRoot', audioRoot)
   const { entries, ...left } = await readPublishedSpectraPretraining(path, options)
-  makeDirectory(output, DataError)
-  await writeJsonl(join(output, 'entries.jsonl'), entries)
-  await writeJson(join(output, 'info.json'), { form: 'spectra-pretraining-1', audioRoot, skipped: left.skipped })
+  await writeFolderAtomically(output, DataError, async (folder) => {
+    await writeJsonl(join(folder, 'entries.jsonl'), entries)
+    await writeJson(join(folder, 'info.json'), { form: 'spectra-pretraining-1', audioRoot, skipped: left.skipped })
+  })
   return { entries: entries.length, ...left }
 }
 

@@ -1,3 +1,4 @@
+import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import {
   argumentError,
   defined,
@@ -6,7 +7,7 @@ import {
   requireOptions,
   requireString,
 } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
+import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { getWorldSize, isMainProcess } from '../../../distributed/index.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
@@ -91,8 +92,11 @@ export async function finetuneSpectra<M extends Module>(options: FinetuneSpectra
   return runRecipe<Record<string, number>, SpectraResults, SpectraSample[]>({
     ...{ trainer, outputDir, data, dispose },
     async save(folder) {
-      await trainer.saveModel(folder)
-      if (isMainProcess()) await classifierOf(options)?.saveCard(folder)
+      if (!isMainProcess()) return
+      await writeFolderAtomically(folder, CheckpointError, async (temporary) => {
+        await trainer.saveModel(temporary)
+        await classifierOf(options)?.saveCard(temporary)
+      })
     },
     measure: async (samples) => plainMetrics(await trainer.evaluate(samples)),
     more: () => {

@@ -1,7 +1,7 @@
 /** Files of a complete USDM: the published parts, each in its own layout, and the folder that `Usdm.save` writes. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { makeDirectory } from '../../../base/atomic.js'
+import { partFiles, writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, defined, requireOptions, requireString } from '../../../base/check.js'
 import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
@@ -255,23 +255,27 @@ async function llmOf(
 export async function saveUsdm(directory: string, usdm: Omit<Required<UsdmParts>, 'offload'>): Promise<void> {
   requireString('Usdm.save', 'directory', directory)
   const { llm, tokenizer, units, voicebox, vocoder } = usdm
-  const save = async (name: string, part: unknown) => {
+  const isGriffinLim = vocoder instanceof GriffinLimVocoder
+  const savePart = async (folder: string, name: string, part: unknown) => {
     const { save } = part as { save?: (directory: string) => Promise<void> }
     if (typeof save !== 'function') throw argumentError('Usdm.save', name, 'a part with save()', part)
-    await save.call(part, join(directory, name))
+    await save.call(part, join(folder, name))
   }
-  makeDirectory(directory, DataError)
-  await save('llm', llm)
-  tokenizer.saveTo(join(directory, 'llm'))
-  await save('encoder', units.encoder.network)
-  await units.kmeans.save(join(directory, 'kmeans.npy'))
-  const isGriffinLim = vocoder instanceof GriffinLimVocoder
-  if (voicebox) await save('voicebox', voicebox)
-  if (vocoder && !isGriffinLim) await save('vocoder', vocoder)
-  await writeJson(join(directory, 'config.json'), {
-    model_type: 'usdm',
-    layer: units.layer,
-    voicebox: voicebox !== null,
-    vocoder: isGriffinLim ? GRIFFIN_LIM : vocoder !== null,
-  })
+  const save = async (folder: string) => {
+    await savePart(folder, 'llm', llm)
+    tokenizer.saveTo(join(folder, 'llm'))
+    await savePart(folder, 'encoder', units.encoder.network)
+    await units.kmeans.save(join(folder, 'kmeans.npy'))
+    if (voicebox) await savePart(folder, 'voicebox', voicebox)
+    if (vocoder && !isGriffinLim) await savePart(folder, 'vocoder', vocoder)
+    await writeJson(join(folder, 'config.json'), {
+      model_type: 'usdm',
+      layer: units.layer,
+      voicebox: voicebox !== null,
+      vocoder: isGriffinLim ? GRIFFIN_LIM : vocoder !== null,
+    })
+  }
+  await writeFolderAtomically(directory, DataError, save, (folder) =>
+    partFiles(folder, [...(voicebox ? [] : ['voicebox']), ...(vocoder && !isGriffinLim ? [] : ['vocoder'])]),
+  )
 }
