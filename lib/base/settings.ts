@@ -47,6 +47,8 @@ export interface Setting {
   readonly min?: number
   /** Exclusive upper bound. */
   readonly below?: number
+  /** Whether a number may be infinite. */
+  readonly infinite?: boolean
   /** Number of elements of `numbers`. */
   readonly length?: number
   /** Whether null is allowed. */
@@ -86,8 +88,9 @@ type BaseValue<S extends Setting> =
                 : number[]
               : string
 
+// A conditional type, so that editors and the reference show `number | null` instead of its name.
 /** Type of a setting's value. */
-export type ValueOfSetting<S extends Setting> = BaseValue<S> | (S extends { nullable: true } ? null : never)
+export type ValueOfSetting<S extends Setting> = S extends { nullable: true } ? BaseValue<S> | null : BaseValue<S>
 
 /** The key K if a setting is always defined; `never` otherwise. */
 type IfDefined<K, S extends Setting> = S extends { default: unknown } | { required: true } ? K : never
@@ -219,7 +222,7 @@ export const unchecked = <T>(): Check<T> => checkedBy<T>(() => {})
 
 /** Check one value. @throws ConfigError as `<where>: expected <name> to be <expected>, got <value>` */
 export function checkSetting(where: string, name: string, value: unknown, setting: Setting): void {
-  const { type, min = 0, below, length, nullable = false } = setting
+  const { type, min = 0, below, length, nullable = false, infinite = false } = setting
   if (value === null && nullable) return
   const range = { ...(min > -Infinity && { least: min }), ...(below !== undefined && { below }) }
   if (typeof type === 'function') return type(where, name, value)
@@ -230,10 +233,12 @@ export function checkSetting(where: string, name: string, value: unknown, settin
   }
   switch (type) {
     case 'number':
-      if (value === Infinity || value === -Infinity) throw argumentError(where, name, 'a finite number', value)
+      if (!infinite && (value === Infinity || value === -Infinity))
+        throw argumentError(where, name, 'a finite number', value)
       return requireNumber(where, name, value, range)
     case 'integer':
-      return requireWhole(where, name, value, min)
+      requireWhole(where, name, value, min)
+      return below === undefined ? undefined : requireNumber(where, name, value, range)
     case 'fraction':
       return requireNumber(where, name, value, { least: 0, below: 1 })
     case 'numbers': {
