@@ -18,6 +18,7 @@ import {
 import { arange, manualSeed, ops, scope, stack, type Tensor, tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { onDevice } from '../../../train/trainer/loss.js'
+import { inBatches } from '../evaluation/evaluate.js'
 import { requireSamples, trainHead } from '../training/head.js'
 import { type HeadKind, loadHead } from '../training/head-files.js'
 import { EMOTION_RECIPE } from '../training/recipe.js'
@@ -283,9 +284,8 @@ function spanCollate(samples: readonly SpanSample[]): SpanBatch {
 
 /** Compute the log-probabilities that each cause's span begins and ends at each word. */
 async function scoresOf(tagger: SpanTagger, samples: readonly SpanSample[]): Promise<number[][][]> {
-  const batches = Array.from({ length: Math.ceil(samples.length / 64) }, (_, i) => samples.slice(64 * i, 64 * i + 64))
   const { device } = tagger.parameters()[0] as Tensor
-  const rows = await evaluateBatches(tagger, batches, async (some) => {
+  const rows = await evaluateBatches(tagger, inBatches(samples, 64), async (some) => {
     const { labels: _, ...inputs } = spanCollate(some)
     return tagger
       .forward(await onDevice(inputs, device))

@@ -12,7 +12,7 @@ import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { onDevice } from '../../../train/trainer/loss.js'
 import type { EmotionSample } from '../data/collate.js'
-import { emotionAnswers } from '../evaluation/evaluate.js'
+import { emotionAnswers, inBatches } from '../evaluation/evaluate.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { requireSamples, trainHead } from '../training/head.js'
 import { type HeadKind, loadHead } from '../training/head-files.js'
@@ -206,11 +206,8 @@ export async function scoredDialogs(
     ) as CauseSample
     return { ...causeSample, neutral: -1 }
   })
-  const batches = Array.from({ length: Math.ceil(causeSamples.length / 16) }, (_, i) =>
-    causeSamples.slice(16 * i, 16 * i + 16),
-  )
   const { device } = scorer.parameters()[0] as Tensor
-  const scores = await evaluateBatches(scorer, batches, async (some) => {
+  const scores = await evaluateBatches(scorer, inBatches(causeSamples, 16), async (some) => {
     const { labels: _, candidates: __, ...inputs } = causeCollate(some)
     return scorer
       .forward(await onDevice(inputs, device))

@@ -209,28 +209,22 @@ export function pointerTrainingOfArguments(options: EmotionArguments): Omit<Trai
   }
 }
 
-/** Format the results of the pointer as text. */
-export function pointerText(results: PointerResults): string {
+/** Format the results of pairs, or of the pointer, as text. */
+export function pairText(results: PairResults | PointerResults): string {
   const { pairs, bestStep, keyMetric, parameters, notes } = results
+  const trained =
+    'trainable' in results ? `${results.trainable} of ${parameters} parameters trained` : `${parameters} parameters`
+  const official = 'official' in results ? results.official : null
   return [
     ...notes,
     `${pairs.train} pairs for training, ${pairs.valid} for validation, ${pairs.test} for test; best at step ${bestStep}`,
-    `${parameters} parameters`,
-    metricsTable(results, keyMetric),
-  ].join('\n')
-}
-
-/** Format the results of pairs as text. */
-export function pairText(results: PairResults): string {
-  const { pairs, bestStep, keyMetric, trainable, parameters, notes, official } = results
-  return [
-    ...notes,
-    `${pairs.train} pairs for training, ${pairs.valid} for validation, ${pairs.test} for test; best at step ${bestStep}`,
-    `${trainable} of ${parameters} parameters trained`,
+    trained,
     metricsTable(results, keyMetric),
     ...(official ? [`weighted F1 of pairs on test data ${official.weightedF1.toFixed(4)}`] : []),
   ].join('\n')
 }
+
+export const pointerText: (results: PointerResults) => string = pairText
 
 /** Format the results as text. */
 export function emotionText(results: EmotionResults): string {

@@ -8,12 +8,13 @@ import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { LanguageBind } from '../../../models/languagebind/languagebind.js'
 import { requireSaved } from '../../../models/pretrained.js'
+import type { Module } from '../../../nn/index.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { scope } from '../../../tensor/index.js'
-import { type EmotionClassifierConfig, type EmotionModality, MODALITIES } from './config.js'
+import { type EmotionModality, MODALITIES } from './config.js'
 import type { EmotionEncoder } from './encoders.js'
 import { LanguageBindEmotionEncoder, SHARED } from './languagebind-encoders.js'
-import type { EmotionClassifier, MakeEmotionOptions } from './network.js'
+import type { MakeEmotionOptions } from './network.js'
 import { EmotionTextEncoder } from './text-encoder.js'
 import { EmotionFbankEncoder, EmotionVoiceEncoder } from './voice-encoder.js'
 
@@ -23,9 +24,6 @@ export interface LoadEmotionOptions {
   /** Encoders to use instead of those that the folder names, or of a kind that `openEncoder` cannot load. */
   encoders?: readonly EmotionEncoder[]
 }
-
-/** Constructor of the classifier, passed in because an import would be circular. */
-type Make = (config: EmotionClassifierConfig, options: MakeEmotionOptions) => EmotionClassifier
 
 /** Load an encoder that `save` wrote. @throws CheckpointError for a folder without `encoder.json`, or with an unknown kind in it */
 export async function openEncoder(
@@ -102,39 +100,48 @@ export async function loadEncoders(
   return encoders
 }
 
-/** Save a classifier to a folder. @throws ConfigError for an encoder that cannot be saved */
-export async function saveEmotionClassifier(
-  model: EmotionClassifier,
-  folder: string,
-  frozen: readonly EmotionEncoder[] = [],
-): Promise<void> {
-  const where = 'EmotionClassifier.save'
-  await saveEncoders(where, folder, Object.values(model.ownEncoders), frozen)
-  await scope(() => saveSafetensors(join(folder, 'model.safetensors'), model.head.stateDict(), { format: 'pt' }))
-  const file = { architectures: ['EmotionClassifier'], modelType: 'languagebind-emotion', ...model.config }
-  await writeJson(join(folder, 'config.json'), toSnake(file))
+/** A network of encoders and a head. */
+type Classifier = Module & {
+  readonly config: object
+  readonly head: Module
+  readonly ownEncoders: Readonly<Partial<Record<EmotionModality, EmotionEncoder>>>
 }
 
-export async function loadEmotionClassifier(
+/** Save a classifier to a folder. @throws ConfigError for an encoder that cannot be saved */
+export async function saveClassifier(
+  modelType: string,
+  model: Classifier,
+  folder: string,
+  frozen: readonly EmotionEncoder[],
+): Promise<void> {
+  const { name } = model.constructor
+  await saveEncoders(`${name}.save`, folder, Object.values(model.ownEncoders), frozen)
+  await scope(() => saveSafetensors(join(folder, 'model.safetensors'), model.head.stateDict(), { format: 'pt' }))
+  await writeJson(join(folder, 'config.json'), toSnake({ architectures: [name], modelType, ...model.config }))
+}
+
+/** Load a classifier that {@link saveClassifier} wrote. @throws CheckpointError for a folder of another kind */
+export async function loadClassifier<C extends object, M extends Classifier>(
+  modelType: string,
+  Network: new (config: C, options: MakeEmotionOptions) => M,
   folder: string,
   options: LoadEmotionOptions,
-  make: Make,
-): Promise<EmotionClassifier> {
-  const where = 'EmotionClassifier.fromPretrained'
+): Promise<M> {
+  const where = `${Network.name}.fromPretrained`
   requireString(where, 'folder', folder)
   requireOptions(where, options, ['device', 'dtype', 'encoders'])
   const { encoders: overrides = [], ...factory } = options
-  requireSaved(folder, 'EmotionClassifier')
+  requireSaved(folder, Network.name)
   const file = join(folder, 'config.json')
-  const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
-  if (modelType !== 'languagebind-emotion') {
+  const { modelType: found, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
+  if (found !== modelType) {
     throw new CheckpointError(
-      `${file}: model_type: expected 'languagebind-emotion', got ${shown(modelType)}. Load the folder with the class that saved it.`,
+      `${file}: model_type: expected '${modelType}', got ${shown(found)}. Load the folder with the class that saved it.`,
       { file },
     )
   }
   const encoders = await loadEncoders(folder, overrides, factory)
-  const model = make(config as unknown as EmotionClassifierConfig, { encoders, ...defined(factory) })
+  const model = new Network(config as C, { encoders, ...defined(factory) })
   await scope(async () => {
     const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
     model.head.loadStateDict(tensors)
