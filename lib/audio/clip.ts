@@ -1,22 +1,23 @@
-import {
-  argumentError,
-  defined,
-  requireNumber,
-  requireOneOf,
-  requireOptions,
-  requireSignal,
-  requireWhole,
-} from '../base/check.js'
+import { argumentError, defined, requireNumber, requireWhole } from '../base/check.js'
 import { ConfigError, DataError, type VoxtorchError } from '../base/errors.js'
+import { type ChangesOf, checkedBy, SIGNAL, settings, unchecked } from '../base/settings.js'
 import { readNpy } from '../files/npy/npy.js'
 import { type Device, ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
 import { upload } from '../tensor/upload.js'
 import type { Channels } from './channels.js'
 import { type Audio, readAudio } from './read.js'
-import { RESAMPLE_QUALITIES, type ResampleQuality, resample } from './resample.js'
+import { RESAMPLE_QUALITIES, resample } from './resample.js'
 import type { AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
-import { clipWindows, type FitOptions, keptLength, LONG_AUDIO, type LongAudio, SPEECH_RATE } from './speech.js'
+import {
+  clipWindows,
+  FIT_SETTINGS,
+  type FitOptions,
+  keptLength,
+  LONG_AUDIO,
+  type LongAudio,
+  SPEECH_RATE,
+} from './speech.js'
 
 export { clipWindows, type FitOptions, LONG_AUDIO, type LongAudio, SPEECH_RATE }
 
@@ -31,24 +32,32 @@ export type AudioClip =
   | Tensor
   | Float32Array
 
-export interface ReadClipOptions extends FitOptions {
+const SETTINGS = settings({
   /** Sample rate of the result in Hz. Default 16,000; null keeps the clip's rate. Samples [n] must have this rate. */
-  sampleRate?: number | null | undefined
+  sampleRate: { type: 'integer', min: 1, nullable: true },
   /** Resampling method. Default 'sinc'. */
-  quality?: ResampleQuality | undefined
+  quality: { type: RESAMPLE_QUALITIES },
   /** Channel to use: the mean of all (default), or an index. */
-  channels?: 'mean' | number | undefined
+  channels: {
+    type: checkedBy<'mean' | number>((where, name, value) => {
+      if (value !== 'mean') requireWhole(where, name, value)
+    }),
+  },
+  ...FIT_SETTINGS.table,
   /** Upper bound on the seconds that are read of a file. Default: none. */
-  maxSeconds?: number | undefined
+  maxSeconds: { type: 'number', infinite: true },
   /** Limit on decoded bytes, as in `readAudio`. */
-  maxBytes?: number | undefined
+  maxBytes: { type: unchecked<number>() },
   /** Whether a WAV file may have fewer samples than its header declares, as in `readAudio`. */
-  allowTruncated?: boolean | undefined
+  allowTruncated: { type: unchecked<boolean>() },
   /** Whether a clip may have no samples. Default false. */
-  allowEmpty?: boolean | undefined
+  allowEmpty: { type: 'boolean' },
   /** Aborts reading a file. */
-  signal?: AbortSignal | undefined
-}
+  signal: { type: SIGNAL },
+})
+
+/** Options of {@link readClip}. @interface */
+export type ReadClipOptions = ChangesOf<typeof SETTINGS.table>
 
 /** A decoded clip. */
 export interface ReadClip {
@@ -75,20 +84,6 @@ export interface ClipPlace {
   ) => VoxtorchError
 }
 
-const OPTIONS: readonly (keyof ReadClipOptions)[] = [
-  'sampleRate',
-  'quality',
-  'channels',
-  'leastSamples',
-  'mostSamples',
-  'longAudio',
-  'maxSeconds',
-  'maxBytes',
-  'allowTruncated',
-  'allowEmpty',
-  'signal',
-]
-
 /**
  * Read a clip as float32 samples [n] of one channel, at 16 kHz. Samples stay on the device of the input, and share its memory if
  * no conversion is needed.
@@ -107,7 +102,7 @@ export async function readClip(clip: AudioClip, options: ReadClipOptions = {}): 
 /** Read a clip as {@link readClip}, with the format of the file. @param place caller and name of the clip, for errors */
 export async function openClip(place: ClipPlace, clip: AudioClip, options: ReadClipOptions = {}): Promise<ReadClip> {
   const { where } = place
-  checkOptions(where, options)
+  SETTINGS.read(where, options)
   return scope(async () => {
     const decoded = await read(place, clip, options)
     const { Fault = DataError, subject = `${where}: ${fileOf(clip).file ?? 'the audio'}` } = place
@@ -119,22 +114,6 @@ export async function openClip(place: ClipPlace, clip: AudioClip, options: ReadC
     if (bad !== undefined) throw fault(`contains NaN or infinities, the first at sample ${bad}`, { sample: bad })
     return { ...decoded, ...sized(samples, options, sampleRate, fault) }
   })
-}
-
-function checkOptions(where: string, options: ReadClipOptions): void {
-  requireOptions(where, options, OPTIONS)
-  const { sampleRate, quality, channels, longAudio, maxSeconds, allowEmpty, signal } = options
-  if (sampleRate !== undefined && sampleRate !== null) requireWhole(where, 'sampleRate', sampleRate, 1)
-  if (quality !== undefined) requireOneOf(where, 'quality', quality, RESAMPLE_QUALITIES)
-  if (channels !== undefined && channels !== 'mean') requireWhole(where, 'channels', channels)
-  for (const name of ['leastSamples', 'mostSamples'] as const) {
-    if (options[name] !== undefined) requireWhole(where, name, options[name])
-  }
-  if (longAudio !== undefined) requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
-  if (maxSeconds !== undefined) requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
-  if (allowEmpty !== undefined && typeof allowEmpty !== 'boolean')
-    throw argumentError(where, 'allowEmpty', 'a boolean', allowEmpty)
-  requireSignal(where, signal)
 }
 
 type Decoded = Omit<ReadClip, 'lost'>

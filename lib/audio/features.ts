@@ -1,4 +1,5 @@
-import { requireNumber, requireOptions, requireWhole } from '../base/check.js'
+import { requireNumber, requireWhole } from '../base/check.js'
+import { type ChangesOf, settings, unchecked } from '../base/settings.js'
 import { op, opAsync } from '../native/call.js'
 import type { Generator, Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
@@ -12,16 +13,23 @@ import { requireSamples } from './resample.js'
 
 export type WindowName = 'hann' | 'hamming' | 'povey' | 'blackman' | 'rectangular'
 
-export interface MelFilterBankOptions {
+// The operators check the values and have the defaults.
+const NUMBER = { type: unchecked<number>() } as const
+const BOOLEAN = { type: unchecked<boolean>() } as const
+
+export const MEL_FILTERS = settings({
   /** Lowest frequency, in Hz. Default 0. */
-  fMin?: number
+  fMin: NUMBER,
   /** Highest frequency, in Hz. Default half the sample rate. */
-  fMax?: number
+  fMax: NUMBER,
   /** Mel scale. Slaney's is linear below 1 kHz (librosa, Whisper); HTK's is 2595 log10(1 + f / 700). Default `'slaney'`. */
-  melScale?: 'slaney' | 'htk'
+  melScale: { type: unchecked<'slaney' | 'htk'>() },
   /** Normalization. `'slaney'`: filters have peak 2 / width; `'none'`: peak 1. Default `'slaney'`. */
-  norm?: 'slaney' | 'none'
-}
+  norm: { type: unchecked<'slaney' | 'none'>() },
+})
+
+/** Options of {@link melFilterBank}. @interface */
+export type MelFilterBankOptions = ChangesOf<typeof MEL_FILTERS.table>
 
 const melFilterBankOp = op('voxtorch::mel_filter_bank')
 
@@ -39,17 +47,18 @@ export function melFilterBank(
   requireWhole('melFilterBank', 'nFft', nFft, 2)
   requireWhole('melFilterBank', 'nMels', nMels, 1)
   requireNumber('melFilterBank', 'sampleRate', sampleRate)
-  requireOptions('melFilterBank', options, MEL_FILTERS)
-  const { fMin, fMax, melScale, norm } = options
-  return melFilterBankOp(nFft, nMels, sampleRate, { fMin, fMax, melScale, norm })
+  return melFilterBankOp(nFft, nMels, sampleRate, MEL_FILTERS.read('melFilterBank', options))
 }
 
-export interface LogMelSpectrogramOptions {
+const WHISPER = settings({
   /** Number of mel bands: 80 for Whisper up to large-v2, 128 for large-v3. Default 80. */
-  nMels?: number
+  nMels: NUMBER,
   /** Number of samples to cut or zero-pad the clip to; null keeps its length. Default 480000, 30 seconds. */
-  length?: number | null
-}
+  length: { type: unchecked<number | null>() },
+})
+
+/** Options of {@link logMelSpectrogram}. @interface */
+export type LogMelSpectrogramOptions = ChangesOf<typeof WHISPER.table>
 
 const whisperLogMelOp = opAsync('voxtorch::whisper_log_mel')
 
@@ -64,60 +73,51 @@ const whisperLogMelOp = opAsync('voxtorch::whisper_log_mel')
  */
 export async function logMelSpectrogram(samples: Tensor, options: LogMelSpectrogramOptions = {}): Promise<Tensor> {
   requireSamples('logMelSpectrogram', samples)
-  requireOptions('logMelSpectrogram', options, ['nMels', 'length'])
-  const { nMels, length } = options
-  return whisperLogMelOp(samples, { nMels, length })
+  return whisperLogMelOp(samples, WHISPER.read('logMelSpectrogram', options))
 }
 
-export interface SpectrogramOptions {
+const SPECTROGRAM = settings({
   /** FFT size. Default 400. */
-  nFft?: number
+  nFft: NUMBER,
   /** Hop between frames, in samples. Default 160. */
-  hopLength?: number
+  hopLength: NUMBER,
   /** Window length, centered in the FFT. Default nFft. */
-  winLength?: number
+  winLength: NUMBER,
   /** Periodic window. Default `'hann'`. */
-  window?: WindowName
+  window: { type: unchecked<WindowName>() },
   /** Padding at each end, in samples. Default nFft / 2, which centers frame i on sample i · hopLength. */
-  padding?: number
+  padding: NUMBER,
   /** Padding mode. Default `'reflect'`. */
-  padMode?: 'reflect' | 'constant' | 'replicate'
+  padMode: { type: unchecked<'reflect' | 'constant' | 'replicate'>() },
   /** True: |X|². False: sqrt(|X|² + magnitudeEpsilon). Default true. */
-  power?: boolean
+  power: BOOLEAN,
   /** Added to |X|² before the square root. Default 0. */
-  magnitudeEpsilon?: number
+  magnitudeEpsilon: NUMBER,
   /** Logarithm, of values of at least `floor`. Default `'none'`. */
-  log?: 'none' | 'ln' | 'log10'
+  log: { type: unchecked<'none' | 'ln' | 'log10'>() },
   /** Lower bound on values before the logarithm. Default 1e-10. */
-  floor?: number
-}
+  floor: NUMBER,
+})
 
-export interface MelSpectrogramOptions extends SpectrogramOptions, MelFilterBankOptions {
+/** Options of {@link spectrogram}. @interface */
+export type SpectrogramOptions = ChangesOf<typeof SPECTROGRAM.table>
+
+const MEL_SPECTROGRAM = settings({
   /** Number of mel bands. Default 80. */
-  nMels?: number
-}
+  nMels: { type: unchecked<number>(), default: 80 },
+  ...SPECTROGRAM.table,
+  ...MEL_FILTERS.table,
+})
 
-const SPECTROGRAM: readonly (keyof SpectrogramOptions)[] = [
-  'nFft',
-  'hopLength',
-  'winLength',
-  'window',
-  'padding',
-  'padMode',
-  'power',
-  'magnitudeEpsilon',
-  'log',
-  'floor',
-]
-const MEL_FILTERS: readonly (keyof MelFilterBankOptions)[] = ['fMin', 'fMax', 'melScale', 'norm']
+/** Options of {@link melSpectrogram}. @interface */
+export type MelSpectrogramOptions = ChangesOf<typeof MEL_SPECTROGRAM.table>
 
 const melSpectrogramOp = opAsync('voxtorch::mel_spectrogram')
 
 /** Compute the spectrogram of samples [..., n] by short-time Fourier transform: [..., nFft / 2 + 1, frames]. */
 export async function spectrogram(samples: Tensor, options: SpectrogramOptions = {}): Promise<Tensor> {
   requireSamples('spectrogram', samples)
-  requireOptions('spectrogram', options, SPECTROGRAM)
-  return melSpectrogramOp(samples, 1, spectrumSettings(options))
+  return melSpectrogramOp(samples, 1, SPECTROGRAM.read('spectrogram', options))
 }
 
 /**
@@ -131,69 +131,65 @@ export async function melSpectrogram(
 ): Promise<Tensor> {
   requireSamples('melSpectrogram', samples)
   requireNumber('melSpectrogram', 'sampleRate', sampleRate)
-  requireOptions('melSpectrogram', options, ['nMels', ...SPECTROGRAM, ...MEL_FILTERS])
-  const { nMels = 80, fMin, fMax, melScale, norm } = options
-  return melSpectrogramOp(samples, sampleRate, { ...spectrumSettings(options), nMels, fMin, fMax, melScale, norm })
+  return melSpectrogramOp(samples, sampleRate, MEL_SPECTROGRAM.read('melSpectrogram', options))
 }
 
-function spectrumSettings(options: SpectrogramOptions) {
-  const { nFft, hopLength, winLength, window, padding, padMode, power, magnitudeEpsilon, log, floor } = options
-  return { nFft, hopLength, winLength, window, padding, padMode, power, magnitudeEpsilon, log, floor }
-}
-
-export interface KaldiFbankOptions {
+const KALDI = settings({
   /** Sample rate in Hz. Default 16000. */
-  sampleRate?: number
+  sampleRate: NUMBER,
   /** Number of mel bands. Default 23, as in Kaldi; BEATs uses 128. */
-  nMels?: number
+  nMels: NUMBER,
   /** Frame length in milliseconds. Default 25. */
-  frameLength?: number
+  frameLength: NUMBER,
   /** Hop between frames in milliseconds. Default 10. */
-  frameShift?: number
+  frameShift: NUMBER,
   /** Symmetric window. Default `'povey'`, a Hann window to the power of 0.85. */
-  window?: WindowName
+  window: { type: unchecked<WindowName>() },
   /** Coefficient of the `'blackman'` window. Default 0.42. */
-  blackmanCoefficient?: number
+  blackmanCoefficient: NUMBER,
   /** Pre-emphasis within each frame: x[i] - preemphasis · x[i - 1]. Default 0.97. */
-  preemphasis?: number
+  preemphasis: NUMBER,
   /** Subtract each frame's mean. Default true. */
-  removeDc?: boolean
+  removeDc: BOOLEAN,
   /** True: only complete frames. False: one frame per shift, with reflected ends. Default true. */
-  snipEdges?: boolean
+  snipEdges: BOOLEAN,
   /** Zero-pad frames to a power of two. Default true. */
-  roundToPowerOfTwo?: boolean
+  roundToPowerOfTwo: BOOLEAN,
   /** Lowest frequency in Hz. Default 20. */
-  fMin?: number
+  fMin: NUMBER,
   /** Highest frequency in Hz; values up to 0 are relative to half the sample rate. Default 0. */
-  fMax?: number
+  fMax: NUMBER,
   /** Standard deviation of the noise added to each sample of each frame. Default 0. */
-  dither?: number
+  dither: NUMBER,
   /**
    * Generator of that noise. Default: the global generator of the samples' device. A CPU generator with the same seed gives the
    * same noise on every device.
    */
-  generator?: Generator
+  generator: { type: unchecked<Generator>() },
   /** Add a column with the log energy of each frame: the first, or with `htkCompat` the last. Default false. */
-  useEnergy?: boolean
+  useEnergy: BOOLEAN,
   /** Compute the energy before pre-emphasis and windowing. Default true. */
-  rawEnergy?: boolean
+  rawEnergy: BOOLEAN,
   /** Lower bound on the energy; 0 for none. Default 1. */
-  energyFloor?: number
+  energyFloor: NUMBER,
   /** Put the energy into the last column, as HTK. Default false. */
-  htkCompat?: boolean
+  htkCompat: BOOLEAN,
   /** Take the natural logarithm, of values of at least 1.19e-7. Default true. */
-  log?: boolean
+  log: BOOLEAN,
   /** True: |X|². False: |X|. Default true. */
-  power?: boolean
+  power: BOOLEAN,
   /** Subtract each column's mean over the clip. Default false. */
-  subtractMean?: boolean
+  subtractMean: BOOLEAN,
   /** Vocal tract length normalization: cutoff frequencies in Hz and warp factor. Default 100, -500 (from the top), 1. */
-  vtlnLow?: number
-  vtlnHigh?: number
-  vtlnWarp?: number
+  vtlnLow: NUMBER,
+  vtlnHigh: NUMBER,
+  vtlnWarp: NUMBER,
   /** Clips shorter than this, in seconds, give no frames. Default 0. */
-  minDuration?: number
-}
+  minDuration: NUMBER,
+})
+
+/** Options of {@link kaldiFbank}. @interface */
+export type KaldiFbankOptions = ChangesOf<typeof KALDI.table>
 
 const kaldiFbankOp = opAsync('voxtorch::kaldi_fbank')
 
@@ -208,32 +204,5 @@ const kaldiFbankOp = opAsync('voxtorch::kaldi_fbank')
  */
 export async function kaldiFbank(samples: Tensor, options: KaldiFbankOptions = {}): Promise<Tensor> {
   requireSamples('kaldiFbank', samples)
-  requireOptions('kaldiFbank', options, [
-    'sampleRate',
-    'nMels',
-    'frameLength',
-    'frameShift',
-    'window',
-    'blackmanCoefficient',
-    'preemphasis',
-    'removeDc',
-    'snipEdges',
-    'roundToPowerOfTwo',
-    'fMin',
-    'fMax',
-    'dither',
-    'generator',
-    'useEnergy',
-    'rawEnergy',
-    'energyFloor',
-    'htkCompat',
-    'log',
-    'power',
-    'subtractMean',
-    'vtlnLow',
-    'vtlnHigh',
-    'vtlnWarp',
-    'minDuration',
-  ])
-  return kaldiFbankOp(samples, { ...options })
+  return kaldiFbankOp(samples, KALDI.read('kaldiFbank', options))
 }

@@ -1,44 +1,39 @@
-import { argumentError, defined, requireNumber, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
+import { argumentError, requireNumber, requireWhole } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
+import { type ChangesOf, settings, unchecked } from '../base/settings.js'
 import { Generator, noGrad, ops, rand, scope, Tensor } from '../tensor/index.js'
-import { type MelFilterBankOptions, melFilterBank } from './features.js'
+import { MEL_FILTERS, melFilterBank } from './features.js'
 
 /**
  * Audio from spectrograms without a trained vocoder, for a quick check by listening. The quality is low: voices have a metallic timbre.
  */
 
-export interface GriffinLimOptions {
-  /** FFT size. Default 2 · (bins - 1). */
-  nFft?: number
-  /** Hop between frames, in samples. Default a quarter of nFft. */
-  hopLength?: number
-  /** Length of the Hann window, centered in the FFT. Default nFft. */
-  winLength?: number
-  /** Padding of `spectrogram` at each end, in samples. Default nFft / 2. */
-  padding?: number
-  /** Padding mode of `spectrogram`. Default `'reflect'`. */
-  padMode?: 'reflect' | 'constant' | 'replicate'
-  /** Number of iterations. Default 32. */
-  iterations?: number
-  /** Momentum of the fast algorithm, in [0, 1); 0 is the original algorithm. Default 0.99. */
-  momentum?: number
-  /** Initial phases: zeros or random. Default `'random'`. */
-  init?: 'zero' | 'random'
-  /** Seed of the random phases. Default: the global generator. */
-  seed?: number | bigint
-}
+/** Exclusive upper bound of `iterations`; more than a few hundred do not improve the result. */
+const MOST = 10_001
 
-const GRIFFIN_LIM: readonly (keyof GriffinLimOptions)[] = [
-  'nFft',
-  'hopLength',
-  'winLength',
-  'padding',
-  'padMode',
-  'iterations',
-  'momentum',
-  'init',
-  'seed',
-]
+const GRIFFIN_LIM = settings({
+  /** FFT size. Default 2 · (bins - 1). */
+  nFft: { type: 'integer', min: 2 },
+  /** Hop between frames, in samples. Default a quarter of nFft. */
+  hopLength: { type: 'integer', min: 1 },
+  /** Length of the Hann window, centered in the FFT. Default nFft. */
+  winLength: { type: 'integer', min: 1 },
+  /** Padding of `spectrogram` at each end, in samples. Default nFft / 2. */
+  padding: { type: 'integer' },
+  /** Padding mode of `spectrogram`. Default `'reflect'`. */
+  padMode: { type: ['reflect', 'constant', 'replicate'], default: 'reflect' },
+  /** Number of iterations. Default 32. */
+  iterations: { type: 'integer', below: MOST, default: 32 },
+  /** Momentum of the fast algorithm, in [0, 1); 0 is the original algorithm. Default 0.99. */
+  momentum: { type: 'fraction', default: 0.99 },
+  /** Initial phases: zeros or random. Default `'random'`. */
+  init: { type: ['zero', 'random'], default: 'random' },
+  /** Seed of the random phases. Default: the global generator. */
+  seed: { type: unchecked<number | bigint>() },
+})
+
+/** Options of {@link griffinLim}. @interface */
+export type GriffinLimOptions = ChangesOf<typeof GRIFFIN_LIM.table>
 
 /**
  * Estimate samples from the magnitudes of a spectrogram: [..., bins, frames] → [..., n]. Pass the options that
@@ -56,27 +51,11 @@ const GRIFFIN_LIM: readonly (keyof GriffinLimOptions)[] = [
 export async function griffinLim(magnitudes: Tensor, options: GriffinLimOptions = {}): Promise<Tensor> {
   const where = 'griffinLim'
   requireSpectrum(where, 'magnitudes', magnitudes)
-  requireOptions(where, options, GRIFFIN_LIM)
   const bins = magnitudes.size(-2)
-  const {
-    nFft = 2 * (bins - 1),
-    iterations = 32,
-    momentum = 0.99,
-    init = 'random',
-    padMode = 'reflect',
-    seed,
-  } = options
+  const values = GRIFFIN_LIM.read(where, options)
+  const { nFft = 2 * (bins - 1), iterations, momentum, init, padMode, seed } = values
   requireWhole(where, 'nFft', nFft, 2)
-  const { hopLength = Math.max(1, Math.floor(nFft / 4)), winLength = nFft } = options
-  const { padding = Math.floor(nFft / 2) } = options
-  requireWhole(where, 'hopLength', hopLength, 1)
-  requireWhole(where, 'winLength', winLength, 1)
-  requireWhole(where, 'padding', padding)
-  requireWhole(where, 'iterations', iterations)
-  requireNumber(where, 'iterations', iterations, MOST)
-  requireNumber(where, 'momentum', momentum, { least: 0, below: 1 })
-  requireOneOf(where, 'init', init, ['zero', 'random'])
-  requireOneOf(where, 'padMode', padMode, ['reflect', 'constant', 'replicate'])
+  const { hopLength = Math.max(1, Math.floor(nFft / 4)), winLength = nFft, padding = Math.floor(nFft / 2) } = values
   if (bins !== Math.floor(nFft / 2) + 1) {
     throw new ShapeError(
       `${where}: magnitudes: expected ${Math.floor(nFft / 2) + 1} bins for nFft ${nFft}, got ${bins}`,
@@ -143,8 +122,6 @@ export async function griffinLim(magnitudes: Tensor, options: GriffinLimOptions 
   )
 }
 
-/** Range of `iterations`; more than a few hundred do not improve the result. */
-const MOST = { least: 0, below: 10_001 }
 /** Smallest normal float32, added to magnitudes before division. */
 const TINY = 1.1754943508222875e-38
 
@@ -170,27 +147,19 @@ function overlapped(frames: Tensor, hop: number): Tensor {
   return ops.col2im(frames, [1, length], [1, n], [1, 1], [0, 0], [1, hop]).flatten(1)
 }
 
-export interface InverseMelOptions extends MelFilterBankOptions {
+const INVERSE_MEL = MEL_FILTERS.extend({
   /** FFT size. */
-  nFft: number
+  nFft: { type: 'integer', min: 2, required: true },
   /** Logarithm that `melSpectrogram` applied: `'ln'`, `'log10'` or `'none'`. Default `'none'`. */
-  log?: 'none' | 'ln' | 'log10'
+  log: { type: ['none', 'ln', 'log10'], default: 'none' },
   /** Whether the mel bands are sums of |X|². Default false: sums of |X|, the input of vocoders. */
-  power?: boolean
+  power: { type: unchecked<boolean>(), default: false },
   /** Number of iterations. Default 200. */
-  iterations?: number
-}
+  iterations: { type: 'integer', min: 1, below: MOST, default: 200 },
+})
 
-const INVERSE_MEL: readonly (keyof InverseMelOptions)[] = [
-  'nFft',
-  'log',
-  'power',
-  'iterations',
-  'fMin',
-  'fMax',
-  'melScale',
-  'norm',
-]
+/** Options of {@link inverseMelSpectrogram}. @interface */
+export type InverseMelOptions = ChangesOf<typeof INVERSE_MEL.table>
 
 /**
  * Estimate non-negative magnitudes from a mel spectrogram: [..., nMels, frames] → [..., nFft / 2 + 1, frames]. Pass the options of
@@ -205,13 +174,7 @@ export async function inverseMelSpectrogram(
   const where = 'inverseMelSpectrogram'
   requireSpectrum(where, 'mel', mel)
   requireNumber(where, 'sampleRate', sampleRate)
-  requireOptions(where, options, INVERSE_MEL)
-  const { nFft, log = 'none', power = false, iterations = 200, fMin, fMax, melScale, norm } = options
-  requireWhole(where, 'nFft', nFft, 2)
-  requireWhole(where, 'iterations', iterations, 1)
-  requireNumber(where, 'iterations', iterations, MOST)
-  requireOneOf(where, 'log', log, ['none', 'ln', 'log10'])
-  const filterOptions = defined({ fMin, fMax, melScale, norm })
+  const { nFft, log, power, iterations, ...filterOptions } = INVERSE_MEL.read(where, options)
   return scope(() =>
     noGrad(async () => {
       const dtype = mel.dtype === 'float64' ? 'float64' : 'float32'

@@ -1,36 +1,43 @@
 import { availableParallelism } from 'node:os'
-import { argumentError, requireNumber, requireOptions, requireWhole } from '../base/check.js'
 import { OperatorError } from '../base/errors.js'
+import { type ChangesOf, checkedBy, SIGNAL, settings } from '../base/settings.js'
 import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
-import { type ResampleQuality, Resampler, resample } from './resample.js'
+import { RESAMPLE_QUALITIES, resample } from './resample.js'
 import type { AudioFormat, AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
 
-export interface ReadAudioOptions {
+/** Options of reading audio, whole or in chunks. */
+export const READ_SETTINGS = settings({
   /** Sample rate to resample to, in Hz. Default: that of the file. */
-  sampleRate?: number
+  sampleRate: { type: 'integer', min: 1 },
   /** `'mean'` (default) averages the channels; `'all'` keeps them; a number selects one. */
-  channels?: Channels
+  channels: { type: checkedBy<Channels>((where, _, value) => requireChannels(where, value)) },
   /** Start in seconds. Default 0. */
-  start?: number
+  start: { type: 'number' },
   /** Duration in seconds. Default: to the end. */
-  duration?: number
+  duration: { type: 'number', infinite: true },
   /** Resampling method, see {@link ResampleQuality}. Default `'sinc'`. */
-  quality?: ResampleQuality
-  /**
-   * Limit on the bytes of float32 samples: of all channels decoded from the beginning of a compressed file, and of the selected
-   * channels at a new `sampleRate`. Default: 64 MiB, or 512 per byte of the file if that is more.
-   */
-  maxBytes?: number
+  quality: { type: RESAMPLE_QUALITIES },
   /**
    * Whether a WAV file may have fewer samples than its header declares, as in truncated recordings and files of programs that
    * count the 44 bytes of the header. `source.missingBytes` is the number of missing bytes. Default false: such files are errors.
    */
-  allowTruncated?: boolean
+  allowTruncated: { type: 'boolean' },
   /** Aborts reading. */
-  signal?: AbortSignal
-}
+  signal: { type: SIGNAL },
+})
+
+const SETTINGS = READ_SETTINGS.extend({
+  /**
+   * Limit on the bytes of float32 samples: of all channels decoded from the beginning of a compressed file, and of the selected
+   * channels at a new `sampleRate`. Default: 64 MiB, or 512 per byte of the file if that is more.
+   */
+  maxBytes: { type: 'number', infinite: true },
+})
+
+/** Options of {@link readAudio}. @interface */
+export type ReadAudioOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface Audio {
   /** float32 [frames], or [channels, frames] with `channels: 'all'`, from -1 to 1. */
@@ -65,7 +72,7 @@ export interface Audio {
  */
 export async function readAudio(input: AudioInput, options: ReadAudioOptions = {}): Promise<Audio> {
   const where = 'readAudio'
-  checkOptions(where, options, 'maxBytes')
+  SETTINGS.read(where, options)
   return inTurn(() => readWhole(where, input, options))
 }
 
@@ -128,31 +135,6 @@ export async function ofThisFile(source: AudioSource, resampling: () => Promise<
     if (!(cause instanceof OperatorError)) throw cause
     throw source.bytes.error(`cannot resample from ${source.sampleRate} Hz: ${cause.message}`, { cause })
   }
-}
-
-const OPTIONS: readonly (keyof ReadAudioOptions)[] = [
-  'sampleRate',
-  'channels',
-  'start',
-  'duration',
-  'quality',
-  'allowTruncated',
-  'signal',
-]
-
-export function checkOptions(where: string, options: ReadAudioOptions, extraOption: string): void {
-  requireOptions(where, options, [...OPTIONS, extraOption])
-  const { sampleRate, channels = 'mean', start = 0, duration, maxBytes, allowTruncated = false } = options
-  if (typeof allowTruncated !== 'boolean') throw argumentError(where, 'allowTruncated', 'a boolean', allowTruncated)
-  if (sampleRate !== undefined) requireWhole(where, 'sampleRate', sampleRate, 1)
-  requireChannels(where, channels)
-  requireNumber(where, 'start', start, { least: 0, below: Number.POSITIVE_INFINITY })
-  if (duration !== undefined) requireNumber(where, 'duration', duration, { least: 0 })
-  if (maxBytes !== undefined) requireNumber(where, 'maxBytes', maxBytes, { least: 0 })
-  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
-    throw argumentError(where, 'signal', 'an AbortSignal', options.signal)
-  }
-  if (options.quality !== undefined) new Resampler(1, 1, { quality: options.quality })
 }
 
 /** Return the range of frames that `start` and `duration` select, at the file's rate. */

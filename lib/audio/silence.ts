@@ -1,28 +1,32 @@
-import { requireFunction, requireNumber, requireOptions } from '../base/check.js'
+import { requireNumber } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { type ChangesOf, functionOf, settings, type ValuesOf } from '../base/settings.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
 
 /** [start, end] in seconds. */
 export type Segment = [start: number, end: number]
 
-export interface EnergyVadOptions {
+const LEVELS = settings({
   /** Frame length in seconds. Default 0.02. */
-  frameSeconds?: number
+  frameSeconds: { type: 'number', default: 0.02 },
   /**
    * Threshold in decibels below the local level, which is the 95th percentile over 10 s. A short loud noise does not raise it,
    * and it adapts to quiet and loud speakers. Default 40.
    */
-  topDb?: number
+  topDb: { type: 'number', infinite: true, default: 40 },
   /** Frames below this level are silent, in decibels of full scale. Default -70. */
-  floorDb?: number
+  floorDb: { type: 'number', min: -Infinity, infinite: true, default: -70 },
   /** Shortest pause that ends a segment, in seconds. Default 0.3. */
-  minSilence?: number
+  minSilence: { type: 'number', infinite: true, default: 0.3 },
   /** Shortest segment, in seconds; shorter ones are dropped. Default 0.1. */
-  minSpeech?: number
+  minSpeech: { type: 'number', infinite: true, default: 0.1 },
   /** Padding before and after a segment, in seconds; two segments split a shorter pause between them. Default 0.1. */
-  padding?: number
-}
+  padding: { type: 'number', infinite: true, default: 0.1 },
+})
+
+/** Options of {@link energyVad}. @interface */
+export type EnergyVadOptions = ChangesOf<typeof LEVELS.table>
 
 /**
  * Return the non-silent segments of a clip [n], in order and without overlap. A frame is non-silent if its root mean square level
@@ -39,24 +43,18 @@ export async function energyVad(
   return segmentsOf(await levelsOf('energyVad', samples, sampleRate, options))
 }
 
-const LEVELS: readonly (keyof EnergyVadOptions)[] = [
-  'frameSeconds',
-  'topDb',
-  'floorDb',
-  'minSilence',
-  'minSpeech',
-  'padding',
-]
-
 /** A function that returns the speech segments of a clip [n], in order and without overlap: {@link energyVad}, or a model's `segments`. */
 export type VoiceActivity = (samples: Tensor, sampleRate: number) => Promise<Segment[]>
 
-export interface SplitOptions extends EnergyVadOptions {
+const SPLIT = LEVELS.extend({
   /** Longest piece, in seconds. Default 30. */
-  maxSeconds?: number
+  maxSeconds: { type: 'number', min: 0.1, infinite: true, default: 30 },
   /** Voice activity detector. Default: {@link energyVad} with these options. */
-  vad?: VoiceActivity
-}
+  vad: { type: functionOf<VoiceActivity>() },
+})
+
+/** Options of {@link splitOnSilence}. @interface */
+export type SplitOptions = ChangesOf<typeof SPLIT.table>
 
 /**
  * Split a long clip [n] into pieces of at most `maxSeconds`, for models with a limited input length. Each piece contains as many
@@ -68,10 +66,7 @@ export async function splitOnSilence(
   sampleRate: number,
   options: SplitOptions = {},
 ): Promise<Segment[]> {
-  requireOptions('splitOnSilence', options, ['maxSeconds', 'vad', ...LEVELS])
-  const { maxSeconds = 30, vad, ...levelOptions } = options
-  requireNumber('splitOnSilence', 'maxSeconds', maxSeconds, { least: 0.1 })
-  if (vad !== undefined) requireFunction('splitOnSilence', 'vad', vad)
+  const { maxSeconds, vad, ...levelOptions } = SPLIT.read('splitOnSilence', options)
   const levels = await levelsOf('splitOnSilence', samples, sampleRate, levelOptions)
   const segments = vad ? checked(await vad(samples, sampleRate), levels.duration) : segmentsOf(levels)
   const pieces: Segment[] = []
@@ -113,7 +108,7 @@ interface Levels {
   decibels: Float64Array
   frameSeconds: number
   duration: number
-  settings: Required<EnergyVadOptions>
+  settings: ValuesOf<typeof LEVELS.table>
 }
 
 async function levelsOf(
@@ -124,13 +119,8 @@ async function levelsOf(
 ): Promise<Levels> {
   requireSamples(where, samples)
   requireNumber(where, 'sampleRate', sampleRate, { least: 1, below: Number.POSITIVE_INFINITY })
-  requireOptions(where, options, LEVELS)
-  const { frameSeconds = 0.02, topDb = 40, floorDb = -70, minSilence = 0.3, minSpeech = 0.1, padding = 0.1 } = options
-  requireNumber(where, 'frameSeconds', frameSeconds, { least: 0, below: Number.POSITIVE_INFINITY })
-  requireNumber(where, 'floorDb', floorDb)
-  for (const [name, value] of Object.entries({ topDb, minSilence, minSpeech, padding })) {
-    requireNumber(where, name, value, { least: 0 })
-  }
+  const values = LEVELS.read(where, options)
+  const { frameSeconds } = values
   if (samples.ndim !== 1) {
     throw new ConfigError(
       `${where}: samples: expected one signal [n], got [${samples.shape}]. mixChannels converts it.`,
@@ -151,7 +141,7 @@ async function levelsOf(
     decibels: Float64Array.from(norms as Float32Array, (norm) => 20 * Math.log10(norm / Math.sqrt(length))),
     frameSeconds: length / sampleRate,
     duration: samples.size(0) / sampleRate,
-    settings: { frameSeconds, topDb, floorDb, minSilence, minSpeech, padding },
+    settings: values,
   }
 }
 

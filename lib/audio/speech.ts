@@ -1,5 +1,6 @@
 // Clip lengths of speech models. Separate from clip.ts, because command lines use it without loading libtorch.
 import type { VoxtorchError } from '../base/errors.js'
+import { type ChangesOf, settings } from '../base/settings.js'
 
 /** Sample rate of speech models, in Hz. */
 export const SPEECH_RATE = 16_000
@@ -10,17 +11,20 @@ export const LONG_AUDIO = ['windows', 'cut', 'error'] as const
 /** `'windows'`: process it in windows; `'cut'`: use only its beginning, and report it; `'error'`: throw a DataError. */
 export type LongAudio = (typeof LONG_AUDIO)[number]
 
-export interface FitOptions {
+export const FIT_SETTINGS = settings({
   /** Length to which shorter clips are zero-padded, in samples. Default 0. */
-  leastSamples?: number | undefined
+  leastSamples: { type: 'integer' },
   /** Length above which `longAudio` applies, in samples. Default: no limit. */
-  mostSamples?: number | undefined
+  mostSamples: { type: 'integer' },
   /**
    * Handling of clips above `mostSamples`: `'windows'` (default) keeps them, for a model that processes them in windows (see
    * `clipWindows`); `'cut'` keeps their beginning; `'error'` throws a DataError.
    */
-  longAudio?: LongAudio | undefined
-}
+  longAudio: { type: LONG_AUDIO },
+})
+
+/** Lengths of a clip. @interface */
+export type FitOptions = ChangesOf<typeof FIT_SETTINGS.table>
 
 /** Return how many of `length` samples are kept, and how many zeros follow. @throws the error of `fault`, with `longAudio: 'error'` */
 export function keptLength(

@@ -1,8 +1,8 @@
-import { requireNumber } from '../base/check.js'
+import type { ChangesOf } from '../base/settings.js'
 import { type Tensor, tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { pickChannels } from './channels.js'
-import { blockTensor, checkOptions, frameRange, ofThisFile, type ReadAudioOptions } from './read.js'
+import { blockTensor, frameRange, ofThisFile, READ_SETTINGS, type ReadAudioOptions } from './read.js'
 import { Resampler } from './resample.js'
 import type { AudioInput } from './sniff.js'
 import { AudioSource } from './source.js'
@@ -10,10 +10,13 @@ import { AudioSource } from './source.js'
 /** Samples per channel that are resampled at once. */
 const MOST_RESAMPLED = 1 << 20
 
-export interface ReadAudioStreamOptions extends Omit<ReadAudioOptions, 'maxBytes'> {
+const SETTINGS = READ_SETTINGS.extend({
   /** Duration of a chunk in seconds; the last one may be shorter. Default 30. */
-  chunkSeconds?: number
-}
+  chunkSeconds: { type: 'number', min: 0.001, default: 30 },
+})
+
+/** Options of {@link readAudioStream}. @interface */
+export type ReadAudioStreamOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface AudioChunk {
   /** float32 [frames], or [channels, frames] with `channels: 'all'`. */
@@ -37,9 +40,7 @@ export async function* readAudioStream(
   options: ReadAudioStreamOptions = {},
 ): AsyncGenerator<AudioChunk, void> {
   const where = 'readAudioStream'
-  checkOptions(where, options, 'chunkSeconds')
-  const { chunkSeconds = 30, channels = 'mean', quality, start = 0 } = options
-  requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0.001, below: Number.POSITIVE_INFINITY })
+  const { chunkSeconds, channels = 'mean', quality, start = 0 } = SETTINGS.read(where, options)
   const source = await AudioSource.open(where, input, options)
   let current: Tensor | undefined
   try {

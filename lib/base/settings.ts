@@ -1,7 +1,16 @@
 // One table states each setting once: its type, default, range, help text, alternative names and its name in TrainingArguments.
 // The TypeScript type, the checks, the command-line options and the mapping to TrainingArguments are derived from it.
 import { optionsOf } from './arguments.js'
-import { argumentError, requireNumber, requireOneOf, requireWhole, shown } from './check.js'
+import {
+  argumentError,
+  requireFunction,
+  requireNumber,
+  requireOneOf,
+  requireSignal,
+  requireWhole,
+  shown,
+} from './check.js'
+import { withArticle } from './words.js'
 
 /**
  * Check of a value that no named type describes, such as a callback. Throws if the value is wrong. `T` is the value's type.
@@ -32,10 +41,14 @@ export interface Setting {
   readonly type: SettingType
   /** Default value. A setting without one may be undefined. */
   readonly default?: unknown
+  /** Whether the value must be given. */
+  readonly required?: boolean
   /** Minimum of a number, or of each of the `numbers`. Default 0; -Infinity for none. */
   readonly min?: number
   /** Exclusive upper bound. */
   readonly below?: number
+  /** Whether a number may be infinite. */
+  readonly infinite?: boolean
   /** Number of elements of `numbers`. */
   readonly length?: number
   /** Whether null is allowed. */
@@ -46,6 +59,8 @@ export interface Setting {
   readonly defaultText?: string
   /** Placeholder of the value in `--help`. Default: by type. */
   readonly placeholder?: string
+  /** Name of the command-line option, if it differs. */
+  readonly option?: string
   /** Alternative names of the command-line option. */
   readonly aliases?: readonly string[]
   /** Whether the command-line option of a boolean takes `true` or `false`. */
@@ -73,22 +88,32 @@ type BaseValue<S extends Setting> =
                 : number[]
               : string
 
+// A conditional type, so that editors and the reference show `number | null` instead of its name.
 /** Type of a setting's value. */
-export type ValueOfSetting<S extends Setting> = BaseValue<S> | (S extends { nullable: true } ? null : never)
+export type ValueOfSetting<S extends Setting> = S extends { nullable: true } ? BaseValue<S> | null : BaseValue<S>
 
-type WithDefault<T extends SettingTable> = { [K in keyof T]: T[K] extends { default: unknown } ? K : never }[keyof T]
+/** The key K if a setting is always defined; `never` otherwise. */
+type IfDefined<K, S extends Setting> = S extends { default: unknown } | { required: true } ? K : never
+type IfRequired<K, S extends Setting> = S extends { required: true } ? K : never
 
+// `keyof T` keeps the docstrings of the table's settings.
 /** Checked values of a table: settings with a default are always defined. */
 export type ValuesOf<T extends SettingTable> = {
-  -readonly [K in WithDefault<T>]: ValueOfSetting<T[K]>
-} & { -readonly [K in Exclude<keyof T, WithDefault<T>>]?: ValueOfSetting<T[K]> }
+  -readonly [K in keyof T as IfDefined<K, T[K]>]: ValueOfSetting<T[K]>
+} & { -readonly [K in keyof T as Exclude<K, IfDefined<K, T[K]>>]?: ValueOfSetting<T[K]> }
 
-/** Options that a function takes: each may be left out. */
-export type ChangesOf<T extends SettingTable> = { -readonly [K in keyof T]?: ValueOfSetting<T[K]> | undefined }
+/** Options that a function takes: each may be left out, except required ones. */
+export type ChangesOf<T extends SettingTable> = {
+  -readonly [K in keyof T as Exclude<K, IfRequired<K, T[K]>>]?: ValueOfSetting<T[K]> | undefined
+} & { -readonly [K in keyof T as IfRequired<K, T[K]>]: ValueOfSetting<T[K]> }
 
 /** Command-line options of a table: settings with a help text. */
 export type OptionsOfSettings<T extends SettingTable> = {
-  readonly [K in keyof T as T[K] extends { help: string } ? K : never]: T[K] & { readonly help: string }
+  readonly [K in keyof T as T[K] extends { help: string }
+    ? T[K] extends { option: infer Name extends string }
+      ? Name
+      : K
+    : never]: T[K] & { readonly help: string }
 }
 
 /** Names in TrainingArguments of a table's settings, with their types. */
@@ -116,7 +141,9 @@ export class Settings<T extends SettingTable> {
     this.defaults = Object.fromEntries(
       entries.filter(([, setting]) => 'default' in setting).map(([name, setting]) => [name, setting.default]),
     ) as never
-    this.options = Object.fromEntries(entries.filter(([, { help }]) => help !== undefined)) as never
+    this.options = Object.fromEntries(
+      entries.filter(([, { help }]) => help !== undefined).map(([name, setting]) => [setting.option ?? name, setting]),
+    ) as never
   }
 
   /**
@@ -125,19 +152,28 @@ export class Settings<T extends SettingTable> {
    * @param base defaults, if others than those of the table
    * @throws ConfigError for an unknown name, with the nearest one, and for a value of the wrong type or out of range
    */
-  read(where: string, options: ChangesOf<T> = {}, base: Readonly<ValuesOf<T>> = this.defaults): ValuesOf<T> {
+  read(
+    where: string,
+    options: ChangesOf<T> = {} as ChangesOf<T>,
+    base: Readonly<ValuesOf<T>> = this.defaults,
+  ): ValuesOf<T> {
     const values = { ...base, ...optionsOf(options, where, this.names) } as ValuesOf<T>
     for (const [name, setting] of Object.entries(this.table)) {
       const value: unknown = values[name as keyof ValuesOf<T>]
-      if (value !== undefined) checkSetting(where, name, value, setting)
+      if (value !== undefined || setting.required) checkSetting(where, name, value, setting)
     }
     return values
   }
 
-  /** Return those of the values that are settings of this table, without undefined ones: the part of a command line that is a recipe. */
-  changesIn(values: Readonly<Record<string, unknown>>): ChangesOf<T> {
-    const found = this.names.map((name) => [name, values[name]] as const).filter(([, value]) => value !== undefined)
-    return Object.fromEntries(found) as ChangesOf<T>
+  /** Return those of the values that are settings of this table, without undefined ones. */
+  changesIn(values: Readonly<Record<string, unknown>>, nameOf = (name: string): string => name): Partial<ValuesOf<T>> {
+    const found = this.names.map((name) => [name, values[nameOf(name)]] as const)
+    return Object.fromEntries(found.filter(([, value]) => value !== undefined)) as Partial<ValuesOf<T>>
+  }
+
+  /** Return those settings of this table that a command line changes, such as a recipe. */
+  fromOptions(values: Readonly<Record<string, unknown>>): Partial<ValuesOf<T>> {
+    return this.changesIn(values, (name) => this.table[name]?.option ?? name)
   }
 
   /** Return the values under their names in TrainingArguments. */
@@ -169,9 +205,24 @@ export const settings = <const T extends SettingTable>(table: T): Settings<T> =>
 /** Return a check as the type of a setting, such as `checkedBy<AbortSignal>((where, name, value) => requireSignal(where, value))`. */
 export const checkedBy = <T>(check: (where: string, name: string, value: unknown) => void): Check<T> => check
 
+/** An abort signal. */
+export const SIGNAL = checkedBy<AbortSignal>((where, _, value) => requireSignal(where, value))
+
+/** Return the type of a function. */
+export const functionOf = <F>(): Check<F> => checkedBy<F>(requireFunction)
+
+/** Return the type of the instances of a class. */
+export const instanceOf = <T>(Class: { readonly prototype: T; readonly name: string }): Check<T> =>
+  checkedBy<T>((where, name, value) => {
+    if (!(value instanceof (Class as new () => T))) throw argumentError(where, name, withArticle(Class.name), value)
+  })
+
+/** Return the type of a value that the function which gets it checks. */
+export const unchecked = <T>(): Check<T> => checkedBy<T>(() => {})
+
 /** Check one value. @throws ConfigError as `<where>: expected <name> to be <expected>, got <value>` */
 export function checkSetting(where: string, name: string, value: unknown, setting: Setting): void {
-  const { type, min = 0, below, length, nullable = false } = setting
+  const { type, min = 0, below, length, nullable = false, infinite = false } = setting
   if (value === null && nullable) return
   const range = { ...(min > -Infinity && { least: min }), ...(below !== undefined && { below }) }
   if (typeof type === 'function') return type(where, name, value)
@@ -182,10 +233,12 @@ export function checkSetting(where: string, name: string, value: unknown, settin
   }
   switch (type) {
     case 'number':
-      if (value === Infinity || value === -Infinity) throw argumentError(where, name, 'a finite number', value)
+      if (!infinite && (value === Infinity || value === -Infinity))
+        throw argumentError(where, name, 'a finite number', value)
       return requireNumber(where, name, value, range)
     case 'integer':
-      return requireWhole(where, name, value, min)
+      requireWhole(where, name, value, min)
+      return below === undefined ? undefined : requireNumber(where, name, value, range)
     case 'fraction':
       return requireNumber(where, name, value, { least: 0, below: 1 })
     case 'numbers': {

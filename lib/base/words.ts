@@ -89,8 +89,8 @@ export const camelCase = (key: string): string =>
 
 /** Return a noun after its article, by its pronunciation: "an Object", "a Uint8Array", "an LSTM". */
 export function withArticle(noun: string): string {
-  // A capital before another capital or a digit is spelled out: an MSELoss. A U before int, nit or se is pronounced "you".
-  const isVowel = /^(?:[AEIOaeio]|[Uu](?!int|nit|se)|[FHLMNRSX](?=[A-Z\d]))/.test(noun)
+  // A capital before another capital or a digit is spelled out: an MSELoss. A U before int, nit, sd or se is pronounced "you".
+  const isVowel = /^(?:[AEIOaeio]|[Uu](?!int|nit|sd|se)|[FHLMNRSX](?=[A-Z\d]))/.test(noun)
   return `${isVowel ? 'an' : 'a'} ${noun}`
 }
 

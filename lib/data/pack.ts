@@ -9,6 +9,7 @@ import {
   shown,
 } from '../base/check.js'
 import { ConfigError, DataError, ShapeError } from '../base/errors.js'
+import { type ChangesOf, settings, unchecked, type ValuesOf } from '../base/settings.js'
 import { scope, Tensor, tensor } from '../tensor/index.js'
 import type { EpochBatchSampler } from './plan.js'
 import { Random } from './random.js'
@@ -205,16 +206,19 @@ function firstFit(lengths: readonly number[], order: ArrayLike<number>, maxLengt
   return bins
 }
 
-export interface PackedBatchOptions {
+const ROWS = settings({
   /** Length of every sample, in tokens. */
-  lengths: ArrayLike<number>
+  lengths: { type: unchecked<ArrayLike<number>>(), required: true },
   /** Maximum number of tokens in a row. */
-  maxLength: number
+  maxLength: { type: 'integer', min: 1, required: true },
   /** Shuffle the rows each epoch, and the samples of equal length among them. Default false. */
-  shuffle?: boolean
+  shuffle: { type: 'boolean', default: false },
   /** Seed of the order. Default 0. */
-  seed?: number
-}
+  seed: { type: 'integer', default: 0 },
+})
+
+/** Options of a {@link PackedBatchSampler}. @interface */
+export type PackedBatchOptions = ChangesOf<typeof ROWS.table>
 
 /**
  * Sampler of batches for `packSequences`: the longest samples first, each in the first row with enough free capacity (first-fit
@@ -224,17 +228,13 @@ export interface PackedBatchOptions {
 export class PackedBatchSampler implements EpochBatchSampler {
   readonly length: number
   readonly #lengths: readonly number[]
-  readonly #options: Required<Omit<PackedBatchOptions, 'lengths'>>
+  readonly #options: ValuesOf<typeof ROWS.table>
 
   constructor(options: PackedBatchOptions) {
     const where = 'PackedBatchSampler'
-    requireOptions(where, options, ['lengths', 'maxLength', 'shuffle', 'seed'])
-    const { lengths, maxLength, shuffle = false, seed = 0 } = options
-    requireWhole(where, 'maxLength', maxLength, 1)
-    requireWhole(where, 'seed', seed)
-    if (typeof shuffle !== 'boolean') throw argumentError(where, 'shuffle', 'a boolean', shuffle)
+    this.#options = ROWS.read(where, options)
+    const { lengths, maxLength } = this.#options
     this.#lengths = checkedLengths(where, lengths, maxLength, 'maxLength')
-    this.#options = { maxLength, shuffle, seed }
     this.length = this.#rows(0).length
   }
 

@@ -1,6 +1,7 @@
 // Not cli-progress 3.12.0: its timer keeps a process alive if a bar was not closed, and it lacks bars without a total and lines
 // printed above a bar.
-import { argumentError, requireNumber, requireObject, requireOptions, requireString } from '../base/check.js'
+import { argumentError, requireNumber, requireObject, requireString } from '../base/check.js'
+import { type ChangesOf, checkedBy, settings } from '../base/settings.js'
 
 /** Output stream of a bar: `process.stderr`, or an object like it. */
 export interface ProgressStream {
@@ -9,18 +10,26 @@ export interface ProgressStream {
   readonly columns?: number
 }
 
-export interface ProgressBarOptions {
+const SETTINGS = settings({
   /** Expected number of ticks; without it the bar shows only a count and a rate. */
-  total?: number
+  total: { type: 'number', infinite: true },
   /** Text before the bar. */
-  label?: string
+  label: { type: 'string' },
   /** Output stream. Default `process.stderr`. */
-  stream?: ProgressStream
+  stream: {
+    type: checkedBy<ProgressStream>((where, name, value) => {
+      if (typeof (value as ProgressStream | null)?.write !== 'function')
+        throw argumentError(where, name, 'a stream', value)
+    }),
+  },
   /** Minimum milliseconds between two writes. Default 100 on a terminal, 10,000 elsewhere. */
-  interval?: number
+  interval: { type: 'number', infinite: true },
   /** Unit of the ticks, for the rate. Default 'it'. */
-  unit?: string
-}
+  unit: { type: 'string' },
+})
+
+/** Options of a {@link ProgressBar}. @interface */
+export type ProgressBarOptions = ChangesOf<typeof SETTINGS.table>
 
 /** Fields shown after the bar; numbers are shown with four digits. */
 export type ProgressFields = Record<string, number | string>
@@ -48,14 +57,8 @@ export class ProgressBar {
   #closed = false
 
   constructor(options: ProgressBarOptions = {}) {
-    requireOptions('ProgressBar', options, ['total', 'label', 'stream', 'interval', 'unit'])
-    const { total, label = '', unit = '', stream = process.stderr, interval } = options
-    requireString('ProgressBar', 'label', label)
-    requireString('ProgressBar', 'unit', unit)
-    if (total !== undefined) requireNumber('ProgressBar', 'total', total, { least: 0 })
-    if (interval !== undefined) requireNumber('ProgressBar', 'interval', interval, { least: 0 })
-    if (typeof stream?.write !== 'function') throw argumentError('ProgressBar', 'stream', 'a stream', stream)
-    this.#options = options
+    this.#options = SETTINGS.read('ProgressBar', options)
+    const { stream = process.stderr, interval } = this.#options
     this.#stream = stream
     this.#terminal = stream.isTTY === true
     this.#interval = interval ?? (this.#terminal ? 100 : 10_000)

@@ -1,5 +1,6 @@
 import { argumentError, elementsOf, isArrayLike, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { type ChangesOf, settings, unchecked, type ValuesOf } from '../base/settings.js'
 import { type EpochBatchSampler, type EpochSampler, indicesOf, requireSampler, type Sampler } from './plan.js'
 import { indicesBelow, Random } from './random.js'
 
@@ -25,14 +26,17 @@ export class SequentialSampler implements EpochSampler {
   }
 }
 
-export interface RandomSamplerOptions {
+const RANDOM = settings({
   /** Draw with replacement. Default false: a new permutation each epoch. */
-  replacement?: boolean
+  replacement: { type: 'boolean', default: false },
   /** Number of indices in an epoch. Default: the number of samples; without replacement, permutations follow each other. */
-  numSamples?: number
+  numSamples: { type: 'integer' },
   /** Seed of the order. Default 0. */
-  seed?: number
-}
+  seed: { type: 'integer', default: 0 },
+})
+
+/** Options of a {@link RandomSampler}. @interface */
+export type RandomSamplerOptions = ChangesOf<typeof RANDOM.table>
 
 /** Maximum length of a permutation, which is stored with 32 bits per index. */
 const MAX_SHUFFLED = 2 ** 32 - 1
@@ -45,12 +49,9 @@ export class RandomSampler implements EpochSampler {
   readonly #seed: number
 
   constructor(dataset: Sized, options: RandomSamplerOptions = {}) {
-    requireOptions('RandomSampler', options, ['replacement', 'numSamples', 'seed'])
+    const values = RANDOM.read('RandomSampler', options)
     this.#size = sizeOf('RandomSampler', dataset)
-    const { replacement = false, numSamples = this.#size, seed = 0 } = options
-    if (typeof replacement !== 'boolean') throw argumentError('RandomSampler', 'replacement', 'a boolean', replacement)
-    requireWhole('RandomSampler', 'numSamples', numSamples)
-    requireWhole('RandomSampler', 'seed', seed)
+    const { replacement, numSamples = this.#size, seed } = values
     if (this.#size === 0 && numSamples > 0) {
       throw argumentError('RandomSampler', 'numSamples', '0 without samples', numSamples)
     }
@@ -202,20 +203,23 @@ export class BatchSampler implements EpochBatchSampler {
   }
 }
 
-export interface TokenBatchOptions {
+const TOKENS = settings({
   /** Length of every sample, in tokens or frames. */
-  lengths: ArrayLike<number>
+  lengths: { type: unchecked<ArrayLike<number>>(), required: true },
   /** Maximum padded size of a batch: its longest sample times its number of samples. */
-  maxTokens: number
+  maxTokens: { type: 'integer', min: 1, required: true },
   /** Maximum number of samples in a batch. Default: unlimited. */
-  maxSamples?: number
+  maxSamples: { type: 'integer', min: 1, default: Number.MAX_SAFE_INTEGER },
   /**
    * Shuffle samples of equal length, and the order of the batches, each epoch. Default false: from the shortest to the longest.
    */
-  shuffle?: boolean
+  shuffle: { type: 'boolean', default: false },
   /** Seed of the order. Default 0. */
-  seed?: number
-}
+  seed: { type: 'integer', default: 0 },
+})
+
+/** Options of a {@link TokenBatchSampler}. @interface */
+export type TokenBatchOptions = ChangesOf<typeof TOKENS.table>
 
 /**
  * Sampler of batches of similar length, as many samples as fit into `maxTokens` with padding. The number of batches is the same
@@ -224,18 +228,13 @@ export interface TokenBatchOptions {
  */
 export class TokenBatchSampler implements EpochBatchSampler {
   readonly #lengths: readonly number[]
-  readonly #options: Required<Omit<TokenBatchOptions, 'lengths'>>
+  readonly #options: ValuesOf<typeof TOKENS.table>
 
   constructor(options: TokenBatchOptions) {
     const where = 'TokenBatchSampler'
-    requireOptions(where, options, ['lengths', 'maxTokens', 'maxSamples', 'shuffle', 'seed'])
-    const { lengths, maxTokens, maxSamples = Number.MAX_SAFE_INTEGER, shuffle = false, seed = 0 } = options
-    requireWhole(where, 'maxTokens', maxTokens, 1)
-    requireWhole(where, 'maxSamples', maxSamples, 1)
-    requireWhole(where, 'seed', seed)
-    if (typeof shuffle !== 'boolean') throw argumentError(where, 'shuffle', 'a boolean', shuffle)
+    this.#options = TOKENS.read(where, options)
+    const { lengths, maxTokens } = this.#options
     this.#lengths = checkedLengths(where, lengths, maxTokens, 'maxTokens')
-    this.#options = { maxTokens, maxSamples, shuffle, seed }
   }
 
   get length(): number {

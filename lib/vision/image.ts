@@ -1,13 +1,6 @@
-import {
-  abortable,
-  argumentError,
-  bytesOf,
-  requireOneOf,
-  requireOptions,
-  requireSignal,
-  requireWhole,
-} from '../base/check.js'
+import { abortable, argumentError, bytesOf, requireWhole } from '../base/check.js'
 import { DataError } from '../base/errors.js'
+import { type ChangesOf, SIGNAL, settings } from '../base/settings.js'
 import { type ByteSource, FileSource, MemorySource, Place } from '../files/byte-source.js'
 import { Tensor, tensor } from '../tensor/index.js'
 import { readBmp } from './bmp.js'
@@ -28,21 +21,22 @@ export interface RawImage {
 /** An image: the path of a file, the bytes of a file, raw pixels, or a uint8 tensor [height, width, 3 or 1]. */
 export type ImageInput = string | Uint8Array | ArrayBuffer | RawImage | Tensor
 
-export interface ReadImageOptions {
+const MAX_PIXELS = 178_956_970
+
+const SETTINGS = settings({
   /**
    * `'rgb'` (default) returns uint8 [height, width, 3]. `'depth'` returns the unchanged samples of an image with one channel of
    * up to 16 bits: int32 [height, width].
    */
-  mode?: 'rgb' | 'depth' | undefined
+  mode: { type: ['rgb', 'depth'], default: 'rgb' },
   /** Most pixels of an image. Default 178,956,970, above which Pillow raises DecompressionBombError. */
-  maxPixels?: number | undefined
+  maxPixels: { type: 'integer', min: 1, default: MAX_PIXELS },
   /** Aborts reading. */
-  signal?: AbortSignal | undefined
-}
+  signal: { type: SIGNAL },
+})
 
-const OPTIONS: readonly (keyof ReadImageOptions)[] = ['mode', 'maxPixels', 'signal']
-const MODES = ['rgb', 'depth'] as const
-const MAX_PIXELS = 178_956_970
+/** Options of {@link readImage}. @interface */
+export type ReadImageOptions = ChangesOf<typeof SETTINGS.table>
 
 /**
  * Read an image. JPEG, PNG, WebP, GIF, TIFF and AVIF need npm's `sharp`; BMP, PPM, PGM (binary and text) and raw pixels need
@@ -68,11 +62,7 @@ const MAX_PIXELS = 178_956_970
  */
 export async function readImage(input: ImageInput, options: ReadImageOptions = {}): Promise<Tensor> {
   const where = 'readImage'
-  requireOptions(where, options, OPTIONS)
-  const { mode = 'rgb', maxPixels = MAX_PIXELS, signal } = options
-  requireOneOf(where, 'mode', mode, MODES)
-  requireWhole(where, 'maxPixels', maxPixels, 1)
-  requireSignal(where, signal)
+  const { mode, maxPixels, signal } = SETTINGS.read(where, options)
   return openImage(where, input, { mode, maxPixels }, signal)
 }
 

@@ -1,12 +1,6 @@
-import {
-  argumentError,
-  requireNumber,
-  requireOneOf,
-  requireOptions,
-  requireSignal,
-  requireWhole,
-} from '../base/check.js'
+import { argumentError, requireWhole } from '../base/check.js'
 import { DataError } from '../base/errors.js'
+import { type ChangesOf, SIGNAL, settings, unchecked, type ValuesOf } from '../base/settings.js'
 import { opAsync } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { type ImageInput, openImage } from './image.js'
@@ -22,28 +16,33 @@ import {
   resizeTensor,
 } from './resize.js'
 
-export interface PreprocessOptions extends Partial<NormalizeImageOptions> {
+const PREPROCESS = settings({
+  /** Mean of each channel. Default: CLIP's. */
+  mean: { type: unchecked<readonly number[]>(), default: CLIP_STATISTICS.mean },
+  /** Standard deviation of each channel, not 0. Default: CLIP's. */
+  std: { type: unchecked<readonly number[]>(), default: CLIP_STATISTICS.std },
   /** Side of the resulting square, in pixels. Default 224. */
-  size?: number | undefined
+  size: { type: 'integer', min: 1, default: 224 },
   /**
    * Whether downsizing uses antialiasing. Default true for images and depth, as in torchvision since 0.17, and false for video.
    * LanguageBind's published encoders were trained without it.
    */
-  antialias?: boolean | undefined
+  antialias: { type: 'boolean', default: true },
   /** Aborts reading. */
-  signal?: AbortSignal | undefined
-}
+  signal: { type: SIGNAL },
+})
 
-export interface PreprocessImageOptions extends PreprocessOptions {
+const IMAGE = PREPROCESS.extend({
   /**
    * Image processor to follow. `'languagebind'` (default) converts bytes to floats and resizes these; values may overshoot
    * [0, 1] at sharp edges. `'clip'` resizes bytes to bytes, as transformers' `CLIPImageProcessorPil` does (before transformers
    * 5: the slow `CLIPImageProcessor`). After normalization the two differ by up to 0.3, most on noise.
    */
-  processor?: 'languagebind' | 'clip' | undefined
-}
+  processor: { type: ['languagebind', 'clip'], default: 'languagebind' },
+})
 
-const OPTIONS: readonly (keyof PreprocessOptions)[] = ['size', 'antialias', 'mean', 'std', 'signal']
+/** Options of {@link preprocessImage}. @interface */
+export type PreprocessImageOptions = ChangesOf<typeof IMAGE.table>
 
 /**
  * Read images and convert them to pixel values of a vision transformer: float32 [3, size, size], or [count, 3, size, size] for a
@@ -67,14 +66,13 @@ export async function preprocessImage(
   options: PreprocessImageOptions = {},
 ): Promise<Tensor> {
   const where = 'preprocessImage'
-  const recipe = recipeOf(where, options, [...OPTIONS, 'processor'], true)
-  const { processor = 'languagebind' } = options
-  requireOneOf(where, 'processor', processor, ['languagebind', 'clip'])
+  const { processor, ...values } = IMAGE.read(where, options)
+  const recipe = recipeOf(where, values)
   if (processor === 'clip' && !recipe.antialias) {
     throw argumentError(where, 'antialias', "true with processor 'clip', which resizes as Pillow does", false)
   }
   return eachOf(where, 'images', images, async (image) => {
-    const pixels = await openImage(where, image, {}, options.signal)
+    const pixels = await openImage(where, image, {}, recipe.signal)
     requireBreadth(where, image, pixels.size(0), pixels.size(1), recipe.size)
     if (processor === 'clip') return clipPlanes(pixels, recipe)
     const planes: Tensor = await ops.async.div(pixels.permute([2, 0, 1]), 255)
@@ -94,14 +92,17 @@ async function clipPlanes(pixels: Tensor, { size, statistics }: Recipe): Promise
   return normalizeImage(await ops.async.div(square.permute([2, 0, 1]), 255), statistics)
 }
 
-export interface PreprocessDepthOptions extends PreprocessOptions {
+const DEPTH = PREPROCESS.extend({
   /** Distance in meters that is mapped to 1. 0 uses the largest distance of each image. Default 10. */
-  maxDepth?: number | undefined
+  maxDepth: { type: 'number', default: 10 },
   /** Lower bound on distances, in meters. Default 0.01. */
-  minDepth?: number | undefined
+  minDepth: { type: 'number', default: 0.01 },
   /** Units of the file per meter. Default 1000. */
-  scale?: number | undefined
-}
+  scale: { type: 'number', min: Number.MIN_VALUE, default: 1000 },
+})
+
+/** Options of {@link preprocessDepth}. @interface */
+export type PreprocessDepthOptions = ChangesOf<typeof DEPTH.table>
 
 /**
  * Read depth images, usually 16-bit PNG in millimeters, and convert them to pixel values of LanguageBind's depth encoder: float32
@@ -116,13 +117,10 @@ export async function preprocessDepth(
   options: PreprocessDepthOptions = {},
 ): Promise<Tensor> {
   const where = 'preprocessDepth'
-  const recipe = recipeOf(where, options, [...OPTIONS, 'maxDepth', 'minDepth', 'scale'], true)
-  const { maxDepth = 10, minDepth = 0.01, scale = 1000 } = options
-  requireNumber(where, 'maxDepth', maxDepth, { least: 0, below: Number.POSITIVE_INFINITY })
-  requireNumber(where, 'minDepth', minDepth, { least: 0, below: Number.POSITIVE_INFINITY })
-  requireNumber(where, 'scale', scale, { least: Number.MIN_VALUE, below: Number.POSITIVE_INFINITY })
+  const { maxDepth, minDepth, scale, ...values } = DEPTH.read(where, options)
+  const recipe = recipeOf(where, values)
   return eachOf(where, 'depths', depths, async (depth) => {
-    const steps = await openImage(where, depth, { mode: 'depth' }, options.signal)
+    const steps = await openImage(where, depth, { mode: 'depth' }, recipe.signal)
     requireBreadth(where, depth, steps.size(0), steps.size(1), recipe.size)
     const meters: Tensor = (await ops.async.div(steps.float(), scale)).clampMin(minDepth)
     // The maximum is 0 for an image of zeros with minDepth 0.
@@ -132,12 +130,16 @@ export async function preprocessDepth(
   })
 }
 
-export interface PreprocessVideoOptions extends PreprocessOptions {
+const VIDEO = PREPROCESS.extend({
+  antialias: { type: 'boolean', default: false },
   /**
    * Whether to mirror the frames horizontally. The original does so with probability 0.5, also at inference. Default false.
    */
-  flip?: boolean | undefined
-}
+  flip: { type: 'boolean', default: false },
+})
+
+/** Options of {@link preprocessVideo}. @interface */
+export type PreprocessVideoOptions = ChangesOf<typeof VIDEO.table>
 
 const framesToPlanes = opAsync('voxtorch::frames_to_planes')
 
@@ -151,13 +153,12 @@ const framesToPlanes = opAsync('voxtorch::frames_to_planes')
  */
 export async function preprocessVideo(frames: Tensor, options: PreprocessVideoOptions = {}): Promise<Tensor> {
   const where = 'preprocessVideo'
-  const { size, antialias, statistics } = recipeOf(where, options, [...OPTIONS, 'flip'], false)
-  const { flip = false } = options
-  if (typeof flip !== 'boolean') throw argumentError(where, 'flip', 'a boolean', flip)
+  const { flip, ...values } = VIDEO.read(where, options)
+  const { size, antialias, statistics, signal } = recipeOf(where, values)
   requireImage(where, frames)
   if (frames.ndim !== 4 || frames.size(3) !== 3)
     throw argumentError(where, 'frames', 'uint8 [count, height, width, 3]', frames)
-  options.signal?.throwIfAborted()
+  signal?.throwIfAborted()
   const [height, width] = [frames.size(1), frames.size(2)]
   // pytorchvideo computes the longer side this way; torchvision may round differently.
   const long = (a: number, b: number) => Math.floor((a / b) * size)
@@ -182,15 +183,18 @@ export async function preprocessVideo(frames: Tensor, options: PreprocessVideoOp
   })
 }
 
-export interface SampleFramesOptions {
+const SAMPLE = settings({
   /** Number of frames. Default 8. */
-  count?: number | undefined
+  count: { type: 'integer', min: 1, default: 8 },
   /**
    * `'linspace'` (default): evenly spaced from the first to the last frame, as in LanguageBind. `'segments'`: the centers of
    * equal segments, as in InternVL.
    */
-  method?: 'linspace' | 'segments' | undefined
-}
+  method: { type: ['linspace', 'segments'], default: 'linspace' },
+})
+
+/** Options of {@link sampleFrames}. @interface */
+export type SampleFramesOptions = ChangesOf<typeof SAMPLE.table>
 
 /** Upper bound on `count`: far more than models use, and small enough for an array. */
 const MOST_FRAMES = 1 << 20
@@ -203,12 +207,8 @@ const MOST_FRAMES = 1 << 20
 export function sampleFrames(frames: number, options: SampleFramesOptions = {}): number[] {
   const where = 'sampleFrames'
   requireWhole(where, 'frames', frames, 1)
-  requireOptions(where, options, ['count', 'method'])
-  const { count = 8, method = 'linspace' } = options
-  requireWhole(where, 'count', count, 1)
+  const { count, method } = SAMPLE.read(where, options)
   if (count > MOST_FRAMES) throw argumentError(where, 'count', `at most ${MOST_FRAMES}`, count)
-  if (method !== 'linspace' && method !== 'segments')
-    throw argumentError(where, 'method', "'linspace' or 'segments'", method)
   const last = frames - 1
   if (method === 'segments') {
     const segment = last / count
@@ -219,20 +219,12 @@ export function sampleFrames(frames: number, options: SampleFramesOptions = {}):
   return Array.from({ length: count }, (_, i) => (i > 0 && i === count - 1 ? last : Math.trunc(i * step)))
 }
 
-interface Recipe {
-  size: number
-  antialias: boolean
-  statistics: NormalizeImageOptions
-}
+type Recipe = ReturnType<typeof recipeOf>
 
-function recipeOf(where: string, options: PreprocessOptions, known: readonly string[], antialiased: boolean): Recipe {
-  requireOptions(where, options, known)
-  const { size = 224, antialias = antialiased, mean = CLIP_STATISTICS.mean, std = CLIP_STATISTICS.std } = options
-  requireWhole(where, 'size', size, 1)
-  if (typeof antialias !== 'boolean') throw argumentError(where, 'antialias', 'a boolean', antialias)
-  requireSignal(where, options.signal)
-  requireStatistics(where, { mean, std }, 3)
-  return { size, antialias, statistics: { mean, std } }
+function recipeOf(where: string, { mean, std, ...rest }: ValuesOf<typeof PREPROCESS.table>) {
+  const statistics: NormalizeImageOptions = { mean, std }
+  requireStatistics(where, statistics, 3)
+  return { ...rest, statistics }
 }
 
 /** Most pixels of an image after resizing and before cropping: 400 MB of floats. */

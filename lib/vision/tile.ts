@@ -1,5 +1,6 @@
-import { requireOptions, requireWhole, shown } from '../base/check.js'
+import { requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { type ChangesOf, settings, unchecked } from '../base/settings.js'
 import { cat, scope, type Tensor } from '../tensor/index.js'
 import { requireImage, resizeImage } from './resize.js'
 import { setOrder } from './tile-order.js'
@@ -7,17 +8,20 @@ import { setOrder } from './tile-order.js'
 /** Columns and rows of tiles. */
 export type TileGrid = readonly [columns: number, rows: number]
 
-export interface TileImageOptions {
+const SETTINGS = settings({
   /** Side of a tile in pixels. Default 448. */
-  size?: number
+  size: { type: 'integer', min: 1, default: 448 },
   /** Minimum and maximum number of tiles, without the thumbnail. Default 1 and 12. */
-  minTiles?: number
-  maxTiles?: number
+  minTiles: { type: unchecked<number>(), default: 1 },
+  maxTiles: { type: unchecked<number>(), default: 12 },
   /** Whether to append a thumbnail, the image resized to one tile, if there are several tiles. Default true. */
-  thumbnail?: boolean
+  thumbnail: { type: 'boolean', default: true },
   /** Version of Pillow whose resampling is used, see {@link ResizeImageOptions}. Default 12. */
-  pillow?: 12 | 13
-}
+  pillow: { type: unchecked<12 | 13>(), default: 12 },
+})
+
+/** Options of {@link tileImage} and {@link tileGrid}. @interface */
+export type TileImageOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface TiledImage {
   /** uint8 [tiles, size, size, 3], row by row, the thumbnail last. */
@@ -25,7 +29,6 @@ export interface TiledImage {
   grid: TileGrid
 }
 
-const OPTIONS: readonly (keyof TileImageOptions)[] = ['size', 'minTiles', 'maxTiles', 'thumbnail', 'pillow']
 /** Most tiles of a grid: an image of 100 tiles has 25,600 tokens. */
 const MOST = 100
 
@@ -65,7 +68,7 @@ export function tileGrid(width: number, height: number, options: TileImageOption
   const where = 'tileGrid'
   requireWhole(where, 'width', width, 1)
   requireWhole(where, 'height', height, 1)
-  const { size, minTiles, maxTiles } = settings(where, options)
+  const { size, minTiles, maxTiles } = SETTINGS.read(where, options)
   const ratio = width / height
   let best: TileGrid = [1, 1]
   let least = Number.POSITIVE_INFINITY
@@ -95,7 +98,7 @@ export function tileGrid(width: number, height: number, options: TileImageOption
 export async function tileImage(image: Tensor, options: TileImageOptions = {}): Promise<TiledImage> {
   const where = 'tileImage'
   requireImage(where, image)
-  const { size, thumbnail, pillow } = settings(where, options)
+  const { size, thumbnail, pillow } = SETTINGS.read(where, options)
   const [height, width, channels] = image.shape as [number, number, number]
   const grid = tileGrid(width, height, options)
   const [columns, rows] = grid
@@ -109,13 +112,4 @@ export async function tileImage(image: Tensor, options: TileImageOptions = {}): 
     return cat([cut, (await resizeImage(image, [size, size], { pillow })).unsqueeze(0)], 0)
   })
   return { tiles, grid }
-}
-
-function settings(where: string, options: TileImageOptions): Required<TileImageOptions> {
-  requireOptions(where, options, OPTIONS)
-  const { size = 448, minTiles = 1, maxTiles = 12, thumbnail = true, pillow = 12 } = options
-  requireWhole(where, 'size', size, 1)
-  if (typeof thumbnail !== 'boolean')
-    throw new ConfigError(`${where}: thumbnail: expected true or false, got ${shown(thumbnail)}.`, { thumbnail })
-  return { size, minTiles, maxTiles, thumbnail, pillow }
 }

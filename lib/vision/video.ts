@@ -1,43 +1,53 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { argumentError, requireNumber, requireOptions, requireSignal, requireWhole, shown } from '../base/check.js'
+import { argumentError, requireNumber, requireOptions, requireSignal, shown } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { type ChangesOf, SIGNAL, settings } from '../base/settings.js'
 import { empty, scope, type Tensor, tensor } from '../tensor/index.js'
 import { FrameFolder } from './frame-folder.js'
 import { VideoFile } from './video-file.js'
 
-export interface OpenVideoOptions {
+const OPEN = settings({
   /** Frames per second, for a folder of images. Default: unknown. */
-  rate?: number | undefined
+  rate: { type: 'number', min: Number.MIN_VALUE, nullable: true, default: null },
   /** Most pixels of a frame. Default 178,956,970, as for images. */
-  maxPixels?: number | undefined
+  maxPixels: { type: 'integer', min: 1, default: 178_956_970 },
   /** Decoder threads for a video file. Default 2. */
-  threads?: number | undefined
+  threads: { type: 'integer', min: 1, default: 2 },
   /** Aborts opening, which reads the whole file once. */
-  signal?: AbortSignal | undefined
-}
+  signal: { type: SIGNAL },
+})
 
-export interface ReadFramesOptions {
+/** Options of {@link openVideo}. @interface */
+export type OpenVideoOptions = ChangesOf<typeof OPEN.table>
+
+const FRAMES = settings({
   /** Most bytes of the frames, at 3 per pixel. Default 2 GiB. */
-  maxBytes?: number | undefined
+  maxBytes: { type: 'integer', default: 2 ** 31 },
   /** Aborts decoding. */
-  signal?: AbortSignal | undefined
-}
+  signal: { type: SIGNAL },
+})
 
-export interface ReadAudioTrackOptions {
+/** Options of {@link Video.frames}. @interface */
+export type ReadFramesOptions = ChangesOf<typeof FRAMES.table>
+
+const AUDIO = settings({
   /** Sample rate to resample to, in Hz. Default: that of the file. */
-  sampleRate?: number | undefined
+  sampleRate: { type: 'integer', min: 1 },
   /** `'mean'` (default) averages the channels; `'all'` keeps them. */
-  channels?: 'mean' | 'all' | undefined
+  channels: { type: ['mean', 'all'] },
   /** Start in seconds. Default 0. */
-  start?: number | undefined
+  start: { type: 'number' },
   /** Duration in seconds; the result is shorter if the audio ends before. Default: to the end. */
-  duration?: number | undefined
+  duration: { type: 'number' },
   /** Most bytes of float32 samples. Default 1 GiB: 1.5 hours of one channel at 48 kHz. */
-  maxBytes?: number | undefined
+  maxBytes: { type: 'integer' },
   /** Aborts decoding. */
-  signal?: AbortSignal | undefined
-}
+  signal: { type: SIGNAL },
+})
+
+/** Options of {@link Video.audio}. @interface */
+export type ReadAudioTrackOptions = ChangesOf<typeof AUDIO.table>
 
 /** Tolerance in seconds, for timestamps that are rounded to milliseconds. */
 const NEAR = 1e-3
@@ -109,9 +119,7 @@ export class Video {
    */
   async frames(places: readonly number[], options: ReadFramesOptions = {}): Promise<Tensor> {
     const where = 'Video.frames'
-    requireOptions(where, options, ['maxBytes', 'signal'])
-    const { maxBytes = 2 ** 31, signal } = options
-    requireWhole(where, 'maxBytes', maxBytes)
+    const { maxBytes, signal } = FRAMES.read(where, options)
     const wanted = this.#places(where, places, signal)
     const { height, width } = this
     const bytes = 3 * height * width * places.length
@@ -194,21 +202,12 @@ export class Video {
    * @throws DataError without audio, or if it cannot be decoded; the reason of `signal` when it is aborted
    */
   async audio(options: ReadAudioTrackOptions = {}): Promise<{ samples: Tensor; sampleRate: number }> {
-    const where = 'Video.audio'
-    requireOptions(where, options, ['sampleRate', 'channels', 'start', 'duration', 'maxBytes', 'signal'])
-    const { sampleRate, channels = 'mean', start, duration, maxBytes, signal } = options
-    for (const [name, value] of Object.entries({ start, duration })) {
-      if (value !== undefined) requireNumber(where, name, value, { least: 0, below: Number.POSITIVE_INFINITY })
-    }
-    if (sampleRate !== undefined) requireWhole(where, 'sampleRate', sampleRate, 1)
-    if (channels !== 'mean' && channels !== 'all') throw argumentError(where, 'channels', "'mean' or 'all'", channels)
-    if (maxBytes !== undefined) requireWhole(where, 'maxBytes', maxBytes)
-    requireSignal(where, signal)
+    const values = AUDIO.read('Video.audio', options)
     if (this.audioTrack === null) {
       const { file } = this.#source
       throw new DataError(`${file}: expected a video with audio, got one without`, { file, reason: 'no sound' }) // language: published field value
     }
-    return this.#inTurn(signal, () => scope(() => this.#source.decodeAudio(options)))
+    return this.#inTurn(values.signal, () => scope(() => this.#source.decodeAudio(values)))
   }
 
   /** Close the file and its thread. Frames that were read stay valid. */
@@ -276,12 +275,7 @@ export class Video {
 export async function openVideo(path: string, options: OpenVideoOptions = {}): Promise<Video> {
   const where = 'openVideo'
   if (typeof path !== 'string') throw argumentError(where, 'path', 'a path', path)
-  requireOptions(where, options, ['rate', 'maxPixels', 'threads', 'signal'])
-  const { rate = null, maxPixels = 178_956_970, threads = 2, signal } = options
-  if (rate !== null) requireNumber(where, 'rate', rate, { least: Number.MIN_VALUE, below: Number.POSITIVE_INFINITY })
-  requireWhole(where, 'maxPixels', maxPixels, 1)
-  requireWhole(where, 'threads', threads, 1)
-  requireSignal(where, signal)
+  const { rate, maxPixels, threads, signal } = OPEN.read(where, options)
   signal?.throwIfAborted()
   const facts = await stat(path).catch((cause: Error) => {
     throw new DataError(`${path}: cannot be opened: ${cause.message}`, { file: path, cause })

@@ -1,6 +1,6 @@
 import { describe, expect, expectTypeOf, it } from 'vitest'
 import { ConfigError } from '../../lib/base/errors.js'
-import { checkedBy, settings } from '../../lib/base/settings.js'
+import { checkedBy, functionOf, instanceOf, SIGNAL, settings, unchecked } from '../../lib/base/settings.js'
 import { commandRule, helpOf } from '../../lib/kit/command.js'
 import { readOptions } from '../../lib/kit/options.js'
 
@@ -125,5 +125,29 @@ describe('a table of settings', () => {
     const larger = TRAINING.extend({ batchSize: { type: 'integer', default: 16, min: 2 } })
     expect(larger.defaults.batchSize).toBe(16)
     expect(() => larger.read('x', { batchSize: 1 })).toThrow(/of at least 2/)
+  })
+
+  it('requires settings, names options otherwise, and checks signals, functions and instances', () => {
+    const table = settings({
+      folder: { type: 'string', required: true, help: 'folder', option: 'outputDir' },
+      when: { type: instanceOf(Date) },
+      onStep: { type: functionOf<() => void>() },
+      signal: { type: SIGNAL },
+      parts: { type: unchecked<number[]>(), default: [] },
+    })
+    expectTypeOf(table.read('x', { folder: 'a' }).folder).toEqualTypeOf<string>()
+    expectTypeOf(table.read('x', { folder: 'a' }).when).toEqualTypeOf<Date | undefined>()
+    // @ts-expect-error: folder is required
+    expect(() => table.read('x', {})).toThrow(/^x: expected folder to be a string, got undefined$/)
+    const read = (options: object) => () => table.read('x', { folder: 'a', ...options })
+    expect(read({ when: 3 })).toThrow(/^x: expected when to be a Date, got 3$/)
+    expect(read({ onStep: 3 })).toThrow(/^x: expected onStep to be a function, got 3$/)
+    expect(read({ signal: 3 })).toThrow(/^x: expected signal to be an AbortSignal, got 3$/)
+    const { signal } = new AbortController()
+    const given = { when: new Date(), onStep: () => {}, signal, parts: [1] }
+    expect(read(given)()).toEqual({ folder: 'a', ...given })
+    const { options } = readOptions('x', table.options, ['--output-dir', 'b'])
+    expect(options).toEqual({ outputDir: 'b' })
+    expect(table.fromOptions({ ...options, folder: 'c' })).toEqual({ folder: 'b' })
   })
 })

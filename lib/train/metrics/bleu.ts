@@ -1,24 +1,27 @@
-import { argumentError, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
-import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
+import { type ChangesOf, settings, type ValuesOf } from '../../base/settings.js'
+import { addCounts, Metric, type References, textPairs } from './metric.js'
 import { splitWords, stripEnd } from './values.js'
 
-export interface BleuOptions {
+const SETTINGS = settings({
   /** Tokenizer: WMT's mteval-v13a, its international form, code points, or none (split at white space). Default '13a'. */
-  tokenize?: '13a' | 'intl' | 'char' | 'none'
-  lowercase?: boolean
+  tokenize: { type: ['13a', 'intl', 'char', 'none'], default: '13a' },
+  lowercase: { type: 'boolean', default: false },
   /**
    * Replacement of a precision of 0 (Chen and Cherry 2014): half, quarter, … of a match ('exp', the default), `smoothValue`
    * matches ('floor'), `smoothValue` added to all counts above 1-grams ('add-k'), or 0 ('none').
    */
-  smoothMethod?: 'exp' | 'floor' | 'add-k' | 'none'
+  smoothMethod: { type: ['exp', 'floor', 'add-k', 'none'], default: 'exp' },
   /** Smoothing value. Default 0.1 for 'floor' and 1 for 'add-k'. */
-  smoothValue?: number
+  smoothValue: { type: 'number', infinite: true },
   /** Maximum n-gram order. Default 4. */
-  maxNgramOrder?: number
+  maxNgramOrder: { type: 'integer', min: 1, below: 101, default: 4 },
   /** Leave out orders for which the texts are too short. Default false; in `sentenceBleu` true. */
-  effectiveOrder?: boolean
-}
+  effectiveOrder: { type: 'boolean', default: false },
+})
+
+/** Options of {@link corpusBleu}. @interface */
+export type BleuOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface Bleu {
   /** Score from 0 to 100. */
@@ -48,8 +51,6 @@ interface BleuStatistics {
   references: number
   inverseReferences: number
 }
-
-type References = readonly (string | readonly string[])[]
 
 /**
  * Compute corpus BLEU (Papineni et al. 2002, https://aclanthology.org/P02-1040), equal to sacrebleu's `corpus_bleu`.
@@ -86,28 +87,11 @@ export class BleuMetric extends Metric<readonly string[], References, BleuStatis
   }
 }
 
-type Settings = Required<BleuOptions>
+type Settings = ValuesOf<typeof SETTINGS.table> & { smoothValue: number }
 
 function settingsOf(where: string, options: BleuOptions): Settings {
-  requireOptions(where, options, [
-    'tokenize',
-    'lowercase',
-    'smoothMethod',
-    'smoothValue',
-    'maxNgramOrder',
-    'effectiveOrder',
-  ])
-  const { tokenize = '13a', smoothMethod = 'exp', maxNgramOrder = 4 } = options
-  const { smoothValue = smoothMethod === 'floor' ? 0.1 : 1, lowercase = false, effectiveOrder = false } = options
-  requireOneOf(where, 'tokenize', tokenize, Object.keys(TOKENIZERS))
-  requireOneOf(where, 'smoothMethod', smoothMethod, ['exp', 'floor', 'add-k', 'none'])
-  requireNumber(where, 'smoothValue', smoothValue, { least: 0 })
-  requireWhole(where, 'maxNgramOrder', maxNgramOrder, 1)
-  if (maxNgramOrder > 100) throw argumentError(where, 'maxNgramOrder', 'at most 100', maxNgramOrder)
-  for (const [key, value] of Object.entries({ lowercase, effectiveOrder })) {
-    if (typeof value !== 'boolean') throw argumentError(where, key, 'a boolean', value)
-  }
-  return { tokenize, smoothMethod, smoothValue, maxNgramOrder, lowercase, effectiveOrder }
+  const { smoothValue, ...values } = SETTINGS.read(where, options)
+  return { ...values, smoothValue: smoothValue ?? (values.smoothMethod === 'floor' ? 0.1 : 1) }
 }
 
 const noMatches = (orders: number): BleuStatistics => ({
@@ -126,14 +110,11 @@ function measure(
   references: References,
   { tokenize, lowercase, maxNgramOrder }: Settings,
 ): BleuStatistics {
-  const guess = textsOf(where, 'hypotheses', hypotheses)
-  const truth = referencesOf(where, references)
-  requireSameCount(where, guess.length, truth.length)
   const wordsOf = (text: string) => splitWords(TOKENIZERS[tokenize](stripEnd(lowercase ? text.toLowerCase() : text)))
   const sum = noMatches(maxNgramOrder)
-  guess.forEach((text, i) => {
+  for (const [text, truth] of textPairs(where, 'hypotheses', hypotheses, references)) {
     const words = wordsOf(text)
-    const others = (truth[i] as string[]).map(wordsOf)
+    const others = truth.map(wordsOf)
     sum.samples++
     sum.references += others.length
     sum.inverseReferences += 1 / others.length
@@ -152,7 +133,7 @@ function measure(
         sum.counts[n - 1]! += Math.min(count, most.get(ngram) ?? 0)
       }
     }
-  })
+  }
   return sum
 }
 

@@ -1,20 +1,23 @@
-import { argumentError, requireNumber, requireOptions, requireWhole } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
+import { type ChangesOf, settings, type ValuesOf } from '../../base/settings.js'
 import { ngrams } from './bleu.js'
-import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
+import { addCounts, Metric, type References, textPairs } from './metric.js'
 import { splitWords } from './values.js'
 
-export interface ChrfOptions {
+const SETTINGS = settings({
   /** Maximum order of character n-grams. Default 6. */
-  charOrder?: number
+  charOrder: { type: 'integer', min: 1, below: 101, default: 6 },
   /** Maximum order of word n-grams: 0 for chrF (default), 2 for chrF++. */
-  wordOrder?: number
+  wordOrder: { type: 'integer', below: 101, default: 0 },
   /** Weight of recall relative to precision. Default 2. */
-  beta?: number
-  lowercase?: boolean
+  beta: { type: 'number', infinite: true, default: 2 },
+  lowercase: { type: 'boolean', default: false },
   /** Whether to include white space in character n-grams. Default false. */
-  whitespace?: boolean
-}
+  whitespace: { type: 'boolean', default: false },
+})
+
+/** Options of {@link corpusChrf}. @interface */
+export type ChrfOptions = ChangesOf<typeof SETTINGS.table>
 
 interface ChrfStatistics {
   samples: number
@@ -24,8 +27,6 @@ interface ChrfStatistics {
   matched: number[]
 }
 
-type References = readonly (string | readonly string[])[]
-
 /**
  * Compute chrF or chrF++ of a corpus (Popović 2015, https://aclanthology.org/W15-3049), 0 … 100, equal to sacrebleu's
  * `corpus_chrf`. With several references, the one that gives the best score counts.
@@ -33,14 +34,14 @@ type References = readonly (string | readonly string[])[]
  * @throws DataError without a hypothesis, or if the numbers of hypotheses and references differ
  */
 export function corpusChrf(hypotheses: readonly string[], references: References, options: ChrfOptions = {}): number {
-  const settings = settingsOf('corpusChrf', options)
+  const settings = SETTINGS.read('corpusChrf', options)
   return scoreOf(measure('corpusChrf', hypotheses, references, settings), settings)
 }
 
 /** `corpusChrf`, accumulated batch by batch. */
 export class ChrfMetric extends Metric<readonly string[], References, ChrfStatistics, number> {
   constructor(options: ChrfOptions = {}) {
-    const settings = settingsOf('ChrfMetric', options)
+    const settings = SETTINGS.read('ChrfMetric', options)
     super({
       name: `chrf ${JSON.stringify(settings)}`,
       empty: () => noMatches(settings),
@@ -51,21 +52,7 @@ export class ChrfMetric extends Metric<readonly string[], References, ChrfStatis
   }
 }
 
-type Settings = Required<ChrfOptions>
-
-function settingsOf(where: string, options: ChrfOptions): Settings {
-  requireOptions(where, options, ['charOrder', 'wordOrder', 'beta', 'lowercase', 'whitespace'])
-  const { charOrder = 6, wordOrder = 0, beta = 2, lowercase = false, whitespace = false } = options
-  requireWhole(where, 'charOrder', charOrder, 1)
-  requireWhole(where, 'wordOrder', wordOrder)
-  if (charOrder > 100) throw argumentError(where, 'charOrder', 'at most 100', charOrder)
-  if (wordOrder > 100) throw argumentError(where, 'wordOrder', 'at most 100', wordOrder)
-  requireNumber(where, 'beta', beta, { least: 0 })
-  for (const [key, value] of Object.entries({ lowercase, whitespace })) {
-    if (typeof value !== 'boolean') throw argumentError(where, key, 'a boolean', value)
-  }
-  return { charOrder, wordOrder, beta, lowercase, whitespace }
-}
+type Settings = ValuesOf<typeof SETTINGS.table>
 
 const noMatches = ({ charOrder, wordOrder }: Settings): ChrfStatistics => {
   const zeros = () => Array<number>(charOrder + wordOrder).fill(0)
@@ -73,21 +60,18 @@ const noMatches = ({ charOrder, wordOrder }: Settings): ChrfStatistics => {
 }
 
 function measure(where: string, hypotheses: readonly string[], references: References, settings: Settings) {
-  const guess = textsOf(where, 'hypotheses', hypotheses)
-  const truth = referencesOf(where, references)
-  requireSameCount(where, guess.length, truth.length)
   const sum = noMatches(settings)
-  guess.forEach((text, i) => {
+  for (const [text, truth] of textPairs(where, 'hypotheses', hypotheses, references)) {
     const hypothesisNgrams = allNgrams(text, settings)
     let best: ChrfStatistics | undefined
     let bestScore = -1
-    for (const reference of truth[i] as string[]) {
+    for (const reference of truth) {
       const found = compared(hypothesisNgrams, allNgrams(reference, settings), settings)
       const score = scoreOf(found, settings)
       if (score > bestScore) [best, bestScore] = [found, score]
     }
     addCounts(sum, best as ChrfStatistics)
-  })
+  }
   return sum
 }
 

@@ -1,16 +1,19 @@
-import { requireNumber, requireOptions } from '../../base/check.js'
 import { DataError } from '../../base/errors.js'
-import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
+import { type ChangesOf, settings, type ValuesOf } from '../../base/settings.js'
+import { addCounts, Metric, type References, textPairs } from './metric.js'
 import { porterStem } from './porter.js'
 
-export interface MeteorOptions {
+const SETTINGS = settings({
   /** Weight of recall against precision, from 0 to 1. Default 0.9. */
-  alpha?: number
+  alpha: { type: 'number', below: 1 + Number.EPSILON, default: 0.9 },
   /** Exponent of the fragmentation penalty. Default 3. */
-  beta?: number
+  beta: { type: 'number', infinite: true, default: 3 },
   /** Maximum fragmentation penalty, when no two matches are adjacent. Default 0.5. */
-  gamma?: number
-}
+  gamma: { type: 'number', below: 1 + Number.EPSILON, default: 0.5 },
+})
+
+/** Options of {@link meteor}. @interface */
+export type MeteorOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface Meteor {
   /** Mean over the samples, 0 … 1. */
@@ -21,8 +24,6 @@ export interface Meteor {
 
 /** Variant of the matching: equal words, then equal stems (Porter's, as in NLTK); no synonyms. */
 export const METEOR_VARIANT = 'exact and stem, without WordNet'
-
-type References = readonly (string | readonly string[])[]
 
 interface MeteorStatistics {
   samples: number
@@ -37,13 +38,13 @@ interface MeteorStatistics {
  * @throws DataError without a prediction, or if the numbers of predictions and references differ
  */
 export function meteor(predictions: readonly string[], references: References, options: MeteorOptions = {}): Meteor {
-  return scoreOf(measure('meteor', predictions, references, settingsOf('meteor', options)))
+  return scoreOf(measure('meteor', predictions, references, SETTINGS.read('meteor', options)))
 }
 
 /** `meteor`, accumulated batch by batch. */
 export class MeteorMetric extends Metric<readonly string[], References, MeteorStatistics, Meteor> {
   constructor(options: MeteorOptions = {}) {
-    const settings = settingsOf('MeteorMetric', options)
+    const settings = SETTINGS.read('MeteorMetric', options)
     super({
       name: `meteor ${settings.alpha} ${settings.beta} ${settings.gamma}`,
       empty: none,
@@ -56,28 +57,16 @@ export class MeteorMetric extends Metric<readonly string[], References, MeteorSt
 
 const none = (): MeteorStatistics => ({ samples: 0, sum: 0 })
 
-function settingsOf(where: string, options: MeteorOptions): Required<MeteorOptions> {
-  requireOptions(where, options, ['alpha', 'beta', 'gamma'])
-  const { alpha = 0.9, beta = 3, gamma = 0.5 } = options
-  requireNumber(where, 'alpha', alpha, { least: 0, below: 1 + Number.EPSILON })
-  requireNumber(where, 'beta', beta, { least: 0 })
-  requireNumber(where, 'gamma', gamma, { least: 0, below: 1 + Number.EPSILON })
-  return { alpha, beta, gamma }
-}
-
 function measure(
   where: string,
   predictions: readonly string[],
   references: References,
-  settings: Required<MeteorOptions>,
+  settings: ValuesOf<typeof SETTINGS.table>,
 ): MeteorStatistics {
-  const guess = textsOf(where, 'predictions', predictions)
-  const truth = referencesOf(where, references)
-  requireSameCount(where, guess.length, truth.length)
   const statistics = none()
-  for (const [i, text] of guess.entries()) {
+  for (const [text, truth] of textPairs(where, 'predictions', predictions, references)) {
     const words = wordsOf(text)
-    const scores = (truth[i] as string[]).map((reference) => scored(words, wordsOf(reference), settings))
+    const scores = truth.map((reference) => scored(words, wordsOf(reference), settings))
     addCounts(statistics, { samples: 1, sum: Math.max(...scores) })
   }
   return statistics
@@ -86,7 +75,7 @@ function measure(
 const wordsOf = (text: string): string[] =>
   text.toLowerCase().match(/[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*/gu) ?? []
 
-function scored(words: string[], reference: string[], { alpha, beta, gamma }: Required<MeteorOptions>): number {
+function scored(words: string[], reference: string[], { alpha, beta, gamma }: ValuesOf<typeof SETTINGS.table>): number {
   const partners: (number | undefined)[] = words.map(() => undefined)
   const taken = reference.map(() => false)
   match(words, reference, partners, taken)

@@ -160,8 +160,23 @@ export function textsOf(where: string, role: string, values: readonly string[] |
   })
 }
 
-/** Return one or more reference texts for each sample. */
-export function referencesOf(where: string, values: readonly (string | readonly string[])[]): readonly string[][] {
+/** One or more reference texts for each sample. */
+export type References = readonly (string | readonly string[])[]
+
+/** Return each prediction with its references. @throws DataError if their numbers differ */
+export function textPairs(
+  where: string,
+  role: string,
+  predictions: readonly string[],
+  references: References,
+): (readonly [text: string, references: string[]])[] {
+  const texts = textsOf(where, role, predictions)
+  const truth = referencesOf(where, references)
+  requireSameCount(where, texts.length, truth.length)
+  return texts.map((text, i) => [text, truth[i] as string[]])
+}
+
+function referencesOf(where: string, values: References): readonly string[][] {
   if (!isList(values)) {
     throw argumentError(where, 'references', 'an array with a text or an array of texts for each sample', values)
   }

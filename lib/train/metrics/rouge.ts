@@ -1,6 +1,6 @@
 import { DataError } from '../../base/errors.js'
 import { ngrams } from './bleu.js'
-import { addCounts, Metric, referencesOf, requireSameCount, textsOf } from './metric.js'
+import { addCounts, Metric, type References, textPairs } from './metric.js'
 
 /** Means over the samples, 0 … 1. */
 export interface Rouge {
@@ -20,8 +20,6 @@ interface RougeStatistics {
   /** Precision, recall and F1 of rouge1, rouge2 and rougeL, summed. */
   sums: number[]
 }
-
-type References = readonly (string | readonly string[])[]
 
 /**
  * Compute ROUGE-1, -2 and -L (Lin 2004, https://aclanthology.org/W04-1013), the means over samples of the scores of the Python
@@ -50,13 +48,10 @@ export class RougeMetric extends Metric<readonly string[], References, RougeStat
 const none = (): RougeStatistics => ({ samples: 0, sums: Array<number>(9).fill(0) })
 
 function measure(where: string, predictions: readonly string[], references: References): RougeStatistics {
-  const guess = textsOf(where, 'predictions', predictions)
-  const truth = referencesOf(where, references)
-  requireSameCount(where, guess.length, truth.length)
   const sum = none()
-  guess.forEach((text, i) => {
+  for (const [text, truth] of textPairs(where, 'predictions', predictions, references)) {
     const words = wordsOf(text)
-    const others = (truth[i] as string[]).map(wordsOf)
+    const others = truth.map(wordsOf)
     const kinds = [
       others.map((other) => overlap(words, other, 1)),
       others.map((other) => overlap(words, other, 2)),
@@ -64,7 +59,7 @@ function measure(where: string, predictions: readonly string[], references: Refe
     ]
     const best = kinds.map((scores) => scores.reduce((a, b) => (b.f1 > a.f1 ? b : a)))
     addCounts(sum, { samples: 1, sums: best.flatMap(({ precision, recall, f1 }) => [precision, recall, f1]) })
-  })
+  }
   return sum
 }
 

@@ -1,19 +1,23 @@
-import { argumentError, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
+import { type ChangesOf, functionOf, settings } from '../../../base/settings.js'
 import { escaped } from '../../../base/words.js'
 import { counted, page, round, svg, table } from '../../../kit/figure.js'
 import { classScores, confusions, emotionMetrics, type ReliabilityBin, reliability } from '../evaluation/metrics.js'
 import type { LabeledDialog } from './label.js'
 import { emotionStrip, type StripMedia } from './strip.js'
 
-export interface EmotionReportOptions {
-  title?: string
+const SETTINGS = settings({
+  title: { type: 'string', default: 'Emotions' },
   /** Maximum number of dialogs that are drawn. Default 20. */
-  mostDialogs?: number
+  mostDialogs: { type: 'integer', default: 20 },
   /** Thumbnails and audio of a dialog's utterances, in their order. Default: none. */
-  media?: (dialog: LabeledDialog) => readonly StripMedia[]
+  media: { type: functionOf<(dialog: LabeledDialog) => readonly StripMedia[]>(), default: () => [] },
   /** Further text for the page, such as a list of missing media. */
-  note?: string
-}
+  note: { type: 'string', default: '' },
+})
+
+/** Options of `emotionReport`. @interface */
+export type EmotionReportOptions = ChangesOf<typeof SETTINGS.table>
 
 /**
  * Return predictions as a self-contained HTML page: accuracy, scores of each class, confusion matrix and calibration of the
@@ -21,10 +25,7 @@ export interface EmotionReportOptions {
  */
 export function emotionReport(dialogs: readonly LabeledDialog[], options: EmotionReportOptions = {}): string {
   const where = 'emotionReport'
-  requireOptions(where, options, ['title', 'mostDialogs', 'media', 'note'])
-  const { title = 'Emotions', mostDialogs = 20, media = () => [], note = '' } = options
-  requireString(where, 'title', title)
-  requireString(where, 'note', note)
+  const { title, mostDialogs, media, note } = SETTINGS.read(where, options)
   const [first] = dialogs
   if (first === undefined) throw argumentError(where, 'dialogs', 'a list of at least one dialog', dialogs)
   const { labels } = first

@@ -1,22 +1,25 @@
-import { requireNumber, requireOptions, requireWhole } from '../../../base/check.js'
+import { type ChangesOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { Dropout, Embedding, functional, LayerNorm, Linear, Module } from '../../../nn/index.js'
 import { arange, scope, type Tensor } from '../../../tensor/index.js'
 import { contextConfig, type EmotionContextConfig } from '../network/config.js'
 import { DialogContext } from '../network/context.js'
 
-export interface CauseScorerConfig {
+const SETTINGS = settings({
   /** Size of an utterance's concatenated vectors. */
-  size: number
+  size: { type: 'integer', min: 1, required: true },
   /** Number of emotions. */
-  emotions: number
+  emotions: { type: 'integer', min: 1, required: true },
   /** Default 128. */
-  hiddenSize?: number
-  context?: EmotionContextConfig
+  hiddenSize: { type: 'integer', min: 1, default: 128 },
+  context: { type: unchecked<EmotionContextConfig>() },
   /** Largest distance between utterances with an embedding of its own; larger ones share it. Default 10. */
-  maxDistance?: number
+  maxDistance: { type: 'integer', min: 1, default: 10 },
   /** Default 0.2. */
-  dropout?: number
-}
+  dropout: { type: 'fraction', default: 0.2 },
+})
+
+/** Configuration of a {@link CauseScorer}. @interface */
+export type CauseScorerConfig = ChangesOf<typeof SETTINGS.table>
 
 export interface CauseInputs {
   /** [dialogs, utterances, size] */
@@ -34,7 +37,7 @@ export interface CauseInputs {
  * their distance, and whether they have the same speaker.
  */
 export class CauseScorer extends Module {
-  readonly config: Required<CauseScorerConfig>
+  readonly config: ValuesOf<typeof SETTINGS.table> & { context: Required<EmotionContextConfig> }
   norm: LayerNorm
   entry: Linear
   emotion: Embedding
@@ -50,14 +53,10 @@ export class CauseScorer extends Module {
   constructor(config: CauseScorerConfig) {
     super()
     const where = 'CauseScorer'
-    requireOptions(where, config, ['size', 'emotions', 'hiddenSize', 'context', 'maxDistance', 'dropout'])
-    const { size, emotions, hiddenSize = 128, maxDistance = 10, dropout = 0.2 } = config
-    requireWhole(where, 'size', size, 1)
-    requireWhole(where, 'emotions', emotions, 1)
-    requireWhole(where, 'maxDistance', maxDistance, 1)
-    requireNumber(where, 'dropout', dropout, { least: 0, below: 1 })
-    const context = contextConfig(where, { layers: 1, ...config.context }, hiddenSize)
-    this.config = { size, emotions, hiddenSize, context, maxDistance, dropout }
+    const values = SETTINGS.read(where, config)
+    const { size, emotions, hiddenSize, maxDistance, dropout } = values
+    const context = contextConfig(where, { layers: 1, ...values.context }, hiddenSize)
+    this.config = { ...values, context }
     this.norm = new LayerNorm([size])
     this.entry = new Linear(size, hiddenSize)
     this.emotion = new Embedding(emotions, hiddenSize)

@@ -1,5 +1,6 @@
-import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
+import { defined, requireOptions, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
@@ -17,6 +18,7 @@ import {
 import { arange, manualSeed, ops, scope, stack, type Tensor, tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { onDevice } from '../../../train/trainer/loss.js'
+import { inBatches } from '../evaluation/evaluate.js'
 import { requireSamples, trainHead } from '../training/head.js'
 import { type HeadKind, loadHead } from '../training/head-files.js'
 import { EMOTION_RECIPE } from '../training/recipe.js'
@@ -108,17 +110,28 @@ function positions(count: number, size: number, like: Tensor): Tensor {
   return ops.cat([angles.sin(), angles.cos()], 1).unsqueeze(0).to({ dtype: like.dtype })
 }
 
-export interface TrainSpansOptions {
-  reader: WordReader
+const RECIPE = settings({
+  epochs: { type: 'number', default: 6 },
+  batchSize: { type: 'integer', min: 1, default: 32 },
+  learningRate: { type: 'number', default: 1e-3 },
+  seed: { type: 'integer', default: 42 },
+  patience: { type: 'integer', default: 3 },
+})
+
+const SETTINGS = settings({
+  reader: { type: unchecked<WordReader>(), required: true },
   /** Dialogs with the spans of their causes, as in subtask 1 of ECF. */
-  train: readonly EmotionDialog[]
-  valid: readonly EmotionDialog[]
-  labels: readonly string[]
-  outputDir: string
-  recipe?: { epochs?: number; batchSize?: number; learningRate?: number; seed?: number; patience?: number }
-  hiddenSize?: number
-  args?: Partial<TrainingArguments>
-}
+  train: { type: unchecked<readonly EmotionDialog[]>(), required: true },
+  valid: { type: unchecked<readonly EmotionDialog[]>(), required: true },
+  labels: { type: unchecked<readonly string[]>(), required: true },
+  outputDir: { type: 'string', required: true },
+  recipe: { type: unchecked<ChangesOf<typeof RECIPE.table>>() },
+  hiddenSize: { type: 'integer', min: 1 },
+  args: { type: unchecked<Partial<TrainingArguments>>() },
+})
+
+/** Options of `trainSpans`. @interface */
+export type TrainSpansOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface SpanResults extends RecipeResults<Record<string, number>> {
   /** Bonus on the score of the whole utterance when it is compared with the best other span; fitted on validation data. */
@@ -133,15 +146,12 @@ export interface SpanResults extends RecipeResults<Record<string, number>> {
  * score. The baseline is the whole utterance without punctuation at its ends.
  */
 export async function trainSpans(
-  options: TrainSpansOptions,
+  given: TrainSpansOptions,
 ): Promise<{ results: SpanResults; tagger: SpanTagger; bias: number }> {
   const where = 'trainSpans'
-  requireOptions(where, options, ['reader', 'train', 'valid', 'labels', 'outputDir', 'recipe', 'hiddenSize', 'args'])
+  const options = SETTINGS.read(where, given)
   const { reader, labels, hiddenSize } = options
-  requireString(where, 'outputDir', options.outputDir)
-  const { recipe = {} } = options
-  requireOptions(`${where}: recipe`, recipe, ['epochs', 'batchSize', 'learningRate', 'seed', 'patience'])
-  const { epochs = 6, batchSize = 32, learningRate = 1e-3, seed = 42, patience = 3 } = recipe
+  const { learningRate, ...recipe } = RECIPE.read(`${where}: recipe`, options.recipe)
   const known = async (dialogs: readonly EmotionDialog[]) =>
     (await spanSamples(reader, dialogs, labels)).filter(
       ({ span, words }) => span && span[1] > span[0] && span[1] <= words.length,
@@ -155,13 +165,13 @@ export async function trainSpans(
       options[part],
       "Use data of ECF's subtask 1.",
     )
-  manualSeed(seed)
+  manualSeed(recipe.seed)
   const size = (data.train[0] as SpanSample).effect.length
   const tagger = new SpanTagger({ size, emotions: labels.length, ...defined({ hiddenSize }) })
   let found = { bias: 0, exact: 0, floor: 0 }
   const results = await trainHead<SpanTagger, SpanSample, SpanBatch, SpanResults>({
     ...{ model: tagger, options, data },
-    recipe: { ...EMOTION_RECIPE, epochs, batchSize, headLearningRate: learningRate, seed, patience, keyMetric: 'loss' },
+    recipe: { ...EMOTION_RECIPE, ...recipe, headLearningRate: learningRate, keyMetric: 'loss' },
     collate: spanCollate,
     computeLoss: (network, { labels: truth, ...inputs }) => {
       const logits = network.forward(inputs)
@@ -274,9 +284,8 @@ function spanCollate(samples: readonly SpanSample[]): SpanBatch {
 
 /** Compute the log-probabilities that each cause's span begins and ends at each word. */
 async function scoresOf(tagger: SpanTagger, samples: readonly SpanSample[]): Promise<number[][][]> {
-  const batches = Array.from({ length: Math.ceil(samples.length / 64) }, (_, i) => samples.slice(64 * i, 64 * i + 64))
   const { device } = tagger.parameters()[0] as Tensor
-  const rows = await evaluateBatches(tagger, batches, async (some) => {
+  const rows = await evaluateBatches(tagger, inBatches(samples, 64), async (some) => {
     const { labels: _, ...inputs } = spanCollate(some)
     return tagger
       .forward(await onDevice(inputs, device))

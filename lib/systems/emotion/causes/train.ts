@@ -1,5 +1,6 @@
-import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
+import { shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
@@ -11,11 +12,11 @@ import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { onDevice } from '../../../train/trainer/loss.js'
 import type { EmotionSample } from '../data/collate.js'
-import { emotionAnswers } from '../evaluation/evaluate.js'
+import { emotionAnswers, inBatches } from '../evaluation/evaluate.js'
 import type { EmotionClassifier } from '../network/network.js'
 import { requireSamples, trainHead } from '../training/head.js'
 import { type HeadKind, loadHead } from '../training/head-files.js'
-import { EMOTION_RECIPE } from '../training/recipe.js'
+import { EMOTION_RECIPE, HEAD_SETTINGS } from '../training/recipe.js'
 import { type CauseBatch, type CauseSample, causeCollate, completeVectors, joinedVectors } from './data.js'
 import { CauseScorer, type CauseScorerConfig } from './network.js'
 
@@ -24,35 +25,40 @@ const CAUSES: HeadKind = { modelType: 'emotion-causes', savedBy: 'trainCauses', 
 /** Label of the emotion that has no causes. */
 const NEUTRAL = 'neutral'
 
-export interface CauseRecipe {
-  epochs: number
-  batchSize: number
-  learningRate: number
-  weightDecay: number
+const { weightDecay, patience, seed } = HEAD_SETTINGS.table
+const CAUSE_SETTINGS = settings({
+  ...{ weightDecay, patience, seed },
+  epochs: { type: 'number', default: 15 },
+  batchSize: { type: 'integer', min: 1, default: 16 },
+  learningRate: { type: 'number', default: 1e-3 },
   /** Weight of a true pair in the loss, relative to other pairs. */
-  positiveWeight: number
-  patience: number
-  seed: number
-}
+  positiveWeight: { type: 'number', default: 2 },
+})
 
-export const CAUSE_RECIPE: CauseRecipe = {
-  ...{ epochs: 15, batchSize: 16, learningRate: 1e-3, weightDecay: 0.01, positiveWeight: 2, patience: 4, seed: 42 },
-}
+export type CauseRecipe = ValuesOf<typeof CAUSE_SETTINGS.table>
 
-export interface TrainCausesOptions {
+export const CAUSE_RECIPE: Readonly<CauseRecipe> = CAUSE_SETTINGS.defaults
+
+const SETTINGS = settings({
   /** A trained classifier, which predicts the emotions. */
-  classifier: EmotionClassifier
+  classifier: { type: unchecked<EmotionClassifier>(), required: true },
   /**
    * Samples as `trainEmotion` returns them; those without causes are left out. A modality without vectors, because its encoder
    * trained with the classifier, is encoded by that encoder.
    */
-  samples: Readonly<Record<'train' | 'valid' | 'test', readonly EmotionSample[]>>
+  samples: {
+    type: unchecked<Readonly<Record<'train' | 'valid' | 'test', readonly EmotionSample[]>>>(),
+    required: true,
+  },
   /** Folder for the scorer (`best/`) and `results.json`. */
-  outputDir: string
-  config?: Omit<CauseScorerConfig, 'size' | 'emotions'>
-  recipe?: Partial<CauseRecipe>
-  args?: Partial<TrainingArguments>
-}
+  outputDir: { type: 'string', required: true },
+  config: { type: unchecked<Omit<CauseScorerConfig, 'size' | 'emotions'>>() },
+  recipe: { type: unchecked<Partial<CauseRecipe>>() },
+  args: { type: unchecked<Partial<TrainingArguments>>() },
+})
+
+/** Options of `trainCauses`. @interface */
+export type TrainCausesOptions = ChangesOf<typeof SETTINGS.table>
 
 /** Decision thresholds, fitted on validation data. */
 export interface CauseThreshold {
@@ -74,25 +80,23 @@ export interface CauseResults extends RecipeResults<Record<string, number>> {
  * @throws ConfigError if samples lack a modality for which the classifier has no encoder; DataError if no dialog has causes
  */
 export async function trainCauses(
-  options: TrainCausesOptions,
+  given: TrainCausesOptions,
 ): Promise<{ results: CauseResults; scorer: CauseScorer; threshold: CauseThreshold }> {
   const where = 'trainCauses'
-  requireOptions(where, options, ['classifier', 'samples', 'outputDir', 'config', 'recipe', 'args'])
-  const { classifier, samples: given, config = {} } = options
-  requireString(where, 'outputDir', options.outputDir)
-  requireOptions(`${where}: recipe`, options.recipe ?? {}, Object.keys(CAUSE_RECIPE))
-  const recipe = { ...CAUSE_RECIPE, ...defined(options.recipe ?? {}) } as CauseRecipe
+  const options = SETTINGS.read(where, given)
+  const { classifier, config = {} } = options
+  const recipe = CAUSE_SETTINGS.read(`${where}: recipe`, options.recipe)
   const { labels } = classifier.config
   const complete = (part: readonly EmotionSample[]) => completeVectors(where, classifier, withCauses(part))
   const samples = {
-    train: await complete(given.train),
-    valid: await complete(given.valid),
-    test: await complete(given.test),
+    train: await complete(options.samples.train),
+    valid: await complete(options.samples.valid),
+    test: await complete(options.samples.test),
   }
   const of = (part: readonly EmotionSample[]) => part.flatMap((sample) => causeSampleOf(sample, classifier) ?? [])
   const parts = { train: of(samples.train), valid: of(samples.valid), test: of(samples.test) }
   for (const part of ['train', 'valid'] as const)
-    requireSamples(`${where}: samples.${part}`, parts[part], 'a dialog with causes', given[part])
+    requireSamples(`${where}: samples.${part}`, parts[part], 'a dialog with causes', options.samples[part])
   // Score the truth against itself, so that data which the scorer refuses fail before the training and not after it.
   for (const part of [samples.valid, samples.test]) {
     const truth = part.map(({ dialog }) => dialog)
@@ -202,11 +206,8 @@ export async function scoredDialogs(
     ) as CauseSample
     return { ...causeSample, neutral: -1 }
   })
-  const batches = Array.from({ length: Math.ceil(causeSamples.length / 16) }, (_, i) =>
-    causeSamples.slice(16 * i, 16 * i + 16),
-  )
   const { device } = scorer.parameters()[0] as Tensor
-  const scores = await evaluateBatches(scorer, batches, async (some) => {
+  const scores = await evaluateBatches(scorer, inBatches(causeSamples, 16), async (some) => {
     const { labels: _, candidates: __, ...inputs } = causeCollate(some)
     return scorer
       .forward(await onDevice(inputs, device))

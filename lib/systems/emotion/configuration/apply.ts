@@ -6,15 +6,17 @@ import { flagOf, type IgnoredOption, readOptions, refuseFiles } from '../../../k
 import { metricsTable } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { OpenEmotionOptions } from '../data/open.js'
-import type { EmotionModality } from '../network/config.js'
+import { CLASSIFIER_SETTINGS, CONTEXT_SETTINGS, type EmotionModality } from '../network/config.js'
 import type { EmotionEncoder } from '../network/encoders.js'
 import { isLanguageBind, languageBindEncoders } from '../network/languagebind-encoders.js'
 import { EmotionTextEncoder } from '../network/text-encoder.js'
 import { EmotionFbankEncoder, EmotionVoiceEncoder } from '../network/voice-encoder.js'
 import type { PairResults, TrainPairsOptions } from '../published/train-pairs.js'
 import type { PointerResults, TrainPointerOptions } from '../published/train-pointer.js'
+import { EMOTION_SETTINGS, HEAD_SETTINGS } from '../training/recipe.js'
 import type { EmotionResults, TrainEmotionOptions } from '../training/train.js'
 import { EMOTION_OPTIONS, EMOTION_ORIGINAL_OPTIONS, type EmotionArguments } from './arguments.js'
+import { OPEN_SETTINGS, TEXT_SETTINGS } from './settings.js'
 
 /**
  * Complete options with those of the file that `config` names; command-line options take precedence. Keys of the file are option
@@ -96,7 +98,7 @@ export function unusedEmotionArguments(options: EmotionArguments): IgnoredOption
 
 /** Return the arguments of `openEmotionData`. @throws ConfigError without `data` */
 export function emotionDataOfArguments(options: EmotionArguments): [path: string, options: OpenEmotionOptions] {
-  const { data, format, valid, test, clips, labels, onBadRecord, validShare, testShare, trainShare, seed } = options
+  const { data } = options
   if (data === undefined)
     throw new ConfigError('--data: expected a folder or file, got no value. Add --data DIR or --data FILE.', {
       argument: 'data',
@@ -104,13 +106,13 @@ export function emotionDataOfArguments(options: EmotionArguments): [path: string
   // A pair belongs to one dialog, so dialogs are not split.
   const utterances = options.compat === 'published' && !options.pairs && !options.pointer
   const splitBy = options.splitBy ?? (utterances ? 'utterance' : undefined)
-  const rest = { format, valid, test, clips, labels, onBadRecord, validShare, testShare, trainShare, seed, splitBy }
-  return [data, defined(rest)]
+  return [data, { ...OPEN_SETTINGS.fromOptions(options), ...(splitBy && { splitBy }) }]
 }
 
 /** Load the encoders that a command line names. @throws ConfigError without any */
 export async function encodersOfArguments(options: EmotionArguments): Promise<EmotionEncoder[]> {
-  const { text = 'minilm', textHistory, textNames, textLength, audio, video, device, fusion } = options
+  const { text = 'minilm', audio, video, device, fusion } = options
+  const reading = TEXT_SETTINGS.fromOptions(options)
   const factory = device === undefined ? {} : { device: device as Device }
   const encoders: EmotionEncoder[] = []
   const bound = async (place: string | undefined) =>
@@ -123,7 +125,7 @@ export async function encodersOfArguments(options: EmotionArguments): Promise<Em
         { argument: 'text' },
       )
     }
-    if (isText && (textHistory ?? textNames ?? textLength) !== undefined) {
+    if (isText && Object.keys(reading).length > 0) {
       throw new ConfigError(
         '--text: expected a BERT or RoBERTa with --text-history, --text-names or --text-length, got a LanguageBind. Leave them out.',
         { argument: 'text' },
@@ -142,7 +144,6 @@ export async function encodersOfArguments(options: EmotionArguments): Promise<Em
     encoders.push(...(bound as unknown as EmotionEncoder[]))
   }
   if (text !== 'none' && !isText) {
-    const reading = defined({ history: textHistory, names: textNames, maxLength: textLength })
     encoders.push((await EmotionTextEncoder.fromPretrained(text, { ...reading, ...factory })) as EmotionEncoder)
   }
   if (audio === 'fbank') encoders.push(new EmotionFbankEncoder() as unknown as EmotionEncoder)
@@ -158,86 +159,72 @@ export async function encodersOfArguments(options: EmotionArguments): Promise<Em
 
 /** Return the options of `trainEmotion`, except `data` and `encoders`. */
 export function emotionTrainingOfArguments(options: EmotionArguments): Omit<TrainEmotionOptions, 'data' | 'encoders'> {
-  const { fusion, hiddenSize, contextLayers, contextHeads, causal, dropout, modalityDropout, headBias, compat } =
-    options
+  const { fusion, contextLayers, compat, cache, onBadRecord, maxSteps, progress, learningRate } = options
   const { tune = 'head', loraRank, loraAlpha, loraDropout, loraTargets, loraBias } = options
-  const { epochs, batchSize, accumulation, learningRate, encoderLearningRate, weightDecay, warmup, maxGradNorm } =
-    options
-  const { patience, classWeights, focalGamma, labelSmoothing, keyMetric, bf16, seed, maxSteps, progress, cache } =
-    options
-  const { onBadRecord } = options
-  const device = options.device as Device | undefined
   const published = compat === 'published'
   const layers = contextLayers ?? (published ? 0 : 2)
   const lora = { r: loraRank, loraAlpha, loraDropout, bias: loraBias, targetModules: loraTargets }
+  const { labels: _, compat: __, ...config } = CLASSIFIER_SETTINGS.fromOptions(options)
   return {
     outputDir: options.output ?? 'emotion',
     config: {
-      ...(published && { fusion: 'concat' as const, headBias: false }),
-      ...(published && fusion === 'frames' && { compat: 'published' as const }),
-      ...defined({ fusion, hiddenSize, dropout, modalityDropout, headBias }),
-      context: layers === 0 ? null : { layers, ...defined({ heads: contextHeads, causal }) },
+      ...(published && { fusion: 'concat', headBias: false }),
+      ...(published && fusion === 'frames' && { compat }),
+      ...config,
+      context: layers === 0 ? null : { ...CONTEXT_SETTINGS.fromOptions(options), layers },
     },
-    recipe: defined({
-      ...{ epochs, batchSize, accumulation, headLearningRate: learningRate, weightDecay, warmup, maxGradNorm },
-      encoderLearningRate: encoderLearningRate ?? (published ? learningRate : undefined),
-      ...{ patience, classWeights, focalGamma, labelSmoothing, keyMetric, bf16, seed },
-    }),
+    recipe: {
+      ...(published && learningRate !== undefined && { encoderLearningRate: learningRate }),
+      ...EMOTION_SETTINGS.fromOptions(options),
+    },
     tune: tune === 'lora' ? defined(lora) : tune,
-    ...(compat && { compat }),
-    ...defined({ cache, onBadRecord, device }),
+    ...defined({ compat, cache, onBadRecord, device: options.device as Device | undefined }),
     args: defined({ maxSteps, progress }),
   }
 }
 
 /** Return the options of `trainPairs`, except `data` and `encoders`. */
 export function pairTrainingOfArguments(options: EmotionArguments): Omit<TrainPairsOptions, 'data' | 'encoders'> {
-  const { outputDir, tune, compat, cache, args, onBadRecord, device } = emotionTrainingOfArguments(options)
-  const { epochs, batchSize, accumulation, learningRate, encoderLearningRate, weightDecay, warmup, maxGradNorm } =
-    options
-  const { patience, keyMetric, bf16, seed } = options
+  const { config: _, ...training } = emotionTrainingOfArguments(options)
+  const { learningRate, keyMetric } = options
   return {
-    outputDir,
-    recipe: defined({
-      ...{ epochs, batchSize, accumulation, headLearningRate: learningRate, weightDecay, warmup, maxGradNorm },
-      ...{ encoderLearningRate: encoderLearningRate ?? learningRate, patience, bf16, seed },
+    ...training,
+    recipe: {
+      ...(learningRate !== undefined && { encoderLearningRate: learningRate }),
+      ...HEAD_SETTINGS.fromOptions(options),
       // 'macroF1', 'weightedF1' and 'accuracy' are metrics of single utterances, not of pairs.
-      keyMetric: keyMetric === 'loss' ? keyMetric : undefined,
-    }),
-    ...defined({ tune, compat, cache, args, onBadRecord, device }),
+      ...(keyMetric === 'loss' && { keyMetric }),
+    },
   }
 }
 
 /** Return the options of `trainPointer`, except `data` and `encoders`. */
 export function pointerTrainingOfArguments(options: EmotionArguments): Omit<TrainPointerOptions, 'data' | 'encoders'> {
-  const { outputDir, recipe = {}, cache, args, onBadRecord, device } = pairTrainingOfArguments(options)
-  const { encoderLearningRate: _, ...rest } = recipe
-  const keyMetric = options.keyMetric === 'accuracy' ? { keyMetric: 'accuracy' } : {}
-  return { outputDir, recipe: { ...rest, ...keyMetric }, ...defined({ cache, args, onBadRecord, device }) }
+  const { tune: _, compat: __, recipe, ...training } = pairTrainingOfArguments(options)
+  const { encoderLearningRate: ___, keyMetric: ____, ...changes } = recipe ?? {}
+  const { keyMetric } = options
+  return {
+    ...training,
+    recipe: { ...changes, ...((keyMetric === 'accuracy' || keyMetric === 'loss') && { keyMetric }) },
+  }
 }
 
-/** Format the results of the pointer as text. */
-export function pointerText(results: PointerResults): string {
+/** Format the results of pairs, or of the pointer, as text. */
+export function pairText(results: PairResults | PointerResults): string {
   const { pairs, bestStep, keyMetric, parameters, notes } = results
+  const trained =
+    'trainable' in results ? `${results.trainable} of ${parameters} parameters trained` : `${parameters} parameters`
+  const official = 'official' in results ? results.official : null
   return [
     ...notes,
     `${pairs.train} pairs for training, ${pairs.valid} for validation, ${pairs.test} for test; best at step ${bestStep}`,
-    `${parameters} parameters`,
-    metricsTable(results, keyMetric),
-  ].join('\n')
-}
-
-/** Format the results of pairs as text. */
-export function pairText(results: PairResults): string {
-  const { pairs, bestStep, keyMetric, trainable, parameters, notes, official } = results
-  return [
-    ...notes,
-    `${pairs.train} pairs for training, ${pairs.valid} for validation, ${pairs.test} for test; best at step ${bestStep}`,
-    `${trainable} of ${parameters} parameters trained`,
+    trained,
     metricsTable(results, keyMetric),
     ...(official ? [`weighted F1 of pairs on test data ${official.weightedF1.toFixed(4)}`] : []),
   ].join('\n')
 }
+
+export const pointerText: (results: PointerResults) => string = pairText
 
 /** Format the results as text. */
 export function emotionText(results: EmotionResults): string {

@@ -1,4 +1,7 @@
 import type { OptionsOf, OriginalOptions } from '../../../kit/options.js'
+import { CLASSIFIER_SETTINGS, CONTEXT_SETTINGS } from '../network/config.js'
+import { EMOTION_SETTINGS } from '../training/recipe.js'
+import { OPEN_SETTINGS, TEXT_SETTINGS } from './settings.js'
 
 /** Options of the training of an emotion classifier, with the names of transformers' TrainingArguments as aliases. */
 export const EMOTION_OPTIONS = {
@@ -13,9 +16,7 @@ export const EMOTION_OPTIONS = {
     placeholder: 'path',
     aliases: ['data_path'],
   },
-  format: { type: ['ecf', 'meld', 'jsonl'], help: 'format of the data; default: from the file names' },
-  valid: { type: 'string', help: 'validation data, which select the best epoch', placeholder: 'file' },
-  test: { type: 'string', help: 'test data, used once after training', placeholder: 'file' },
+  ...OPEN_SETTINGS.options,
   clips: {
     type: 'string',
     help: 'folder of videos, frames or audio files',
@@ -23,18 +24,6 @@ export const EMOTION_OPTIONS = {
     aliases: ['video_dir'],
   },
   labels: { type: 'list', help: 'class names, in order' },
-  onBadRecord: {
-    type: ['stop', 'skip'],
-    help: 'on an unusable record or clip: stop with an error, or skip it',
-    default: 'stop',
-  },
-  splitBy: {
-    type: ['conversation', 'utterance'],
-    help: 'unit of the draw for validation; the original draws utterances',
-    default: 'conversation',
-  },
-  validShare: { type: 'fraction', help: 'fraction drawn for validation if there are no validation data', default: 0.1 },
-  testShare: { type: 'fraction', help: 'fraction drawn for test if there are no test data', default: 0 },
   trainShare: { type: 'fraction', help: 'fraction of the training data to train on', placeholder: 'fraction' },
   text: {
     type: 'string',
@@ -42,27 +31,16 @@ export const EMOTION_OPTIONS = {
     placeholder: 'model',
     default: 'minilm',
   },
-  textHistory: { type: 'integer', help: 'preceding utterances to encode with each text', default: 0 },
-  textNames: { type: 'boolean', help: 'prepend the speaker to each text' },
-  textLength: { type: 'integer', help: 'maximum number of tokens of a text', default: 128 },
+  ...TEXT_SETTINGS.options,
   audio: {
     type: 'string',
     help: 'audio encoder: a WavLM or Whisper, a LanguageBind folder, or fbank',
     placeholder: 'model',
   },
   video: { type: 'string', help: 'video encoder: a LanguageBind folder', placeholder: 'dir', aliases: ['video_model'] },
-  fusion: {
-    type: ['concat', 'concat-ln', 'gated', 'cross-attention', 'frames'],
-    help: 'fusion of the vectors of the modalities',
-    default: 'concat-ln',
-  },
-  hiddenSize: { type: 'integer', help: 'size of the fused vectors', default: 256 },
+  ...CLASSIFIER_SETTINGS.options,
   contextLayers: { type: 'integer', help: 'layers of the transformer over a dialog; 0: none', default: 2 },
-  contextHeads: { type: 'integer', help: 'attention heads of that transformer', default: 4 },
-  causal: { type: 'boolean', help: 'attend only to earlier utterances' },
-  dropout: { type: 'fraction', help: 'dropout of fusion, context and head', default: 0.1 },
-  modalityDropout: { type: 'fraction', help: 'probability that training drops a modality', default: 0 },
-  headBias: { type: 'boolean', help: 'bias of the last layer', default: 'yes' },
+  ...CONTEXT_SETTINGS.options,
   tune: {
     type: ['head', 'full', 'lora'],
     help: 'training of the encoders: frozen, all weights, or LoRA adapters',
@@ -73,49 +51,12 @@ export const EMOTION_OPTIONS = {
   loraDropout: { type: 'fraction', help: 'dropout of the adapters', default: 0 },
   loraTargets: { type: 'list', help: 'adapted layers of the encoders', aliases: ['target_modules'] },
   loraBias: { type: ['none', 'all', 'lora_only'], help: 'biases that train with the adapters', default: 'none' },
-  epochs: { type: 'number', help: 'passes over the data', default: 10, aliases: ['num_train_epochs'] },
-  batchSize: { type: 'integer', help: 'dialogs per batch', default: 8, aliases: ['per_device_train_batch_size'] },
-  accumulation: {
-    type: 'integer',
-    help: 'batches per optimizer step',
-    default: 1,
-    aliases: ['gradient_accumulation_steps'],
-  },
-  learningRate: {
-    type: 'number',
-    help: 'learning rate of fusion, context and head',
-    placeholder: 'rate',
-    default: '1e-3',
-    aliases: ['learning_rate', 'lr'],
-  },
-  encoderLearningRate: {
-    type: 'number',
-    help: 'learning rate of encoders and adapters',
-    placeholder: 'rate',
-    default: '3e-5',
-  },
-  weightDecay: { type: 'number', help: 'weight decay of matrices', default: 0.01, aliases: ['weight_decay'] },
-  warmup: {
-    type: 'fraction',
-    help: 'fraction of the steps for warm-up of the learning rate',
-    default: 0.06,
-    aliases: ['warmup_ratio'],
-  },
-  maxGradNorm: { type: 'number', help: 'maximum norm of the gradients', default: 1, aliases: ['max_grad_norm'] },
-  maxSteps: { type: 'integer', help: 'maximum number of optimizer steps', aliases: ['max_steps'] },
-  patience: { type: 'integer', help: 'epochs without improvement before training stops; 0: never', default: 4 },
-  classWeights: { type: ['none', 'inverse', 'root'], help: 'weights of rare classes', default: 'root' },
-  focalGamma: { type: 'number', help: 'γ of the focal loss; 0: off', default: 0 },
-  labelSmoothing: { type: 'fraction', help: 'label smoothing', default: 0, aliases: ['label_smoothing_factor'] },
+  ...EMOTION_SETTINGS.options,
   keyMetric: {
-    type: ['macroF1', 'weightedF1', 'accuracy', 'loss'],
-    help: 'metric that selects the best epoch',
-    default: 'macroF1',
-    aliases: ['metric_for_best_model'],
+    ...EMOTION_SETTINGS.table.keyMetric,
     ignoredValues: { f1_score: 'it is macroF1 here', 'cause.f1_score': 'the cause scorer trains separately' },
   },
-  bf16: { type: 'boolean', help: 'compute in bfloat16' },
-  seed: { type: 'integer', help: 'seed of weights, order and dropout', default: 42 },
+  maxSteps: { type: 'integer', help: 'maximum number of optimizer steps', aliases: ['max_steps'] },
   compat: { type: ['published'], help: 'reproduce the published code instead of its corrections' },
   cache: {
     type: 'string',

@@ -1,49 +1,19 @@
 import { existsSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import {
-  argumentError,
-  defined,
-  requireNumber,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { defined, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
-import type { EmotionClips } from '../../../kit/emotion/clips.js'
+import type { ChangesOf } from '../../../base/settings.js'
 import { EMOTIONS, type EmotionData, type EmotionDialog, type ReadDialogsOptions } from '../../../kit/emotion/dialog.js'
 import { readEcf } from '../../../kit/emotion/ecf.js'
 import { readEmotionJsonl } from '../../../kit/emotion/jsonl.js'
 import { readMeld } from '../../../kit/emotion/meld.js'
-import type { OnBadRecord } from '../../../kit/records.js'
 import { type Part, split } from '../../../kit/split.js'
+import { type EmotionFormat, OPEN_SETTINGS } from '../configuration/settings.js'
 
-export type EmotionFormat = 'ecf' | 'meld' | 'jsonl'
+export type { EmotionFormat } from '../configuration/settings.js'
 
-export interface OpenEmotionOptions {
-  /** Format of the files. Default: by their names. */
-  format?: EmotionFormat
-  /** Files for validation and test, if they are not part of `path`. */
-  valid?: string
-  test?: string
-  clips?: EmotionClips
-  onBadRecord?: OnBadRecord
-  /** Class names, in the order of their indices. Default {@link EMOTIONS}; for JSONL the emotions that occur, sorted. */
-  labels?: readonly string[]
-  /** Fraction of the dialogs to draw for validation if there are no validation data. Default 0.1. */
-  validShare?: number
-  /** Fraction of the dialogs to draw for test if there are no test data. Default 0. */
-  testShare?: number
-  /** Fraction of the training conversations to train on, to measure the effect of data size. Default 1. */
-  trainShare?: number
-  /** Seed of these draws. Default 42. */
-  seed?: number
-  /**
-   * Unit of the draws: conversations (default), or single utterances as in the original, which then tests on neighbors of
-   * training utterances.
-   */
-  splitBy?: 'conversation' | 'utterance'
-}
+/** Options of `openEmotionData`. @interface */
+export type OpenEmotionOptions = ChangesOf<typeof OPEN_SETTINGS.table>
 
 /** Dialogs for training, validation and test. */
 export interface EmotionParts extends Record<Part, EmotionDialog[]> {
@@ -56,27 +26,16 @@ export interface EmotionParts extends Record<Part, EmotionDialog[]> {
  * Open dialogs with emotions: a folder of MELD or ECF, a file of either, or JSONL, whose lines may name their part.
  * @throws DataError as the readers of the formats; ConfigError for an unknown format
  */
-export async function openEmotionData(path: string, options: OpenEmotionOptions = {}): Promise<EmotionParts> {
+export async function openEmotionData(path: string, given: OpenEmotionOptions = {}): Promise<EmotionParts> {
   const where = 'openEmotionData'
   requireString(where, 'path', path)
-  requireOptions(where, options, [
-    ...['format', 'valid', 'test', 'clips', 'onBadRecord', 'labels', 'validShare', 'testShare', 'seed', 'splitBy'],
-    'trainShare',
-  ])
-  const { validShare = 0.1, testShare = 0, trainShare = 1, seed = 42, splitBy = 'conversation' } = options
-  requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
-  requireNumber(where, 'testShare', testShare, { least: 0, below: 1 })
-  if (typeof trainShare !== 'number' || !(trainShare > 0 && trainShare <= 1)) {
-    throw argumentError(where, 'trainShare', 'a number above 0, at most 1', trainShare)
-  }
-  requireWhole(where, 'seed', seed)
-  requireOneOf(where, 'splitBy', splitBy, ['conversation', 'utterance'])
+  const options = OPEN_SETTINGS.read(where, given)
+  const { validShare, testShare, trainShare, seed, splitBy } = options
   if (!existsSync(path))
     throw new DataError(`${path}: expected a file or folder, got a path that does not exist. Check the path.`, {
       file: path,
     })
   const format = options.format ?? formatOf(path)
-  requireOneOf(where, 'format', format, ['ecf', 'meld', 'jsonl'])
   const found = await filesOf(path, format, options)
   const notes: string[] = []
   const parts: Record<Part, EmotionDialog[]> = { train: [], valid: [], test: [] }

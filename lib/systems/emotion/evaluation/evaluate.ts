@@ -47,7 +47,8 @@ export async function emotionAnswers(
   return parts.flat()
 }
 
-function* inBatches<S>(all: readonly S[], size: number): Generator<readonly S[]> {
+/** Yield samples in batches, in order. */
+export function* inBatches<S>(all: readonly S[], size: number): Generator<readonly S[]> {
   for (let from = 0; from < all.length; from += size) yield all.slice(from, from + size)
 }
 

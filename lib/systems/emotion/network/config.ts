@@ -1,13 +1,6 @@
-import {
-  argumentError,
-  defined,
-  requireNumber,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-  requireWhole,
-} from '../../../base/check.js'
+import { argumentError, defined, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, checkedBy, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { EMOTIONS } from '../../../kit/emotion/dialog.js'
 
 /** An input of an utterance. */
@@ -23,107 +16,105 @@ export const MODALITIES: readonly EmotionModality[] = ['video', 'audio', 'text']
  * - 'cross-attention': attention between projected vectors, then the mean over the modalities that are present;
  * - 'frames': attention over video frames and text tokens, as in experiments 7 and 8.
  */
-export type EmotionFusion = 'concat' | 'concat-ln' | 'gated' | 'cross-attention' | 'frames'
-export const FUSIONS: readonly EmotionFusion[] = ['concat', 'concat-ln', 'gated', 'cross-attention', 'frames']
+export type EmotionFusion = (typeof FUSIONS)[number]
+export const FUSIONS = ['concat', 'concat-ln', 'gated', 'cross-attention', 'frames'] as const
 
-/** Configuration of the transformer over the utterances of a dialog, with relative positions and speaker identity. */
-export interface EmotionContextConfig {
+export const CONTEXT_SETTINGS = settings({
   /** Number of layers. Default 2. */
-  layers?: number
+  layers: { type: 'integer', min: 1, default: 2 },
   /** Number of attention heads. Default 4. */
-  heads?: number
+  heads: {
+    ...{ type: 'integer', min: 1, default: 4, help: 'attention heads of that transformer' },
+    option: 'contextHeads',
+  },
   /** Largest distance between utterances with a position bias of its own; larger ones share it. Default 8. */
-  maxDistance?: number
+  maxDistance: { type: 'integer', min: 1, default: 8 },
   /** Whether attention depends on whether two utterances have the same speaker. Default true. */
-  speakers?: boolean
+  speakers: { type: 'boolean', default: true },
   /** Whether an utterance attends only to itself and to earlier ones. Default false. */
-  causal?: boolean
-}
+  causal: { type: 'boolean', default: false, help: 'attend only to earlier utterances' },
+})
 
-export interface EmotionClassifierConfig {
+/** Configuration of the transformer over the utterances of a dialog, with relative positions and speaker identity. @interface */
+export type EmotionContextConfig = ChangesOf<typeof CONTEXT_SETTINGS.table>
+
+type PerModality = Readonly<Partial<Record<EmotionModality, number>>>
+
+/** An integer of at least 1 for some of the modalities. */
+const PER_MODALITY = checkedBy<PerModality>((where, name, value) => {
+  requireObject(where, name, value)
+  requireOptions(`${where}: ${name}`, value, MODALITIES)
+  for (const [key, count] of Object.entries(defined(value as object))) requireWhole(where, `${name}.${key}`, count, 1)
+})
+
+export const CLASSIFIER_SETTINGS = settings({
   /** Class names, in the order of the logits. Default {@link EMOTIONS}. */
-  labels?: readonly string[]
+  labels: {
+    type: checkedBy<readonly string[]>((where, name, value) => {
+      if (Array.isArray(value) && value.length > 1 && new Set(value).size === value.length) return
+      throw argumentError(where, name, 'a list of at least two different names', value)
+    }),
+    default: EMOTIONS,
+  },
   /** Size of the vectors of each modality that the model uses. */
-  sizes: Readonly<Partial<Record<EmotionModality, number>>>
+  sizes: { type: PER_MODALITY, required: true },
   /** For 'frames': number of states that are concatenated in the vector of a modality. Default 1. */
-  steps?: Readonly<Partial<Record<EmotionModality, number>>>
+  steps: { type: PER_MODALITY, default: {} },
   /** Default 'concat-ln'. */
-  fusion?: EmotionFusion
+  fusion: { type: FUSIONS, default: 'concat-ln', help: 'fusion of the vectors of the modalities' },
   /** Size of an utterance's vector in the context transformer, and of projections in 'gated' and 'cross-attention'. Default 256. */
-  hiddenSize?: number
+  hiddenSize: { type: 'integer', min: 1, default: 256, help: 'size of the fused vectors' },
   /** Transformer over the dialog. Default null: each utterance is classified on its own. */
-  context?: EmotionContextConfig | null
+  context: { type: unchecked<EmotionContextConfig | null>(), default: null },
   /** Default 0.1. */
-  dropout?: number
+  dropout: { type: 'fraction', default: 0.1, help: 'dropout of fusion, context and head' },
   /** Probability in [0, 1) that training drops a modality of an utterance that has another one. Default 0. */
-  modalityDropout?: number
+  modalityDropout: { type: 'fraction', default: 0, help: 'probability that training drops a modality' },
   /** 'published': 'frames' attends across the batch and ignores the video, as the original code does. Default null. */
-  compat?: 'published' | null
+  compat: { type: ['published'], nullable: true, default: null },
   /** Whether the last layer has a bias. Default true. */
-  headBias?: boolean
+  headBias: { type: 'boolean', default: true, defaultText: 'yes', help: 'bias of the last layer' },
   /** Divisor of the logits before softmax; fitted on validation data after training. Default 1. */
-  temperature?: number
-}
+  temperature: { type: 'number', min: 1e-3, default: 1 },
+})
 
-export interface ResolvedEmotionConfig extends Required<EmotionClassifierConfig> {
+/** Configuration of an emotion classifier. @interface */
+export type EmotionClassifierConfig = ChangesOf<typeof CLASSIFIER_SETTINGS.table>
+
+export interface ResolvedEmotionConfig extends ValuesOf<typeof CLASSIFIER_SETTINGS.table> {
   context: Required<EmotionContextConfig> | null
 }
-
-const KEYS = [
-  ...['labels', 'sizes', 'fusion', 'hiddenSize', 'context', 'dropout', 'modalityDropout', 'headBias', 'temperature'],
-  ...['steps', 'compat'],
-]
 
 /** Complete a configuration with its defaults and check it. @throws ConfigError for an unknown key or an invalid value */
 export function emotionConfig(config: EmotionClassifierConfig): ResolvedEmotionConfig {
   const where = 'EmotionClassifier'
-  requireOptions(where, config, KEYS)
-  const { labels = EMOTIONS, sizes, fusion = 'concat-ln', hiddenSize = 256, context = null } = config
-  const { dropout = 0.1, modalityDropout = 0, headBias = true, temperature = 1, steps = {}, compat = null } = config
-  if (!Array.isArray(labels) || labels.length < 2 || new Set(labels).size < labels.length) {
-    throw argumentError(where, 'labels', 'a list of at least two different names', labels)
-  }
-  requireObject(where, 'sizes', sizes)
-  requireOptions(`${where}: sizes`, sizes, MODALITIES)
-  for (const [name, size] of Object.entries(defined(sizes))) requireWhole(where, `sizes.${name}`, size, 1)
-  if (Object.keys(defined(sizes)).length === 0) {
+  const values = CLASSIFIER_SETTINGS.read(where, config)
+  const { labels, fusion, compat, context } = values
+  const [sizes, steps] = [defined(values.sizes), defined(values.steps)]
+  if (Object.keys(sizes).length === 0) {
     throw new ConfigError(
       `${where}: sizes: expected the vector size of at least one modality, got {}. Modalities: ${MODALITIES.join(', ')}.`,
       { argument: 'sizes' },
     )
   }
-  requireOneOf(where, 'fusion', fusion, FUSIONS)
-  requireObject(where, 'steps', steps)
-  requireOptions(`${where}: steps`, steps, MODALITIES)
-  for (const [name, count] of Object.entries(defined(steps))) {
-    requireWhole(where, `steps.${name}`, count, 1)
+  for (const [name, count] of Object.entries(steps)) {
     const size = sizes[name as EmotionModality]
-    if (size !== undefined && size % count === 0) continue
+    if (size === undefined || size % count === 0) continue
     throw new ConfigError(
       `${where}: sizes.${name}: expected a multiple of steps.${name} (${count}), got ${size}. Change one of them.`,
       { steps },
     )
   }
-  if (compat !== null) requireOneOf(where, 'compat', compat, ['published'])
   if (compat !== null && fusion !== 'frames') {
     throw new ConfigError(
       `${where}: compat: expected null with fusion '${fusion}', got '${compat}'. Leave it out, or use fusion 'frames'.`,
       { argument: 'compat' },
     )
   }
-  if (fusion === 'frames') framesConfig(where, { ...config, modalityDropout })
-  requireWhole(where, 'hiddenSize', hiddenSize, 1)
-  requireNumber(where, 'dropout', dropout, { least: 0, below: 1 })
-  requireNumber(where, 'modalityDropout', modalityDropout, { least: 0, below: 1 })
-  requireNumber(where, 'temperature', temperature, { least: 1e-3 })
-  if (typeof headBias !== 'boolean') throw argumentError(where, 'headBias', 'true or false', headBias)
-  const complete = { labels: [...labels], sizes: { ...defined(sizes) }, fusion, hiddenSize, dropout, modalityDropout }
+  if (fusion === 'frames') framesConfig(where, values)
   return {
-    ...complete,
-    ...{ steps: { ...defined(steps) }, compat },
-    headBias,
-    temperature,
-    context: context === null ? null : contextConfig(where, context, hiddenSize),
+    ...{ ...values, labels: [...labels], sizes, steps },
+    context: context === null ? null : contextConfig(where, context, values.hiddenSize),
   }
 }
 
@@ -150,14 +141,8 @@ export function contextConfig(
   context: EmotionContextConfig,
   hiddenSize: number,
 ): Required<EmotionContextConfig> {
-  requireOptions(`${where}: context`, context, ['layers', 'heads', 'maxDistance', 'speakers', 'causal'])
-  const { layers = 2, heads = 4, maxDistance = 8, speakers = true, causal = false } = context
-  requireWhole(where, 'context.layers', layers, 1)
-  requireWhole(where, 'context.heads', heads, 1)
-  requireWhole(where, 'context.maxDistance', maxDistance, 1)
-  for (const [name, value] of Object.entries({ speakers, causal })) {
-    if (typeof value !== 'boolean') throw argumentError(where, `context.${name}`, 'true or false', value)
-  }
+  const values = CONTEXT_SETTINGS.read(`${where}: context`, context)
+  const { heads } = values
   if (hiddenSize % heads !== 0) {
     throw new ConfigError(
       `${where}: hiddenSize: expected a multiple of context.heads (${heads}), got ${hiddenSize}. Change one of them.`,
@@ -167,5 +152,5 @@ export function contextConfig(
       },
     )
   }
-  return { layers, heads, maxDistance, speakers, causal }
+  return values
 }

@@ -13,10 +13,10 @@ import { requireSaved } from '../../../models/pretrained.js'
 import type { Module } from '../../../nn/index.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { scope } from '../../../tensor/index.js'
-import { type EmotionClassifierConfig, type EmotionModality, MODALITIES } from './config.js'
+import { type EmotionModality, MODALITIES } from './config.js'
 import type { EmotionEncoder } from './encoders.js'
 import { LanguageBindEmotionEncoder, SHARED } from './languagebind-encoders.js'
-import type { EmotionClassifier, MakeEmotionOptions } from './network.js'
+import type { MakeEmotionOptions } from './network.js'
 import { EmotionTextEncoder } from './text-encoder.js'
 import { EmotionFbankEncoder, EmotionVoiceEncoder } from './voice-encoder.js'
 
@@ -26,9 +26,6 @@ export interface LoadEmotionOptions {
   /** Encoders to use instead of those that the folder names, or of a kind that `openEncoder` cannot load. */
   encoders?: readonly EmotionEncoder[]
 }
-
-/** Constructor of the classifier, passed in because an import would be circular. */
-type Make = (config: EmotionClassifierConfig, options: MakeEmotionOptions) => EmotionClassifier
 
 /** Load an encoder that `save` wrote. @throws CheckpointError for a folder without `encoder.json`, or with an unknown kind in it */
 export async function openEncoder(
@@ -62,43 +59,6 @@ export async function openEncoder(
   )
 }
 
-interface SavedNetwork {
-  /** The whole file: architecture, model type and configuration. */
-  config: object
-  head: Module
-  /** Encoders that are part of the network. */
-  own: readonly EmotionEncoder[]
-  /** Encoders that did not train: only the place of their checkpoint is saved. */
-  frozen: readonly EmotionEncoder[]
-}
-
-/**
- * Save a network with its encoders: config.json, model.safetensors with the head, and a folder for each encoder.
- * @throws ConfigError for an encoder that cannot be saved
- */
-export async function saveEmotionNetwork(
-  where: string,
-  folder: string,
-  { config, head, own, frozen }: SavedNetwork,
-): Promise<void> {
-  requireString(where, 'folder', folder)
-  // A frozen encoder may have been loaded from this very folder.
-  const places = frozen.flatMap(({ reference }) => (typeof reference?.from === 'string' ? [reference.from] : []))
-  const earlier = (target: string) => [
-    ...weightFiles(target),
-    ...partFiles(
-      target,
-      [...MODALITIES, SHARED].filter((name) => !places.some((place) => isSamePlace(place, join(target, name)))),
-    ),
-  ]
-  const save = async (temporary: string) => {
-    await saveEncoders(where, temporary, own, frozen)
-    await scope(() => saveSafetensors(join(temporary, 'model.safetensors'), head.stateDict(), { format: 'pt' }))
-    await writeJson(join(temporary, 'config.json'), toSnake(config))
-  }
-  await writeFolderAtomically(folder, CheckpointError, save, earlier)
-}
-
 async function saveEncoders(
   where: string,
   folder: string,
@@ -122,7 +82,7 @@ async function saveEncoders(
   }
 }
 
-/** Return the encoders that the caller passes, and load the others that {@link saveEmotionNetwork} wrote. */
+/** Return the encoders that the caller passes, and load the others that {@link saveClassifier} wrote. */
 export async function loadEncoders(
   folder: string,
   overrides: readonly EmotionEncoder[],
@@ -139,39 +99,65 @@ export async function loadEncoders(
   return encoders
 }
 
-/** Save a classifier to a folder. @throws ConfigError for an encoder that cannot be saved */
-export const saveEmotionClassifier = (
-  model: EmotionClassifier,
-  folder: string,
-  frozen: readonly EmotionEncoder[] = [],
-): Promise<void> =>
-  saveEmotionNetwork('EmotionClassifier.save', folder, {
-    config: { architectures: ['EmotionClassifier'], modelType: 'languagebind-emotion', ...model.config },
-    head: model.head,
-    own: Object.values(model.ownEncoders),
-    frozen,
-  })
+/** A network of encoders and a head. */
+type Classifier = Module & {
+  readonly config: object
+  readonly head: Module
+  readonly ownEncoders: Readonly<Partial<Record<EmotionModality, EmotionEncoder>>>
+}
 
-export async function loadEmotionClassifier(
+/**
+ * Save a classifier: config.json, model.safetensors with the head, and a folder for each encoder.
+ * @throws ConfigError for an encoder that cannot be saved
+ */
+export async function saveClassifier(
+  modelType: string,
+  model: Classifier,
+  folder: string,
+  frozen: readonly EmotionEncoder[],
+): Promise<void> {
+  const { name } = model.constructor
+  const where = `${name}.save`
+  requireString(where, 'folder', folder)
+  // A frozen encoder may have been loaded from this very folder.
+  const places = frozen.flatMap(({ reference }) => (typeof reference?.from === 'string' ? [reference.from] : []))
+  const earlier = (target: string) => [
+    ...weightFiles(target),
+    ...partFiles(
+      target,
+      [...MODALITIES, SHARED].filter((part) => !places.some((place) => isSamePlace(place, join(target, part)))),
+    ),
+  ]
+  const save = async (temporary: string) => {
+    await saveEncoders(where, temporary, Object.values(model.ownEncoders), frozen)
+    await scope(() => saveSafetensors(join(temporary, 'model.safetensors'), model.head.stateDict(), { format: 'pt' }))
+    await writeJson(join(temporary, 'config.json'), toSnake({ architectures: [name], modelType, ...model.config }))
+  }
+  await writeFolderAtomically(folder, CheckpointError, save, earlier)
+}
+
+/** Load a classifier that {@link saveClassifier} wrote. @throws CheckpointError for a folder of another kind */
+export async function loadClassifier<C extends object, M extends Classifier>(
+  modelType: string,
+  Network: new (config: C, options: MakeEmotionOptions) => M,
   folder: string,
   options: LoadEmotionOptions,
-  make: Make,
-): Promise<EmotionClassifier> {
-  const where = 'EmotionClassifier.fromPretrained'
+): Promise<M> {
+  const where = `${Network.name}.fromPretrained`
   requireString(where, 'folder', folder)
   requireOptions(where, options, ['device', 'dtype', 'encoders'])
   const { encoders: overrides = [], ...factory } = options
-  requireSaved(folder, 'EmotionClassifier')
+  requireSaved(folder, Network.name)
   const file = join(folder, 'config.json')
-  const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
-  if (modelType !== 'languagebind-emotion') {
+  const { modelType: found, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
+  if (found !== modelType) {
     throw new CheckpointError(
-      `${file}: model_type: expected 'languagebind-emotion', got ${shown(modelType)}. Load the folder with the class that saved it.`,
+      `${file}: model_type: expected '${modelType}', got ${shown(found)}. Load the folder with the class that saved it.`,
       { file },
     )
   }
   const encoders = await loadEncoders(folder, overrides, factory)
-  const model = make(config as unknown as EmotionClassifierConfig, { encoders, ...defined(factory) })
+  const model = new Network(config as C, { encoders, ...defined(factory) })
   await scope(async () => {
     const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
     model.head.loadStateDict(tensors)

@@ -12,9 +12,11 @@ import {
 } from './config.js'
 import { DialogContext } from './context.js'
 import type { EmotionEncoder } from './encoders.js'
-import { type LoadEmotionOptions, loadEmotionClassifier, saveEmotionClassifier } from './files.js'
+import { type LoadEmotionOptions, loadClassifier, saveClassifier } from './files.js'
 import { Fusion } from './fusion.js'
 import { checkMask, encoderNetworks, utteranceVectors } from './vectors.js'
+
+const MODEL_TYPE = 'languagebind-emotion'
 
 /** Dialogs as a batch: D dialogs of at most T utterances. */
 export interface EmotionInputs {
@@ -113,7 +115,7 @@ export class EmotionClassifier extends Module {
 
   /** Load a classifier that `save` wrote. @throws CheckpointError for a folder of another kind */
   static fromPretrained(folder: string, options: LoadEmotionOptions = {}): Promise<EmotionClassifier> {
-    return loadEmotionClassifier(folder, options, (config, parts) => new EmotionClassifier(config, parts))
+    return loadClassifier(MODEL_TYPE, EmotionClassifier, folder, options)
   }
 
   /** The modalities in use, in the order of the published heads. */
@@ -153,6 +155,6 @@ export class EmotionClassifier extends Module {
    * @param frozen encoders that computed the training vectors; their place is saved, so that `fromPretrained` finds them
    */
   save(folder: string, frozen: readonly EmotionEncoder[] = []): Promise<void> {
-    return saveEmotionClassifier(this, folder, frozen)
+    return saveClassifier(MODEL_TYPE, this, folder, frozen)
   }
 }

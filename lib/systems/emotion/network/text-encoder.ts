@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { writeFolderAtomically } from '../../../base/atomic-folder.js'
-import { requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
+import type { ChangesOf, ValuesOf } from '../../../base/settings.js'
 import { writeJson } from '../../../files/json/json.js'
 import { resolveModel } from '../../../hub/index.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
@@ -14,18 +14,11 @@ import { readConfig } from '../../../models/pretrained.js'
 import { type Device, type DType, noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { splitWords } from '../../../train/metrics/values.js'
+import { TEXT_SETTINGS } from '../configuration/settings.js'
 import type { EmotionEncoder } from './encoders.js'
 
-export interface EmotionTextEncoderOptions {
-  /** Number of preceding utterances to encode with the utterance. Default 0. */
-  history?: number
-  /** Whether to prepend the speaker's name to each text. Default false. */
-  names?: boolean
-  /** Maximum number of tokens of a text with its history. Longer texts lose their end. Default 128. */
-  maxLength?: number
-  /** Mean over the tokens of the utterance, or state of the first token. Default 'mean'. */
-  pooling?: 'mean' | 'cls'
-}
+/** Options of an {@link EmotionTextEncoder}. @interface */
+export type EmotionTextEncoderOptions = ChangesOf<typeof TEXT_SETTINGS.table>
 
 /** Token ids of an utterance, after those of its history. */
 export interface TextInput {
@@ -37,7 +30,7 @@ export interface TextInput {
 /** Text encoder with BERT, MiniLM or RoBERTa. */
 export class EmotionTextEncoder implements EmotionEncoder<TextInput> {
   readonly modality = 'text'
-  readonly #options: Required<EmotionTextEncoderOptions>
+  readonly #options: ValuesOf<typeof TEXT_SETTINGS.table>
   #from: string | undefined
   readonly #ids: { first: number; last: number; pad: number }
 
@@ -48,18 +41,18 @@ export class EmotionTextEncoder implements EmotionEncoder<TextInput> {
     options: EmotionTextEncoderOptions = {},
   ) {
     const where = 'EmotionTextEncoder'
-    requireOptions(where, options, ['history', 'names', 'maxLength', 'pooling'])
     const longest = longestText(network)
-    const { history = 0, names = false, maxLength = Math.min(128, longest), pooling = 'mean' } = options
-    requireWhole(where, 'history', history)
-    requireWhole(where, 'maxLength', maxLength, 3)
-    requireOneOf(where, 'pooling', pooling, ['mean', 'cls'])
+    const { defaults } = TEXT_SETTINGS
+    this.#options = TEXT_SETTINGS.read(where, options, {
+      ...defaults,
+      maxLength: Math.min(defaults.maxLength, longest),
+    })
+    const { maxLength } = this.#options
     if (maxLength > longest)
       throw new ConfigError(
         `${where}: maxLength: expected at most ${longest}, the longest text of the network, got ${maxLength}. Lower it.`,
         {},
       )
-    this.#options = { history, names, maxLength, pooling }
     const id = (...tokens: string[]) => {
       const found = tokens.map((token) => tokenizer.tokenToId(token)).find((one) => one !== undefined)
       if (found === undefined)
@@ -80,16 +73,12 @@ export class EmotionTextEncoder implements EmotionEncoder<TextInput> {
     const { device, dtype, ...rest } = options
     const folder = await resolveModel(from, {})
     const saved = join(folder, 'encoder.json')
-    const own = existsSync(saved) ? ((await readConfig(folder, 'encoder.json')) as EmotionTextEncoderOptions) : {}
+    const own = TEXT_SETTINGS.changesIn(existsSync(saved) ? await readConfig(folder, 'encoder.json') : {})
     const { modelType } = (await readConfig(folder)) as { modelType?: string }
     const Network = modelType === 'roberta' ? Roberta : Bert
     const factory = { ...(device && { device }), ...(dtype && { dtype }) }
     const network = await Network.fromPretrained(folder, factory)
-    const { history, names, maxLength, pooling } = own
-    const kept = Object.fromEntries(
-      Object.entries({ history, names, maxLength, pooling }).filter(([, v]) => v !== undefined),
-    )
-    const encoder = new EmotionTextEncoder(network, await Tokenizer.fromPretrained(folder), { ...kept, ...rest })
+    const encoder = new EmotionTextEncoder(network, await Tokenizer.fromPretrained(folder), { ...own, ...rest })
     encoder.#from = existsSync(from) ? resolve(from) : from
     return encoder
   }

@@ -3,8 +3,9 @@ import { join, resolve } from 'node:path'
 import { readClip, SPEECH_RATE } from '../../../audio/clip.js'
 import { kaldiFbank, logMelSpectrogram } from '../../../audio/features.js'
 import { writeFolderAtomically } from '../../../base/atomic-folder.js'
-import { defined, requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
+import { defined } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, settings, type ValuesOf } from '../../../base/settings.js'
 import { writeJson } from '../../../files/json/json.js'
 import { resolveModel } from '../../../hub/index.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
@@ -16,14 +17,17 @@ import { cat, type Device, type DType, ops, scope, type Tensor } from '../../../
 import { videoAudio } from '../../../vision/video-audio.js'
 import { audioOf, clipSource, type EmotionEncoder } from './encoders.js'
 
-export interface EmotionVoiceEncoderOptions {
+const VOICE = settings({
   /** Maximum length of a clip in seconds; the rest is cut. Default 30, which is Whisper's maximum. */
-  maxSeconds?: number
+  maxSeconds: { type: 'number', min: 0.1, default: 30 },
   /** Mean over time, or mean and standard deviation concatenated. Default 'mean-std'. */
-  pooling?: 'mean' | 'mean-std'
+  pooling: { type: ['mean', 'mean-std'], default: 'mean-std' },
   /** States of the last layer, or the mean over all layers. Default 'mean'. */
-  layers?: 'last' | 'mean'
-}
+  layers: { type: ['last', 'mean'], default: 'mean' },
+})
+
+/** Options of an {@link EmotionVoiceEncoder}. @interface */
+export type EmotionVoiceEncoderOptions = ChangesOf<typeof VOICE.table>
 
 abstract class Voice {
   readonly modality = 'audio'
@@ -55,7 +59,7 @@ const LEAST = SPEECH_RATE / 10
 
 /** Speech encoder with WavLM or Whisper's encoder. */
 export class EmotionVoiceEncoder extends Voice implements EmotionEncoder<Tensor> {
-  readonly #options: Required<EmotionVoiceEncoderOptions>
+  readonly #options: ValuesOf<typeof VOICE.table>
   #from: string | undefined
 
   constructor(
@@ -63,13 +67,10 @@ export class EmotionVoiceEncoder extends Voice implements EmotionEncoder<Tensor>
     options: EmotionVoiceEncoderOptions = {},
   ) {
     const where = 'EmotionVoiceEncoder'
-    requireOptions(where, options, ['maxSeconds', 'pooling', 'layers'])
-    const { maxSeconds = 30, pooling = 'mean-std', layers = 'mean' } = options
-    requireNumber(where, 'maxSeconds', maxSeconds, { least: 0.1 })
-    requireOneOf(where, 'pooling', pooling, ['mean', 'mean-std'])
-    requireOneOf(where, 'layers', layers, ['last', 'mean'])
+    const values = VOICE.read(where, options)
+    const { maxSeconds } = values
     super(maxSeconds)
-    this.#options = { maxSeconds, pooling, layers }
+    this.#options = values
     if (network instanceof WhisperEncoder && maxSeconds > 30) {
       throw new ConfigError(
         `${where}: maxSeconds: expected at most 30 for a Whisper encoder, got ${maxSeconds}. Lower it, or use WavLM.`,
@@ -86,7 +87,6 @@ export class EmotionVoiceEncoder extends Voice implements EmotionEncoder<Tensor>
     const { device, dtype, ...rest } = options
     const folder = await resolveModel(from, {})
     const saved = existsSync(join(folder, 'encoder.json')) ? await readConfig(folder, 'encoder.json') : {}
-    const { maxSeconds, pooling, layers } = saved as EmotionVoiceEncoderOptions
     const factory = defined({ device, dtype })
     const { modelType } = (existsSync(join(folder, 'config.json')) ? await readConfig(folder) : {}) as {
       modelType?: string
@@ -95,7 +95,7 @@ export class EmotionVoiceEncoder extends Voice implements EmotionEncoder<Tensor>
       modelType === 'wavlm'
         ? await WavLM.fromPretrained(folder, factory)
         : await WhisperEncoder.fromPretrained(folder, factory)
-    const encoder = new EmotionVoiceEncoder(network, { ...defined({ maxSeconds, pooling, layers }), ...rest })
+    const encoder = new EmotionVoiceEncoder(network, { ...VOICE.changesIn(saved), ...rest })
     encoder.#from = existsSync(from) ? resolve(from) : from
     return encoder
   }
@@ -196,12 +196,15 @@ function pooled(states: Tensor, mask: Tensor, pooling: 'mean' | 'mean-std'): Ten
   return cat([mean, centered.square().sum([1]).div(count).add(1e-6).sqrt()], 1)
 }
 
-export interface EmotionFbankEncoderOptions {
+const FBANK = settings({
   /** Number of mel bands. Default 64. */
-  nMels?: number
+  nMels: { type: 'integer', min: 1, default: 64 },
   /** Maximum length of a clip in seconds. Default 10. */
-  maxSeconds?: number
-}
+  maxSeconds: { type: 'number', default: 10 },
+})
+
+/** Options of an {@link EmotionFbankEncoder}. @interface */
+export type EmotionFbankEncoderOptions = ChangesOf<typeof FBANK.table>
 
 /**
  * Audio features without a network. For each of Kaldi's log-mel bands and its differences between frames: mean, standard
@@ -209,13 +212,12 @@ export interface EmotionFbankEncoderOptions {
  */
 export class EmotionFbankEncoder extends Voice implements EmotionEncoder<Tensor> {
   readonly network = null
-  readonly #options: Required<EmotionFbankEncoderOptions>
+  readonly #options: ValuesOf<typeof FBANK.table>
 
   constructor(options: EmotionFbankEncoderOptions = {}) {
-    requireOptions('EmotionFbankEncoder', options, ['nMels', 'maxSeconds'])
-    const { nMels = 64, maxSeconds = 10 } = options
-    super(maxSeconds)
-    this.#options = { nMels, maxSeconds }
+    const values = FBANK.read('EmotionFbankEncoder', options)
+    super(values.maxSeconds)
+    this.#options = values
   }
 
   get reference() {

@@ -1,5 +1,5 @@
-import { requireNumber, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError, ShapeError } from '../../../base/errors.js'
+import { type ChangesOf, settings, type ValuesOf } from '../../../base/settings.js'
 import {
   Embedding,
   functional,
@@ -13,21 +13,24 @@ import type { FactoryOptions } from '../../../nn/parameter.js'
 import { arange, cat, ops, scope, type Tensor } from '../../../tensor/index.js'
 import { FrameFusion } from '../network/frames.js'
 
-export interface FrameHeadOptions {
+const FRAMES = settings({
   /** Size of a frame's vector. Default 1024. */
-  videoSize?: number
+  videoSize: { type: 'integer', min: 1, default: 1024 },
   /** Size of a token's vector. Default 768. */
-  textSize?: number
+  textSize: { type: 'integer', min: 1, default: 768 },
   /** Number of classes. Default 7. */
-  labels?: number
+  labels: { type: 'integer', min: 1, default: 7 },
   /** Number of attention heads. Default 4. */
-  heads?: number
+  heads: { type: 'integer', min: 1, default: 4 },
   /**
    * 'published': as the code of experiments 7 and 8. Only the text is used, and attention runs across the utterances of the
    * batch, so that an output depends on the other utterances.
    */
-  compat?: 'published'
-}
+  compat: { type: ['published'] },
+})
+
+/** Options of a {@link FrameHead}. @interface */
+export type FrameHeadOptions = ChangesOf<typeof FRAMES.table>
 
 /**
  * Head of experiments 7 and 8, on the class tokens of video frames and the states of text tokens: a projection of the frames,
@@ -37,9 +40,7 @@ export class FrameHead extends FrameFusion {
   linear: Linear
 
   constructor(options: FrameHeadOptions = {}) {
-    requireOptions('FrameHead', options, ['videoSize', 'textSize', 'labels', 'heads', 'compat'])
-    const { videoSize = 1024, textSize = 768, labels = 7, heads = 4, compat } = options
-    if (compat !== undefined) requireOneOf('FrameHead', 'compat', compat, ['published'])
+    const { videoSize, textSize, labels, heads, compat } = FRAMES.read('FrameHead', options)
     super(videoSize, textSize, heads, compat === 'published')
     this.linear = new Linear(textSize, labels)
   }
@@ -80,18 +81,21 @@ export class PairHead extends Module {
 export const pairLoss = (logits: { emotion: Tensor; cause: Tensor }, emotion: Tensor, cause: Tensor): Tensor =>
   scope(() => functional.crossEntropy(logits.emotion, emotion).add(functional.crossEntropy(logits.cause, cause)))
 
-export interface PointerHeadOptions {
+const POINTER = settings({
   /** Size of the vectors. Default 768. */
-  size?: number
+  size: { type: 'integer', min: 1, default: 768 },
   /** Number of layers. Default 2. */
-  layers?: number
+  layers: { type: 'integer', min: 1, default: 2 },
   /** Number of attention heads. Default 12. */
-  heads?: number
+  heads: { type: 'integer', min: 1, default: 12 },
   /** Maximum number of utterances in a dialog. Default 33. */
-  maxUtterances?: number
+  maxUtterances: { type: 'integer', min: 1, default: 33 },
   /** Default 0.1. */
-  dropout?: number
-}
+  dropout: { type: 'fraction', default: 0.1 },
+})
+
+/** Options of a {@link PointerHead}. @interface */
+export type PointerHeadOptions = ChangesOf<typeof POINTER.table>
 
 /** Rows of the special embeddings: before all parts, between parts, and after all parts. */
 const [CLS, SEP, BOS] = [0, 1, 2]
@@ -108,22 +112,18 @@ export class PointerHead extends Module {
   norm: LayerNorm
   layers: ModuleList<TransformerEncoderLayer>
   linear: Linear
-  readonly config: Required<PointerHeadOptions>
+  readonly config: ValuesOf<typeof POINTER.table>
 
   constructor(options: PointerHeadOptions = {}, factory: FactoryOptions = {}) {
     super()
     const where = 'PointerHead'
-    requireOptions(where, options, ['size', 'layers', 'heads', 'maxUtterances', 'dropout'])
-    const { size = 768, layers = 2, heads = 12, maxUtterances = 33, dropout = 0.1 } = options
-    for (const [name, value] of Object.entries({ size, layers, heads, maxUtterances }))
-      requireWhole(where, name, value, 1)
-    requireNumber(where, 'dropout', dropout, { least: 0, below: 1 })
+    this.config = POINTER.read(where, options)
+    const { size, layers, heads, maxUtterances, dropout } = this.config
     if (size % heads !== 0)
       throw new ConfigError(
         `${where}: size: expected a multiple of heads (${heads}), got ${size}. Change one of them.`,
         { size, heads },
       )
-    this.config = { size, layers, heads, maxUtterances, dropout }
     this.special = new Embedding(3, size, factory)
     this.position = new Embedding(2 * maxUtterances + 8, size, factory)
     this.norm = new LayerNorm([size], { eps: 1e-12, ...factory })

@@ -1,15 +1,10 @@
-import { join } from 'node:path'
-import { requireOptions, shown } from '../../../base/check.js'
-import { CheckpointError } from '../../../base/errors.js'
-import { toCamel } from '../../../base/words.js'
-import { readCheckpointJson } from '../../../files/json/json.js'
-import { loadSafetensors } from '../../../files/safetensors/safetensors.js'
+import { requireOptions } from '../../../base/check.js'
 import { Module, type ModuleDict } from '../../../nn/index.js'
 import { cat, scope, type Tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import { type EmotionModality, emotionConfig, MODALITIES } from '../network/config.js'
 import type { EmotionEncoder } from '../network/encoders.js'
-import { type LoadEmotionOptions, loadEncoders, saveEmotionNetwork } from '../network/files.js'
+import { type LoadEmotionOptions, loadClassifier, saveClassifier } from '../network/files.js'
 import type { EmotionInputs, MakeEmotionOptions } from '../network/network.js'
 import { checkMask, encoderNetworks, utteranceVectors } from '../network/vectors.js'
 import { PairHead } from './heads.js'
@@ -20,6 +15,8 @@ export interface EmotionPairConfig {
   /** Size of the vectors of each modality that the model uses. */
   sizes: Readonly<Partial<Record<EmotionModality, number>>>
 }
+
+const MODEL_TYPE = 'emotion-pairs'
 
 /**
  * Model of experiments 9 and 10: encoders, and from the vectors of two utterances the emotion of the first and whether the second
@@ -46,24 +43,8 @@ export class EmotionPairClassifier extends Module {
   }
 
   /** Load a model that `save` wrote. @throws CheckpointError for a folder of another kind */
-  static async fromPretrained(folder: string, options: LoadEmotionOptions = {}): Promise<EmotionPairClassifier> {
-    requireOptions('EmotionPairClassifier.fromPretrained', options, ['device', 'dtype', 'encoders'])
-    const { encoders: overrides = [], ...factory } = options
-    const file = join(folder, 'config.json')
-    const { modelType, architectures: _, ...config } = toCamel(await readCheckpointJson(file))
-    if (modelType !== 'emotion-pairs') {
-      throw new CheckpointError(
-        `${file}: model_type: expected 'emotion-pairs', got ${shown(modelType)}. Load the folder with the class that saved it.`,
-        { file },
-      )
-    }
-    const encoders = await loadEncoders(folder, overrides, factory)
-    const model = new EmotionPairClassifier(config as unknown as EmotionPairConfig, { encoders, ...factory })
-    await scope(async () => {
-      const { tensors } = await loadSafetensors(join(folder, 'model.safetensors'))
-      model.head.loadStateDict(tensors)
-    })
-    return model.eval()
+  static fromPretrained(folder: string, options: LoadEmotionOptions = {}): Promise<EmotionPairClassifier> {
+    return loadClassifier(MODEL_TYPE, EmotionPairClassifier, folder, options)
   }
 
   /** The modalities in use, in the order in which the head reads them. */
@@ -106,12 +87,7 @@ export class EmotionPairClassifier extends Module {
   }
 
   /** Write config.json, model.safetensors, and a folder for each encoder; `frozen` as in `EmotionClassifier.save`. */
-  async save(folder: string, frozen: readonly EmotionEncoder[] = []): Promise<void> {
-    await saveEmotionNetwork('EmotionPairClassifier.save', folder, {
-      config: { architectures: ['EmotionPairClassifier'], modelType: 'emotion-pairs', ...this.config },
-      head: this.head,
-      own: Object.values(this.#encoders),
-      frozen,
-    })
+  save(folder: string, frozen: readonly EmotionEncoder[] = []): Promise<void> {
+    return saveClassifier(MODEL_TYPE, this, folder, frozen)
   }
 }

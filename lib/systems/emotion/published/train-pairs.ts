@@ -1,5 +1,6 @@
-import { defined, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, unchecked, type ValuesOf } from '../../../base/settings.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.js'
 import { wholeSpan } from '../../../kit/emotion/span.js'
@@ -7,34 +8,29 @@ import { evaluateBatches } from '../../../kit/evaluate.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
 import { cat, manualSeed, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { f1Score } from '../../../train/metrics/classification.js'
-import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { batchOn, type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
-import { type HeadRecipe, requireSamples, trainHead } from '../training/head.js'
-import { PUBLISHED_EMOTION_RECIPE } from '../training/recipe.js'
-import { prepareEncoders } from '../training/samples.js'
-import type { TrainEmotionOptions } from '../training/train.js'
+import { requireSamples, trainHead } from '../training/head.js'
+import { HEAD_SETTINGS, PUBLISHED_HEAD_RECIPE } from '../training/recipe.js'
+import { prepareEncoders, TRAINING_SETTINGS } from '../training/samples.js'
 import { pairLoss } from './heads.js'
 import { EmotionPairClassifier } from './pair-network.js'
 import { publishedPairs } from './pairs.js'
 
+const PAIR_SETTINGS = HEAD_SETTINGS.extend({
+  /** Metric that selects the best epoch. */
+  keyMetric: { type: ['causeF1', 'emotionF1', 'loss'], default: 'causeF1' },
+})
+
 /** Hyperparameters of experiments 9 and 10; batches contain pairs. */
-export interface PairRecipe extends HeadRecipe {
-  /** Metric that selects the best epoch: 'causeF1', 'emotionF1' or 'loss'. */
-  keyMetric: string
-}
+export type PairRecipe = ValuesOf<typeof PAIR_SETTINGS.table>
 
-const { classWeights: _, focalGamma: __, labelSmoothing: ___, ...PUBLISHED } = PUBLISHED_EMOTION_RECIPE
 /** The published hyperparameters: 4 × 4 pairs, and the epoch with the best F1 of causes. */
-export const PAIR_RECIPE: PairRecipe = { ...PUBLISHED, accumulation: 4, keyMetric: 'causeF1' }
+export const PAIR_RECIPE: Readonly<PairRecipe> = { ...PUBLISHED_HEAD_RECIPE, accumulation: 4, keyMetric: 'causeF1' }
 
-export interface TrainPairsOptions
-  extends Pick<
-    TrainEmotionOptions,
-    'data' | 'encoders' | 'outputDir' | 'tune' | 'cache' | 'compat' | 'args' | 'onBadRecord' | 'device'
-  > {
-  recipe?: Partial<PairRecipe>
-  callbacks?: readonly TrainerCallback[]
-}
+const SETTINGS = TRAINING_SETTINGS.extend({ recipe: { type: unchecked<Partial<PairRecipe>>() } })
+
+/** Options of `trainPairs`. @interface */
+export type TrainPairsOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface PairResults extends RecipeResults<Record<string, number>> {
   labels: readonly string[]
@@ -65,18 +61,15 @@ interface PairBatch extends EmotionBatch {
  * both cross-entropies. Feature cache, best epoch and resuming work as in `trainEmotion`.
  * @throws DataError if no dialog of the training data has causes; otherwise as `trainEmotion`
  */
-export async function trainPairs(options: TrainPairsOptions): Promise<{
+export async function trainPairs(given: TrainPairsOptions): Promise<{
   results: PairResults
   model: EmotionPairClassifier
   samples: Record<'train' | 'valid' | 'test', EmotionSample[]>
 }> {
   const where = 'trainPairs'
-  requireOptions(where, options, [
-    ...(['data', 'encoders', 'outputDir', 'tune', 'cache', 'compat'] as const),
-    ...(['args', 'recipe', 'callbacks', 'onBadRecord', 'device'] as const),
-  ])
+  const options = SETTINGS.read(where, given)
   const { data } = options
-  const recipe = pairRecipe(`${where}: recipe`, options.recipe)
+  const recipe = PAIR_SETTINGS.read(`${where}: recipe`, options.recipe, PAIR_RECIPE)
   const { live, frozen, sizes, device, report, ...prepared } = prepareEncoders(where, options)
   for (const { modality, recipe: reading } of Object.values(live)) {
     // In a pair, the first utterance would be read as history of the second.
@@ -132,19 +125,6 @@ export async function trainPairs(options: TrainPairsOptions): Promise<{
     }),
   })
   return { results, model, samples }
-}
-
-export function pairRecipe(where: string, changes: Partial<PairRecipe> = {}): PairRecipe {
-  requireOptions(where, changes, Object.keys(PAIR_RECIPE))
-  const recipe = { ...PAIR_RECIPE, ...defined(changes) }
-  for (const name of ['batchSize', 'accumulation'] as const) requireWhole(where, name, recipe[name], 1)
-  for (const name of ['patience', 'seed'] as const) requireWhole(where, name, recipe[name])
-  for (const name of ['epochs', 'headLearningRate', 'encoderLearningRate', 'weightDecay', 'maxGradNorm'] as const) {
-    requireNumber(where, name, recipe[name], { least: 0 })
-  }
-  requireNumber(where, 'warmup', recipe.warmup, { least: 0, below: 1 })
-  requireOneOf(where, 'keyMetric', recipe.keyMetric, ['causeF1', 'emotionF1', 'loss'])
-  return recipe
 }
 
 /** Make the pairs of dialogs whose causes are known, except those whose first utterance has no emotion. */

@@ -1,5 +1,6 @@
-import { defined, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
+import { defined, requireObject } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, checkedBy, settings, unchecked } from '../../../base/settings.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
 import { savePretrained } from '../../../models/own-module.js'
 import { functional } from '../../../nn/index.js'
@@ -8,23 +9,30 @@ import { f1Score } from '../../../train/metrics/classification.js'
 import type { EmotionSample } from '../data/collate.js'
 import { requireSamples, trainHead } from '../training/head.js'
 import { type HeadKind, loadHead } from '../training/head-files.js'
-import { prepareEncoders } from '../training/samples.js'
+import { HEAD_SETTINGS } from '../training/recipe.js'
+import { prepareEncoders, TRAINING_SETTINGS } from '../training/samples.js'
 import { PointerHead, type PointerHeadOptions, pointerLabel } from './heads.js'
 import { publishedPairs } from './pairs.js'
-import { type PairRecipe, pairRecipe, type TrainPairsOptions } from './train-pairs.js'
+import { PAIR_RECIPE } from './train-pairs.js'
 
 const POINTER: HeadKind = { modelType: 'emotion-pointer', savedBy: 'trainPointer', loadedBy: 'loadPointer' }
 
-export interface TrainPointerOptions
-  extends Pick<
-    TrainPairsOptions,
-    'data' | 'encoders' | 'outputDir' | 'cache' | 'args' | 'onBadRecord' | 'callbacks' | 'device'
-  > {
+const POINTER_SETTINGS = HEAD_SETTINGS.extend({
+  /** Metric that selects the best epoch. */
+  keyMetric: { type: ['causeF1', 'accuracy', 'loss'], default: 'causeF1' },
+})
+
+const { tune: _, compat: __, ...TRAINING } = TRAINING_SETTINGS.table
+const SETTINGS = settings({
+  ...TRAINING,
   /** Configuration of the pointer; its size is that of the vectors. */
-  config?: Omit<PointerHeadOptions, 'size'>
-  /** Hyperparameters. `keyMetric` is 'causeF1', 'accuracy' or 'loss'. Encoders do not train. */
-  recipe?: Partial<Omit<PairRecipe, 'encoderLearningRate'>>
-}
+  config: { type: checkedBy<Omit<PointerHeadOptions, 'size'>>(requireObject) },
+  /** Hyperparameters. Encoders do not train. */
+  recipe: { type: unchecked<Omit<ChangesOf<typeof POINTER_SETTINGS.table>, 'encoderLearningRate'>>() },
+})
+
+/** Options of `trainPointer`. @interface */
+export type TrainPointerOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface PointerResults extends RecipeResults<Record<string, number>> {
   keyMetric: string
@@ -60,18 +68,11 @@ const NOWHERE = -1e9
  * @throws ConfigError unless there is one video and one text encoder with vectors of one size; otherwise as `trainPairs`
  */
 export async function trainPointer(
-  options: TrainPointerOptions,
+  given: TrainPointerOptions,
 ): Promise<{ results: PointerResults; model: PointerHead }> {
   const where = 'trainPointer'
-  requireOptions(where, options, [
-    ...(['data', 'encoders', 'outputDir', 'cache', 'args'] as const),
-    ...(['onBadRecord', 'callbacks', 'config', 'recipe', 'device'] as const),
-  ])
-  const { config = {} } = options
-  requireObject(where, 'config', config)
-  const { keyMetric = 'causeF1', ...changes } = options.recipe ?? {}
-  requireOneOf(`${where}: recipe`, 'keyMetric', keyMetric, ['causeF1', 'accuracy', 'loss'])
-  const recipe = { ...pairRecipe(`${where}: recipe`, changes), keyMetric }
+  const options = SETTINGS.read(where, given)
+  const recipe = POINTER_SETTINGS.read(`${where}: recipe`, options.recipe, { ...PAIR_RECIPE, keyMetric: 'causeF1' })
   const { frozen, sizes, device, report, ...prepared } = prepareEncoders(where, options)
   const { video: size, text } = sizes
   if (frozen.length !== 2 || size === undefined || size !== text) {
@@ -92,7 +93,7 @@ export async function trainPointer(
   }
   requireSamples(where, pairs.train, 'a dialog with causes in the training data', samples.train)
   manualSeed(seed)
-  const model = new PointerHead({ size, ...config }, defined({ device }))
+  const model = new PointerHead({ size, ...options.config }, defined({ device }))
   const width = 2 * model.config.maxUtterances + 8
   const results = await trainHead<PointerHead, PointerSample, PointerBatch, PointerResults>({
     ...{ model, recipe, options, data: pairs },
@@ -109,7 +110,7 @@ export async function trainPointer(
     countItems: ({ labels }) => labels.size(0),
     save: (folder) => savePretrained(folder, model, { modelType: POINTER.modelType, ...model.config }),
     more: ({ parameters }) => ({
-      ...{ keyMetric, parameters, ...report() },
+      ...{ keyMetric: recipe.keyMetric, parameters, ...report() },
       pairs: { train: pairs.train.length, valid: pairs.valid.length, test: pairs.test.length },
     }),
   })

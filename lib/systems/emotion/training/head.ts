@@ -8,16 +8,13 @@ import type { Tensor } from '../../../tensor/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { Trainer, type TrainerOptions } from '../../../train/trainer/trainer.js'
 import { emotionOptimizer } from './optimizer.js'
-import type { EmotionRecipe } from './recipe.js'
+import { HEAD_SETTINGS, type HeadRecipe } from './recipe.js'
 
 /** LoRA configuration of the encoders' adapters. Defaults are PEFT's, except r 16 and loraAlpha 16. */
 export interface EmotionLora extends Partial<Omit<LoraConfig, 'modulesToSave'>> {
   /** Names of the adapted layers, or a pattern. Default: the attention projections (query, key, value, output) of each encoder. */
   targetModules?: string[] | string
 }
-
-/** Hyperparameters that all trainings of this system share. */
-export type HeadRecipe = Omit<EmotionRecipe, 'classWeights' | 'focalGamma' | 'labelSmoothing'>
 
 type Metrics = Record<string, number>
 
@@ -109,16 +106,9 @@ export async function trainHead<M extends Module, S, B, R extends RecipeResults<
 }
 
 const headArguments = (recipe: HeadRecipe, evaluates: boolean): Omit<TrainingArguments, 'outputDir'> => ({
-  numTrainEpochs: recipe.epochs,
-  perDeviceTrainBatchSize: recipe.batchSize,
+  ...HEAD_SETTINGS.trainingArguments(recipe),
   perDeviceEvalBatchSize: recipe.batchSize,
-  gradientAccumulationSteps: recipe.accumulation,
-  learningRate: recipe.headLearningRate,
   lrSchedulerType: 'linear',
-  warmupRatio: recipe.warmup,
-  maxGradNorm: recipe.maxGradNorm,
-  seed: recipe.seed,
-  bf16: recipe.bf16,
   loggingSteps: 10,
   ...(evaluates ? bestEpochBy(recipe.keyMetric) : { saveStrategy: 'epoch', saveTotalLimit: 1 }),
   ...(evaluates && recipe.patience > 0 && { earlyStoppingPatience: recipe.patience }),

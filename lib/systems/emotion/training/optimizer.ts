@@ -1,16 +1,12 @@
 import { ConfigError } from '../../../base/errors.js'
 import type { Module } from '../../../nn/index.js'
 import { AdamW } from '../../../train/adam.js'
-import type { EmotionRecipe } from './recipe.js'
+import type { HeadRecipe } from './recipe.js'
 
 /** Create AdamW with one learning rate for the encoders and one for all other weights; biases, norms and scales do not decay. */
 export function emotionOptimizer(
   model: Module,
-  {
-    headLearningRate,
-    encoderLearningRate,
-    weightDecay,
-  }: Pick<EmotionRecipe, 'headLearningRate' | 'encoderLearningRate' | 'weightDecay'>,
+  { headLearningRate, encoderLearningRate, weightDecay }: Omit<HeadRecipe, 'keyMetric'>,
 ): AdamW {
   const trained = model.namedParameters().filter(([, parameter]) => parameter.requiresGrad)
   const groups = [false, true].flatMap((isEncoder) =>

@@ -1,81 +1,84 @@
-import { defined, requireNumber, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { type ChangesOf, settings, type ValuesOf } from '../../../base/settings.js'
+
+/** Hyperparameters that all trainings of this system share, with their command-line options and names in TrainingArguments. */
+export const HEAD_SETTINGS = settings({
+  epochs: {
+    ...{ type: 'number', default: 10, help: 'passes over the data', aliases: ['num_train_epochs'] },
+    argument: 'numTrainEpochs',
+  },
+  /** Dialogs per batch, or utterances with `splitBy: 'utterance'`. */
+  batchSize: {
+    ...{ type: 'integer', min: 1, default: 8, help: 'dialogs per batch', aliases: ['per_device_train_batch_size'] },
+    argument: 'perDeviceTrainBatchSize',
+  },
+  accumulation: {
+    ...{ type: 'integer', min: 1, default: 1, help: 'batches per optimizer step' },
+    aliases: ['gradient_accumulation_steps'],
+    argument: 'gradientAccumulationSteps',
+  },
+  /** Learning rate of fusion, context and head. */
+  headLearningRate: {
+    ...{ type: 'number', default: 1e-3, defaultText: '1e-3', help: 'learning rate of fusion, context and head' },
+    ...{ placeholder: 'rate', aliases: ['learning_rate', 'lr'] },
+    option: 'learningRate',
+    argument: 'learningRate',
+  },
+  /** Learning rate of encoders that train, or of their adapters. */
+  encoderLearningRate: {
+    ...{ type: 'number', default: 3e-5, help: 'learning rate of encoders and adapters', placeholder: 'rate' },
+  },
+  weightDecay: { type: 'number', default: 0.01, help: 'weight decay of matrices', aliases: ['weight_decay'] },
+  warmup: {
+    ...{ type: 'fraction', default: 0.06, help: 'fraction of the steps for warm-up of the learning rate' },
+    aliases: ['warmup_ratio'],
+    argument: 'warmupRatio',
+  },
+  maxGradNorm: {
+    ...{ type: 'number', default: 1, help: 'maximum norm of the gradients', aliases: ['max_grad_norm'] },
+    argument: 'maxGradNorm',
+  },
+  /** Epochs without improvement before training stops. 0: never. */
+  patience: { type: 'integer', default: 4, help: 'epochs without improvement before training stops; 0: never' },
+  bf16: { type: 'boolean', default: false, help: 'compute in bfloat16', argument: 'bf16' },
+  seed: { type: 'integer', default: 42, help: 'seed of weights, order and dropout', argument: 'seed' },
+})
+
+/** Hyperparameters of a head. `keyMetric` is the metric that selects the best epoch. */
+export type HeadRecipe = ValuesOf<typeof HEAD_SETTINGS.table> & { keyMetric: string }
 
 /** Hyperparameters of the training of an emotion classifier. */
-export interface EmotionRecipe {
-  /** Passes over the training data. */
-  epochs: number
-  /** Dialogs per batch, or utterances with `splitBy: 'utterance'`. */
-  batchSize: number
-  /** Batches per optimizer step. */
-  accumulation: number
-  /** Learning rate of fusion, context and head. */
-  headLearningRate: number
-  /** Learning rate of encoders that train, or of their adapters. */
-  encoderLearningRate: number
-  weightDecay: number
-  warmup: number
-  maxGradNorm: number
-  /** Epochs without improvement after which training stops. 0: never. */
-  patience: number
-  seed: number
-  bf16: boolean
+export const EMOTION_SETTINGS = HEAD_SETTINGS.extend({
   /** Class weights: none, inverse to the class frequency, or the square root of that. */
-  classWeights: 'none' | 'inverse' | 'root'
-  focalGamma: number
-  labelSmoothing: number
-  /** Metric that selects the best epoch: 'macroF1', 'weightedF1', 'accuracy' or 'loss'. */
-  keyMetric: string
-}
+  classWeights: { type: ['none', 'inverse', 'root'], default: 'root', help: 'weights of rare classes' },
+  /** γ of the focal loss. 0: off. */
+  focalGamma: { type: 'number', default: 0, help: 'γ of the focal loss; 0: off' },
+  labelSmoothing: { type: 'fraction', default: 0, help: 'label smoothing', aliases: ['label_smoothing_factor'] },
+  /** Metric that selects the best epoch. */
+  keyMetric: {
+    type: ['macroF1', 'weightedF1', 'accuracy', 'loss'],
+    ...{ default: 'macroF1', help: 'metric that selects the best epoch', aliases: ['metric_for_best_model'] },
+  },
+})
+
+export type EmotionRecipe = ValuesOf<typeof EMOTION_SETTINGS.table>
 
 /** The default hyperparameters. */
-export const EMOTION_RECIPE: EmotionRecipe = {
-  epochs: 10,
-  batchSize: 8,
-  accumulation: 1,
-  headLearningRate: 1e-3,
-  encoderLearningRate: 3e-5,
-  weightDecay: 0.01,
-  warmup: 0.06,
-  maxGradNorm: 1,
-  patience: 4,
-  seed: 42,
-  bf16: false,
-  classWeights: 'root',
-  focalGamma: 0,
-  labelSmoothing: 0,
-  keyMetric: 'macroF1',
-}
+export const EMOTION_RECIPE: Readonly<EmotionRecipe> = EMOTION_SETTINGS.defaults
 
-/** Hyperparameters of the published experiments 1 to 6: 4 × 16 utterances, no class weights, one learning rate, the last epoch. */
-export const PUBLISHED_EMOTION_RECIPE: EmotionRecipe = {
-  ...EMOTION_RECIPE,
+/** Hyperparameters of the published experiments: 4 × 16 utterances, one learning rate, the last epoch. */
+export const PUBLISHED_HEAD_RECIPE = {
+  ...HEAD_SETTINGS.defaults,
   ...{ batchSize: 4, accumulation: 16, headLearningRate: 5e-5, encoderLearningRate: 5e-5, weightDecay: 0, warmup: 0 },
-  ...{ patience: 0, bf16: true, classWeights: 'none' as const },
+  ...{ patience: 0, bf16: true },
+} as const
+
+/** Hyperparameters of the published experiments 1 to 6, without class weights. */
+export const PUBLISHED_EMOTION_RECIPE: Readonly<EmotionRecipe> = {
+  ...{ ...EMOTION_RECIPE, ...PUBLISHED_HEAD_RECIPE, classWeights: 'none' as const },
 }
 
 /** Merge changes into a recipe and check it. @throws ConfigError for an unknown key or a value out of range */
-export function emotionRecipe(
-  changes: Partial<EmotionRecipe> = {},
-  base: EmotionRecipe = EMOTION_RECIPE,
-): EmotionRecipe {
-  const where = 'trainEmotion: recipe'
-  requireOptions(where, changes, Object.keys(EMOTION_RECIPE))
-  const recipe = { ...base, ...defined(changes) }
-  for (const name of ['batchSize', 'accumulation'] as const) requireWhole(where, name, recipe[name], 1)
-  for (const name of ['patience', 'seed'] as const) requireWhole(where, name, recipe[name])
-  for (const name of [
-    'epochs',
-    'headLearningRate',
-    'encoderLearningRate',
-    'weightDecay',
-    'maxGradNorm',
-    'focalGamma',
-  ] as const) {
-    requireNumber(where, name, recipe[name], { least: 0 })
-  }
-  for (const name of ['warmup', 'labelSmoothing'] as const)
-    requireNumber(where, name, recipe[name], { least: 0, below: 1 })
-  requireOneOf(where, 'classWeights', recipe.classWeights, ['none', 'inverse', 'root'])
-  requireOneOf(where, 'keyMetric', recipe.keyMetric, ['macroF1', 'weightedF1', 'accuracy', 'loss'])
-  return recipe
-}
+export const emotionRecipe = (
+  changes: ChangesOf<typeof EMOTION_SETTINGS.table> = {},
+  base: Readonly<EmotionRecipe> = EMOTION_RECIPE,
+): EmotionRecipe => EMOTION_SETTINGS.read('trainEmotion: recipe', changes, base)

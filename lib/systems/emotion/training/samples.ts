@@ -1,9 +1,11 @@
 import { join } from 'node:path'
-import { argumentError, requireObject, requireOneOf, requireString } from '../../../base/check.js'
+import { argumentError, requireObject, requireOneOf } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import type { OnBadRecord } from '../../../kit/records.js'
+import { checkedBy, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import type { Part } from '../../../kit/split.js'
 import type { Device } from '../../../tensor/index.js'
+import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { BadClips } from '../data/bad-clips.js'
 import { type EmotionSample, emotionSamples } from '../data/collate.js'
 import { emotionVectors, FeatureCache, type FeatureCacheOptions } from '../data/features.js'
@@ -51,35 +53,58 @@ function splitEncoders(
   return { live, frozen: encoders.filter(({ modality }) => !Object.hasOwn(live, modality)) }
 }
 
-/** Options of the trainings that encode utterances. */
-export interface EncodedTrainingOptions {
-  data: EmotionParts
-  encoders: readonly EmotionEncoder[]
-  outputDir: string
+/** Options that the trainings on utterances share. */
+export const TRAINING_SETTINGS = settings({
+  data: { type: checkedBy<EmotionParts>(requireObject), required: true },
+  /** Encoders of utterances, at most one per modality. */
+  encoders: {
+    type: checkedBy<readonly EmotionEncoder[]>((where, name, value) => {
+      if (Array.isArray(value) && value.length > 0) return
+      throw argumentError(where, name, 'a list of at least one encoder', value)
+    }),
+    required: true,
+  },
+  /** Folder for checkpoints, the best model (`best/`) and `results.json`. */
+  outputDir: { type: 'string', required: true },
+  /** Training of the encoders: frozen ('head', default), all weights ('full'), or LoRA adapters. Fusion, context and head always train. */
+  tune: {
+    type: checkedBy<'head' | 'full' | EmotionLora>((where, name, value) => {
+      if (typeof value === 'string') requireOneOf(where, name, value, ['head', 'full'])
+      else requireObject(where, name, value)
+    }),
+    default: 'head',
+  },
+  /**
+   * Action for a clip that cannot be read: a missing or damaged file, or a video without audio. 'stop' (default) throws; 'skip'
+   * treats the modality as missing and counts such clips by reason.
+   */
+  onBadRecord: { type: ['stop', 'skip'], default: 'stop' },
+  /** Device of fusion, context and head. Default: the encoders' device, or the default device if they have no network. */
+  device: { type: unchecked<Device>() },
+  /** Folder for vectors of frozen encoders. Default: `features` in the output folder. */
+  cache: { type: 'string' },
+  /**
+   * 'published': the recipe of the original. With adapters, the head then stays frozen and all biases train. By default the head
+   * trains together with the adapters.
+   */
+  compat: { type: ['published'] },
+  /** TrainingArguments, which take precedence over `recipe`. */
+  args: { type: unchecked<Partial<TrainingArguments>>() },
+  callbacks: { type: unchecked<readonly TrainerCallback[]>() },
+})
+
+type TrainingOptions = Omit<ValuesOf<typeof TRAINING_SETTINGS.table>, 'tune'> & {
   tune?: 'head' | 'full' | EmotionLora
-  compat?: 'published'
-  onBadRecord?: OnBadRecord
-  device?: Device
-  cache?: string
-  onFeatures?: FeatureCacheOptions['onProgress']
+  onFeatures?: FeatureCacheOptions['onProgress'] | undefined
 }
 
 /**
- * Check the options of a training, and separate the encoders that train from the frozen ones.
+ * Separate the encoders that train from the frozen ones.
  * @returns the encoders, the sizes of their vectors, the device of the head, a function that returns the samples (see `samplesOf`),
  * and one that returns the report of unreadable clips and the notes for the results
  */
-export function prepareEncoders(where: string, options: EncodedTrainingOptions) {
-  const { data, tune = 'head', compat, onBadRecord = 'stop' } = options
-  requireObject(where, 'data', data)
-  requireString(where, 'outputDir', options.outputDir)
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-  if (typeof tune === 'string') requireOneOf(where, 'tune', tune, ['head', 'full'])
-  else requireObject(where, 'tune', tune)
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  if (!Array.isArray(options.encoders) || options.encoders.length === 0) {
-    throw argumentError(where, 'encoders', 'a list of at least one encoder', options.encoders)
-  }
+export function prepareEncoders(where: string, options: TrainingOptions) {
+  const { data, tune = 'head', onBadRecord } = options
   const bad = new BadClips(onBadRecord)
   const encoders = options.encoders.map((encoder) => bad.reading(encoder))
   const { live, frozen } = splitEncoders(where, encoders, tune !== 'head')
@@ -134,7 +159,7 @@ export function encodersDevice(
 async function samplesOf(
   data: EmotionParts,
   frozen: readonly EmotionEncoder[],
-  options: { outputDir: string; cache?: string; onFeatures?: FeatureCacheOptions['onProgress'] },
+  options: TrainingOptions,
 ): Promise<Record<Part, EmotionSample[]>> {
   const parts = ['train', 'valid', 'test'] as const
   let vectors: Awaited<ReturnType<typeof emotionVectors>> = () => ({})

@@ -1,56 +1,31 @@
-import { defined, requireOptions } from '../../../base/check.js'
+import { defined } from '../../../base/check.js'
+import { type ChangesOf, unchecked } from '../../../base/settings.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
-import type { OnBadRecord } from '../../../kit/records.js'
-import { type Device, manualSeed, scope, type Tensor } from '../../../tensor/index.js'
-import type { TrainingArguments } from '../../../train/trainer/arguments.js'
-import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
+import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
 import type { Logger } from '../../../train/trainer/logger.js'
 import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
 import type { FeatureCacheOptions } from '../data/features.js'
-import type { EmotionParts } from '../data/open.js'
 import { calibrate, emotionAnswers, measureAnswers } from '../evaluation/evaluate.js'
 import { emotionMetrics } from '../evaluation/metrics.js'
 import type { EmotionClassifierConfig } from '../network/config.js'
-import type { EmotionEncoder } from '../network/encoders.js'
 import { EmotionClassifier } from '../network/network.js'
-import { type EmotionLora, requireSamples, trainHead } from './head.js'
+import { requireSamples, trainHead } from './head.js'
 import { emotionLoss, inverseFrequencies, weightsTensor } from './loss.js'
 import { type EmotionRecipe, emotionRecipe, PUBLISHED_EMOTION_RECIPE } from './recipe.js'
-import { prepareEncoders } from './samples.js'
+import { prepareEncoders, TRAINING_SETTINGS } from './samples.js'
 
 export { type EmotionLora, withAdapters } from './head.js'
 
-export interface TrainEmotionOptions {
-  data: EmotionParts
-  /** Encoders of utterances, at most one per modality. */
-  encoders: readonly EmotionEncoder[]
-  /** Folder for checkpoints, the best classifier (`best/`) and `results.json`. */
-  outputDir: string
+const SETTINGS = TRAINING_SETTINGS.extend({
   /** Changes to the classifier's configuration. */
-  config?: Omit<EmotionClassifierConfig, 'labels' | 'sizes' | 'steps'>
-  recipe?: Partial<EmotionRecipe>
-  /** Training of the encoders: frozen ('head', default), all weights ('full'), or LoRA adapters. Fusion, context and head always train. */
-  tune?: 'head' | 'full' | EmotionLora
-  /**
-   * Action for a clip that cannot be read: a missing or damaged file, or a video without audio. 'stop' (default) throws; 'skip'
-   * treats the modality as missing and counts such clips by reason.
-   */
-  onBadRecord?: OnBadRecord
-  /** Device of fusion, context and head. Default: the encoders' device, or the default device if they have no network. */
-  device?: Device
-  /** Folder for vectors of frozen encoders. Default: `features` in the output folder. */
-  cache?: string
-  /**
-   * 'published': the recipe of the original. With adapters, the head then stays frozen and all biases train. By default the head
-   * trains together with the adapters.
-   */
-  compat?: 'published'
-  /** TrainingArguments, which take precedence over `recipe`. */
-  args?: Partial<TrainingArguments>
-  callbacks?: readonly TrainerCallback[]
-  loggers?: readonly Logger[]
-  onFeatures?: FeatureCacheOptions['onProgress']
-}
+  config: { type: unchecked<Omit<EmotionClassifierConfig, 'labels' | 'sizes' | 'steps'>>() },
+  recipe: { type: unchecked<Partial<EmotionRecipe>>() },
+  loggers: { type: unchecked<readonly Logger[]>() },
+  onFeatures: { type: unchecked<NonNullable<FeatureCacheOptions['onProgress']>>() },
+})
+
+/** Options of `trainEmotion`. @interface */
+export type TrainEmotionOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface EmotionResults extends RecipeResults<Record<string, number>> {
   labels: readonly string[]
@@ -71,11 +46,6 @@ export interface TrainedEmotion {
   samples: Record<'train' | 'valid' | 'test', EmotionSample[]>
 }
 
-const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
-  ...(['data', 'encoders', 'outputDir', 'config', 'recipe', 'tune', 'onBadRecord', 'device', 'cache'] as const),
-  ...(['compat', 'args', 'callbacks', 'loggers', 'onFeatures'] as const),
-]
-
 /**
  * Train an emotion classifier. Frozen encoders run once per utterance (see `FeatureCache`). Each epoch is evaluated, and the best
  * one by `keyMetric` is kept. Its temperature is fitted on the validation data, then it is measured on the test data. The same
@@ -88,9 +58,9 @@ const OPTIONS: readonly (keyof TrainEmotionOptions)[] = [
  * ```
  * @throws DataError if no utterance of the training data has an emotion; otherwise as the Trainer
  */
-export async function trainEmotion(options: TrainEmotionOptions): Promise<TrainedEmotion> {
+export async function trainEmotion(given: TrainEmotionOptions): Promise<TrainedEmotion> {
   const where = 'trainEmotion'
-  requireOptions(where, options, OPTIONS)
+  const options = SETTINGS.read(where, given)
   const { data, config = {}, compat } = options
   const recipe = emotionRecipe(options.recipe, compat === 'published' ? PUBLISHED_EMOTION_RECIPE : undefined)
   const { encoders, live, frozen, sizes, device, report, ...prepared } = prepareEncoders(where, options)

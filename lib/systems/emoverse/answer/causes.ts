@@ -1,14 +1,9 @@
-import {
-  argumentError,
-  defined,
-  requireOneOf,
-  requireOptions,
-  requireSignal,
-  requireWhole,
-} from '../../../base/check.js'
+import { argumentError, defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, checkedBy, functionOf, SIGNAL } from '../../../base/settings.js'
 import type { EmotionCause, EmotionDialog } from '../../../kit/emotion/dialog.js'
+import { CAUSE_SETTINGS } from '../configuration/settings.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import { readCauses } from '../evaluation/robust.js'
 import { requireThresholds, selectCauses, selectLabel } from '../evaluation/thresholds.js'
@@ -23,33 +18,21 @@ import {
   utterancePrompt,
 } from '../published/wording.js'
 
-export interface FindCausesOptions {
-  /** 'predicted' (default): the model predicts each utterance's emotion. 'given': the labels of the data, as in the published questions. */
-  emotions?: 'predicted' | 'given'
-  /** Candidate causes: all utterances of the dialog (default), or those before the target, as in the published questions. */
-  candidates?: 'all' | 'before'
+const SETTINGS = CAUSE_SETTINGS.extend({
   /** Prompt texts around the conversation. Default: {@link ECPE_WORDING}. */
-  wording?: Readonly<EcpeWording>
+  wording: {
+    type: checkedBy<Readonly<EcpeWording>>((where, name, value) =>
+      requireForm(where, name, value, { statement: 'string', answer: 'string', cue: 'string' }),
+    ),
+    default: ECPE_WORDING,
+  },
   /** Path of an utterance's video, by its index from 0, for a model with a vision encoder. Default: text only. */
-  videoOf?: (dialog: EmotionDialog, place: number) => string | undefined
-  /** Constrain answers to pairs of the target and an utterance of the dialog, so that every answer parses. Default false. */
-  constrained?: boolean
-  /**
-   * Lowest probability of a cause (`EmoVerse.scoreCauses`). With it no answer is generated: each target gets its most likely cause and
-   * every other cause of at least this probability. Default: answers are generated.
-   */
-  causeThreshold?: number
-  /** Maximum number of tokens of an answer. Default 64. */
-  maxNewTokens?: number
-  /** Questions per batch. Default 8. */
-  batchSize?: number
-  signal?: AbortSignal
-}
+  videoOf: { type: functionOf<(dialog: EmotionDialog, place: number) => string | undefined>() },
+  signal: { type: SIGNAL },
+})
 
-const OPTIONS = [
-  ...(['emotions', 'candidates', 'wording', 'videoOf', 'constrained', 'causeThreshold', 'maxNewTokens'] as const),
-  ...(['batchSize', 'signal'] as const),
-]
+/** Options of `findCauses`. @interface */
+export type FindCausesOptions = ChangesOf<typeof SETTINGS.table>
 
 /** Options that need generated answers. */
 const WRITING = ['constrained', 'maxNewTokens', 'batchSize'] as const
@@ -83,23 +66,15 @@ export async function findCauses(
   const where = 'findCauses'
   if (!(model instanceof EmoVerse)) throw argumentError(where, 'model', 'an EmoVerse', model)
   if (!Array.isArray(dialogs)) throw argumentError(where, 'dialogs', 'a list of dialogs', dialogs)
-  requireOptions(where, options, OPTIONS)
-  const { emotions = 'predicted', candidates = 'all', wording = ECPE_WORDING, videoOf } = options
-  const { constrained = false, causeThreshold, maxNewTokens = 64, batchSize = 8, signal } = options
-  requireOneOf(where, 'emotions', emotions, ['predicted', 'given'])
-  requireOneOf(where, 'candidates', candidates, ['all', 'before'])
-  requireForm(where, 'wording', wording, { statement: 'string', answer: 'string', cue: 'string' })
-  if (videoOf !== undefined && typeof videoOf !== 'function')
-    throw argumentError(where, 'videoOf', 'a function', videoOf)
+  const values = SETTINGS.read(where, options)
+  const { emotions, candidates, wording, videoOf, causeThreshold, signal } = values
+  const { constrained = false, maxNewTokens = 64, batchSize = 8 } = values
   requireThresholds(where, defined({ causeThreshold }))
   for (const argument of causeThreshold === undefined ? [] : WRITING) {
-    if (options[argument] === undefined || options[argument] === false) continue
-    const what = `expected none with causeThreshold, which generates no answers, got ${options[argument]}`
+    if (values[argument] === undefined || values[argument] === false) continue
+    const what = `expected none with causeThreshold, which generates no answers, got ${values[argument]}`
     throw new ConfigError(`${where}.${argument}: ${what}. Leave one of them out.`, { argument })
   }
-  requireWhole(where, 'maxNewTokens', maxNewTokens, 1)
-  requireWhole(where, 'batchSize', batchSize, 1)
-  requireSignal(where, signal)
   const mediaOf = (dialog: EmotionDialog, place: number): Pick<EmoVerseQuestion, 'videos'> => {
     const path = videoOf?.(dialog, place)
     return path === undefined ? {} : { videos: [path] }

@@ -1,12 +1,6 @@
-import {
-  argumentError,
-  defined,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { argumentError, defined } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { requireConversation, requireParts, requireRoom } from '../../../kit/chat.js'
 import type {
   ChatAnswerOptions,
@@ -27,18 +21,19 @@ import { EmoVerse } from '../network/network.js'
 import type { EcpeWording, EmotionNames, EmoVerseTask } from '../published/wording.js'
 import { CHAT_TASKS, type TaskQuestion, taskQuestion } from './chat-tasks.js'
 
-export interface EmoVerseChatSettings {
+const SETTINGS = settings({
   /** Model name in `/v1/models`. Default 'emoverse'. */
-  name?: string
+  name: { type: 'string', default: 'emoverse' },
   /** Data set whose wording and labels the tasks use. Default 'meld'. */
-  names?: EmotionNames
+  names: { type: ['meld', 'mosei'], default: 'meld' },
   /** Texts of a question about causes. Default: {@link ECPE_WORDING}. */
-  wording?: EcpeWording
+  wording: { type: unchecked<EcpeWording>() },
   /** Number of answers that are generated concurrently. Default 2. */
-  concurrent?: number
-}
+  concurrent: { type: 'integer', min: 1, default: 2 },
+})
 
-const SETTINGS: readonly (keyof EmoVerseChatSettings)[] = ['name', 'names', 'wording', 'concurrent']
+/** Settings of an {@link EmoVerseChat}. @interface */
+export type EmoVerseChatSettings = ChangesOf<typeof SETTINGS.table>
 
 /**
  * EmoVerse as a chat model for `serve`. It takes texts, images and videos, and audio if it has an audio encoder, and streams the answer.
@@ -66,14 +61,10 @@ export class EmoVerseChat implements ChatModel {
   readonly #names: EmotionNames
   readonly #wording: EcpeWording | undefined
 
-  constructor(model: EmoVerse, settings: EmoVerseChatSettings = {}) {
+  constructor(model: EmoVerse, options: EmoVerseChatSettings = {}) {
     const where = 'EmoVerseChat'
     if (!(model instanceof EmoVerse)) throw argumentError(where, 'model', 'an EmoVerse', model)
-    requireOptions(where, settings, SETTINGS)
-    const { name = 'emoverse', names = 'meld', wording, concurrent = 2 } = settings
-    requireString(where, 'name', name)
-    requireOneOf(where, 'names', names, ['meld', 'mosei'])
-    requireWhole(where, 'concurrent', concurrent, 1)
+    const { name, names, wording, concurrent } = SETTINGS.read(where, options)
     this.model = model
     this.name = name
     this.inputModalities = [

@@ -3,6 +3,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import { EMOVERSE_MODEL_OPTIONS } from '../configuration/arguments.js'
+import { CAUSE_SETTINGS } from '../configuration/settings.js'
 
 // This command has --clips in place of --media-root, and caches nothing between runs.
 const { mediaRoot: _, visionCache: __, ...MODEL } = EMOVERSE_MODEL_OPTIONS
@@ -35,29 +36,16 @@ Writes conversations in ECF's format with the predicted emotions and pairs, and 
       placeholder: 'dir',
       default: 'text only',
     },
-    emotions: {
-      type: ['predicted', 'given'],
-      help: 'source of the emotions: the model or the data',
-      default: 'predicted',
-    },
-    candidates: { type: ['all', 'before'], help: 'utterances that can be causes', default: 'all' },
+    ...CAUSE_SETTINGS.options,
     wording: {
       type: 'string',
       help: 'published file to take the texts about causes from',
       placeholder: 'file',
       default: 'built in',
     },
-    constrained: { type: 'boolean', help: 'constrain answers to pairs of the target and an existing utterance' },
-    causeThreshold: {
-      type: 'number',
-      help: 'minimum probability of a cause; the most likely one always counts; generates no answer',
-    },
-    maxNewTokens: { type: 'integer', help: 'maximum number of tokens of an answer', default: 64 },
-    batchSize: { type: 'integer', help: 'questions per batch', default: 8 },
   },
   async run(values) {
-    const { data, output = 'causes.json', clips, emotions, candidates, wording, constrained } = values
-    const { causeThreshold, maxNewTokens, batchSize } = values
+    const { data, output = 'causes.json', clips, wording } = values
     if (data === undefined)
       throw new ConfigError('emoverse causes --data: expected a file of dialogs, got none. Pass --data FILE.', {
         argument: 'data',
@@ -72,7 +60,7 @@ Writes conversations in ECF's format with the predicted emotions and pairs, and 
     const texts = wording === undefined ? undefined : await wordingOf(wording)
     using model = await emoverseOfArguments(values)
     const found = await findCauses(model, dialogs, {
-      ...defined({ emotions, candidates, wording: texts, constrained, causeThreshold, maxNewTokens, batchSize }),
+      ...{ ...CAUSE_SETTINGS.fromOptions(values), ...defined({ wording: texts }) },
       ...(clips !== undefined && {
         videoOf: ({ utterances }, place) => join(clips, `${utterances[place]?.clipName}.mp4`),
       }),

@@ -4,6 +4,7 @@ import { ConfigError, DataError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { numbersOf } from '../configuration/arguments.js'
+import { DATA_SETTINGS } from '../configuration/settings.js'
 import type { EmoVerseReport } from '../data/emoverse.js'
 
 const FILES = { 1: 'emt_data_first.json', 2: 'emt_data_second.json' } as const
@@ -34,46 +35,23 @@ records of each task and class, and labels without a match. Each clip gets one t
       help: 'maximum records of a source or task, such as meld=1000,ECPE=500',
       placeholder: 'name=n,…',
     },
-    part: { type: ['train', 'valid', 'test'], help: 'split of the data', default: 'train' },
-    all: { type: 'boolean', help: 'every task of every clip, in order: for test data' },
+    ...DATA_SETTINGS.options,
     wording: {
       type: 'string',
       help: 'published file to take the texts about causes from',
       placeholder: 'file',
       default: 'built in',
     },
-    context: {
-      type: 'integer',
-      help: "preceding utterances shown with MELD's; the published questions show none",
-      default: 0,
-    },
-    candidates: { type: ['before', 'all'], help: 'utterances that are shown as candidates', default: 'before' },
     predicted: {
       type: 'string',
       help: "output of 'emoverse causes': its emotions replace the true ones in questions about causes",
       placeholder: 'file',
     },
-    sentiment: {
-      type: ['words', 'number'],
-      help: "answer to MOSEI's sentiment questions: a label or a number",
-      default: 'words',
-    },
     output: { type: 'string', help: 'output folder, or file for a single stage', placeholder: 'path', default: 'data' },
-    seed: { type: 'integer', help: 'random seed of tasks and order', default: 42 },
   },
   async run(values) {
     const { meld, ecf, mosei, moseiEmotions, faces, reasons, output = 'data' } = values
-    const {
-      stage = mosei === undefined ? '2' : 'both',
-      part,
-      all,
-      wording,
-      context,
-      candidates,
-      predicted,
-      sentiment,
-      seed,
-    } = values
+    const { stage = mosei === undefined ? '2' : 'both', wording, predicted } = values
     const { emoverseData } = await import('../data/emoverse.js')
     const { writeSwiftDataset } = await import('../data/write.js')
     const { writeJson } = await import('../../../files/json/json.js')
@@ -87,7 +65,7 @@ records of each task and class, and labels without a match. Each clip gets one t
       )
     }
     const options = {
-      ...defined({ part, all, wording, context, candidates, sentiment, seed }),
+      ...{ ...DATA_SETTINGS.fromOptions(values), ...defined({ wording }) },
       ...(predicted !== undefined && { predicted: await emotionsOf(predicted) }),
     }
     const numbers = { weights: numbersOf('--weights', values.weights), caps: numbersOf('--caps', values.caps) }

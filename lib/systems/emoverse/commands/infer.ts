@@ -1,8 +1,48 @@
-import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { settings } from '../../../base/settings.js'
 import { commandRule } from '../../../kit/command.js'
 import { EMOVERSE_LABEL_OPTIONS, EMOVERSE_MODEL_OPTIONS, numbersOf } from '../configuration/arguments.js'
+import { ON_BAD_RECORD } from '../configuration/settings.js'
 import { SWIFT_ORIGINAL_OPTIONS } from '../published/swift.js'
+
+/** Options of `inferEmoVerse`. */
+const INFER = settings({
+  mediaRoot: { type: 'string' },
+  visionCache: { type: 'string' },
+  maxLength: {
+    ...{ type: 'integer', min: 1, defaultText: 'no limit' },
+    help: 'maximum prompt length; longer ones are an error; each image or video counts as one token',
+  },
+  maxExpandedLength: {
+    ...{ type: 'integer', min: 1, defaultText: 'no limit' },
+    help: 'maximum prompt length with all tokens of images and videos',
+  },
+  maxNewTokens: { type: 'integer', defaultText: '2048', help: 'maximum number of tokens of an answer' },
+  batchSize: {
+    ...{ type: 'integer', min: 1, default: 8, help: 'questions per batch' },
+    aliases: ['max_batch_size', 'eval_batch_size'],
+  },
+  doSample: {
+    ...{ type: 'boolean', takesValue: true, defaultText: 'false' },
+    help: 'sample tokens instead of taking the most likely',
+  },
+  temperature: { type: 'number', help: 'sampling temperature' },
+  topK: { type: 'integer', help: 'sample from the k most likely tokens' },
+  topP: { type: 'number', help: 'sample from the top tokens of this cumulative probability' },
+  repetitionPenalty: { type: 'number', help: 'penalty of repeated tokens, if above 1' },
+  numBeams: { type: 'integer', defaultText: '1', help: 'number of beams of beam search' },
+  /** Random seed of sampling. */
+  seed: { type: 'integer', default: 42, help: 'random seed of sampling' },
+  byLabels: { type: 'boolean', help: 'answer with the most likely label or causes, and write all probabilities' },
+  fallback: { type: 'string' },
+  causeThreshold: { type: 'number' },
+  constrained: {
+    type: 'boolean',
+    help: 'constrain answers to what their question allows: a label, or pairs of target and cause',
+  },
+  onBadRecord: ON_BAD_RECORD,
+  compat: { type: ['published'], help: "answer a prompt that is too long with '' instead of failing" },
+})
 
 export const infer = commandRule({
   name: 'infer',
@@ -27,71 +67,12 @@ Running the same command again continues an unfinished file.`,
       default: 'infer_result',
     },
     output: { type: 'string', help: 'path of the result file', placeholder: 'file.jsonl', aliases: ['result_path'] },
-    maxLength: {
-      type: 'integer',
-      help: 'maximum prompt length; longer ones are an error; each image or video counts as one token',
-      default: 'no limit',
-    },
-    maxExpandedLength: {
-      type: 'integer',
-      help: 'maximum prompt length with all tokens of images and videos',
-      default: 'no limit',
-    },
-    maxNewTokens: { type: 'integer', help: 'maximum number of tokens of an answer', default: 2048 },
-    batchSize: {
-      type: 'integer',
-      help: 'questions per batch',
-      default: 8,
-      aliases: ['max_batch_size', 'eval_batch_size'],
-    },
-    doSample: { type: ['true', 'false'], help: 'sample tokens instead of taking the most likely', default: 'false' },
-    temperature: { type: 'number', help: 'sampling temperature' },
-    topK: { type: 'integer', help: 'sample from the k most likely tokens' },
-    topP: { type: 'number', help: 'sample from the top tokens of this cumulative probability' },
-    repetitionPenalty: { type: 'number', help: 'penalty of repeated tokens, if above 1' },
-    numBeams: { type: 'integer', help: 'number of beams of beam search', default: 1 },
-    seed: { type: 'integer', help: 'random seed of sampling', default: 42 },
-    byLabels: {
-      type: 'boolean',
-      help: 'answer with the most likely label or causes, and write all probabilities',
-    },
+    ...INFER.options,
     ...EMOVERSE_LABEL_OPTIONS,
-    constrained: {
-      type: 'boolean',
-      help: 'constrain answers to what their question allows: a label, or pairs of target and cause',
-    },
-    onBadRecord: { type: ['stop', 'skip'], help: 'stop at, or skip, a record that cannot be used', default: 'skip' },
-    compat: { type: ['published'], help: "answer a prompt that is too long with '' instead of failing" },
   },
   originalOptions: SWIFT_ORIGINAL_OPTIONS,
   async run(values) {
-    const {
-      valDataset,
-      resultDir,
-      output,
-      maxLength,
-      maxExpandedLength,
-      maxNewTokens,
-      batchSize,
-      doSample,
-      temperature,
-      topK,
-      topP,
-    } = values
-    const {
-      repetitionPenalty,
-      numBeams,
-      seed = 42,
-      onBadRecord,
-      byLabels,
-      constrained,
-      compat,
-      mediaRoot,
-      visionCache,
-      thresholds,
-      fallback,
-      causeThreshold,
-    } = values
+    const { valDataset, resultDir, output, thresholds } = values
     if (valDataset === undefined)
       throw new ConfigError(
         'emoverse infer --val-dataset: expected a file of questions, got none. Pass --val-dataset FILE.',
@@ -105,20 +86,13 @@ Running the same command again continues an unfinished file.`,
     }
     const { emoverseOfArguments } = await import('../configuration/apply.js')
     const { inferEmoVerse } = await import('../answer/infer.js')
+    const { seed = INFER.defaults.seed, ...changes } = INFER.fromOptions(values)
     using model = await emoverseOfArguments(values)
     const { file, records, continued, notes } = await inferEmoVerse(model, {
       ...{ data: valDataset, output: output ?? resultDir ?? 'infer_result' },
-      ...defined({ maxLength, maxNewTokens, batchSize, temperature, topK, topP, repetitionPenalty, numBeams }),
-      ...defined({ maxExpandedLength, mediaRoot, visionCache, fallback, causeThreshold }),
+      ...changes,
+      ...(changes.doSample && { seed }),
       ...(thresholds && { thresholds: numbersOf('--thresholds', thresholds) }),
-      ...defined({
-        onBadRecord,
-        byLabels,
-        constrained,
-        compat,
-        doSample: doSample === undefined ? undefined : doSample === 'true',
-        seed: doSample === 'true' ? seed : undefined,
-      }),
       onProgress: (done, all) => console.error(`${done} of ${all}`),
     })
     for (const note of notes) console.error(note)

@@ -1,6 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { commandRule } from '../../../kit/command.js'
 import { EMOVERSE_MODEL_OPTIONS, EMOVERSE_TRAINING_OPTIONS } from '../configuration/arguments.js'
+import { TRAINING_SETTINGS } from '../configuration/settings.js'
 import { SWIFT_ORIGINAL_OPTIONS } from '../published/swift.js'
 
 export const sft = commandRule({
@@ -18,24 +19,14 @@ the checkpoints. A text-only language model reads only the texts.`,
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
   originalOptions: SWIFT_ORIGINAL_OPTIONS,
   async run(values) {
-    const {
-      output = 'output',
-      startAt,
-      mediaRoot,
-      visionCache,
-      compat,
-      progress,
-      maxSteps,
-      groupByLength,
-      onBadRecord,
-    } = values
+    const { output = 'output', progress, maxSteps, groupByLength } = values
     const { emoverseOfArguments, stagesOfArguments } = await import('../configuration/apply.js')
     const { trainEmoVerse } = await import('../training/train.js')
     const stages = await stagesOfArguments(values)
     using model = await emoverseOfArguments(values)
     const results = await trainEmoVerse(model, {
       ...{ stages, outputDir: output, versions: true, onNote: (note: string) => console.error(note) },
-      ...defined({ startAt, mediaRoot, visionCache, compat, onBadRecord }),
+      ...TRAINING_SETTINGS.fromOptions(values),
       args: defined({ progress, maxSteps, groupByLength }),
     })
     console.log(JSON.stringify(results, null, 2))

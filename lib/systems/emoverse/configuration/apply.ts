@@ -1,6 +1,6 @@
-import { defined, shown } from '../../../base/check.js'
+import { argumentError, defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, checkedBy } from '../../../base/settings.js'
 import { didYouMean, shortened } from '../../../base/words.js'
 import { readConfig } from '../../../files/yaml/yaml.js'
 import type { OptionsOf } from '../../../kit/options.js'
@@ -8,10 +8,10 @@ import type { LoraConfig } from '../../../peft/config.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { EmoVerse } from '../network/network.js'
 import { SWIFT_MODELS } from '../published/swift.js'
-import type { ProjectorTraining, SpeechTraining } from '../training/adapter.js'
-import { EMOVERSE_RECIPE, EMOVERSE_SETTINGS, type EmoVerseRecipe, emoverseRecipe } from '../training/recipe.js'
+import { EMOVERSE_RECIPE, EMOVERSE_SETTINGS, type EmoVerseRecipe } from '../training/recipe.js'
 import type { EmoVerseStageOptions } from '../training/train.js'
 import type { EMOVERSE_MODEL_OPTIONS, EMOVERSE_TRAINING_OPTIONS } from './arguments.js'
+import { MODEL_SETTINGS, STAGE_SETTINGS, VISION_SETTINGS } from './settings.js'
 
 export type EmoVerseModelArguments = OptionsOf<typeof EMOVERSE_MODEL_OPTIONS>
 export type EmoVerseTrainingArguments = OptionsOf<typeof EMOVERSE_TRAINING_OPTIONS>
@@ -20,21 +20,8 @@ const DTYPES: Readonly<Record<string, DType>> = { fp32: 'float32', bf16: 'bfloat
 
 /** Load the model that a command line names. @throws ConfigError if it names none */
 export async function emoverseOfArguments(values: EmoVerseModelArguments): Promise<EmoVerse> {
-  const {
-    modelType,
-    adapters = [],
-    tokenizer,
-    template,
-    system,
-    media,
-    audio,
-    speech,
-    maxTiles,
-    frames,
-    quantize,
-    device,
-    dtype,
-  } = values
+  const { modelType, adapters = [], tokenizer, speech, quantize, device, dtype } = values
+  const vision = VISION_SETTINGS.fromOptions(values)
   const known = modelType !== undefined && Object.hasOwn(SWIFT_MODELS, modelType) ? SWIFT_MODELS[modelType] : undefined
   const base = values.model ?? known
   if (base === undefined) {
@@ -48,17 +35,17 @@ export async function emoverseOfArguments(values: EmoVerseModelArguments): Promi
   return EmoVerse.fromPretrained(
     { base, adapters },
     defined({
-      ...{ tokenizer, template, system, media, audio, quantize, dtype: plain },
+      ...{ ...MODEL_SETTINGS.fromOptions(values), tokenizer, quantize, dtype: plain },
       speech: speech === undefined ? undefined : { whisper: speech },
       device: device as Device | undefined,
-      vision: maxTiles === undefined && frames === undefined ? undefined : defined({ maxTiles, frames }),
+      vision: Object.keys(vision).length === 0 ? undefined : vision,
     }),
   )
 }
 
 /** Return the stages of a command line. @throws ConfigError if it has none, or mixes --stages with options of one stage */
 export async function stagesOfArguments(values: EmoVerseTrainingArguments): Promise<EmoVerseStageOptions[]> {
-  const { stages, dataset, valDataset, projector } = values
+  const { stages, dataset, valDataset } = values
   const { adamBeta1, adamBeta2, adamEpsilon, loraR, loraAlpha, loraDropout, targetModules } = values
   const [beta1, beta2] = EMOVERSE_RECIPE.betas
   const betas: [number, number] | undefined =
@@ -81,9 +68,9 @@ export async function stagesOfArguments(values: EmoVerseTrainingArguments): Prom
     return [
       {
         data: dataset,
-        recipe,
+        ...{ ...STAGE_SETTINGS.pick('projector', 'speech').fromOptions(values), recipe },
         ...(values.trainSpeech !== 'alone' && { lora }),
-        ...defined({ valid: valDataset, projector, speech: values.trainSpeech }),
+        ...defined({ valid: valDataset }),
       },
     ]
   }
@@ -92,7 +79,7 @@ export async function stagesOfArguments(values: EmoVerseTrainingArguments): Prom
     ...Object.keys(lora),
     ...(dataset ? ['dataset'] : []),
     ...(valDataset ? ['valDataset'] : []),
-    ...(projector ? ['projector'] : []),
+    ...(values.projector ? ['projector'] : []),
     ...(values.trainSpeech ? ['trainSpeech'] : []),
   ]
   if (extra.length > 0) {
@@ -102,44 +89,16 @@ export async function stagesOfArguments(values: EmoVerseTrainingArguments): Prom
   return Promise.all(stages.map(readEmoVerseStage))
 }
 
-const STAGE_KEYS = ['name', 'data', 'valid', 'recipe', 'lora', 'projector', 'speech']
+const FILES = checkedBy<string | string[]>((where, name, value) => {
+  if (typeof value === 'string' || (Array.isArray(value) && value.every((one) => typeof one === 'string'))) return
+  throw argumentError(where, name, 'a file or a list of files', value)
+})
+const STAGE_FILE = STAGE_SETTINGS.extend({ data: { type: FILES, required: true }, valid: { type: FILES } })
 
 /**
  * Read a stage from a YAML or JSON file. `data` is a file or a list of files; `name`, `valid`, `recipe`, `lora`, `projector` and `speech`
  * have the keys of {@link EmoVerseStageOptions}.
  * @throws ConfigError for an unknown key, naming the nearest
  */
-export async function readEmoVerseStage(file: string): Promise<EmoVerseStageOptions> {
-  const value = (await readConfig(file)) as Record<string, unknown>
-  requireForm('readEmoVerseStage', file, value, {
-    ...{ 'name?': 'string', 'recipe?': 'object', 'lora?': 'object', 'projector?': 'string', 'speech?': 'string' },
-  })
-  for (const key of Object.keys(value)) {
-    if (STAGE_KEYS.includes(key)) continue
-    throw new ConfigError(
-      `${file}: expected the keys of a stage (${STAGE_KEYS.join(', ')}), got '${shortened(key)}'${didYouMean(key, STAGE_KEYS)}`,
-      { file, key },
-    )
-  }
-  const filesOf = (key: string) => {
-    const files = value[key]
-    const good = typeof files === 'string' || (Array.isArray(files) && files.every((one) => typeof one === 'string'))
-    if (!good)
-      throw new ConfigError(`${file}: expected ${key} to be a file or a list of files, got ${shown(files)}.`, {
-        file,
-        key,
-      })
-    return files as string | string[]
-  }
-  emoverseRecipe(value.recipe as object | undefined)
-  return {
-    ...(value.name !== undefined && { name: value.name as string }),
-    data: filesOf('data'),
-    ...(value.valid !== undefined && { valid: filesOf('valid') }),
-    ...(value.recipe !== undefined && { recipe: value.recipe as Partial<EmoVerseRecipe> }),
-    ...(value.lora !== undefined && { lora: value.lora as Partial<LoraConfig> }),
-    // trainEmoVerse checks the value.
-    ...(value.projector !== undefined && { projector: value.projector as ProjectorTraining }),
-    ...(value.speech !== undefined && { speech: value.speech as SpeechTraining }),
-  }
-}
+export const readEmoVerseStage = async (file: string): Promise<EmoVerseStageOptions> =>
+  STAGE_FILE.read(file, (await readConfig(file)) as ChangesOf<typeof STAGE_FILE.table>)

@@ -1,6 +1,7 @@
 import { ConfigError } from '../../../base/errors.js'
 import type { OptionTable } from '../../../kit/options.js'
 import { EMOVERSE_RECIPE, EMOVERSE_SETTINGS } from '../training/recipe.js'
+import { MODEL_SETTINGS, STAGE_SETTINGS, TRAINING_SETTINGS, VISION_SETTINGS } from './settings.js'
 
 /** Parse a list such as `MER=2,MSA=1`. @throws ConfigError for an item that is not name=number */
 export function numbersOf(flag: string, list: readonly string[] = []): Record<string, number> {
@@ -50,36 +51,15 @@ export const EMOVERSE_MODEL_OPTIONS = {
     aliases: ['ckpt_dir', 'resume_from_adapters'],
   },
   tokenizer: { type: 'string', help: 'folder of the tokenizer', placeholder: 'dir', default: "the model's" },
-  template: {
-    type: ['hermes2', 'internlm2', 'phi3'],
-    help: 'chat template',
-    default: "by the tokenizer's special tokens",
-  },
-  system: { type: 'string', help: 'system prompt', default: "EmoVerse's" },
-  media: {
-    type: ['read', 'ignore'],
-    help: "whether images and videos are read; 'ignore' uses only the text, as a text-only model requires",
-    default: 'read',
-  },
+  ...MODEL_SETTINGS.options,
   speech: {
     type: 'string',
     help: 'a Whisper model whose encoder is added as audio encoder; train it with --train-speech',
     placeholder: 'dir',
     default: "the model's own audio encoder",
   },
-  audio: {
-    type: ['read', 'ignore'],
-    help: "whether audio is read; 'ignore' leaves it out",
-    default: 'read',
-  },
   mediaRoot: { type: 'string', help: 'base folder of relative media paths', placeholder: 'dir', default: '.' },
-  maxTiles: {
-    type: 'integer',
-    help: 'maximum number of tiles per image, without the thumbnail',
-    default: "12, or the model's configuration",
-    aliases: ['max_num'],
-  },
-  frames: { type: 'integer', help: 'frames per video', default: 8, aliases: ['video_segments'] },
+  ...VISION_SETTINGS.options,
   visionCache: {
     type: 'string',
     help: "folder that caches the vision encoder's output of each image and frame, across runs",
@@ -125,11 +105,6 @@ export const EMOVERSE_TRAINING_OPTIONS = {
     help: 'YAML files, one per stage, in place of --dataset and the options of a stage',
     placeholder: 'file',
   },
-  startAt: {
-    type: 'integer',
-    help: 'number of the stage to start with; --model is the result of the stages before',
-    default: 1,
-  },
   sftType: { type: ['lora'], help: 'training method', default: 'lora', aliases: ['train_type', 'tuner_type'] },
   ...EMOVERSE_SETTINGS.options,
   maxSteps: { type: 'integer', help: 'optimizer steps per stage, in place of epochs' },
@@ -147,21 +122,11 @@ export const EMOVERSE_TRAINING_OPTIONS = {
     default: 'all-linear',
     aliases: ['lora_target_modules'],
   },
-  projector: {
-    type: ['lora', 'whole', 'frozen'],
-    help: "training of InternVL's projector",
-    default: 'lora',
-  },
-  trainSpeech: {
-    type: ['frozen', 'whole', 'alone'],
-    help: 'training of the audio encoder: frozen, whole (with the adapter), or alone (without an adapter)',
-    default: 'frozen',
-  },
+  ...STAGE_SETTINGS.options,
   progress: {
     type: 'boolean',
     help: 'progress bar, or lines without a terminal; --no-progress turns it off',
     default: 'on',
   },
-  onBadRecord: { type: ['stop', 'skip'], help: 'stop at, or skip, a record that cannot be used', default: 'skip' },
-  compat: { type: ['published'], help: 'reproduce ms-swift 2.6 where voxtorch improves on it' },
+  ...TRAINING_SETTINGS.options,
 } as const satisfies OptionTable

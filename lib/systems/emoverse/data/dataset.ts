@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { argumentError, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, functionOf, settings, type ValuesOf } from '../../../base/settings.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { ConcatDataset, Subset } from '../../../data/datasets.js'
 import { jsonRecord, recordDataset } from '../../../data/jsonl-dataset.js'
@@ -17,41 +18,32 @@ export interface SwiftLength {
   expanded: number
 }
 
-export interface ReadSwiftDatasetOptions {
+const SETTINGS = settings({
   /** Policy for a record that cannot be used: 'skip' (default) leaves it out and counts it by cause, 'stop' throws. */
-  onBadRecord?: 'skip' | 'stop'
+  onBadRecord: { type: ['skip', 'stop'], default: 'skip' },
   /** Whether each record needs an answer. Default true; false for questions without answers. */
-  requireResponse?: boolean
+  requireResponse: { type: 'boolean', default: true },
   /** Whether to put missing media markers in front of the text. Default true. Too many markers are an error in any case. */
-  markers?: boolean
+  markers: { type: 'boolean', default: true },
   /** Base folder of media paths. If it is set, the files must exist. */
-  mediaRoot?: string
+  mediaRoot: { type: 'string' },
   /** Function that counts a record's tokens, for the limits. */
-  lengthOf?: (record: SwiftRecord) => number | SwiftLength
+  lengthOf: { type: functionOf<(record: SwiftRecord) => number | SwiftLength>() },
   /** Maximum length in tokens, where each of the media counts as one, as in ms-swift. Default: no limit. */
-  maxLength?: number
+  maxLength: { type: 'integer', min: 1 },
   /** Maximum length with all tokens of the media. Default: no limit. */
-  maxExpandedLength?: number
+  maxExpandedLength: { type: 'integer', min: 1 },
   /**
    * 'published': leave out no record in advance. A record that cannot be used is replaced, when it is read, by a random other one (up to
    * 20 attempts), so that an epoch keeps its length, as in ms-swift 2.6 for models with a vision encoder.
    */
-  compat?: 'published'
+  compat: { type: ['published'] },
   /** Random seed of the replacements with `compat`. Default 42. */
-  seed?: number
-}
+  seed: { type: 'integer', default: 42 },
+})
 
-const OPTIONS = [
-  'onBadRecord',
-  'requireResponse',
-  'markers',
-  'mediaRoot',
-  'lengthOf',
-  'maxLength',
-  'maxExpandedLength',
-  'compat',
-  'seed',
-] as const
+/** Options of `readSwiftDataset`. @interface */
+export type ReadSwiftDatasetOptions = ChangesOf<typeof SETTINGS.table>
 
 /** Maximum number of stored errors; all errors are counted. */
 const KEPT = 100
@@ -120,7 +112,6 @@ export async function readSwiftDataset(
   options: ReadSwiftDatasetOptions = {},
 ): Promise<SwiftDataset> {
   const where = 'readSwiftDataset'
-  requireOptions(where, options, OPTIONS)
   const files = typeof path === 'string' ? [path] : path
   requireForm(where, 'path', files, ['string'])
   if (files.length === 0) throw argumentError(where, 'path', 'a file, or a list of files', path)
@@ -141,24 +132,11 @@ export async function readSwiftDataset(
   return dataset.open(compat === undefined ? all : replacing(all, seed, (error) => dataset.count(error)))
 }
 
-function checked(where: string, options: ReadSwiftDatasetOptions) {
-  const { onBadRecord = 'skip', requireResponse = true, markers = true, mediaRoot, lengthOf } = options
-  const { maxLength, maxExpandedLength, compat, seed = 42 } = options
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['skip', 'stop'])
-  requireForm(where, 'options', { requireResponse, markers }, { requireResponse: 'boolean', markers: 'boolean' })
-  if (mediaRoot !== undefined) requireString(where, 'mediaRoot', mediaRoot)
-  if (lengthOf !== undefined && typeof lengthOf !== 'function') {
-    throw argumentError(where, 'lengthOf', 'a function of a record', lengthOf)
-  }
-  for (const [name, value] of Object.entries({ maxLength, maxExpandedLength })) {
-    if (value === undefined) continue
-    requireWhole(where, name, value, 1)
-    if (!lengthOf)
-      throw argumentError(where, 'lengthOf', `a function that counts a record's tokens, for ${name}`, lengthOf)
-  }
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-  requireWhole(where, 'seed', seed)
-  return { onBadRecord, requireResponse, markers, mediaRoot, lengthOf, maxLength, maxExpandedLength, compat, seed }
+function checked(where: string, options: ReadSwiftDatasetOptions): ValuesOf<typeof SETTINGS.table> {
+  const values = SETTINGS.read(where, options)
+  const limit = (['maxLength', 'maxExpandedLength'] as const).find((name) => values[name] !== undefined)
+  if (limit === undefined || values.lengthOf) return values
+  throw argumentError(where, 'lengthOf', `a function that counts a record's tokens, for ${limit}`, values.lengthOf)
 }
 
 /** Return a function that parses a record from a file's bytes, and throws if the record cannot be used. */

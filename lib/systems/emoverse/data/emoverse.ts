@@ -10,11 +10,13 @@ import {
   shown,
 } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, checkedBy, functionOf, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { Random } from '../../../data/random.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import { readEcf } from '../../../kit/emotion/ecf.js'
 import { readMeld } from '../../../kit/emotion/meld.js'
 import type { Part } from '../../../kit/split.js'
+import { DATA_SETTINGS } from '../configuration/settings.js'
 import {
   ECPE_WORDING,
   type EcpeWording,
@@ -67,32 +69,37 @@ export interface EmoVerseInputs {
   reasons?: string | Readonly<Record<string, string>>
 }
 
-export interface EmoVerseDataOptions {
+const SETTINGS = DATA_SETTINGS.extend({
   /** 1: only MOSEI. 2 (default): all inputs. */
-  stage?: EmoVerseStage
+  stage: { type: [1, 2], default: 2 },
   /** Changes to the stage's {@link EMOVERSE_WEIGHTS}; 0 leaves a task out. */
-  weights?: Partial<Record<EmoVerseTask, number>>
+  weights: { type: unchecked<Partial<Record<EmoVerseTask, number>>>() },
   /** Sources to use. Default: MOSEI in stage 1, and all inputs in stage 2. */
-  sources?: readonly EmoVerseSource[]
+  sources: {
+    type: checkedBy<readonly EmoVerseSource[]>((where, name, value) => {
+      if (!Array.isArray(value)) throw argumentError(where, name, 'a list of sources', value)
+      for (const source of value) requireOneOf(where, 'a source', source, EMOVERSE_SOURCES)
+    }),
+  },
   /** Maximum number of records of a source (`meld: 1000`) or task (`ECPE: 500`), drawn at random. */
-  caps?: Partial<Record<EmoVerseSource | EmoVerseTask, number>>
-  /** Random seed. Default 42. */
-  seed?: number
-  /** Split of the data to read, which is also part of media paths. Default 'train'. */
-  part?: Part
-  /** Whether to use every task of every clip, in the order of the data, without sampling; for test data. Default false. */
-  all?: boolean
+  caps: {
+    type: checkedBy<Partial<Record<EmoVerseSource | EmoVerseTask, number>>>((where, name, value) => {
+      requireObject(where, name, value)
+      for (const [key, most] of Object.entries(value as object)) {
+        requireOneOf(where, 'a name in caps', key, [...EMOVERSE_SOURCES, ...EMOVERSE_TASKS])
+        requireWhole(where, `caps.${key}`, most)
+      }
+    }),
+    default: {},
+  },
   /** Prompt texts around a conversation, or path of a published instruction file to take them from. Default: {@link ECPE_WORDING}. */
-  wording?: string | EcpeWording
-  /** Number of preceding utterances in MELD's questions; the published questions have none. Default 0. */
-  context?: number
-  /** Utterances that are shown as candidate causes: those before the target, as published, or all. Default 'before'. */
-  candidates?: 'before' | 'all'
-  /** Format of MOSEI's sentiment: a word, as published, or a number from -3 to 3. Default 'words'. */
-  sentiment?: 'words' | 'number'
+  wording: { type: unchecked<string | EcpeWording>() },
   /** Emotions that questions about causes show in place of the true ones. */
-  predicted?: (dialog: EmotionDialog, place: number) => string
-}
+  predicted: { type: functionOf<(dialog: EmotionDialog, place: number) => string>() },
+})
+
+/** Options of `emoverseData`. @interface */
+export type EmoVerseDataOptions = ChangesOf<typeof SETTINGS.table>
 
 /** Counts of the records. */
 export interface EmoVerseReport {
@@ -116,20 +123,6 @@ export interface EmoVerseData {
 }
 
 const INPUTS = ['meld', 'ecf', 'mosei', 'moseiEmotions', 'faces', 'reasons'] as const
-const OPTIONS = [
-  'stage',
-  'weights',
-  'sources',
-  'caps',
-  'seed',
-  'part',
-  'all',
-  'wording',
-  'context',
-  'candidates',
-  'sentiment',
-  'predicted',
-] as const
 
 /**
  * Make the instruction data of a stage from labels. For each clip one task is drawn by weight among those that the clip has an answer for,
@@ -145,23 +138,11 @@ const OPTIONS = [
 export async function emoverseData(inputs: EmoVerseInputs, options: EmoVerseDataOptions = {}): Promise<EmoVerseData> {
   const where = 'emoverseData'
   requireOptions(where, inputs, INPUTS)
-  requireOptions(where, options, OPTIONS)
-  const { stage = 2, caps = {}, seed = 42, part = 'train', all = false } = options
-  requireOneOf(where, 'stage', String(stage), ['1', '2'])
-  requireWhole(where, 'seed', seed)
-  requireOneOf(where, 'part', part, ['train', 'valid', 'test'])
-  if (typeof all !== 'boolean') throw argumentError(where, 'all', 'a boolean', all)
-  requireObject(where, 'caps', caps)
-  for (const [name, most] of Object.entries(caps)) {
-    requireOneOf(where, 'a name in caps', name, [...EMOVERSE_SOURCES, ...EMOVERSE_TASKS])
-    requireWhole(where, `caps.${name}`, most)
-  }
-  const weights = weightsOf(where, stage, options.weights)
-  const sources = options.sources ?? STAGE_SOURCES[stage]
-  if (!Array.isArray(sources)) throw argumentError(where, 'sources', 'a list of sources', sources)
-  for (const source of sources) requireOneOf(where, 'a source', source, EMOVERSE_SOURCES)
+  const values = SETTINGS.read(where, options)
+  const { stage, caps, seed, all, sources = STAGE_SOURCES[stage] } = values
+  const weights = weightsOf(where, stage, values.weights)
   const unmatched: Record<string, string[]> = {}
-  const made = await sampleOptions(where, inputs, options)
+  const made = await sampleOptions(inputs, values)
   const samples = await samplesOf(where, inputs, sources, made, unmatched)
   if (samples.length === 0) {
     throw new ConfigError(
@@ -187,17 +168,9 @@ function weightsOf(where: string, stage: EmoVerseStage, changes: EmoVerseDataOpt
 }
 
 async function sampleOptions(
-  where: string,
   { reasons }: EmoVerseInputs,
-  options: EmoVerseDataOptions,
+  { context, candidates, sentiment, predicted, part, wording }: ValuesOf<typeof SETTINGS.table>,
 ): Promise<SampleOptions> {
-  const { context = 0, candidates = 'before', sentiment = 'words', predicted, part = 'train', wording } = options
-  requireWhole(where, 'context', context)
-  requireOneOf(where, 'candidates', candidates, ['before', 'all'])
-  requireOneOf(where, 'sentiment', sentiment, ['words', 'number'])
-  if (predicted !== undefined && typeof predicted !== 'function') {
-    throw argumentError(where, 'predicted', 'a function of a dialog and the index of an utterance', predicted)
-  }
   return {
     ...{ context, candidates, sentiment, predicted, part },
     wording: await wordingOf(wording),

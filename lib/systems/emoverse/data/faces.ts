@@ -1,7 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join, sep } from 'node:path'
-import { requireNumber, requireOptions, requireString } from '../../../base/check.js'
+import { requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { readCsvStream } from '../../../files/csv/csv.js'
 
 /**
@@ -26,14 +27,17 @@ export const ACTION_UNITS: Readonly<Record<string, string>> = {
   AU26: 'Jaw dropped',
 }
 
-export interface ReadFaceOptions {
+const SETTINGS = settings({
   /** Lowest intensity of a named unit, on OpenFace's scale from 0 to 5. Default 1. */
-  least?: number
+  least: { type: 'number', default: 1 },
   /** Lowest OpenFace confidence of a frame. Default 0.7. */
-  confidence?: number
+  confidence: { type: 'number', default: 0.7 },
   /** Phrase of each unit. Default {@link ACTION_UNITS}. */
-  phrases?: Readonly<Record<string, string>>
-}
+  phrases: { type: unchecked<Readonly<Record<string, string>>>(), default: ACTION_UNITS },
+})
+
+/** Options of `readFaceExpressions`. @interface */
+export type ReadFaceOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface FaceExpressions {
   /** Phrases of the frame with the largest sum of intensities (the first, if several are equal), strongest unit first. */
@@ -50,10 +54,7 @@ export interface FaceExpressions {
 export async function readFaceExpressions(file: string, options: ReadFaceOptions = {}): Promise<FaceExpressions> {
   const where = 'readFaceExpressions'
   requireString(where, 'file', file)
-  requireOptions(where, options, ['least', 'confidence', 'phrases'])
-  const { least = 1, confidence = 0.7, phrases = ACTION_UNITS } = options
-  requireNumber(where, 'least', least, { least: 0 })
-  requireNumber(where, 'confidence', confidence, { least: 0 })
+  const { least, confidence, phrases } = SETTINGS.read(where, options)
   let best: { frame: number; total: number; units: [name: string, strength: number][] } | undefined
   let number = 0
   for await (const raw of readCsvStream(file)) {

@@ -2,7 +2,6 @@ import { DataError } from '../../../base/errors.js'
 import type { EmotionDialog } from '../../../kit/emotion/dialog.js'
 import type { Part } from '../../../kit/split.js'
 import {
-  ECPE_WORDING,
   type EcpeLine,
   type EcpeWording,
   type EmotionNames,
@@ -57,16 +56,6 @@ export interface SampleOptions {
   /** Reasons for emotions, by sample id. */
   reasons: ReadonlyMap<string, string>
   part: Part
-}
-
-export const SAMPLE_OPTIONS: SampleOptions = {
-  wording: ECPE_WORDING,
-  context: 0,
-  candidates: 'before',
-  sentiment: 'words',
-  predicted: undefined,
-  reasons: new Map(),
-  part: 'train',
 }
 
 /** Folders of the clips of each split, as in the data sets. */

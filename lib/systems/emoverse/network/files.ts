@@ -17,6 +17,7 @@ import { quantizationOf } from '../../../nn/quantized-weight.js'
 import { PeftModel, peftModelOf } from '../../../peft/model.js'
 import type { Device, DType } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
+import { MODEL_SETTINGS } from '../configuration/settings.js'
 import { keyOf } from '../data/media.js'
 import type { EmoVerse, EmoVerseParts } from './network.js'
 import { type NewSpeechBranch, SpeechBranch } from './speech.js'
@@ -52,7 +53,7 @@ export interface NewEmoVerseOptions extends Omit<LoadEmoVerseOptions, 'tokenizer
   seed?: number
 }
 
-const SETTINGS = ['template', 'system', 'media', 'vision', 'audio'] as const
+const SETTINGS = [...MODEL_SETTINGS.names, 'vision'] as const
 const SPEECH = 'speech'
 const INTERNVL_TYPES = ['internvl_chat', 'internvl']
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
-import { argumentError, requireOneOf, requireOptions, requireSignal, requireString } from '../../../base/check.js'
+import { argumentError, requireOptions } from '../../../base/check.js'
 import { ConfigError, ShapeError } from '../../../base/errors.js'
+import { type ChangesOf, checkedBy, instanceOf, SIGNAL, settings, unchecked } from '../../../base/settings.js'
 import type { DecoderLMConfig } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { InternVLConfig } from '../../../models/internvl/config.js'
@@ -14,10 +15,11 @@ import {
 import { Module } from '../../../nn/index.js'
 import { cat, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
+import { MODEL_SETTINGS } from '../configuration/settings.js'
 import type { EmoVerseBatch, EmoVerseSampleTokens } from '../data/collate.js'
 import type { SwiftLength } from '../data/dataset.js'
 import { type EmoVerseQuestion, insertMarkers, MEDIA_KEYS, MEDIA_MARKERS } from '../data/entry.js'
-import type { EmoVerseLook, MediaPlace } from '../data/media.js'
+import type { EmoVerseLook } from '../data/media.js'
 import { encodeRecord, encodeRecordAsync, taskOf, templateOf } from '../data/prompt.js'
 import { EMOVERSE_SYSTEM } from '../published/wording.js'
 import {
@@ -42,42 +44,46 @@ import { causeProbabilities, type EmoVerseScoreOptions, labelProbabilities } fro
 import { SpeechBranch } from './speech.js'
 import { EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
-/** Parts of an EmoVerse. */
-export interface EmoVerseParts {
+const PARTS = MODEL_SETTINGS.extend({
   /** InternVL for images and videos, or a text-only language model. */
-  model: DecoderLM | InternVL
-  tokenizer: Tokenizer
-  /** Chat template. Default: that of an InternVL's configuration, otherwise by the tokenizer's special tokens. */
-  template?: InternVLTemplate
-  /** System prompt of records without one. Default {@link EMOVERSE_SYSTEM}; null for none. */
-  system?: string | null
-  /** 'ignore': leave out media and their markers, and use only the text. Default 'read'. */
-  media?: 'read' | 'ignore'
-  vision?: EmoVerseVisionOptions
+  model: {
+    type: checkedBy<DecoderLM | InternVL>((where, name, value) => {
+      if (value instanceof DecoderLM || value instanceof InternVL) return
+      throw argumentError(where, name, 'an InternVL or a DecoderLM', value)
+    }),
+    required: true,
+  },
+  tokenizer: { type: instanceOf(Tokenizer), required: true },
+  vision: { type: unchecked<EmoVerseVisionOptions>() },
   /** Audio encoder, which the EmoVerse then owns. Default: none. */
-  speech?: SpeechBranch | null
-  /** 'ignore': leave out audio and its markers, as if the model had no audio encoder. Default 'read'. */
-  audio?: 'read' | 'ignore'
-}
+  speech: { type: instanceOf(SpeechBranch), nullable: true, default: null },
+})
 
-const PARTS: readonly (keyof EmoVerseParts)[] = [
-  ...(['model', 'tokenizer', 'template', 'system', 'media', 'vision', 'speech', 'audio'] as const),
-]
+/** Parts of an EmoVerse. @interface */
+export type EmoVerseParts = ChangesOf<typeof PARTS.table>
 
 /** Number of conversations whose keys and values stay cached. */
 const CONVERSATIONS = 4
 
-export interface EmoVerseLengthOptions extends MediaPlace {
+const PLACE = settings({
+  /** Base folder of relative paths. Default: the working directory. */
+  mediaRoot: { type: 'string' },
+  signal: { type: SIGNAL },
+})
+const LENGTHS = PLACE.extend({
   /** Whether to put the features of all images and videos into the store. Default false. */
-  remember?: boolean
-  signal?: AbortSignal
-}
-
-export interface EncodeEmoVerseOptions extends MediaPlace {
+  remember: { type: 'boolean', default: false },
+})
+const ENCODE = PLACE.extend({
   /** Whether to append the answer, with labels for training; otherwise the prompt ends where the answer begins. Default true. */
-  answer?: boolean
-  signal?: AbortSignal
-}
+  answer: { type: 'boolean', default: true },
+})
+
+/** Options of `EmoVerse.lengthsOf`. @interface */
+export type EmoVerseLengthOptions = ChangesOf<typeof LENGTHS.table>
+
+/** Options of `EmoVerse.encode`. @interface */
+export type EncodeEmoVerseOptions = ChangesOf<typeof ENCODE.table>
 
 /**
  * EmoVerse (Li et al. 2024, https://arxiv.org/abs/2412.08049): an InternVL, instruction-tuned for sentiment and emotion tasks. With
@@ -109,19 +115,16 @@ export class EmoVerse {
   /** Create an EmoVerse, which owns its networks. Call `dispose()` to free them. */
   constructor(parts: EmoVerseParts) {
     const where = 'EmoVerse'
-    requireOptions(where, parts ?? {}, PARTS)
-    const { model, tokenizer, template, system = EMOVERSE_SYSTEM, media = 'read', vision } = parts ?? {}
-    const { speech = null, audio = 'read' } = parts ?? {}
-    if (!(model instanceof DecoderLM || model instanceof InternVL)) {
-      throw argumentError(where, 'model', 'an InternVL or a DecoderLM', model)
-    }
-    if (!(tokenizer instanceof Tokenizer)) throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
-    if (template !== undefined) requireOneOf(where, 'template', template, Object.keys(INTERNVL_TEMPLATES))
-    if (system !== null) requireString(where, 'system', system)
-    requireOneOf(where, 'media', media, ['read', 'ignore'])
-    requireOneOf(where, 'audio', audio, ['read', 'ignore'])
-    if (speech !== null && !(speech instanceof SpeechBranch))
-      throw argumentError(where, 'speech', 'a SpeechBranch', speech)
+    const {
+      model,
+      tokenizer,
+      template,
+      system = EMOVERSE_SYSTEM,
+      media,
+      audio,
+      vision,
+      speech,
+    } = PARTS.read(where, parts)
     if (vision !== undefined && !(model instanceof InternVL)) {
       throw new ConfigError(
         `${where}.vision: expected no vision options for a text-only DecoderLM, got some. Leave them out, or use an InternVL.`,
@@ -187,10 +190,7 @@ export class EmoVerse {
    * that the model has no encoder for, unless `media` is 'ignore'
    */
   async encode(record: EmoVerseQuestion, options: EncodeEmoVerseOptions = {}): Promise<EmoVerseSampleTokens> {
-    const where = 'EmoVerse.encode'
-    requireOptions(where, options, ['answer', 'signal', 'mediaRoot'])
-    const { answer = true, signal, mediaRoot } = options
-    requireSignal(where, signal)
+    const { answer, signal, mediaRoot } = ENCODE.read('EmoVerse.encode', options)
     const { template, system, tokenizer, vision } = this
     const marked = this.#readable(record)
     const settings = { template, system, answer }
@@ -236,10 +236,7 @@ export class EmoVerse {
    * @throws DataError for unreadable media; otherwise as `encode`
    */
   async lengthsOf(record: EmoVerseQuestion, options: EmoVerseLengthOptions = {}): Promise<SwiftLength> {
-    const where = 'EmoVerse.lengthsOf'
-    requireOptions(where, options, ['signal', 'mediaRoot', 'remember'])
-    const { signal, mediaRoot, remember = false } = options
-    requireSignal(where, signal)
+    const { signal, mediaRoot, remember } = LENGTHS.read('EmoVerse.lengthsOf', options)
     const { template, system, tokenizer, vision } = this
     const marked = this.#readable(record)
     const place = { mediaRoot, ...(signal && { signal }) }

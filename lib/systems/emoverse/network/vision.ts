@@ -1,5 +1,5 @@
-import { requireOptions, requireWhole } from '../../../base/check.js'
 import { ConfigError, ShapeError } from '../../../base/errors.js'
+import type { ChangesOf } from '../../../base/settings.js'
 import { tensorBytes } from '../../../kit/fingerprint.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { op } from '../../../native/call.js'
@@ -7,16 +7,12 @@ import { withEvalMode } from '../../../nn/index.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { IMAGENET_STATISTICS, normalizeImage } from '../../../vision/index.js'
+import { VISION_SETTINGS } from '../configuration/settings.js'
 import type { EmoVerseQuestion } from '../data/entry.js'
 import { type EmoVerseLook, keyOf, type MediaPlace, type Medium, mediaOf, type TilingRecipe } from '../data/media.js'
 
-/** Tiling of images and videos. Defaults are the published values. */
-export interface EmoVerseVisionOptions {
-  /** Maximum tiles per image, without the thumbnail. Default: the network's `maxDynamicPatch`, or 12. */
-  maxTiles?: number
-  /** Frames per video. Default 8. */
-  frames?: number
-}
+/** Tiling of images and videos. Defaults are the published values. @interface */
+export type EmoVerseVisionOptions = ChangesOf<typeof VISION_SETTINGS.table>
 
 /** An image or video of a record: its tiles, or their cached features. */
 export interface EmoVerseImage {
@@ -67,12 +63,9 @@ export class EmoVerseVision {
     options: EmoVerseVisionOptions = {},
   ) {
     const where = 'EmoVerse: vision'
-    requireOptions(where, options, ['maxTiles', 'frames'])
     const { config } = network
     const { maxDynamicPatch, useThumbnail = true, forceImageSize, visionConfig } = config
-    const { maxTiles = maxDynamicPatch ?? 12, frames = 8 } = options
-    requireWhole(where, 'maxTiles', maxTiles, 1)
-    requireWhole(where, 'frames', frames, 1)
+    const { maxTiles = maxDynamicPatch ?? 12, frames } = VISION_SETTINGS.read(where, options)
     const size = forceImageSize ?? visionConfig.imageSize ?? 224
     this.recipe = { size, maxTiles, thumbnail: useThumbnail, frames }
     this.tileTokens = network.tileTokens(size)

@@ -2,15 +2,11 @@ import { ConfigError } from '../../../base/errors.js'
 import { InternVL } from '../../../models/internvl/internvl.js'
 import type { LoraConfig } from '../../../peft/config.js'
 import { getPeftModel, type PeftModel, peftModelOf } from '../../../peft/model.js'
+import type { PROJECTOR_TRAINING, SPEECH_TRAINING } from '../configuration/settings.js'
 import { addAdapter, isPacked } from '../network/files.js'
 import type { EmoVerse } from '../network/network.js'
 
-/** Training of the projector between vision encoder and language model: with LoRA like the language model, whole, or frozen. */
-export const PROJECTOR_TRAINING = ['lora', 'whole', 'frozen'] as const
 export type ProjectorTraining = (typeof PROJECTOR_TRAINING)[number]
-
-/** Training of the audio encoder in a stage: frozen, together with the adapter, or alone. */
-export const SPEECH_TRAINING = ['frozen', 'whole', 'alone'] as const
 export type SpeechTraining = (typeof SPEECH_TRAINING)[number]
 
 /** Return ms-swift's expression for this family: linear layers of the given parts, without the head and the vision encoder. */

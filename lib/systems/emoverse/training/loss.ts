@@ -17,9 +17,6 @@ const BATCH = {
   targets: { places: NUMBERS, ids: NUMBERS, records: NUMBERS },
 } as const
 
-/** Columns of the loss table, which has a row for each record: see {@link emoverseLoss}. */
-export const LOSS_COLUMNS = ['loss', 'tokens', 'right'] as const
-
 /**
  * Compute the mean loss over the label tokens of a batch. Logits are computed only for those; the vision encoder is never part of the graph.
  * `logits` is float64 [records, 3]: the sum of a record's losses, the number of its label tokens, and the number of correct ones.

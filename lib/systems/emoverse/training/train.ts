@@ -1,16 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import {
-  argumentError,
-  defined,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { argumentError, defined, requireObject } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
-import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, checkedBy, functionOf, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { readJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
@@ -25,6 +17,7 @@ import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
 import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
+import { STAGE_SETTINGS, TRAINING_SETTINGS } from '../configuration/settings.js'
 import { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from '../data/collate.js'
 import { keyOf } from '../data/media.js'
 import type { EmoVerseRecords } from '../data/open.js'
@@ -32,87 +25,55 @@ import { taskOf } from '../data/prompt.js'
 import { addStage, baseHash, isPacked, saveEmoVerse, saveSpeechStage } from '../network/files.js'
 import { EmoVerse } from '../network/network.js'
 import { withVisionCache } from '../network/vision-cache.js'
-import {
-  beginStage,
-  endStage,
-  PROJECTOR_TRAINING,
-  type ProjectorTraining,
-  SPEECH_TRAINING,
-  type SpeechTraining,
-  saveStage,
-  stageAdapter,
-} from './adapter.js'
+import { beginStage, endStage, saveStage, stageAdapter } from './adapter.js'
 import { type EncodedRecords, openStage } from './data.js'
 import { emoverseLoss } from './loss.js'
 import { EMOVERSE_SETTINGS, type EmoVerseRecipe, emoverseRecipe } from './recipe.js'
 import { claimFolder, dataHash, isMadeOf, type NamedSettings, runFolder, writeStages } from './run.js'
 import { numbersOf, type TaskNumbers, TaskTally } from './tally.js'
 
-/** One stage of a training: its data, and changes to the defaults. */
-export interface EmoVerseStageOptions {
-  /** Folder name of its results. Default `stage-1`, `stage-2`, … */
-  name?: string
-  data: EmoVerseRecords
+const STAGE = STAGE_SETTINGS.extend({
+  /** Training data. */
+  data: { type: unchecked<EmoVerseRecords>(), required: true },
   /** Validation data. Default: a part of `data`, see the recipe's `validationShare`. */
-  valid?: EmoVerseRecords
-  /** Changes to {@link EMOVERSE_RECIPE}. */
-  recipe?: Partial<EmoVerseRecipe>
-  /** Changes to the adapter: rank 8, alpha 32, dropout 0.05, all linear layers of language model and projector without the head. */
-  lora?: Partial<LoraConfig>
-  /**
-   * Training of InternVL's projector: with LoRA like the language model (default, as in the scripts), whole (as in the paper's figure), or
-   * frozen. The vision encoder never trains.
-   */
-  projector?: ProjectorTraining
-  /**
-   * Training of the speech branch, without its encoder: 'whole' with the adapter, 'alone' without one. Default 'frozen'.
-   */
-  speech?: SpeechTraining
-}
+  valid: { type: unchecked<EmoVerseRecords>() },
+})
 
-export interface TrainEmoVerseOptions {
+/** One stage of a training: its data, and changes to the defaults. @interface */
+export type EmoVerseStageOptions = ChangesOf<typeof STAGE.table>
+
+const SETTINGS = TRAINING_SETTINGS.extend({
   /** Stages in order. Each trains a new adapter on the network with the adapters of the stages before. */
-  stages: readonly EmoVerseStageOptions[]
+  stages: {
+    type: checkedBy<readonly EmoVerseStageOptions[]>((where, name, value) => {
+      if (!Array.isArray(value) || value.length === 0) throw argumentError(where, name, 'a list of stages', value)
+    }),
+    required: true,
+  },
   /** Output folder. Each stage has a subfolder for checkpoints, adapter, logs and `results.json`; the trained model goes to `model/`. */
-  outputDir: string
+  outputDir: { type: 'string', required: true },
   /**
    * Whether to use a subfolder if `outputDir` holds another training: the first of `v1`, `v2`, … that is free or holds this training, which
    * is reported. Default false: an error.
    */
-  versions?: boolean
-  /**
-   * Number of the stage to start with, from 1. The model must be the result of the stages before. Default 1.
-   */
-  startAt?: number
+  versions: { type: 'boolean', default: false },
   /**
    * Whether to write the whole model, with all stages merged in, to `model/`. Default true; false with quantized weights, which cannot be
    * merged: the trained model is then the base with its adapters.
    */
-  saveModel?: boolean
-  /** Base folder of relative media paths. Default: the working directory. */
-  mediaRoot?: string
-  /**
-   * Folder that caches the vision encoder's outputs across epochs, stages and runs. It is filled before a stage begins.
-   */
-  visionCache?: string
-  /**
-   * Policy for a record that cannot be used or whose media cannot be read: 'skip' (default) leaves it out and counts it by cause, 'stop'
-   * throws before the stage begins.
-   */
-  onBadRecord?: 'skip' | 'stop'
-  /**
-   * 'published': train as ms-swift 2.6 does: an unusable record is replaced by a random one, and the batches of a step have equal weight.
-   * By default unusable records are left out and counted, all label tokens of a step have equal weight, and all media are read before a
-   * stage begins.
-   */
-  compat?: 'published'
+  saveModel: { type: 'boolean' },
   /** Trainer arguments of each stage, which override the recipe. */
-  args?: Partial<TrainingArguments>
-  callbacks?: readonly TrainerCallback[]
-  loggers?: readonly Logger[]
+  args: { type: unchecked<Partial<TrainingArguments>>(), default: {} },
+  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
+  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
   /** Called with a sentence about data that was left out. Default: none. */
-  onNote?: (note: string) => void
-}
+  onNote: { type: functionOf<(note: string) => void>() },
+})
+
+type Options = ValuesOf<typeof SETTINGS.table>
+
+/** Options of `trainEmoVerse`. @interface */
+export type TrainEmoVerseOptions = ChangesOf<typeof SETTINGS.table>
 
 /** Metrics of a stage on its validation data. */
 export interface EmoVerseMeasured {
@@ -141,22 +102,6 @@ export interface EmoVerseResults {
 }
 
 const ADAPTER = 'adapter'
-const OPTIONS = [
-  'stages',
-  'outputDir',
-  'versions',
-  'startAt',
-  'saveModel',
-  'mediaRoot',
-  'visionCache',
-  'onBadRecord',
-  'compat',
-  'args',
-  'callbacks',
-  'loggers',
-  'onNote',
-] as const
-
 /**
  * Train an EmoVerse in stages, each with a new LoRA adapter that is then merged into the weights. With quantized weights the adapter stays
  * separate, frozen.
@@ -175,20 +120,13 @@ const OPTIONS = [
  * @throws ConfigError if a stage in the folder was trained from another model, on other data or with other settings; DataError with
  * `onBadRecord: 'stop'` for a record that cannot be used; otherwise as the Trainer
  */
-export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptions): Promise<EmoVerseResults> {
+export async function trainEmoVerse(model: EmoVerse, changes: TrainEmoVerseOptions): Promise<EmoVerseResults> {
   const where = 'trainEmoVerse'
   if (!(model instanceof EmoVerse)) throw argumentError(where, 'model', 'an EmoVerse', model)
-  requireOptions(where, options, OPTIONS)
-  const { stages, outputDir: given, versions = false, startAt = 1, compat, mediaRoot, visionCache, onNote } = options
-  const { onBadRecord = 'skip' } = options
+  const options = SETTINGS.read(where, changes)
+  const { stages, outputDir: given, versions, startAt, compat, visionCache, onBadRecord, onNote } = options
   const packed = isPacked(model.model)
   const { saveModel = !packed } = options
-  requireString(where, 'outputDir', given)
-  for (const [name, path] of Object.entries(defined({ mediaRoot, visionCache }))) requireString(where, name, path)
-  requireWhole(where, 'startAt', startAt, 1)
-  requireForm(where, 'options', { saveModel, versions }, { saveModel: 'boolean', versions: 'boolean' })
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['skip', 'stop'])
   if (compat === 'published' && onBadRecord === 'stop') {
     throw new ConfigError(
       `${where}.onBadRecord: expected 'skip' with compat 'published', which replaces unusable records, got 'stop'.`,
@@ -197,7 +135,6 @@ export async function trainEmoVerse(model: EmoVerse, options: TrainEmoVerseOptio
       },
     )
   }
-  if (!Array.isArray(stages) || stages.length === 0) throw argumentError(where, 'stages', 'a list of stages', stages)
   if (startAt > stages.length)
     throw argumentError(where, 'startAt', `at most ${stages.length}, the number of stages`, startAt)
   const names = stages.map((stage, i) => checkStage(where, stage, i))
@@ -242,7 +179,7 @@ interface PlannedStage extends NamedSettings {
 /** Return the stages to train, each with the settings that identify it, its initial model included. */
 async function plannedStages(
   model: EmoVerse,
-  { stages, startAt = 1, compat, args = {} }: TrainEmoVerseOptions,
+  { stages, startAt, compat, args }: Options,
   names: readonly string[],
 ): Promise<PlannedStage[]> {
   const planned: PlannedStage[] = []
@@ -276,10 +213,8 @@ async function plannedStages(
 
 function checkStage(where: string, stage: EmoVerseStageOptions, index: number): string {
   requireObject(where, `stages[${index}]`, stage)
-  requireOptions(where, stage, ['name', 'data', 'valid', 'recipe', 'lora', 'projector', 'speech'])
-  const { name = `stage-${index + 1}`, lora = {}, projector, speech } = stage
-  if (speech !== undefined) requireOneOf(where, `stages[${index}].speech`, speech, SPEECH_TRAINING)
-  if (speech === 'alone' && (stage.lora ?? projector) !== undefined) {
+  const { name = `stage-${index + 1}`, lora, projector, speech } = STAGE.read(`${where}: stages[${index}]`, stage)
+  if (speech === 'alone' && (lora ?? projector) !== undefined) {
     throw new ConfigError(
       `${where}: stages[${index}]: expected no lora and projector with speech 'alone', got some. Leave them out.`,
       {
@@ -287,20 +222,16 @@ function checkStage(where: string, stage: EmoVerseStageOptions, index: number): 
       },
     )
   }
-  if (projector !== undefined) requireOneOf(where, `stages[${index}].projector`, projector, PROJECTOR_TRAINING)
-  requireString(where, `stages[${index}].name`, name)
   if (!/^[\w.-]+$/.test(name) || /^v\d+$/.test(name) || name === ADAPTER || name === 'model') {
     throw argumentError(where, `stages[${index}].name`, 'a name that a folder can have', name)
   }
-  requireObject(where, `stages[${index}].lora`, lora)
-  emoverseRecipe(stage.recipe)
   return name
 }
 
 async function trainStage(
   model: EmoVerse,
   { stage, index, name, settings, recipe, lora }: PlannedStage,
-  { outputDir, options }: { outputDir: string; options: TrainEmoVerseOptions },
+  { outputDir, options }: { outputDir: string; options: Options },
 ): Promise<EmoVerseStageResults> {
   const { compat, onNote, mediaRoot, visionCache, onBadRecord } = options
   const folder = join(outputDir, name)
@@ -368,13 +299,13 @@ interface StageTraining {
   recipe: EmoVerseRecipe
   folder: string
   tally: TaskTally
-  options: TrainEmoVerseOptions
+  options: Options
   /** Whether the audio encoder trains. */
   hears: boolean
 }
 
 function stageTrainer(model: EmoVerse, { train, valid, recipe, folder, tally, options, hears }: StageTraining) {
-  const { compat, args = {}, callbacks = [], loggers = [] } = options
+  const { compat, args, callbacks, loggers } = options
   const logged = async (step: number) => {
     const history = tally.log(step)
     if (isMainProcess()) await writeJsonl(join(folder, 'tasks.jsonl'), history)

@@ -1,14 +1,7 @@
 import { createHash } from 'node:crypto'
-import {
-  abortable,
-  argumentError,
-  defined,
-  requireObject,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { abortable, argumentError, defined, requireObject } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, checkedBy, settings } from '../../../base/settings.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
 import { Conversations, requireConversation, requireParts, requireRoom } from '../../../kit/chat.js'
 import { UNIT_RESAMPLING } from '../../../models/units/encoder.js'
@@ -16,31 +9,23 @@ import type { ChatAnswerOptions, ChatDelta, ChatModel, ChatPart, ChatTurn } from
 import { type UsdmTurn, usdmPrompt } from '../data/prompt.js'
 import { UsdmCache } from '../network/cache.js'
 import { Usdm } from '../network/network.js'
-import { PIECES } from '../network/options.js'
+import { PIECE_SETTINGS } from '../network/options.js'
 import type { UsdmVoice } from '../network/speech.js'
 
-export interface UsdmChatSettings {
+const SETTINGS = settings({
   /** Model name in `/v1/models`. Default 'usdm'. */
-  name?: string
+  name: { type: 'string', default: 'usdm' },
   /** Conversations whose KV cache is kept for their next turn. Default 2. */
-  conversations?: number
+  conversations: { type: 'integer', min: 1, default: 2 },
   /** Voicebox evaluations per piece of speech, when a request does not set `steps`. Default 15. */
-  steps?: number
-  /** Units of the first piece of speech, and of each later piece. Default 50 and 100. */
-  firstUnits?: number
-  chunkUnits?: number
+  steps: { type: 'integer', min: 1, default: 15 },
+  ...PIECE_SETTINGS.table,
   /** Continuous batching of the replies. Default: 4 replies at once. */
-  batching?: Omit<ContinuousBatchingOptions, 'prefixCacheBytes'>
-}
+  batching: { type: checkedBy<Omit<ContinuousBatchingOptions, 'prefixCacheBytes'>>(requireObject), default: {} },
+})
 
-const SETTINGS: readonly (keyof UsdmChatSettings)[] = [
-  'name',
-  'conversations',
-  'steps',
-  'firstUnits',
-  'chunkUnits',
-  'batching',
-]
+/** Settings of a {@link UsdmChat}. @interface */
+export type UsdmChatSettings = ChangesOf<typeof SETTINGS.table>
 
 /** Maximum number of tokens of a transcript, and of a reply's text. */
 const TEXT_TOKENS = 512
@@ -76,16 +61,9 @@ export class UsdmChat implements ChatModel {
   readonly #turns = new LatestCache<UsdmTurn>(KEPT.turns)
   readonly #voices = new LatestCache<Voice>(KEPT.voices, (voice) => voice.leave())
 
-  constructor(model: Usdm, settings: UsdmChatSettings = {}) {
+  constructor(model: Usdm, options: UsdmChatSettings = {}) {
     if (!(model instanceof Usdm)) throw argumentError('UsdmChat', 'model', 'a Usdm', model)
-    requireOptions('UsdmChat', settings, SETTINGS)
-    const { name = 'usdm', conversations = 2, steps = 15, batching = {} } = settings
-    const { firstUnits, chunkUnits } = { ...PIECES, ...defined(settings) }
-    requireString('UsdmChat', 'name', name)
-    for (const [key, value] of Object.entries({ conversations, steps, firstUnits, chunkUnits })) {
-      requireWhole('UsdmChat', key, value, 1)
-    }
-    requireObject('UsdmChat', 'batching', batching)
+    const { name, conversations, steps, firstUnits, chunkUnits, batching } = SETTINGS.read('UsdmChat', options)
     this.model = model
     this.name = name
     this.outputModalities = model.speaks ? ['text', 'audio'] : ['text']

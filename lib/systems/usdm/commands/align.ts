@@ -3,6 +3,7 @@ import { commandRule } from '../../../kit/command.js'
 import { missingOption } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
+import { ALIGN_SETTINGS } from '../configuration/settings.js'
 
 const { device, progress } = USDM_OPTIONS
 
@@ -14,28 +15,24 @@ export const align = commandRule({
 Writes <name>.TextGrid for each audio file, with a tier 'words', which prepare reads. If a clip has a transcript, <name>.txt, its words
 are aligned to the clip; otherwise Whisper transcribes it. Existing files are kept, so an interrupted run continues.`,
   options: {
-    data: { type: 'string', help: 'folder of audio files', placeholder: 'dir', aliases: ['data_path'] },
+    ...ALIGN_SETTINGS.options,
     whisper: {
       type: 'string',
       help: 'Whisper with a tokenizer: a folder, or the name of published weights',
       placeholder: 'dir',
       default: 'whisper-base',
     },
-    transcripts: { type: 'string', help: 'folder of transcripts', placeholder: 'dir', default: 'that of --data' },
-    output: { type: 'string', help: 'folder to write', placeholder: 'dir', default: '--data with -textgrid appended' },
-    language: { type: 'string', help: 'language of the clips', placeholder: 'code', default: 'en' },
-    onBadRecord: { type: ['stop', 'skip'], help: 'action for a clip that cannot be aligned', default: 'stop' },
     ...{ device, progress },
   },
-  async run({ data, whisper: from = 'whisper-base', device: place, ...rest }) {
+  async run(args) {
+    const { data, whisper: from = 'whisper-base', device: place, progress: bar } = args
     if (data === undefined) throw missingOption('data', 'the folder of audio files', 'DIR')
     const { Whisper } = await import('../../../models/whisper/whisper.js')
     const { alignUstm } = await import('../pretraining/align.js')
     using whisper = await Whisper.fromPretrained(from, defined({ device: place as Device | undefined }))
-    const { transcripts, output, language, onBadRecord, progress: bar } = rest
     const { files, aligned, byTranscript, badRecords, badRecordErrors } = await alignUstm({
-      ...{ whisper, data },
-      ...defined({ transcripts, output, language, onBadRecord, progress: bar }),
+      ...{ ...ALIGN_SETTINGS.fromOptions(args), whisper, data },
+      ...defined({ progress: bar }),
     })
     if (badRecords > 0) console.error(`${badRecords} clips skipped; first error: ${badRecordErrors[0]?.message}`)
     console.log(`${files} TextGrids, ${aligned} written by this run, ${byTranscript} of them from transcripts`)

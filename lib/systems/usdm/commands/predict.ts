@@ -2,6 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import { USDM_ANSWER_OPTIONS, USDM_OPTIONS } from '../configuration/arguments.js'
+import { DAILYTALK_SETTINGS, PREPROCESS_SETTINGS, SAMPLING_SETTINGS } from '../configuration/settings.js'
 
 export const predict = commandRule({
   name: 'predict',
@@ -19,18 +20,12 @@ FILE.provenance-by.json holds the fingerprint of the model and options.`,
       placeholder: 'path',
       aliases: ['data_dir'],
     },
-    testMetadata: {
-      type: 'string',
-      help: "DailyTalk's val_phone.txt",
-      placeholder: 'file',
-      default: 'dataset/fine-tuning/dailytalk/raw/test.txt',
-      aliases: ['test_metadata_path'],
-    },
+    testMetadata: DAILYTALK_SETTINGS.table.testMetadata,
     audioRoot: { type: 'string', help: 'folder that clip paths in a JSONL file are relative to', placeholder: 'dir' },
     output: { type: 'string', help: 'file of predictions to write', placeholder: 'file.jsonl' },
     limit: { type: 'integer', help: 'maximum number of turns', default: 'all' },
     ...USDM_ANSWER_OPTIONS,
-    onBadRecord: { type: ['stop', 'skip'], help: 'action for a dialog that cannot be used', default: 'stop' },
+    onBadRecord: PREPROCESS_SETTINGS.table.onBadRecord,
     progress: USDM_OPTIONS.progress,
   },
   async run(args) {
@@ -57,20 +52,19 @@ FILE.provenance-by.json holds the fingerprint of the model and options.`,
     }
     const { createHash } = await import('node:crypto')
     const { ProgressBar } = await import('../../../data/progress.js')
-    const { DAILYTALK } = await import('../data/preprocess.js')
     const { readUsdmJsonl } = await import('../data/record.js')
     const { readDailyTalk } = await import('../published/dailytalk.js')
     const { usdmOfArguments } = await import('../configuration/apply.js')
     const { predictUsdm } = await import('../evaluation/predict.js')
     const dialogs = isJsonl
       ? await readUsdmJsonl(data, defined({ audioRoot, onBadRecord }))
-      : await readDailyTalk(testMetadata ?? `${DAILYTALK}/raw/test.txt`, data, defined({ onBadRecord }))
+      : await readDailyTalk(testMetadata ?? DAILYTALK_SETTINGS.defaults.testMetadata, data, defined({ onBadRecord }))
     if (dialogs.badRecords > 0) {
       console.error(`${dialogs.badRecords} records skipped; first error: ${dialogs.badRecordErrors[0]?.message}`)
     }
     using usdm = await usdmOfArguments(args)
-    const { temperature, topP, topK, strict, maxUnits, solverSteps: steps, seed } = args
-    const options = defined({ strict, maxUnits, steps, seed, sampling: defined({ temperature, topP, topK }) })
+    const { strict, maxUnits, solverSteps: steps, seed } = args
+    const options = { ...defined({ strict, maxUnits, steps, seed }), sampling: SAMPLING_SETTINGS.fromOptions(args) }
     const answering = { respond: (wav: string) => usdm.respond(wav, options) }
     const total = dialogs.dialogs.reduce((sum, { turns }) => sum + turns.length - 1, 0)
     using bar = progress

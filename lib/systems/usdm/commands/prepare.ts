@@ -3,6 +3,7 @@ import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import { flagOf, missingOption } from '../../../kit/options.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
+import { PREPARE_SETTINGS } from '../configuration/settings.js'
 
 const { model, modelCacheDir, units } = USDM_OPTIONS
 
@@ -26,20 +27,8 @@ the original. If --data is a folder with data_epoch0.txt …, or files of sequen
       placeholder: 'path',
       aliases: ['data_path'],
     },
-    unitFolder: { type: 'string', help: 'folder of units', placeholder: 'dir', default: '--data without -textgrid' },
-    output: { type: 'string', help: 'folder to write', placeholder: 'dir', aliases: ['output_path'] },
+    ...PREPARE_SETTINGS.options,
     ...{ model: { ...model, default: 'mistralai/Mistral-7B-v0.1' }, modelCacheDir, units },
-    epochs: {
-      type: 'integer',
-      help: 'how often each utterance is segmented and interleaved anew',
-      default: 1,
-      aliases: ['epoch'],
-    },
-    maxLength: { type: 'integer', help: 'tokens per row; longer sequences are dropped', default: 8192 },
-    segmentUnits: { type: 'integer', help: 'approximate units per segment', default: 500 },
-    seed: { type: 'integer', help: 'random seed', default: 43 },
-    onBadRecord: { type: ['stop', 'skip'], help: 'action for an utterance that cannot be used', default: 'stop' },
-    compat: { type: ['published'], help: 'draws a new position for each word that a segment might start with' },
   },
   originalOptions: {
     train_dataset_path: {
@@ -53,8 +42,7 @@ the original. If --data is a folder with data_epoch0.txt …, or files of sequen
     cache_path: { takesValue: true, reason: 'files are read in place, without a copy' },
   },
   async run(args, _files, ignored) {
-    const { data = [], unitFolder, output, units: count, epochs, maxLength, segmentUnits, seed } = args
-    const { onBadRecord, compat } = args
+    const { data = [], output, units: count, epochs, maxLength, seed } = args
     const [first, ...more] = data
     if (first === undefined) {
       if (ignored.length === 0) throw missingOption('data', 'the folder of TextGrids', 'DIR')
@@ -95,8 +83,8 @@ the original. If --data is a folder with data_epoch0.txt …, or files of sequen
       count,
     )
     const { packed, rows, sequences, tooShort, tooLong, badRecords, badRecordErrors } = await prepareUstm({
+      ...PREPARE_SETTINGS.fromOptions(args),
       ...{ textGrids: first, output, tokenizer },
-      ...defined({ units: unitFolder, epochs, maxLength, segmentUnits, seed, onBadRecord, compat }),
     })
     const left = [
       tooShort > 0 && `${tooShort} with fewer than three words`,

@@ -2,6 +2,7 @@ import { defined } from '../../../base/check.js'
 import { commandRule } from '../../../kit/command.js'
 import { missingOption } from '../../../kit/options.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
+import { DAILYTALK_SETTINGS, PREPROCESS_SETTINGS } from '../configuration/settings.js'
 import type { PreprocessedFile } from '../data/preprocess.js'
 
 export const preprocess = commandRule({
@@ -21,42 +22,12 @@ one file. Units are cached next to the output, so an interrupted run continues.`
       aliases: ['data_dir'],
     },
     ...USDM_OPTIONS,
-    trainMetadata: {
-      type: 'string',
-      help: "DailyTalk's train_phone.txt",
-      placeholder: 'file',
-      default: 'dataset/fine-tuning/dailytalk/raw/train.txt',
-      aliases: ['train_metadata_path'],
-    },
-    testMetadata: {
-      type: 'string',
-      help: "DailyTalk's val_phone.txt",
-      placeholder: 'file',
-      default: 'dataset/fine-tuning/dailytalk/raw/test.txt',
-      aliases: ['test_metadata_path'],
-    },
-    output: {
-      type: 'string',
-      help: 'folder to write; for a JSONL file, the file to write',
-      placeholder: 'path',
-      default: 'dataset/fine-tuning/dailytalk/preprocessed',
-      aliases: ['output_path'],
-    },
-    unitFolder: {
-      type: 'string',
-      help: 'folder of cached units',
-      placeholder: 'dir',
-      default: 'units next to the output',
-    },
-    template: { type: ['single', 'multi'], help: 'one example per pair of turns, or per dialog', default: 'single' },
-    maxLength: { type: 'integer', help: 'maximum tokens of an example; longer ones are dropped', default: 8192 },
+    ...DAILYTALK_SETTINGS.options,
+    ...PREPROCESS_SETTINGS.options,
     audioRoot: { type: 'string', help: 'folder that clip paths in a JSONL file are relative to', placeholder: 'dir' },
-    onBadRecord: { type: ['stop', 'skip'], help: 'action for a dialog that cannot be used', default: 'stop' },
-    seed: { type: 'integer', help: 'random seed of the shuffle', default: 42 },
   },
   async run(args) {
-    const { data, output, trainMetadata, testMetadata, audioRoot, onBadRecord } = args
-    const { unitFolder, template, maxLength, seed, batchSeconds, progress } = args
+    const { data, output, audioRoot, batchSeconds, progress } = args
     if (data === undefined)
       throw missingOption('data', 'the folder of dialogs or a JSONL file', 'DIR or --data FILE.jsonl')
     const isJsonl = /\.jsonl$/i.test(data)
@@ -67,17 +38,17 @@ one file. Units are cached next to the output, so an interrupted run continues.`
     )
     using extractor = await unitExtractorOfArguments(args)
     const windows = countedWindows()
-    const shared = defined({
-      ...{ unitFolder, template, maxLength, seed, onBadRecord, modelCacheDir: modelCacheOf(args) },
+    const shared = {
+      ...{ ...PREPROCESS_SETTINGS.fromOptions(args), ...defined({ modelCacheDir: modelCacheOf(args) }) },
       tokenizer: await usdmTokenizerOfArguments(args, args.units ?? extractor.units),
       units: extractor,
       extract: defined({ batchSeconds, progress, onWindows: windows.onWindows }),
-    })
+    }
     if (isJsonl) {
       report(await preprocessUsdmJsonl({ ...shared, data, output: output as string, ...defined({ audioRoot }) }))
     } else {
-      const files = defined({ trainMetadata, testMetadata, output })
-      const { train, test } = await preprocessDailyTalk({ ...shared, ...files, dataDir: data })
+      const files = { ...DAILYTALK_SETTINGS.fromOptions(args), dataDir: data }
+      const { train, test } = await preprocessDailyTalk({ ...shared, ...files })
       report(train)
       report(test)
     }

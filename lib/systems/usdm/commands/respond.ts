@@ -3,6 +3,7 @@ import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import { flagOf } from '../../../kit/options.js'
 import { USDM_ANSWER_OPTIONS } from '../configuration/arguments.js'
+import { ANSWER_SETTINGS, SAMPLING_SETTINGS } from '../configuration/settings.js'
 
 export const respond = commandRule({
   name: 'respond',
@@ -35,7 +36,7 @@ suppresses padding, <|continue|> and line breaks in the reply.`,
   },
   async run(args, files) {
     const questions = args.input === undefined ? files : [args.input, ...files]
-    const { output, save, json = false, textOnly = false, reference, solverSteps: steps, maxUnits, seed, strict } = args
+    const { output, save, json = false, textOnly = false, reference, solverSteps: steps } = args
     if (questions.length === 0 && save === undefined) {
       throw new ConfigError(
         'respond: expected an audio file of the question, got none. Run voxtorch usdm respond QUESTION.wav.',
@@ -70,14 +71,14 @@ suppresses padding, <|continue|> and line breaks in the reply.`,
     const { UsdmCache } = await import('../network/cache.js')
     using cache = new UsdmCache()
     using voice = reference === undefined ? undefined : await usdm.voice(reference)
+    const { steps: _, ...answering } = ANSWER_SETTINGS.fromOptions(args)
     const history = []
     for (const [i, question] of questions.entries()) {
       const isLast = i === questions.length - 1
       const reply = await usdm.respond(question, {
-        ...{ history, cache, audio: audio && isLast && output !== undefined },
-        sampling: defined({ temperature: args.temperature, topP: args.topP, topK: args.topK }),
+        ...{ ...answering, history, cache, audio: audio && isLast && output !== undefined },
+        sampling: SAMPLING_SETTINGS.fromOptions(args),
         ...(audio && isLast && output !== undefined && defined({ reference: voice, steps })),
-        ...defined({ maxUnits, seed, strict }),
       })
       history.push(reply.turn)
       const { transcript, text, units, finish, wav } = reply

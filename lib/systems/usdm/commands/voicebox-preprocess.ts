@@ -2,6 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
 import { USDM_OPTIONS } from '../configuration/arguments.js'
+import { VOICEBOX_DATA_SETTINGS } from '../configuration/settings.js'
 
 const { modelCacheDir, encoder, kmeans, layer, batchSeconds, device, progress } = USDM_OPTIONS
 
@@ -13,22 +14,11 @@ export const voiceboxPreprocess = commandRule({
 Writes <output>/<name>/<split>.txt, a line "audio|units|durations" for each clip, shuffled. No transcripts are needed. Units are cached
 next to it, so an interrupted run continues.`,
   options: {
-    data: { type: 'string', help: 'folder of audio files', placeholder: 'dir', aliases: ['data_path'] },
-    dataName: { type: 'string', help: 'name of the corpus', placeholder: 'name' },
-    dataSplit: { type: 'string', help: 'name of the split: train, valid or test', placeholder: 'split' },
-    output: { type: 'string', help: 'folder of file lists', placeholder: 'dir', default: 'filelists' },
-    unitFolder: {
-      type: 'string',
-      help: 'folder of cached units',
-      placeholder: 'dir',
-      default: 'next to the file list',
-    },
+    ...VOICEBOX_DATA_SETTINGS.options,
     ...{ modelCacheDir, encoder, kmeans, layer, batchSeconds, device, progress },
-    onBadRecord: { type: ['stop', 'skip'], help: 'action for a clip that cannot be used', default: 'stop' },
-    seed: { type: 'integer', help: 'random seed of the shuffle', default: 37 },
   },
   async run(args) {
-    const { data, dataName, dataSplit, output, unitFolder, onBadRecord, seed, batchSeconds, progress } = args
+    const { data, dataName, dataSplit, batchSeconds, progress } = args
     if (data === undefined || dataName === undefined || dataSplit === undefined) {
       throw new ConfigError(
         'voicebox-preprocess: expected --data DIR --data-name NAME --data-split SPLIT, got only some of them.',
@@ -39,8 +29,8 @@ next to it, so an interrupted run continues.`,
     const { unitExtractorOfArguments } = await import('../configuration/apply.js')
     using extractor = await unitExtractorOfArguments(args)
     const { file, clips, badRecords, badRecordErrors } = await prepareVoicebox({
+      ...VOICEBOX_DATA_SETTINGS.fromOptions(args),
       ...{ extractor, data, name: dataName, split: dataSplit },
-      ...defined({ output, unitFolder, onBadRecord, seed }),
       extract: defined({ batchSeconds, progress }),
     })
     const left = badRecords === 0 ? '' : `; skipped ${badRecords}, first error: ${badRecordErrors[0]?.message}`

@@ -3,6 +3,7 @@ import { defined } from '../../../base/check.js'
 import { commandRule } from '../../../kit/command.js'
 import { missingOption } from '../../../kit/options.js'
 import type { Device } from '../../../tensor/index.js'
+import { VOICEBOX_SETTINGS } from '../voicebox/recipe.js'
 
 const PRECISIONS = { float32: 'float32', float16: 'fp16', bfloat16: 'bf16' } as const
 
@@ -37,22 +38,15 @@ Without a configuration the network has the published size. Writes the network t
     },
     model: { type: 'string', help: 'network to continue training, instead of a new one', placeholder: 'dir' },
     audioRoot: { type: 'string', help: 'folder that paths in file lists are relative to', placeholder: 'dir' },
-    epochs: { type: 'number', help: 'passes over the clips', default: 10000, aliases: ['n_epochs'] },
+    ...VOICEBOX_SETTINGS.options,
     maxSteps: { type: 'integer', help: 'total optimizer steps, instead of epochs' },
-    batchSize: { type: 'integer', help: 'clips per batch of each process', default: 8 },
-    accumulation: { type: 'integer', help: 'gradient accumulation: batches per optimizer step', default: 1 },
-    learningRate: { type: 'number', help: 'constant learning rate', placeholder: 'rate', default: 1e-4 },
     dtype: {
       type: ['float32', 'float16', 'bfloat16'],
       help: 'dtype of the computation',
       default: 'float16 on CUDA, else float32',
     },
     gradientCheckpointing: { type: 'boolean', help: 'recomputes activations in backward: less memory, more time' },
-    logSteps: { type: 'integer', help: 'steps between logs', default: 50 },
-    saveSteps: { type: 'integer', help: 'steps between checkpoints', default: 'an epoch' },
-    saveTotalLimit: { type: 'integer', help: 'maximum number of kept checkpoints', default: 2 },
     device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
-    seed: { type: 'integer', help: 'random seed', default: 37 },
   },
   originalOptions: Object.fromEntries(
     Object.entries({
@@ -61,17 +55,8 @@ Without a configuration the network has the published size. Writes the network t
     }).flatMap(([names, reason]) => names.split(' ').map((name) => [name, { takesValue: true, reason }])),
   ),
   async run(args) {
-    const {
-      config,
-      audioRoot,
-      maxSteps,
-      gradientCheckpointing,
-      device,
-      dtype,
-      output = 'usdm-voicebox',
-      ...recipe
-    } = args
-    const { train, valid, model: from, ...changes } = recipe
+    const { config, audioRoot, maxSteps, gradientCheckpointing, device, dtype, output = 'usdm-voicebox' } = args
+    const { train, valid, model: from } = args
     const { readVoiceboxConfig } = await import('../published/voicebox-config.js')
     const settings = config === undefined ? { model: {}, recipe: {} } : await readVoiceboxConfig(config)
     const lists = train ?? settings.train
@@ -79,8 +64,8 @@ Without a configuration the network has the published size. Writes the network t
       throw missingOption('train', 'file lists', 'FILE, or --config with a configuration of the original')
     const { UnitVoicebox } = await import('../../../models/unit-voicebox/unit-voicebox.js')
     const { trainUnitVoicebox } = await import('../voicebox/train.js')
-    const { VOICEBOX_RECIPE } = await import('../voicebox/recipe.js')
-    const seed = changes.seed ?? settings.recipe.seed ?? VOICEBOX_RECIPE.seed
+    const recipe = { ...settings.recipe, ...VOICEBOX_SETTINGS.fromOptions(args) }
+    const { seed = VOICEBOX_SETTINGS.defaults.seed } = recipe
     const place = defined({ device: device as Device | undefined })
     if (from !== undefined && Object.keys(settings.model).length > 0) {
       console.error(`--config: the network's sizes are ignored, those of ${from} apply`)
@@ -96,7 +81,7 @@ Without a configuration the network has the published size. Writes the network t
     } = await trainUnitVoicebox({
       ...{ model, train: lists, outputDir: output },
       ...defined({ valid: valid ?? settings.valid, audioRoot }),
-      recipe: { ...settings.recipe, ...changes, ...(dtype !== undefined && { precision: PRECISIONS[dtype] }) },
+      recipe: { ...recipe, ...(dtype !== undefined && { precision: PRECISIONS[dtype] }) },
       args: { progress: true, ...defined({ maxSteps, gradientCheckpointing }) },
     })
     const held = measured?.loss == null ? '' : `, validation loss ${measured.loss.toFixed(4)}`

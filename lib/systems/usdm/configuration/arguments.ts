@@ -1,4 +1,5 @@
 import type { OptionTable } from '../../../kit/options.js'
+import { ANSWER_SETTINGS, SAMPLING_SETTINGS } from './settings.js'
 
 /** Options that several USDM commands share, with the spellings of the original's programs as aliases. */
 export const USDM_OPTIONS = {
@@ -62,12 +63,8 @@ export const USDM_ANSWER_OPTIONS = {
     default: 'nvidia/bigvgan_22khz_80band',
   },
   textOnly: { type: 'boolean', help: 'loads no Voicebox and no vocoder, and writes no audio' },
-  strict: { type: 'boolean', help: 'suppresses padding, <|continue|> and line breaks in the reply' },
-  temperature: { type: 'number', help: 'sampling temperature; 0 for greedy decoding', default: 0 },
-  topP: { type: 'number', help: 'top-p (nucleus) sampling', default: 1 },
-  topK: { type: 'integer', help: 'top-k sampling; 0 for all tokens', default: 0 },
-  maxUnits: { type: 'integer', help: 'maximum units of the reply, 50 per second', default: 'rest of the context' },
-  solverSteps: { type: 'integer', help: 'evaluations of the Voicebox', default: 50 },
+  ...SAMPLING_SETTINGS.options,
+  ...ANSWER_SETTINGS.options,
   seed: { type: 'integer', help: 'random seed of tokens and of the Voicebox noise', default: 'a new one each time' },
   device,
   dtype: {

@@ -2,7 +2,7 @@ import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { OptionsOf, OptionTable, OriginalOptions } from '../../../kit/options.js'
 import { missingOption } from '../../../kit/options.js'
-import { USDM_SETTINGS, type UsdmRecipe } from '../training/recipe.js'
+import { USDM_SETTINGS } from '../training/recipe.js'
 import type { UsdmTrainingOptions } from '../training/trainer.js'
 
 /** Options of pre-training and fine-tuning, with the spellings of the original's train_sft.py and train_pt.py as aliases. */
@@ -56,11 +56,6 @@ export const USDM_TRAINING_OPTIONS = {
   loraR: { type: 'integer', help: 'LoRA rank', default: 8 },
   loraAlpha: { type: 'number', help: 'LoRA alpha; 64 for pre-training', default: 16 },
   loraDropout: { type: 'fraction', help: 'dropout of the LoRA input', default: 0.1 },
-  checkpointing: {
-    type: 'boolean',
-    help: 'recomputes layers in backward; --no-checkpointing keeps all activations',
-    default: 'on',
-  },
   zero: { type: ['0', '1'], help: "1 shards the optimizer's state over the processes", default: 0 },
   resume: {
     type: 'boolean',
@@ -95,7 +90,7 @@ export type UsdmTrainingArguments = OptionsOf<typeof USDM_TRAINING_OPTIONS>
 export function trainingOfArguments(
   options: UsdmTrainingArguments,
 ): Omit<UsdmTrainingOptions, 'model' | 'tokenizer'> & { compat?: 'published' } {
-  const { output, lora, loraR, loraAlpha, loraDropout, checkpointing, zero, resume, loadBest, compat } = options
+  const { output, lora, loraR, loraAlpha, loraDropout, zero, resume, loadBest, compat } = options
   if (output === undefined) throw missingOption('output', 'the folder for results', 'DIR')
   if (lora !== true && (loraR ?? loraAlpha ?? loraDropout) !== undefined) {
     throw new ConfigError(
@@ -104,17 +99,13 @@ export function trainingOfArguments(
     )
   }
   const { evalStrategy, saveStrategy, maxSteps } = options
-  const recipe: Partial<UsdmRecipe> = defined({
-    ...USDM_SETTINGS.changesIn(options),
-    gradientCheckpointing: checkpointing,
-  })
   const args = defined({
     ...{ evalStrategy, saveStrategy, maxSteps, loadBestModelAtEnd: loadBest, resumeFromCheckpoint: resume },
     zero: zero === undefined ? undefined : (Number(zero) as 0 | 1),
   })
   return {
     outputDir: output,
-    recipe,
+    recipe: USDM_SETTINGS.fromOptions(options),
     args,
     maxLength: options.maxLength ?? 8192,
     ...(lora === true && { lora: defined({ r: loraR, loraAlpha, loraDropout }) }),

@@ -38,8 +38,16 @@ export function parseExample(text: string, file: string, line: number): UsdmExam
  * Read examples that `preprocessDailyTalk` or the original wrote, one at a time.
  * @throws DataError with `file` and `line`, when the loop reaches a malformed line
  */
-export async function* readUsdmExamples(path: string): AsyncGenerator<UsdmExample, void, void> {
-  requireString('readUsdmExamples', 'path', path)
+export const readUsdmExamples = (path: string): AsyncGenerator<UsdmExample, void, void> =>
+  parsedLines('readUsdmExamples', path, parseExample)
+
+/** Parse the lines of a file, one at a time. */
+export async function* parsedLines<T>(
+  where: string,
+  path: string,
+  parse: (text: string, file: string, line: number) => T,
+): AsyncGenerator<T, void, void> {
+  requireString(where, 'path', path)
   let rest = ''
   let line = 0
   for await (const chunk of chunksOf(path)) {
@@ -50,9 +58,9 @@ export async function* readUsdmExamples(path: string): AsyncGenerator<UsdmExampl
         file: path,
         line: line + 1,
       })
-    for (const text of lines) yield parseExample(text, path, ++line)
+    for (const text of lines) yield parse(text, path, ++line)
   }
-  if (rest !== '') yield parseExample(rest, path, ++line)
+  if (rest !== '') yield parse(rest, path, ++line)
 }
 
 const LONGEST = 1 << 26

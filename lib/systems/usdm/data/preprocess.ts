@@ -1,25 +1,19 @@
 import { dirname, join } from 'node:path'
 import { makeDirectory } from '../../../base/atomic.js'
-import {
-  argumentError,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, instanceOf, unchecked } from '../../../base/settings.js'
 import { Random } from '../../../data/random.js'
-import type { OnBadRecord } from '../../../kit/records.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
 import { type ExtractUnitsOptions, UnitFolder } from '../../../models/units/unit-folder.js'
+import { DAILYTALK_SETTINGS, EXAMPLE_SETTINGS, PREPROCESS_SETTINGS } from '../configuration/settings.js'
 import { readDailyTalk } from '../published/dailytalk.js'
 import { pairsOf, type UsdmDialogs, type UsdmSpokenTurn } from './dialogs.js'
 import { writeUsdmExamples } from './examples.js'
 import { type UsdmExample, type UsdmTurn, type UsdmUtterance, usdmExample } from './prompt.js'
 import { readUsdmJsonl, type UsdmJsonlDialogs } from './record.js'
-import { USDM_MAX_LENGTH, UsdmTokenizer } from './text.js'
+import { UsdmTokenizer } from './text.js'
 
 /** A source of the units of turns. */
 export interface UnitSource {
@@ -28,21 +22,18 @@ export interface UnitSource {
   read(turn: UsdmSpokenTurn): Promise<ArrayLike<number>>
 }
 
-export interface UsdmExampleOptions {
-  tokenizer: UsdmTokenizer
+const SOURCE = {
+  tokenizer: { type: instanceOf(UsdmTokenizer), required: true },
   /** An extractor, whose units are cached in `unitFolder`, or another source of units. */
-  units: UnitExtractor | UnitSource
-  /** Folder where an extractor's units are cached; existing units are not extracted again. */
-  unitFolder?: string
-  /** 'single' (default): one example per pair of neighboring turns; 'multi': one per dialog. */
-  template?: 'single' | 'multi'
-  /** Maximum number of tokens; longer examples are dropped. Default 8192. */
-  maxLength?: number
-  /** Random seed of the shuffle. Default 42. */
-  seed?: number
+  units: { type: unchecked<UnitExtractor | UnitSource>(), required: true },
   /** Options for an extractor. */
-  extract?: ExtractUnitsOptions
-}
+  extract: { type: unchecked<ExtractUnitsOptions>() },
+} as const
+
+const EXAMPLES = EXAMPLE_SETTINGS.extend(SOURCE)
+
+/** Options of `usdmExamples`. @interface */
+export type UsdmExampleOptions = ChangesOf<typeof EXAMPLES.table>
 
 /** Counts of the dialogs and examples of a file. */
 export interface UsdmExampleReport {
@@ -78,12 +69,7 @@ export async function usdmExamples(
     dropped: 'list',
   })
   const { dialogs, turns, dropped } = grouped
-  requireOptions(where, options, ['tokenizer', 'units', 'unitFolder', 'template', 'maxLength', 'seed', 'extract'])
-  const { tokenizer, units, unitFolder, template = 'single', maxLength = USDM_MAX_LENGTH, seed = 42, extract } = options
-  if (!(tokenizer instanceof UsdmTokenizer)) throw argumentError(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
-  requireOneOf(where, 'template', template, ['single', 'multi'])
-  requireWhole(where, 'maxLength', maxLength, 1)
-  requireWhole(where, 'seed', seed)
+  const { tokenizer, units, unitFolder, template, maxLength, seed, extract } = EXAMPLES.read(where, options)
   const source = units instanceof UnitExtractor ? await extracting(where, units, tokenizer, unitFolder, extract) : units
   requireForm(where, 'units', source, { read: 'function', 'prepare?': 'function' })
   const all = dialogs.flatMap((dialog) => dialog.turns)
@@ -153,20 +139,15 @@ async function extracting(
   }
 }
 
-export interface PreprocessDailyTalkOptions extends UsdmExampleOptions {
+const FILES = PREPROCESS_SETTINGS.extend(SOURCE)
+
+const DAILYTALK_OPTIONS = FILES.extend(DAILYTALK_SETTINGS.table).extend({
   /** The corpus's folder `data`, or the folder that contains it. */
-  dataDir: string
-  /** DailyTalk's `train_phone.txt`. Default `dataset/fine-tuning/dailytalk/raw/train.txt`. */
-  trainMetadata?: string
-  /** DailyTalk's `val_phone.txt`. Default `dataset/fine-tuning/dailytalk/raw/test.txt`. */
-  testMetadata?: string
-  /** Folder for `train.txt` and `test.txt`. Default `dataset/fine-tuning/dailytalk/preprocessed`. */
-  output?: string
-  /** Folder to save the tokenizer with the speech tokens to, where training looks for it. Default: it is not saved. */
-  modelCacheDir?: string
-  /** Action for a line or dialog that cannot be used: 'stop' (default) throws; 'skip' drops the dialog and counts it. */
-  onBadRecord?: OnBadRecord
-}
+  dataDir: { type: 'string', required: true },
+})
+
+/** Options of `preprocessDailyTalk`. @interface */
+export type PreprocessDailyTalkOptions = ChangesOf<typeof DAILYTALK_OPTIONS.table>
 
 export interface PreprocessedFile extends UsdmExampleReport {
   file: string
@@ -174,8 +155,6 @@ export interface PreprocessedFile extends UsdmExampleReport {
   badRecords: number
   badRecordErrors: DataError[]
 }
-
-export const DAILYTALK = 'dataset/fine-tuning/dailytalk'
 
 /**
  * Convert DailyTalk to training examples for USDM: writes `train.txt` and `test.txt`, a line `ids|labels` for each pair of
@@ -186,19 +165,8 @@ export const DAILYTALK = 'dataset/fine-tuning/dailytalk'
 export async function preprocessDailyTalk(
   options: PreprocessDailyTalkOptions,
 ): Promise<{ train: PreprocessedFile; test: PreprocessedFile }> {
-  const where = 'preprocessDailyTalk'
-  requireObject(where, 'options', options)
-  const {
-    dataDir,
-    trainMetadata = `${DAILYTALK}/raw/train.txt`,
-    testMetadata = `${DAILYTALK}/raw/test.txt`,
-    output = `${DAILYTALK}/preprocessed`,
-    onBadRecord = 'stop',
-    modelCacheDir,
-    ...exampleOptions
-  } = options
-  requireString(where, 'dataDir', dataDir)
-  requireString(where, 'output', output)
+  const { dataDir, trainMetadata, testMetadata, output, onBadRecord, modelCacheDir, ...exampleOptions } =
+    DAILYTALK_OPTIONS.read('preprocessDailyTalk', options)
   // Both are read before the extraction starts, so that faults in the metadata show early.
   const train = await readDailyTalk(trainMetadata, dataDir, { onBadRecord })
   const test = await readDailyTalk(testMetadata, dataDir, { onBadRecord })
@@ -211,24 +179,24 @@ export async function preprocessDailyTalk(
   return result
 }
 
-export interface PreprocessUsdmJsonlOptions extends UsdmExampleOptions {
+const JSONL_OPTIONS = FILES.extend({
   /** JSON Lines, one turn per line: see {@link readUsdmJsonl}. */
-  data: string
+  data: { type: 'string', required: true },
   /** The file of examples to write. */
-  output: string
+  output: { type: 'string', required: true },
   /** Folder that `wav` is relative to. Default: the folder of `data`. */
-  audioRoot?: string
-  modelCacheDir?: string
-  onBadRecord?: OnBadRecord
-}
+  audioRoot: { type: 'string' },
+})
+
+/** Options of `preprocessUsdmJsonl`. @interface */
+export type PreprocessUsdmJsonlOptions = ChangesOf<typeof JSONL_OPTIONS.table>
 
 /** Convert a JSON Lines file of dialogs to training examples. Units are cached in `unitFolder`, by default `units` next to `output`. */
 export async function preprocessUsdmJsonl(options: PreprocessUsdmJsonlOptions): Promise<PreprocessedFile> {
-  const where = 'preprocessUsdmJsonl'
-  requireObject(where, 'options', options)
-  const { data, output, audioRoot, modelCacheDir, onBadRecord = 'stop', ...exampleOptions } = options
-  requireString(where, 'data', data)
-  requireString(where, 'output', output)
+  const { data, output, audioRoot, modelCacheDir, onBadRecord, ...exampleOptions } = JSONL_OPTIONS.read(
+    'preprocessUsdmJsonl',
+    options,
+  )
   const dialogs = await readUsdmJsonl(data, { onBadRecord, ...(audioRoot !== undefined && { audioRoot }) })
   const result = await written(output, dialogs, { unitFolder: join(dirname(output), 'units'), ...exampleOptions })
   if (modelCacheDir !== undefined) options.tokenizer.saveTo(modelCacheDir)

@@ -10,6 +10,9 @@ import {
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { harmlessText } from '../../../kit/harmless-text.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
+import { USDM_MAX_LENGTH } from '../configuration/settings.js'
+
+export { USDM_MAX_LENGTH } from '../configuration/settings.js'
 
 /** Token between different content in the two modalities. */
 export const CONTINUE = '<|continue|>'
@@ -244,8 +247,6 @@ export class UsdmTokenizer {
   }
 }
 
-/** Maximum number of tokens of a prompt or example, if the tokenizer's files do not set one. */
-export const USDM_MAX_LENGTH = 8192
 const TOKENS = ['continue', 'correspond', 'eos'] as const
 
 function checkOptions(where: string, options: UsdmTokenizerOptions): void {

@@ -2,16 +2,10 @@ import { existsSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { writeWav } from '../../../audio/write.js'
 import { makeDirectory, writeAtomicallySync } from '../../../base/atomic.js'
-import {
-  argumentError,
-  requireFunction,
-  requireObject,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { argumentError, requireFunction, requireObject } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, functionOf, settings } from '../../../base/settings.js'
 import { readJson } from '../../../files/json/json.js'
 import { scope, tensor } from '../../../tensor/index.js'
 import { pairsOf, type UsdmDialogs, type UsdmSpokenTurn } from '../data/dialogs.js'
@@ -27,19 +21,22 @@ export interface AnswersSpeech {
   }>
 }
 
-export interface PredictUsdmOptions {
+const SETTINGS = settings({
   /** File of predictions to write; spoken replies go to a folder of the same name. Turns in an existing file are skipped. */
-  output: string
+  output: { type: 'string', required: true },
   /**
    * Identifies the model and its options, such as `usdm.fingerprint()`. It is saved next to the output, and an output with another
    * fingerprint is an error. Default: an existing output is assumed to be of this model.
    */
-  fingerprint?: string
+  fingerprint: { type: 'string' },
   /** Maximum number of turns. Default: all. */
-  limit?: number
+  limit: { type: 'integer', min: 1 },
   /** Called with the number of finished turns, and the total. */
-  onReply?: (done: number, total: number) => void
-}
+  onReply: { type: functionOf<(done: number, total: number) => void>() },
+})
+
+/** Options of `predictUsdm`. @interface */
+export type PredictUsdmOptions = ChangesOf<typeof SETTINGS.table>
 
 /**
  * Generate a reply to each turn of dialogs that has one, and write transcript, reply and audio with their references, for
@@ -63,12 +60,7 @@ export async function predictUsdm(
   const where = 'predictUsdm'
   requireObject(where, 'model', model)
   requireFunction(where, 'model.respond', model.respond)
-  requireOptions(where, options, ['output', 'fingerprint', 'limit', 'onReply'])
-  const { output, fingerprint, limit = Number.MAX_SAFE_INTEGER, onReply } = options
-  requireString(where, 'output', output)
-  if (fingerprint !== undefined) requireString(where, 'fingerprint', fingerprint)
-  requireWhole(where, 'limit', limit, 1)
-  if (onReply !== undefined) requireFunction(where, 'onReply', onReply)
+  const { output, fingerprint, limit, onReply } = SETTINGS.read(where, options)
   const turn = { dialog: 'string', turn: 'number', text: 'string', audio: { path: 'string' } } as const
   requireForm(where, 'dialogs', dialogs, { dialogs: [{ turns: [turn] }] })
   const turns = dialogs.dialogs.flatMap(({ turns: all }) =>

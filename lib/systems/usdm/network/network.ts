@@ -1,15 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type AudioClip, openClip } from '../../../audio/clip.js'
-import {
-  abortable,
-  argumentError,
-  defined,
-  isArrayLike,
-  requireNumber,
-  requireOptions,
-  requireSignal,
-  requireWhole,
-} from '../../../base/check.js'
+import { abortable, argumentError, defined, isArrayLike, requireOptions, requireSignal } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { configurations, weightsHash } from '../../../kit/fingerprint.js'
@@ -24,8 +15,6 @@ import { type LoadUsdmOptions, loadUsdm, saveUsdm, type UsdmSource } from './fil
 import {
   checkParts,
   checkRespond,
-  PIECES,
-  REFERENCE_SECONDS,
   RESPOND,
   STREAM,
   type UsdmEvent,
@@ -35,6 +24,7 @@ import {
   type UsdmRespondOptions,
   type UsdmStreamOptions,
   type UsdmVoiceOptions,
+  VOICE,
 } from './options.js'
 import { mostUnits, pronounced, replied, transcribed, type UsdmFinish, type Writing } from './passes.js'
 import { Residence } from './residence.js'
@@ -139,8 +129,8 @@ export class Usdm {
    * reply without units if audio was requested; ConfigError for wrong options; the reason of `signal`
    */
   async respond(question: UsdmQuestion, options: UsdmRespondOptions = {}): Promise<UsdmReply> {
-    requireOptions('Usdm.respond', options, RESPOND)
-    for await (const event of this.#answer('Usdm.respond', question, options, null)) {
+    const values = RESPOND.read('Usdm.respond', options)
+    for await (const event of this.#answer('Usdm.respond', question, values, null)) {
       if (event.type === 'reply') return event.reply
     }
     throw new DataError('Usdm.respond: expected a reply, got a stream that ended without one')
@@ -153,10 +143,7 @@ export class Usdm {
    * @throws as `respond`
    */
   async *stream(question: UsdmQuestion, options: UsdmStreamOptions = {}): AsyncGenerator<UsdmEvent, void, undefined> {
-    requireOptions('Usdm.stream', options, STREAM)
-    const { firstUnits = PIECES.firstUnits, chunkUnits = PIECES.chunkUnits, ...rest } = options
-    requireWhole('Usdm.stream', 'firstUnits', firstUnits, 1)
-    requireWhole('Usdm.stream', 'chunkUnits', chunkUnits, 1)
+    const { firstUnits, chunkUnits, ...rest } = STREAM.read('Usdm.stream', options)
     yield* this.#answer('Usdm.stream', question, rest, { firstUnits, chunkUnits })
   }
 
@@ -167,10 +154,7 @@ export class Usdm {
    */
   async voice(clip: AudioClip, options: UsdmVoiceOptions = {}): Promise<UsdmVoice> {
     const where = 'Usdm.voice'
-    requireOptions(where, options, ['maxSeconds', 'signal'])
-    const { maxSeconds = REFERENCE_SECONDS, signal } = options
-    requireNumber(where, 'maxSeconds', maxSeconds, { least: 0 })
-    requireSignal(where, signal)
+    const { maxSeconds, signal } = VOICE.read(where, options)
     const { voicebox } = this
     if (!voicebox) {
       throw new ConfigError(`${where}: expected a Usdm with a Voicebox, got one without.`, { argument: 'voicebox' })

@@ -1,22 +1,17 @@
 import { DataError } from '../../../base/errors.js'
+import type { ChangesOf } from '../../../base/settings.js'
 import { withoutEnd } from '../../../base/words.js'
 import type { ContinuousBatching } from '../../../generation/batching.js'
 import type { FinishReason } from '../../../generation/session.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { type Generator, tensor } from '../../../tensor/index.js'
+import type { SAMPLING_SETTINGS } from '../configuration/settings.js'
 import { type UsdmPromptInput, type UsdmTurn, usdmPrompt } from '../data/prompt.js'
 import { CORRESPOND, USDM_MAX_LENGTH, type UsdmTokenizer } from '../data/text.js'
 import type { UsdmCache } from './cache.js'
 
-/** Sampling of tokens, in all three passes. */
-export interface UsdmSampling {
-  /** Sampling temperature; 0 for greedy decoding. Default 0. */
-  temperature?: number
-  /** Top-p (nucleus) sampling. Default 1: all tokens. */
-  topP?: number
-  /** Top-k sampling. Default 0: all tokens. */
-  topK?: number
-}
+/** Sampling of tokens, in all three passes. @interface */
+export type UsdmSampling = ChangesOf<typeof SAMPLING_SETTINGS.table>
 
 /** Why a pass ended: at its end token, or at its limit. */
 export type UsdmFinish = 'stop' | 'length'

@@ -2,10 +2,12 @@ import { melSpectrogram } from '../../../audio/features.js'
 import { griffinLim, inverseMelSpectrogram } from '../../../audio/griffin-lim.js'
 import { defined } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import type { ChangesOf } from '../../../base/settings.js'
 import { BIGVGAN_MEL } from '../../../models/bigvgan/config.js'
 import type { Module } from '../../../nn/module.js'
 import { type Device, type DType, noGrad, ops, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { keepForever } from '../../../tensor/scope.js'
+import type { ANSWER_SETTINGS } from '../configuration/settings.js'
 import { frameUnits, unitFrames } from '../data/frames.js'
 
 /** Predicts mel spectrograms from units, in the voice of a prompt: a `UnitVoicebox`. */
@@ -105,14 +107,8 @@ export async function voiceOf(voicebox: UsdmVoicebox, samples: Tensor, units: Ar
 }
 
 /** Settings of the Voicebox. */
-export interface UsdmSpeaking {
-  /** Evaluations of the Voicebox for each piece. Default 50, as published; 15 is the original demo's. */
-  steps?: number
-  /** Default 'heun'. */
-  solver?: 'euler' | 'heun'
-  /** Scale of classifier-free guidance. Default 1. */
-  guidance?: number
-}
+/** Settings of the speech of a reply. @interface */
+export type UsdmSpeaking = Pick<ChangesOf<typeof ANSWER_SETTINGS.table>, 'steps' | 'solver' | 'guidance'>
 
 export interface Speaking extends UsdmSpeaking {
   voicebox: UsdmVoicebox

@@ -3,46 +3,31 @@ import { readFile } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import { openClip, SPEECH_RATE } from '../../../audio/clip.js'
 import { makeDirectory } from '../../../base/atomic.js'
-import {
-  argumentError,
-  defined,
-  requireOneOf,
-  requireOptions,
-  requireSignal,
-  requireString,
-} from '../../../base/check.js'
+import { defined } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, instanceOf, SIGNAL, unchecked } from '../../../base/settings.js'
 import { withoutEnd } from '../../../base/words.js'
 import { ProgressBar, type ProgressStream } from '../../../data/progress.js'
 import { utf8 } from '../../../files/text.js'
 import { type TextGrid, writeTextGrid } from '../../../files/textgrid.js'
-import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { audioFiles } from '../../../models/units/unit-folder.js'
 import { Whisper } from '../../../models/whisper/whisper.js'
 import { scope } from '../../../tensor/index.js'
+import { ALIGN_SETTINGS } from '../configuration/settings.js'
 import { type AlignedWord, ustmTranscript, wordsOfTimes } from './words.js'
 
-export interface AlignUstmOptions {
+const SETTINGS = ALIGN_SETTINGS.extend({
   /** With a tokenizer. */
-  whisper: Whisper
-  /** Folder of audio files, searched recursively. */
-  data: string
-  /** Folder for `<name>.TextGrid` of each file; existing files are kept. Default: `data` with `-textgrid` appended. */
-  output?: string
-  /**
-   * Folder of transcripts, `<name>.txt` each, which are aligned to the clip. A clip without one is transcribed by Whisper. Default:
-   * `data`.
-   */
-  transcripts?: string
-  /** A code or an English name. Default 'en' for a multilingual model. */
-  language?: string
-  /** Action for a clip that cannot be aligned: 'stop' (default) throws; 'skip' leaves it out and counts it. */
-  onBadRecord?: OnBadRecord
+  whisper: { type: instanceOf(Whisper), required: true },
   /** Show a progress bar on stderr, or on a stream. Default false. */
-  progress?: boolean | ProgressStream
+  progress: { type: unchecked<boolean | ProgressStream>(), default: false },
   /** Stops between two clips. Files written so far are kept, and the next call continues. */
-  signal?: AbortSignal
-}
+  signal: { type: SIGNAL },
+})
+
+/** Options of `alignUstm`. @interface */
+export type AlignUstmOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface AlignedUstm {
   /** Number of audio files, and of TextGrids that exist now. */
@@ -70,23 +55,9 @@ export interface AlignedUstm {
  */
 export async function alignUstm(options: AlignUstmOptions): Promise<AlignedUstm> {
   const where = 'alignUstm'
-  requireOptions(where, options, [
-    'whisper',
-    'data',
-    'output',
-    'transcripts',
-    'language',
-    'onBadRecord',
-    'progress',
-    'signal',
-  ])
-  const { whisper, data, transcripts = data, language, onBadRecord = 'stop', progress = false, signal } = options
-  if (!(whisper instanceof Whisper)) throw argumentError(where, 'whisper', 'a Whisper', whisper)
-  requireString(where, 'data', data)
-  const output = options.output ?? `${withoutEnd(data, /[/\\]/)}-textgrid`
-  for (const [name, value] of Object.entries({ output, transcripts })) requireString(where, name, value)
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  requireSignal(where, signal)
+  const values = SETTINGS.read(where, options)
+  const { whisper, data, transcripts = data, language, onBadRecord, progress, signal } = values
+  const output = values.output ?? `${withoutEnd(data, /[/\\]/)}-textgrid`
   const names = new Map<string, string>()
   for (const path of await audioFiles(where, data)) {
     const name = path.slice(0, path.length - extname(path).length)

@@ -1,6 +1,8 @@
-import { argumentError, isArrayLike, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, isArrayLike, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import type { ChangesOf } from '../../../base/settings.js'
+import { SEGMENT_SETTINGS } from '../configuration/settings.js'
 import { UsdmTokenizer } from '../data/text.js'
 import type { UnitWord } from './words.js'
 
@@ -15,15 +17,8 @@ export interface UstmSegment {
   units: number[]
 }
 
-export interface SegmentOptions {
-  /** Approximate number of units per segment. Default 500, which is 10 seconds. */
-  segmentUnits?: number
-  /**
-   * 'published': as in the original, a new position is drawn for each word that could be the boundary. By default, one position is
-   * drawn per boundary, and the segment starts at the nearest word.
-   */
-  compat?: 'published'
-}
+/** Options of `ustmSegments`. @interface */
+export type SegmentOptions = ChangesOf<typeof SEGMENT_SETTINGS.table>
 
 /**
  * Split an utterance into segments of about ten seconds that start at words. For S segments of N units, boundary k is at the word nearest
@@ -37,8 +32,7 @@ export function ustmSegments(
 ): UstmSegment[] {
   const where = 'ustmSegments'
   requireForm(where, 'draws', draws, { float: 'function' })
-  requireSegmentOptions(where, options)
-  const { segmentUnits = 500, compat } = options
+  const { segmentUnits, compat } = SEGMENT_SETTINGS.read(where, options)
   requireForm(where, 'words', words, [{ text: 'string', start: 'number', end: 'number' }])
   if (!isArrayLike(units)) throw argumentError(where, 'units', 'a list of units', units)
   const total = words.at(-1)?.end ?? 0
@@ -72,14 +66,6 @@ export function ustmSegments(
       units: Array.from({ length: last.end - first.start }, (_, unit) => units[first.start + unit] as number),
     }
   })
-}
-
-/** @internal */
-export function requireSegmentOptions(where: string, options: { [K in keyof SegmentOptions]: unknown }): void {
-  requireOptions(where, options, ['segmentUnits', 'compat'])
-  const { segmentUnits = 500, compat } = options
-  requireWhole(where, 'segmentUnits', segmentUnits, 1)
-  if (compat !== undefined && compat !== 'published') throw argumentError(where, 'compat', "'published'", compat)
 }
 
 /** Draw from the standard normal distribution truncated to -2 … 2 (Box-Muller with rejection). */

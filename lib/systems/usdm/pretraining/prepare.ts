@@ -2,24 +2,19 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { makeDirectory, writeAtomically } from '../../../base/atomic.js'
-import {
-  argumentError,
-  isArrayLike,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { argumentError, isArrayLike, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, instanceOf, settings } from '../../../base/settings.js'
 import { Random } from '../../../data/random.js'
 import { writeJson } from '../../../files/json/json.js'
-import { chunksOf, utf8 } from '../../../files/text.js'
 import { readTextGrid } from '../../../files/textgrid.js'
-import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { readUnits } from '../../../models/units/unit-folder.js'
-import { USDM_MAX_LENGTH, UsdmTokenizer } from '../data/text.js'
-import { requireSegmentOptions, type SegmentOptions, ustmPacks, ustmSegments, ustmSequence } from './interleave.js'
+import { PREPARE_SETTINGS, SEQUENCE_SETTINGS, USDM_MAX_LENGTH } from '../configuration/settings.js'
+import { parsedLines } from '../data/examples.js'
+import { UsdmTokenizer } from '../data/text.js'
+import { ustmPacks, ustmSegments, ustmSequence } from './interleave.js'
 import { type AlignedWord, unitWords, wordsOfTextGrid } from './words.js'
 
 /** An utterance: its words with times, and its units. */
@@ -30,15 +25,11 @@ export interface UstmUtterance {
   units: ArrayLike<number>
 }
 
-export interface UstmSequenceOptions extends SegmentOptions {
-  tokenizer: UsdmTokenizer
-  /** Number of times that each utterance is segmented and interleaved anew. Default 1. */
-  epochs?: number
-  /** Random seed; each utterance has its own random stream. Default 43. */
-  seed?: number
-  /** Action for an utterance that cannot be used. Default 'stop'. */
-  onBadRecord?: OnBadRecord
-}
+const TOKENIZER = { tokenizer: { type: instanceOf(UsdmTokenizer), required: true } } as const
+const SEQUENCES = SEQUENCE_SETTINGS.extend(TOKENIZER)
+
+/** Options of `ustmSequences`. @interface */
+export type UstmSequenceOptions = ChangesOf<typeof SEQUENCES.table>
 
 export interface UstmReport {
   utterances: number
@@ -60,9 +51,9 @@ export function ustmSequences(
   options: UstmSequenceOptions,
 ): { epochs: number[][][]; report: UstmReport } {
   const where = 'ustmSequences'
-  requireSequenceOptions(where, options)
+  const { tokenizer, epochs, seed, onBadRecord, ...segmenting } = SEQUENCES.read(where, options)
+  requireEpochs(where, epochs)
   requireForm(where, 'utterances', utterances, [{ name: 'string', words: 'list', units: 'object' }])
-  const { tokenizer, epochs = 1, seed = 43, onBadRecord = 'stop', ...segmenting } = options
   const bad = new BadRecords(onBadRecord)
   const epochSequences = Array.from({ length: epochs }, (): number[][] => [])
   let tooShort = 0
@@ -87,32 +78,21 @@ export function ustmSequences(
   return { epochs: epochSequences, report: { ...report, badRecords: bad.count, badRecordErrors: bad.errors } }
 }
 
-/** @param more names of further options that the caller takes */
-function requireSequenceOptions(where: string, options: UstmSequenceOptions, more: readonly string[] = []): void {
-  requireOptions(where, options, [...SEQUENCE_OPTIONS, ...more])
-  const { tokenizer, epochs = 1, seed = 43, onBadRecord = 'stop', segmentUnits, compat } = options
-  if (!(tokenizer instanceof UsdmTokenizer)) throw argumentError(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
-  requireWhole(where, 'epochs', epochs, 1)
-  // Every epoch takes a list and a file.
+/** Every epoch takes a list and a file. */
+function requireEpochs(where: string, epochs: number): void {
   if (epochs > MAX_EPOCHS) throw argumentError(where, 'epochs', `an integer of at most ${MAX_EPOCHS}`, epochs)
-  requireWhole(where, 'seed', seed)
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  requireSegmentOptions(where, { segmentUnits, compat })
 }
 
 const MAX_EPOCHS = 10_000
-const SEQUENCE_OPTIONS = ['tokenizer', 'epochs', 'seed', 'onBadRecord', 'segmentUnits', 'compat'] as const
 
-export interface PrepareUstmOptions extends UstmSequenceOptions {
+const SETTINGS = PREPARE_SETTINGS.extend({
+  ...TOKENIZER,
   /** Folder of TextGrids, searched recursively. */
-  textGrids: string
-  /** Folder with `<name>_unit.txt` for each. Default: that of the TextGrids without `-textgrid` at its end. */
-  units?: string
-  /** The folder to write. */
-  output: string
-  /** Maximum tokens of a row; longer sequences are dropped. Default 8192. */
-  maxLength?: number
-}
+  textGrids: { type: 'string', required: true },
+})
+
+/** Options of `prepareUstm`. @interface */
+export type PrepareUstmOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface PreparedUstm extends UstmReport {
   /** `data_epoch0.txt` …: one sequence of ids per line. A `.json` next to each has the lengths. */
@@ -129,12 +109,9 @@ export interface PreparedUstm extends UstmReport {
  */
 export async function prepareUstm(options: PrepareUstmOptions): Promise<PreparedUstm> {
   const where = 'prepareUstm'
-  requireSequenceOptions(where, options, ['textGrids', 'units', 'output', 'maxLength'])
-  const { textGrids, output, maxLength, ...rest } = options
-  requireString(where, 'textGrids', textGrids)
-  const { units = textGrids.replace(/-textgrid[/\\]?$/, ''), ...sequenceOptions } = rest
-  for (const [name, value] of Object.entries({ units, output })) requireString(where, name, value)
-  requireWhole(where, 'maxLength', maxLength ?? USDM_MAX_LENGTH, 1)
+  const { textGrids, output, maxLength, units: folder, ...sequenceOptions } = SETTINGS.read(where, options)
+  requireEpochs(where, sequenceOptions.epochs)
+  const units = folder ?? textGrids.replace(/-textgrid[/\\]?$/, '')
   const all = await readdir(textGrids, { recursive: true }).catch((cause: Error) => {
     throw new ConfigError(`${where}: expected a readable folder of TextGrids, got ${textGrids}: ${cause.message}`, {
       cause,
@@ -144,7 +121,7 @@ export async function prepareUstm(options: PrepareUstmOptions): Promise<Prepared
   if (grids.length === 0) {
     throw new ConfigError(`${where}: expected TextGrids in ${textGrids}, got none.`, { argument: 'textGrids' })
   }
-  const bad = new BadRecords(sequenceOptions.onBadRecord ?? 'stop')
+  const bad = new BadRecords(sequenceOptions.onBadRecord)
   const utterances: UstmUtterance[] = []
   for (const path of grids) {
     try {
@@ -167,10 +144,7 @@ export async function prepareUstm(options: PrepareUstmOptions): Promise<Prepared
   }
   bad.addAll(report.badRecords, report.badRecordErrors)
   const packed = join(output, 'part0.txt')
-  const rows = await packUstm(files, packed, {
-    capacity: maxLength ?? USDM_MAX_LENGTH,
-    seed: sequenceOptions.seed ?? 43,
-  })
+  const rows = await packUstm(files, packed, { capacity: maxLength, seed: sequenceOptions.seed })
   return {
     ...report,
     utterances: grids.length,
@@ -195,6 +169,11 @@ async function utteranceOf(grid: string, unitPath: string, count: number): Promi
   }
 }
 
+const PACKING = settings({
+  capacity: { type: 'integer', min: 1, default: USDM_MAX_LENGTH },
+  seed: SEQUENCE_SETTINGS.table.seed,
+})
+
 /**
  * Pack files of sequences into rows (see {@link ustmPacks}), shuffled by the seed. Sequences longer than a row are dropped and counted.
  * @throws DataError with `file` and `line` for a malformed line
@@ -202,16 +181,13 @@ async function utteranceOf(grid: string, unitPath: string, count: number): Promi
 export async function packUstm(
   files: readonly string[],
   output: string,
-  options: { capacity?: number; seed?: number } = {},
+  options: ChangesOf<typeof PACKING.table> = {},
 ): Promise<{ rows: number; tooLong: number }> {
   const where = 'packUstm'
-  requireOptions(where, options, ['capacity', 'seed'])
-  const { capacity = USDM_MAX_LENGTH, seed = 43 } = options
+  const { capacity, seed } = PACKING.read(where, options)
   if (!Array.isArray(files)) throw argumentError(where, 'files', 'a list of files', files)
   for (const [i, file] of files.entries()) requireString(where, `files[${i}]`, file)
   requireString(where, 'output', output)
-  requireWhole(where, 'capacity', capacity, 1)
-  requireWhole(where, 'seed', seed)
   const sequences: number[][] = []
   let tooLong = 0
   for (const file of files) {
@@ -241,17 +217,8 @@ export async function numberedFiles(folder: string, stem: 'data_epoch' | 'part')
 }
 
 /** Read lines of ids, one at a time. @throws DataError with `file` and `line` for a malformed line */
-export async function* readUstmRows(path: string): AsyncGenerator<number[], void, void> {
-  requireString('readUstmRows', 'path', path)
-  let rest = ''
-  let line = 0
-  for await (const chunk of chunksOf(path)) {
-    const lines = (rest + utf8(chunk, path, line + 1)).split('\n')
-    rest = lines.pop() as string
-    for (const text of lines) yield parseUstmRow(text, path, ++line)
-  }
-  if (rest !== '') yield parseUstmRow(rest, path, ++line)
-}
+export const readUstmRows = (path: string): AsyncGenerator<number[], void, void> =>
+  parsedLines('readUstmRows', path, parseUstmRow)
 
 /** Parse a line of ids. */
 export function parseUstmRow(text: string, file: string, line: number): number[] {

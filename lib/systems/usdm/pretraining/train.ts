@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
-import { requireOptions } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, unchecked } from '../../../base/settings.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { DataLoader } from '../../../data/loader.js'
 import { packSequences } from '../../../data/pack.js'
@@ -9,33 +9,27 @@ import type { UsdmBatch } from '../data/collate.js'
 import { openRows, requireIds } from '../data/dataset.js'
 import { IGNORED } from '../data/prompt.js'
 import type { UsdmIds } from '../data/text.js'
-import { USTM_RECIPE, type UsdmRecipe, usdmRecipe } from '../training/recipe.js'
-import {
-  checkTraining,
-  requireCompat,
-  runUsdmTraining,
-  TRAINING_OPTIONS,
-  type UsdmResults,
-  type UsdmTrainingOptions,
-} from '../training/trainer.js'
+import { USTM_RECIPE, usdmRecipe } from '../training/recipe.js'
+import { requireCompat, runUsdmTraining, TRAINING_SETTINGS, type UsdmResults } from '../training/trainer.js'
 import { numberedFiles, parseUstmRow } from './prepare.js'
 
 /** Rows of packed sequences: files as `prepareUstm` writes them, a folder with `part<n>.txt`, or lists of ids. */
 export type UstmRows = string | readonly string[] | readonly (readonly number[])[] | Dataset<readonly number[]>
 
-export interface PretrainUsdmOptions extends UsdmTrainingOptions {
-  train: UstmRows
+const SETTINGS = TRAINING_SETTINGS.extend({
+  train: { type: unchecked<UstmRows>(), required: true },
   /** Evaluated each `evalSteps` steps. */
-  valid?: UstmRows
-  /** Changes to {@link USTM_RECIPE}. */
-  recipe?: Partial<UsdmRecipe>
+  valid: { type: unchecked<UstmRows>() },
   /**
    * 'published': the last token of a sequence has the first token of the next one in the row as its label, all batches of a step have
    * equal weight, and a sliding window must be `windowInclusive`. By default no label crosses sequences, and all tokens of a step have
    * equal weight.
    */
-  compat?: 'published'
-}
+  compat: { type: ['published'] },
+})
+
+/** Options of `pretrainUsdm`. @interface */
+export type PretrainUsdmOptions = ChangesOf<typeof SETTINGS.table>
 
 /**
  * Pre-train a language model on interleaved text and speech (USTM): all tokens contribute to the loss. Rows are packed: positions and
@@ -51,12 +45,10 @@ export interface PretrainUsdmOptions extends UsdmTrainingOptions {
  */
 export async function pretrainUsdm(options: PretrainUsdmOptions): Promise<UsdmResults> {
   const where = 'pretrainUsdm'
-  requireOptions(where, options, [...TRAINING_OPTIONS, 'train', 'valid', 'compat'])
-  const { train, valid, compat, ...rest } = options
-  checkTraining(where, options)
-  requireCompat(where, compat, options.model)
-  const recipe = usdmRecipe(options.recipe, USTM_RECIPE)
-  const { tokenizer, args = {} } = options
+  const { train, valid, compat, ...rest } = SETTINGS.read(where, options)
+  const { model, tokenizer, args } = rest
+  requireCompat(where, compat, model)
+  const recipe = usdmRecipe(rest.recipe, USTM_RECIPE)
   const open = async (name: string, rows: UstmRows) => {
     const files = typeof rows === 'string' ? await partsOf(rows) : rows
     return openRows<readonly number[]>(where, name, files, (text, file, line) => {

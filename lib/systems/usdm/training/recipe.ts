@@ -67,7 +67,14 @@ export const USDM_SETTINGS = settings({
   betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.95], argument: ['adamBeta1', 'adamBeta2'] },
   eps: { type: 'number', default: 1e-8, argument: 'adamEpsilon' },
   weightDecay: { type: 'number', default: 0.01, argument: 'weightDecay' },
-  gradientCheckpointing: { type: 'boolean', default: true, argument: 'gradientCheckpointing' },
+  gradientCheckpointing: {
+    type: 'boolean',
+    default: true,
+    defaultText: 'on',
+    option: 'checkpointing',
+    help: 'recomputes layers in backward; --no-checkpointing keeps all activations',
+    argument: 'gradientCheckpointing',
+  },
   logSteps: {
     type: 'integer',
     min: 1,

@@ -1,37 +1,31 @@
-import { argumentError, requireOptions } from '../../../base/check.js'
+import { type ChangesOf, unchecked } from '../../../base/settings.js'
 import { packedExamples, paddedExamples } from '../data/collate.js'
 import { type UsdmExamples, usdmDataset } from '../data/dataset.js'
 import type { UsdmExample } from '../data/prompt.js'
-import { type UsdmRecipe, usdmRecipe } from './recipe.js'
-import {
-  checkTraining,
-  requireCompat,
-  runUsdmTraining,
-  TRAINING_OPTIONS,
-  type UsdmResults,
-  type UsdmTrainingOptions,
-} from './trainer.js'
+import { usdmRecipe } from './recipe.js'
+import { requireCompat, runUsdmTraining, TRAINING_SETTINGS, type UsdmResults } from './trainer.js'
 
-export interface FinetuneUsdmOptions extends UsdmTrainingOptions {
+const SETTINGS = TRAINING_SETTINGS.extend({
   /** Files of `ids|labels`, or examples of `usdmExamples` and `usdmExample`. */
-  train: UsdmExamples
+  train: { type: unchecked<UsdmExamples>(), required: true },
   /** Evaluated every `evalSteps` steps. */
-  valid?: UsdmExamples
+  valid: { type: unchecked<UsdmExamples>() },
   /** Evaluated once at the end. */
-  test?: UsdmExamples
-  /** Changes to {@link USDM_RECIPE}. */
-  recipe?: Partial<UsdmRecipe>
+  test: { type: unchecked<UsdmExamples>() },
   /**
    * Packs the examples of a batch into one row, so that nothing is computed for padding. The results are the same within rounding.
    * Default true.
    */
-  packed?: boolean
+  packed: { type: 'boolean', default: true },
   /**
    * 'published': all batches of a step have equal weight, LoRA keeps the embedding and output layers frozen, and a sliding window must be
    * `windowInclusive`. By default all tokens of a step have equal weight, and these layers train too.
    */
-  compat?: 'published'
-}
+  compat: { type: ['published'] },
+})
+
+/** Options of `finetuneUsdm`. @interface */
+export type FinetuneUsdmOptions = ChangesOf<typeof SETTINGS.table>
 
 /**
  * Fine-tune a language model to transcribe speech, to reply, and to speak the reply. Only transcripts and replies contribute to the loss
@@ -49,19 +43,16 @@ export interface FinetuneUsdmOptions extends UsdmTrainingOptions {
  */
 export async function finetuneUsdm(options: FinetuneUsdmOptions): Promise<UsdmResults> {
   const where = 'finetuneUsdm'
-  requireOptions(where, options, [...TRAINING_OPTIONS, 'train', 'valid', 'test', 'packed', 'compat'])
-  const { train, valid, test, packed = true, compat, lora, ...rest } = options
-  checkTraining(where, options)
-  if (typeof packed !== 'boolean') throw argumentError(where, 'packed', 'a boolean', packed)
-  requireCompat(where, compat, options.model)
-  const recipe = usdmRecipe(options.recipe)
-  const { tokenizer } = options
+  const { train, valid, test, packed, compat, lora, ...rest } = SETTINGS.read(where, options)
+  const { model, tokenizer } = rest
+  requireCompat(where, compat, model)
+  const recipe = usdmRecipe(rest.recipe)
   const open = (name: string, source: UsdmExamples) => usdmDataset(where, name, source, tokenizer.vocabSize)
   const data = await open('train', train)
   const frozenTables = compat === 'published' && { modulesToSave: [] }
   return runUsdmTraining<UsdmExample>({
     where,
-    options: { ...rest, ...(lora && { lora: { ...frozenTables, ...(lora === true ? {} : lora) } }) },
+    options: { ...rest, lora: lora && { ...frozenTables, ...(lora === true ? {} : lora) } },
     recipe,
     loraAlpha: 16,
     train: data,

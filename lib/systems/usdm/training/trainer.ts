@@ -1,5 +1,6 @@
-import { argumentError, requireOneOf, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, checkedBy, instanceOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { hasWindow } from '../../../models/decoder/config.js'
@@ -19,39 +20,36 @@ import { UsdmTokenizer } from '../data/text.js'
 import { USDM_SETTINGS, type UsdmRecipe } from './recipe.js'
 
 /** Options of pre-training and fine-tuning. */
-export interface UsdmTrainingOptions {
+export const TRAINING_SETTINGS = settings({
   /** Trained in place. Embeddings are added for tokens that it lacks. */
-  model: DecoderLM
-  tokenizer: UsdmTokenizer
+  model: { type: instanceOf(DecoderLM), required: true },
+  tokenizer: { type: instanceOf(UsdmTokenizer), required: true },
   /** Folder for checkpoints, logs, the trained model (`model/`) and `results.json`. */
-  outputDir: string
-  /** Changes to the original's recipe. */
-  recipe?: Partial<UsdmRecipe>
+  outputDir: { type: 'string', required: true },
+  /** Changes to the original's recipe: `USDM_RECIPE`, or `USTM_RECIPE` of pre-training. */
+  recipe: { type: unchecked<Partial<UsdmRecipe>>() },
   /**
    * Trains LoRA adapters of rank 8 on q and v, and the whole embedding and output layers, since the rows of new tokens are random. Pass
    * a partial LoraConfig to change this; `modulesToSave: []` keeps the layers frozen, as the original does. Default false: all weights
    * train.
    */
-  lora?: boolean | Partial<LoraConfig>
+  lora: {
+    type: checkedBy<boolean | Partial<LoraConfig>>((where, name, value) => {
+      if (typeof value === 'boolean' || (typeof value === 'object' && value !== null)) return
+      throw argumentError(where, name, 'a boolean, or changes to the LoraConfig', value)
+    }),
+    default: false,
+  },
   /** Maximum text length (`model_max_length`) of the saved tokenizer. Default: unchanged. */
-  maxLength?: number
+  maxLength: { type: 'integer', min: 1 },
   /** Trainer arguments, which override the above: `bf16` (for a float32 model), `zero`, `loadBestModelAtEnd`, `maxSteps`, … */
-  args?: Partial<TrainingArguments>
-  callbacks?: readonly TrainerCallback[]
-  loggers?: readonly Logger[]
-}
+  args: { type: unchecked<Partial<TrainingArguments>>(), default: {} },
+  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
+  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+})
 
-export const TRAINING_OPTIONS: readonly (keyof UsdmTrainingOptions)[] = [
-  'model',
-  'tokenizer',
-  'outputDir',
-  'recipe',
-  'lora',
-  'maxLength',
-  'args',
-  'callbacks',
-  'loggers',
-]
+/** Options of pre-training and fine-tuning. @interface */
+export type UsdmTrainingOptions = ChangesOf<typeof TRAINING_SETTINGS.table>
 
 export interface UsdmMeasured {
   /** Mean loss over the target tokens, and its exponential. */
@@ -72,7 +70,7 @@ export interface UsdmResults extends RecipeResults<UsdmMeasured> {
 export interface UsdmTraining<T> {
   where: string
   /** The rest of the options, checked. */
-  options: UsdmTrainingOptions
+  options: ValuesOf<typeof TRAINING_SETTINGS.table>
   recipe: UsdmRecipe
   loraAlpha: number
   train: TrainerData<T, UsdmBatch> & { readonly length?: number }
@@ -86,21 +84,9 @@ export interface UsdmTraining<T> {
 
 type Sized<T> = { readonly length: number; get(index: number, epoch: number): T | Promise<T> }
 
-export function checkTraining(where: string, options: UsdmTrainingOptions): void {
-  const { model, tokenizer, outputDir, lora = false, maxLength } = options
-  if (!(model instanceof DecoderLM)) throw argumentError(where, 'model', 'a DecoderLM', model)
-  if (!(tokenizer instanceof UsdmTokenizer)) throw argumentError(where, 'tokenizer', 'a UsdmTokenizer', tokenizer)
-  requireString(where, 'outputDir', outputDir)
-  if (typeof lora !== 'boolean' && (typeof lora !== 'object' || lora === null)) {
-    throw argumentError(where, 'lora', 'a boolean, or changes to the LoraConfig', lora)
-  }
-  if (maxLength !== undefined) requireWhole(where, 'maxLength', maxLength, 1)
-}
-
 /** @throws ConfigError if `compat` is 'published' and the model's sliding window is not the published one */
-export function requireCompat(where: string, compat: unknown, { config }: DecoderLM): void {
+export function requireCompat(where: string, compat: 'published' | undefined, { config }: DecoderLM): void {
   if (compat === undefined) return
-  requireOneOf(where, 'compat', compat, ['published'])
   if (!hasWindow(config) || config.windowInclusive === true) return
   throw new ConfigError(
     `${where}: compat 'published': expected a model with a sliding window of ${config.slidingWindow} + 1 tokens, got ${config.slidingWindow}. Load it with config: { windowInclusive: true }.`,
@@ -111,7 +97,7 @@ export function requireCompat(where: string, compat: unknown, { config }: Decode
 /** Train, save the model with its tokenizer in `model/`, evaluate, and write `results.json`. */
 export async function runUsdmTraining<T>(training: UsdmTraining<T>): Promise<UsdmResults> {
   const { where, options, recipe, train, examples, valid, test, collate, meanOfMeans } = training
-  const { model, tokenizer, outputDir, maxLength, args = {}, callbacks = [], loggers = [] } = options
+  const { model, tokenizer, outputDir, maxLength, args, callbacks, loggers } = options
   const before = model.config.vocabSize as number
   const newRows = Math.max(0, tokenizer.vocabSize - before)
   if (newRows > 0) model.resizeTokenEmbeddings(tokenizer.vocabSize, { seed: recipe.seed })
@@ -151,7 +137,7 @@ export async function runUsdmTraining<T>(training: UsdmTraining<T>): Promise<Usd
 
 /** Attach adapters with the same initial weights in all processes, and in a resumed run. */
 function attachAdapters<T>(where: string, { options, recipe, loraAlpha }: UsdmTraining<T>): void {
-  const { model, lora = false } = options
+  const { model, lora } = options
   if (lora === false) return
   if (peftModelOf(model)) {
     throw new ConfigError(`${where}: expected a model without adapters, got one that has them. Leave out lora.`, {

@@ -1,9 +1,10 @@
 import { isAbsolute, join } from 'node:path'
 import { openClip } from '../../../audio/clip.js'
 import { melSpectrogram } from '../../../audio/features.js'
-import { argumentError, requireObject, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError, requireObject, requireWhole } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
 import { BIGVGAN_MEL } from '../../../models/bigvgan/config.js'
@@ -50,16 +51,19 @@ export type VoiceboxDraws = Pick<
   'windowFrames' | 'dropShare' | 'contextShare' | 'leastMasked' | 'mostMasked' | 'seed'
 >
 
-export interface VoiceboxDatasetOptions {
+const SETTINGS = settings({
   /** Number of the Voicebox's units. Default 10000. */
-  nTokens?: number
+  nTokens: { type: 'integer', min: 1, default: 10_000 },
   /** Bands of the mel spectrogram. Default 80. */
-  nFeats?: number
+  nFeats: { type: 'integer', min: 1, default: 80 },
   /** Folder that relative paths are relative to. Default: the working directory. */
-  audioRoot?: string
+  audioRoot: { type: 'string' },
   /** Changes to the published recipe. Default: none. */
-  draws?: Partial<VoiceboxDraws>
-}
+  draws: { type: unchecked<Partial<VoiceboxDraws>>() },
+})
+
+/** Options of a {@link VoiceboxDataset}. @interface */
+export type VoiceboxDatasetOptions = ChangesOf<typeof SETTINGS.table>
 
 /** Maximum difference in samples between a clip and its units: one second. With more, the units are those of another clip. */
 const MAX_DIFFERENCE = 22_050
@@ -70,20 +74,15 @@ const MAX_DIFFERENCE = 22_050
  */
 export class VoiceboxDataset implements Dataset<VoiceboxSample> {
   readonly #records: Dataset<VoiceboxRecord>
-  readonly #options: Required<Omit<VoiceboxDatasetOptions, 'draws' | 'audioRoot'>> & { audioRoot: string | undefined }
+  readonly #options: ValuesOf<typeof SETTINGS.table>
   readonly #draws: VoiceboxDraws
 
   constructor(records: Dataset<VoiceboxRecord>, options: VoiceboxDatasetOptions = {}) {
     const where = 'VoiceboxDataset'
     requireObject(where, 'records', records)
-    requireOptions(where, options, ['nTokens', 'nFeats', 'audioRoot', 'draws'])
-    const { nTokens = 10_000, nFeats = 80, audioRoot, draws = {} } = options
-    requireWhole(where, 'nTokens', nTokens, 1)
-    requireWhole(where, 'nFeats', nFeats, 1)
-    if (audioRoot !== undefined) requireString(where, 'audioRoot', audioRoot)
     this.#records = records
-    this.#options = { nTokens, nFeats, audioRoot }
-    this.#draws = voiceboxRecipe(draws)
+    this.#options = SETTINGS.read(where, options)
+    this.#draws = voiceboxRecipe(this.#options.draws)
   }
 
   get length(): number {

@@ -1,29 +1,21 @@
 import { join } from 'node:path'
-import { argumentError, requireOneOf, requireOptions, requireString, requireWhole } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, instanceOf, unchecked } from '../../../base/settings.js'
 import { Random } from '../../../data/random.js'
-import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
 import { audioFiles, type ExtractUnitsOptions, type NamedClip, UnitFolder } from '../../../models/units/unit-folder.js'
+import { VOICEBOX_DATA_SETTINGS } from '../configuration/settings.js'
 import { type VoiceboxRecord, writeVoiceboxFilelist } from './filelist.js'
 
-export interface PrepareVoiceboxOptions {
-  extractor: UnitExtractor
-  /** Folder of audio files (WAV, FLAC, MP3, …), searched recursively. No transcripts are needed. */
-  data: string
-  /** Names of the corpus and the split: the list is `<output>/<name>/<split>.txt`. */
-  name: string
-  split: string
-  /** Default 'filelists'. */
-  output?: string
-  /** Folder of cached units; existing units are not extracted again. Default `<output>/<name>/<split>-units`. */
-  unitFolder?: string
-  /** Random seed of the shuffle. Default 37. */
-  seed?: number
-  /** Action for a clip that cannot be used: 'stop' (default) throws; 'skip' leaves it out and counts it. */
-  onBadRecord?: OnBadRecord
-  extract?: ExtractUnitsOptions
-}
+const SETTINGS = VOICEBOX_DATA_SETTINGS.extend({
+  extractor: { type: instanceOf(UnitExtractor), required: true },
+  extract: { type: unchecked<ExtractUnitsOptions>(), default: {} },
+})
+
+/** Options of `prepareVoicebox`. @interface */
+export type PrepareVoiceboxOptions = ChangesOf<typeof SETTINGS.table>
 
 export interface PreparedVoicebox {
   file: string
@@ -42,27 +34,13 @@ const GROUP = 512
  */
 export async function prepareVoicebox(options: PrepareVoiceboxOptions): Promise<PreparedVoicebox> {
   const where = 'prepareVoicebox'
-  requireOptions(where, options, [
-    'extractor',
-    'data',
-    'name',
-    'split',
-    'output',
-    'unitFolder',
-    'seed',
-    'onBadRecord',
-    'extract',
-  ])
-  const { extractor, data, name, split, output = 'filelists', seed = 37, onBadRecord = 'stop', extract = {} } = options
-  if (!(extractor instanceof UnitExtractor)) throw argumentError(where, 'extractor', 'a UnitExtractor', extractor)
-  for (const [key, value] of Object.entries({ data, name, split, output })) requireString(where, key, value)
+  const values = SETTINGS.read(where, options)
+  const { extractor, data, name, split, output, seed, onBadRecord, extract } = values
   for (const [key, value] of Object.entries({ name, split })) {
     if (value === '' || /[/\\]|^\.\.?$/.test(value))
       throw argumentError(where, key, 'the name of a folder or file', value)
   }
-  requireWhole(where, 'seed', seed)
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  const unitFolder = options.unitFolder ?? join(output, name, `${split}-units`)
+  const unitFolder = values.unitFolder ?? join(output, name, `${split}-units`)
   // Names include the extension, so that clips that differ only in it have separate units.
   const clips = (await audioFiles(where, data)).map(
     (path): NamedClip => ({ name: path.replaceAll('\\', '/'), audio: join(data, path) }),

@@ -1,107 +1,66 @@
-import { argumentError, requireNumber, requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
-import { ConfigError } from '../../../base/errors.js'
-import { didYouMean, shortened } from '../../../base/words.js'
+import { argumentError } from '../../../base/check.js'
+import { settings, type ValuesOf } from '../../../base/settings.js'
+
+const FRACTION = { type: 'number', below: 1 + Number.EPSILON } as const
 
 /** Hyperparameters of a Voicebox training. The defaults are the published ones: Adam at a constant learning rate. */
-export interface VoiceboxRecipe {
-  /** Default 1e-4. */
-  learningRate: number
-  /** Default [0.9, 0.999]. */
-  betas: [number, number]
-  /** Default 1e-8. */
-  eps: number
-  /** Gradient clipping norm. Default 0.2. */
-  maxGradNorm: number
-  /** Default 10000: stop it by hand, or set `args: { maxSteps }`. */
-  epochs: number
-  /** Clips per batch of each process. Default 8; the published model was trained with 256 per step. */
-  batchSize: number
-  evalBatchSize: number
-  /** Gradient accumulation: batches per optimizer step. Default 1. */
-  accumulation: number
-  /** Maximum frames of a window; longer clips are cropped at random. Default 1378, 16 seconds. */
-  windowFrames: number
-  /** Probability of a clip without units and context, for guidance. Default 0.2. */
-  dropShare: number
-  /** For the other clips, the probability of visible frames. Default 0.7. */
-  contextShare: number
-  /** Masked fraction of a clip with visible frames, drawn uniformly between these two. Default 0.7 and 1. */
-  leastMasked: number
-  mostMasked: number
+export const VOICEBOX_SETTINGS = settings({
+  /** 10000 epochs: stop it by hand, or set `args: { maxSteps }`. */
+  epochs: {
+    ...{ type: 'number', default: 10_000, help: 'passes over the clips', aliases: ['n_epochs'] },
+    argument: 'numTrainEpochs',
+  },
+  /** Clips per batch of each process; the published model was trained with 256 per step. */
+  batchSize: {
+    ...{ type: 'integer', min: 1, default: 8, help: 'clips per batch of each process' },
+    argument: 'perDeviceTrainBatchSize',
+  },
+  evalBatchSize: { type: 'integer', min: 1, default: 8, argument: 'perDeviceEvalBatchSize' },
+  accumulation: {
+    ...{ type: 'integer', min: 1, default: 1, help: 'gradient accumulation: batches per optimizer step' },
+    argument: 'gradientAccumulationSteps',
+  },
+  learningRate: {
+    ...{ type: 'number', default: 1e-4, help: 'constant learning rate', placeholder: 'rate' },
+    argument: 'learningRate',
+  },
+  betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.999], argument: ['adamBeta1', 'adamBeta2'] },
+  eps: { type: 'number', default: 1e-8, argument: 'adamEpsilon' },
+  /** Gradient clipping norm. */
+  maxGradNorm: { type: 'number', default: 0.2, argument: 'maxGradNorm' },
+  /** Maximum frames of a window; longer clips are cropped at random. 1378 frames are 16 seconds. */
+  windowFrames: { type: 'integer', min: 1, default: 1378 },
+  /** Probability of a clip without units and context, for guidance. */
+  dropShare: { ...FRACTION, default: 0.2 },
+  /** For the other clips, the probability of visible frames. */
+  contextShare: { ...FRACTION, default: 0.7 },
+  /** Masked fraction of a clip with visible frames, drawn uniformly between these two. */
+  leastMasked: { ...FRACTION, default: 0.7 },
+  mostMasked: { ...FRACTION, default: 1 },
   /** 'fp16' and 'bf16' run under autocast. Default 'fp16' on CUDA, as published, and 'float32' on the CPU. */
-  precision?: 'float32' | 'fp16' | 'bf16'
-  /** Default 37. */
-  seed: number
-  /** Steps between logs. Default 50. */
-  logSteps: number
+  precision: { type: ['float32', 'fp16', 'bf16'] },
+  logSteps: { type: 'integer', min: 1, default: 50, help: 'steps between logs', argument: 'loggingSteps' },
   /** Steps between evaluations and checkpoints. Default: each epoch. */
-  saveSteps?: number
-  /** Maximum number of kept checkpoints. Default 2. */
-  saveTotalLimit: number
-}
+  saveSteps: {
+    ...{ type: 'integer', min: 1, defaultText: 'an epoch', help: 'steps between checkpoints' },
+    argument: 'saveSteps',
+  },
+  saveTotalLimit: {
+    ...{ type: 'integer', min: 1, default: 2, help: 'maximum number of kept checkpoints' },
+    argument: 'saveTotalLimit',
+  },
+  seed: { type: 'integer', default: 37, help: 'random seed', argument: 'seed' },
+})
 
-export const VOICEBOX_RECIPE: Readonly<VoiceboxRecipe> = {
-  learningRate: 1e-4,
-  betas: [0.9, 0.999],
-  eps: 1e-8,
-  maxGradNorm: 0.2,
-  epochs: 10_000,
-  batchSize: 8,
-  evalBatchSize: 8,
-  accumulation: 1,
-  windowFrames: 1378,
-  dropShare: 0.2,
-  contextShare: 0.7,
-  leastMasked: 0.7,
-  mostMasked: 1,
-  seed: 37,
-  logSteps: 50,
-  saveTotalLimit: 2,
-}
+export type VoiceboxRecipe = ValuesOf<typeof VOICEBOX_SETTINGS.table>
+
+export const VOICEBOX_RECIPE: Readonly<VoiceboxRecipe> = VOICEBOX_SETTINGS.defaults
 
 /** Return the published recipe with changes. @throws ConfigError for an unknown name or an invalid value */
 export function voiceboxRecipe(changes: Partial<VoiceboxRecipe> = {}): VoiceboxRecipe {
-  const where = 'voiceboxRecipe'
-  requireObject(where, 'changes', changes)
-  const names = [...Object.keys(VOICEBOX_RECIPE), 'precision', 'saveSteps']
-  const changed = Object.entries(changes).filter(([, value]) => value !== undefined)
-  for (const [name] of changed) {
-    if (names.includes(name)) continue
-    throw new ConfigError(
-      `voiceboxRecipe: expected names of the recipe, got '${shortened(name)}'${didYouMean(name, names)}`,
-      { argument: name },
-    )
-  }
-  const recipe: VoiceboxRecipe = { ...VOICEBOX_RECIPE, ...Object.fromEntries(changed) }
-  for (const name of ['learningRate', 'eps', 'maxGradNorm', 'epochs'] as const) {
-    requireNumber(where, name, recipe[name], { least: 0 })
-  }
-  for (const name of ['dropShare', 'contextShare', 'leastMasked', 'mostMasked'] as const) {
-    requireNumber(where, name, recipe[name], { least: 0, below: 1 + Number.EPSILON })
-  }
-  if (recipe.mostMasked === 0 || recipe.leastMasked > recipe.mostMasked) {
-    throw argumentError(
-      where,
-      'mostMasked',
-      `a number above 0 and at least leastMasked, ${recipe.leastMasked}`,
-      recipe.mostMasked,
-    )
-  }
-  const { betas, precision, saveSteps } = recipe
-  if (!Array.isArray(betas) || betas.length !== 2) throw argumentError(where, 'betas', 'two numbers', betas)
-  for (const beta of betas) requireNumber(where, 'betas', beta, { least: 0, below: 1 })
-  for (const name of [
-    'batchSize',
-    'evalBatchSize',
-    'accumulation',
-    'windowFrames',
-    'logSteps',
-    'saveTotalLimit',
-  ] as const) {
-    requireWhole(where, name, recipe[name], 1)
-  }
-  requireWhole(where, 'seed', recipe.seed)
-  if (precision !== undefined) requireOneOf(where, 'precision', precision, ['float32', 'fp16', 'bf16'])
-  if (saveSteps !== undefined) requireWhole(where, 'saveSteps', saveSteps, 1)
-  return recipe
+  const recipe = VOICEBOX_SETTINGS.read('voiceboxRecipe', changes)
+  const { leastMasked, mostMasked } = recipe
+  if (mostMasked > 0 && leastMasked <= mostMasked) return recipe
+  const expected = `a number above 0 and at least leastMasked, ${leastMasked}`
+  throw argumentError('voiceboxRecipe', 'mostMasked', expected, mostMasked)
 }

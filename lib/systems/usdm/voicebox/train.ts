@@ -1,4 +1,4 @@
-import { argumentError, requireOptions, requireString } from '../../../base/check.js'
+import { type ChangesOf, instanceOf, settings, unchecked } from '../../../base/settings.js'
 import { isMainProcess } from '../../../distributed/index.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { UnitVoicebox } from '../../../models/unit-voicebox/unit-voicebox.js'
@@ -9,26 +9,29 @@ import { Trainer } from '../../../train/trainer/trainer.js'
 import { openRows } from '../data/dataset.js'
 import { type VoiceboxBatch, VoiceboxDataset, type VoiceboxSample, voiceboxCollate } from './dataset.js'
 import { parseVoiceboxLine, type VoiceboxRecord, type VoiceboxRecords } from './filelist.js'
-import { type VoiceboxRecipe, voiceboxRecipe } from './recipe.js'
+import { VOICEBOX_SETTINGS, type VoiceboxRecipe, voiceboxRecipe } from './recipe.js'
 
-export interface TrainUnitVoiceboxOptions {
+const SETTINGS = settings({
   /** Trained in place. */
-  model: UnitVoicebox
+  model: { type: instanceOf(UnitVoicebox), required: true },
   /** File lists as `prepareVoicebox` or the original writes them, or records. */
-  train: VoiceboxRecords
+  train: { type: unchecked<VoiceboxRecords>(), required: true },
   /** Evaluated each epoch, with fixed random draws; the best weights are kept. */
-  valid?: VoiceboxRecords
+  valid: { type: unchecked<VoiceboxRecords>() },
   /** Folder for checkpoints, logs, the trained model (`model/`) and `results.json`. */
-  outputDir: string
+  outputDir: { type: 'string', required: true },
   /** Changes to {@link VOICEBOX_RECIPE}. */
-  recipe?: Partial<VoiceboxRecipe>
+  recipe: { type: unchecked<Partial<VoiceboxRecipe>>() },
   /** Folder that paths in file lists are relative to. Default: the working directory. */
-  audioRoot?: string
+  audioRoot: { type: 'string' },
   /** Trainer arguments, which override the above: `maxSteps`, `gradientCheckpointing`, `zero`, `reportTo`, … */
-  args?: Partial<TrainingArguments>
-  callbacks?: readonly TrainerCallback[]
-  loggers?: readonly Logger[]
-}
+  args: { type: unchecked<Partial<TrainingArguments>>() },
+  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
+  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+})
+
+/** Options of `trainUnitVoicebox`. @interface */
+export type TrainUnitVoiceboxOptions = ChangesOf<typeof SETTINGS.table>
 
 /** Results of a training, as in `results.json`. */
 export interface UnitVoiceboxResults extends RecipeResults<{ loss: number | null }> {
@@ -54,21 +57,9 @@ export interface UnitVoiceboxResults extends RecipeResults<{ loss: number | null
  */
 export async function trainUnitVoicebox(options: TrainUnitVoiceboxOptions): Promise<UnitVoiceboxResults> {
   const where = 'trainUnitVoicebox'
-  requireOptions(where, options, [
-    'model',
-    'train',
-    'valid',
-    'outputDir',
-    'recipe',
-    'audioRoot',
-    'args',
-    'callbacks',
-    'loggers',
-  ])
-  const { model, outputDir, audioRoot, args = {}, callbacks = [], loggers = [] } = options
-  if (!(model instanceof UnitVoicebox)) throw argumentError(where, 'model', 'a UnitVoicebox', model)
-  requireString(where, 'outputDir', outputDir)
-  const recipe = voiceboxRecipe(options.recipe)
+  const values = SETTINGS.read(where, options)
+  const { model, outputDir, audioRoot, args, callbacks, loggers } = values
+  const recipe = voiceboxRecipe(values.recipe)
   const { windowFrames, dropShare, contextShare, leastMasked, mostMasked, seed } = recipe
   const { nTokens = 10_000, nFeats = 80 } = model.config
   const open = async (name: 'train' | 'valid', records: VoiceboxRecords) =>
@@ -116,26 +107,14 @@ function trainingArguments(
   const onCuda = model.parameters()[0]?.device.startsWith('cuda') === true
   const { precision = onCuda ? 'fp16' : 'float32', saveSteps } = recipe
   const each = saveSteps === undefined ? 'epoch' : 'steps'
-  const steps = saveSteps === undefined ? {} : { saveSteps, ...(evaluates && { evalSteps: saveSteps }) }
   return {
+    ...VOICEBOX_SETTINGS.trainingArguments(recipe),
     outputDir,
-    perDeviceTrainBatchSize: recipe.batchSize,
-    perDeviceEvalBatchSize: recipe.evalBatchSize,
-    gradientAccumulationSteps: recipe.accumulation,
-    numTrainEpochs: recipe.epochs,
-    learningRate: recipe.learningRate,
     lrSchedulerType: 'constant',
-    adamBeta1: recipe.betas[0],
-    adamBeta2: recipe.betas[1],
-    adamEpsilon: recipe.eps,
-    maxGradNorm: recipe.maxGradNorm,
     fp16: precision === 'fp16',
     bf16: precision === 'bf16',
-    seed: recipe.seed,
-    loggingSteps: recipe.logSteps,
     saveStrategy: each,
-    saveTotalLimit: recipe.saveTotalLimit,
-    ...steps,
+    ...(evaluates && saveSteps !== undefined && { evalSteps: saveSteps }),
     ...(evaluates && {
       evalStrategy: each,
       loadBestModelAtEnd: true,

@@ -133,5 +133,5 @@ describe('emotionLoss', () => {
 it('a recipe has known changes', () => {
   expect(emotionRecipe({ epochs: 3 }).epochs).toBe(3)
   expect(() => emotionRecipe({ epoch: 3 } as never)).toThrow(ConfigError)
-  expect(() => emotionRecipe({ keyMetric: 'f2' })).toThrow(ConfigError)
+  expect(() => emotionRecipe({ keyMetric: 'f2' as never })).toThrow(ConfigError)
 })
