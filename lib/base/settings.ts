@@ -1,7 +1,8 @@
 // One table states each setting once: its type, default, range, help text, alternative names and its name in TrainingArguments.
 // The TypeScript type, the checks, the command-line options and the mapping to TrainingArguments are derived from it.
 import { optionsOf } from './arguments.js'
-import { argumentError, requireNumber, requireOneOf, requireWhole, shown } from './check.js'
+import { argumentError, defined, requireFunction, requireObject, shown } from './check.js'
+import { withArticle } from './words.js'
 
 /**
  * Check of a value that no named type describes, such as a callback. Throws if the value is wrong. `T` is the value's type.
@@ -30,8 +31,9 @@ export type SettingType =
 /** Definition of a setting. */
 export interface Setting {
   readonly type: SettingType
-  /** Default value. A setting without one may be undefined. */
+  /** Default value. A setting without one may be undefined, unless it is required. */
   readonly default?: unknown
+  readonly required?: boolean
   /** Minimum of a number, or of each of the `numbers`. Default 0; -Infinity for none. */
   readonly min?: number
   /** Exclusive upper bound. */
@@ -76,15 +78,17 @@ type BaseValue<S extends Setting> =
 /** Type of a setting's value. */
 export type ValueOfSetting<S extends Setting> = BaseValue<S> | (S extends { nullable: true } ? null : never)
 
-type WithDefault<T extends SettingTable> = { [K in keyof T]: T[K] extends { default: unknown } ? K : never }[keyof T]
+type Always = { default: unknown } | { required: true }
 
-/** Checked values of a table: settings with a default are always defined. */
+/** Checked values of a table: settings with a default, and required ones, are always defined. */
 export type ValuesOf<T extends SettingTable> = {
-  -readonly [K in WithDefault<T>]: ValueOfSetting<T[K]>
-} & { -readonly [K in Exclude<keyof T, WithDefault<T>>]?: ValueOfSetting<T[K]> }
+  -readonly [K in keyof T as T[K] extends Always ? K : never]: ValueOfSetting<T[K]>
+} & { -readonly [K in keyof T as T[K] extends Always ? never : K]?: ValueOfSetting<T[K]> }
 
-/** Options that a function takes: each may be left out. */
-export type ChangesOf<T extends SettingTable> = { -readonly [K in keyof T]?: ValueOfSetting<T[K]> | undefined }
+/** Options that a function takes: each may be left out, except required ones. */
+export type ChangesOf<T extends SettingTable> = {
+  -readonly [K in keyof T as T[K] extends { required: true } ? never : K]?: ValueOfSetting<T[K]> | undefined
+} & { -readonly [K in keyof T as T[K] extends { required: true } ? K : never]: ValueOfSetting<T[K]> }
 
 /** Command-line options of a table: settings with a help text. */
 export type OptionsOfSettings<T extends SettingTable> = {
@@ -125,11 +129,12 @@ export class Settings<T extends SettingTable> {
    * @param base defaults, if others than those of the table
    * @throws ConfigError for an unknown name, with the nearest one, and for a value of the wrong type or out of range
    */
-  read(where: string, options: ChangesOf<T> = {}, base: Readonly<ValuesOf<T>> = this.defaults): ValuesOf<T> {
+  read(where: string, options = {} as ChangesOf<T>, base: Readonly<ValuesOf<T>> = this.defaults): ValuesOf<T> {
+    requireObject(where, 'options', options)
     const values = { ...base, ...optionsOf(options, where, this.names) } as ValuesOf<T>
     for (const [name, setting] of Object.entries(this.table)) {
       const value: unknown = values[name as keyof ValuesOf<T>]
-      if (value !== undefined) checkSetting(where, name, value, setting)
+      if (value !== undefined || setting.required) checkSetting(where, name, value, setting)
     }
     return values
   }
@@ -171,35 +176,67 @@ export const checkedBy = <T>(check: (where: string, name: string, value: unknown
 
 /** Check one value. @throws ConfigError as `<where>: expected <name> to be <expected>, got <value>` */
 export function checkSetting(where: string, name: string, value: unknown, setting: Setting): void {
-  const { type, min = 0, below, length, nullable = false } = setting
+  const { type, min, below, length, nullable = false } = setting
   if (value === null && nullable) return
-  const range = { ...(min > -Infinity && { least: min }), ...(below !== undefined && { below }) }
   if (typeof type === 'function') return type(where, name, value)
-  if (typeof type !== 'string') {
-    if (type.every((word) => typeof word === 'string')) return requireOneOf(where, name, value, type)
-    if (!type.includes(value as string)) throw argumentError(where, name, type.map(shown).join(' or '), value)
+  if (type === 'numbers' && Array.isArray(value) && value.length === (length ?? value.length)) {
+    for (const [i, one] of value.entries())
+      checkSetting(where, `${name}[${i}]`, one, { type: 'number', ...defined({ min, below }) })
     return
   }
+  const expected = mismatch(value, setting)
+  if (expected !== undefined) throw argumentError(where, name, expected, value)
+}
+
+/** Return what was expected if a value is wrong. Used for options of functions, keys of files and the command line. */
+export function mismatch(value: unknown, setting: Omit<Setting, 'help'>): string | undefined {
+  const { type, min = 0, below = Infinity, length } = setting
+  const unless = (good: boolean, expected: string) => (good ? undefined : expected)
+  if (typeof type === 'function') return undefined
+  if (typeof type !== 'string') {
+    const isText = type.every((word) => typeof word === 'string')
+    return unless(
+      type.includes(value as string),
+      isText ? type.map((word) => `'${word}'`).join(', ') : type.map(shown).join(' or '),
+    )
+  }
+  const isNumber = typeof value === 'number' && value >= min && value < below
+  const bounds = [...(min > -Infinity ? [`of at least ${min}`] : []), ...(below < Infinity ? [`below ${below}`] : [])]
   switch (type) {
     case 'number':
-      if (value === Infinity || value === -Infinity) throw argumentError(where, name, 'a finite number', value)
-      return requireNumber(where, name, value, range)
+      return unless(
+        isNumber && value > -Infinity,
+        [Math.abs(value as number) === Infinity ? 'a finite number' : 'a number', bounds.join(' and ')]
+          .join(' ')
+          .trim(),
+      )
     case 'integer':
-      return requireWhole(where, name, value, min)
+      return unless(isNumber && Number.isSafeInteger(value), `an integer ${bounds.join(' and ')}`)
     case 'fraction':
-      return requireNumber(where, name, value, { least: 0, below: 1 })
-    case 'numbers': {
-      const isGood = Array.isArray(value) && (length === undefined || value.length === length)
-      if (!isGood)
-        throw argumentError(where, name, length === undefined ? 'a list of numbers' : `${length} numbers`, value)
-      for (const [i, one] of value.entries()) requireNumber(where, `${name}[${i}]`, one, range)
-      return
-    }
+      return unless(isNumber && value < 1, 'a fraction in [0, 1)')
+    case 'numbers':
+      return length === undefined ? 'a list of numbers' : `${length} numbers`
     case 'strings':
-      if (!Array.isArray(value) || !value.every((one) => typeof one === 'string'))
-        throw argumentError(where, name, 'a list of strings', value)
-      return
+      return unless(Array.isArray(value) && value.every((one) => typeof one === 'string'), 'a list of strings')
     default:
-      if (typeof value !== type) throw argumentError(where, name, `a ${type}`, value)
+      return unless(typeof value === type, `a ${type}`)
   }
 }
+
+/** Return the type of a setting whose value is a function. */
+export const functionType = <F>(): Check<F> => requireFunction
+
+/** Return the type of a setting whose value is an object. The code that uses its fields checks them. */
+export const objectType = <T>(): Check<T> => requireObject
+
+/** Return the type of a setting whose value the code that uses it checks. */
+export const uncheckedType =
+  <T>(): Check<T> =>
+  () => {}
+
+/** Return the type of a setting whose value is an instance of a class. */
+export const instanceType =
+  <T>(kind: abstract new (...args: never[]) => T): Check<T> =>
+  (where, name, value) => {
+    if (!(value instanceof kind)) throw argumentError(where, name, withArticle(kind.name), value)
+  }
