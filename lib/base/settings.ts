@@ -140,19 +140,21 @@ export class Settings<T extends SettingTable> {
   }
 
   /** Return those of the values that are settings of this table, without undefined ones: the part of a command line that is a recipe. */
-  changesIn(values: Readonly<Record<string, unknown>>): ChangesOf<T> {
-    const found = this.names.map((name) => [name, values[name]] as const).filter(([, value]) => value !== undefined)
+  changesIn(values: object): ChangesOf<T> {
+    const found = this.names
+      .map((name) => [name, values[name as never] as unknown] as const)
+      .filter(([, value]) => value !== undefined)
     return Object.fromEntries(found) as ChangesOf<T>
   }
 
   /** Return the values under their names in TrainingArguments. */
-  trainingArguments(values: Readonly<ValuesOf<T>>): ArgumentsOf<T> {
+  trainingArguments(values: Readonly<ChangesOf<T> | ValuesOf<T>>): ArgumentsOf<T> {
     const found: [string, unknown][] = []
     for (const [name, { argument }] of Object.entries(this.table)) {
-      const value: unknown = values[name as keyof ValuesOf<T>]
+      const value: unknown = values[name as never]
       if (typeof argument === 'string') found.push([argument, value])
       else if (argument !== undefined)
-        for (const [i, one] of argument.entries()) found.push([one, (value as unknown[])[i]])
+        for (const [i, one] of argument.entries()) found.push([one, (value as unknown[] | undefined)?.[i]])
     }
     return Object.fromEntries(found.filter(([, value]) => value !== undefined)) as ArgumentsOf<T>
   }
@@ -236,7 +238,8 @@ export const uncheckedType =
 
 /** Return the type of a setting whose value is an instance of a class. */
 export const instanceType =
-  <T>(kind: abstract new (...args: never[]) => T): Check<T> =>
+  <T>(kind: { readonly name: string; readonly prototype: T }): Check<T> =>
   (where, name, value) => {
-    if (!(value instanceof kind)) throw argumentError(where, name, withArticle(kind.name), value)
+    if (!(value instanceof (kind as unknown as new () => T)))
+      throw argumentError(where, name, withArticle(kind.name), value)
   }
