@@ -1,7 +1,7 @@
 // One table states each setting once: its type, default, range, help text, alternative names and its name in TrainingArguments.
 // The TypeScript type, the checks, the command-line options and the mapping to TrainingArguments are derived from it.
 import { optionsOf } from './arguments.js'
-import { argumentError, defined, requireFunction, requireObject, shown } from './check.js'
+import { argumentError, defined, requireFunction, requireObject, requireSignal, shown } from './check.js'
 import { withArticle } from './words.js'
 
 /**
@@ -31,8 +31,9 @@ export type SettingType =
 /** Definition of a setting. */
 export interface Setting {
   readonly type: SettingType
-  /** Default value. A setting without one may be undefined, unless it is required. */
+  /** Default value. A setting without one may be undefined. */
   readonly default?: unknown
+  /** Whether the value must be given. */
   readonly required?: boolean
   /** Minimum of a number, or of each of the `numbers`. Default 0; -Infinity for none. */
   readonly min?: number
@@ -48,6 +49,8 @@ export interface Setting {
   readonly defaultText?: string
   /** Placeholder of the value in `--help`. Default: by type. */
   readonly placeholder?: string
+  /** Name of the command-line option, if it differs. */
+  readonly option?: string
   /** Alternative names of the command-line option. */
   readonly aliases?: readonly string[]
   /** Whether the command-line option of a boolean takes `true` or `false`. */
@@ -78,21 +81,28 @@ type BaseValue<S extends Setting> =
 /** Type of a setting's value. */
 export type ValueOfSetting<S extends Setting> = BaseValue<S> | (S extends { nullable: true } ? null : never)
 
-type Always = { default: unknown } | { required: true }
+/** The key K if a setting is always defined; `never` otherwise. */
+type IfDefined<K, S extends Setting> = S extends { default: unknown } | { required: true } ? K : never
+type IfRequired<K, S extends Setting> = S extends { required: true } ? K : never
 
-/** Checked values of a table: settings with a default, and required ones, are always defined. */
+// `keyof T` keeps the docstrings of the table's settings.
+/** Checked values of a table: settings with a default are always defined. */
 export type ValuesOf<T extends SettingTable> = {
-  -readonly [K in keyof T as T[K] extends Always ? K : never]: ValueOfSetting<T[K]>
-} & { -readonly [K in keyof T as T[K] extends Always ? never : K]?: ValueOfSetting<T[K]> }
+  -readonly [K in keyof T as IfDefined<K, T[K]>]: ValueOfSetting<T[K]>
+} & { -readonly [K in keyof T as Exclude<K, IfDefined<K, T[K]>>]?: ValueOfSetting<T[K]> }
 
 /** Options that a function takes: each may be left out, except required ones. */
 export type ChangesOf<T extends SettingTable> = {
-  -readonly [K in keyof T as T[K] extends { required: true } ? never : K]?: ValueOfSetting<T[K]> | undefined
-} & { -readonly [K in keyof T as T[K] extends { required: true } ? K : never]: ValueOfSetting<T[K]> }
+  -readonly [K in keyof T as Exclude<K, IfRequired<K, T[K]>>]?: ValueOfSetting<T[K]> | undefined
+} & { -readonly [K in keyof T as IfRequired<K, T[K]>]: ValueOfSetting<T[K]> }
 
 /** Command-line options of a table: settings with a help text. */
 export type OptionsOfSettings<T extends SettingTable> = {
-  readonly [K in keyof T as T[K] extends { help: string } ? K : never]: T[K] & { readonly help: string }
+  readonly [K in keyof T as T[K] extends { help: string }
+    ? T[K] extends { option: infer Name extends string }
+      ? Name
+      : K
+    : never]: T[K] & { readonly help: string }
 }
 
 /** Names in TrainingArguments of a table's settings, with their types. */
@@ -120,7 +130,9 @@ export class Settings<T extends SettingTable> {
     this.defaults = Object.fromEntries(
       entries.filter(([, setting]) => 'default' in setting).map(([name, setting]) => [name, setting.default]),
     ) as never
-    this.options = Object.fromEntries(entries.filter(([, { help }]) => help !== undefined)) as never
+    this.options = Object.fromEntries(
+      entries.filter(([, { help }]) => help !== undefined).map(([name, setting]) => [setting.option ?? name, setting]),
+    ) as never
   }
 
   /**
@@ -129,8 +141,11 @@ export class Settings<T extends SettingTable> {
    * @param base defaults, if others than those of the table
    * @throws ConfigError for an unknown name, with the nearest one, and for a value of the wrong type or out of range
    */
-  read(where: string, options = {} as ChangesOf<T>, base: Readonly<ValuesOf<T>> = this.defaults): ValuesOf<T> {
-    requireObject(where, 'options', options)
+  read(
+    where: string,
+    options: ChangesOf<T> = {} as ChangesOf<T>,
+    base: Readonly<ValuesOf<T>> = this.defaults,
+  ): ValuesOf<T> {
     const values = { ...base, ...optionsOf(options, where, this.names) } as ValuesOf<T>
     for (const [name, setting] of Object.entries(this.table)) {
       const value: unknown = values[name as keyof ValuesOf<T>]
@@ -139,19 +154,22 @@ export class Settings<T extends SettingTable> {
     return values
   }
 
-  /** Return those of the values that are settings of this table, without undefined ones: the part of a command line that is a recipe. */
-  changesIn(values: object): ChangesOf<T> {
-    const found = this.names
-      .map((name) => [name, values[name as never] as unknown] as const)
-      .filter(([, value]) => value !== undefined)
-    return Object.fromEntries(found) as ChangesOf<T>
+  /** Return those of the values that are settings of this table, without undefined ones. */
+  changesIn(values: Readonly<Record<string, unknown>>, nameOf = (name: string): string => name): Partial<ValuesOf<T>> {
+    const found = this.names.map((name) => [name, values[nameOf(name)]] as const)
+    return Object.fromEntries(found.filter(([, value]) => value !== undefined)) as Partial<ValuesOf<T>>
+  }
+
+  /** Return those settings of this table that a command line changes, such as a recipe. */
+  fromOptions(values: Readonly<Record<string, unknown>>): Partial<ValuesOf<T>> {
+    return this.changesIn(values, (name) => this.table[name]?.option ?? name)
   }
 
   /** Return the values under their names in TrainingArguments. */
-  trainingArguments(values: Readonly<ChangesOf<T> | ValuesOf<T>>): ArgumentsOf<T> {
+  trainingArguments(values: Readonly<Partial<ValuesOf<T>>>): ArgumentsOf<T> {
     const found: [string, unknown][] = []
     for (const [name, { argument }] of Object.entries(this.table)) {
-      const value: unknown = values[name as never]
+      const value: unknown = values[name as keyof ValuesOf<T>]
       if (typeof argument === 'string') found.push([argument, value])
       else if (argument !== undefined)
         for (const [i, one] of argument.entries()) found.push([one, (value as unknown[] | undefined)?.[i]])
@@ -175,6 +193,21 @@ export const settings = <const T extends SettingTable>(table: T): Settings<T> =>
 
 /** Return a check as the type of a setting, such as `checkedBy<AbortSignal>((where, name, value) => requireSignal(where, value))`. */
 export const checkedBy = <T>(check: (where: string, name: string, value: unknown) => void): Check<T> => check
+
+/** An abort signal. */
+export const SIGNAL = checkedBy<AbortSignal>((where, _, value) => requireSignal(where, value))
+
+/** Return the type of a function. */
+export const functionOf = <F>(): Check<F> => checkedBy<F>(requireFunction)
+
+/** Return the type of the instances of a class. */
+export const instanceOf = <T>(Class: { readonly prototype: T; readonly name: string }): Check<T> =>
+  checkedBy<T>((where, name, value) => {
+    if (!(value instanceof (Class as new () => T))) throw argumentError(where, name, withArticle(Class.name), value)
+  })
+
+/** Return the type of a value that the function which gets it checks. */
+export const unchecked = <T>(): Check<T> => checkedBy<T>(() => {})
 
 /** Check one value. @throws ConfigError as `<where>: expected <name> to be <expected>, got <value>` */
 export function checkSetting(where: string, name: string, value: unknown, setting: Setting): void {
@@ -225,21 +258,10 @@ export function mismatch(value: unknown, setting: Omit<Setting, 'help'>): string
   }
 }
 
-/** Return the type of a setting whose value is a function. */
-export const functionType = <F>(): Check<F> => requireFunction
+/** Return the type of an object. The code that uses its fields checks them. */
+export const objectOf = <T>(): Check<T> => checkedBy<T>(requireObject)
 
-/** Return the type of a setting whose value is an object. The code that uses its fields checks them. */
-export const objectType = <T>(): Check<T> => requireObject
-
-/** Return the type of a setting whose value the code that uses it checks. */
-export const uncheckedType =
-  <T>(): Check<T> =>
-  () => {}
-
-/** Return the type of a setting whose value is an instance of a class. */
-export const instanceType =
-  <T>(kind: { readonly name: string; readonly prototype: T }): Check<T> =>
-  (where, name, value) => {
-    if (!(value instanceof (kind as unknown as new () => T)))
-      throw argumentError(where, name, withArticle(kind.name), value)
-  }
+/** A list of strings that is only read. */
+export const READONLY_STRINGS = checkedBy<readonly string[]>((where, name, value) =>
+  checkSetting(where, name, value, { type: 'strings' }),
+)

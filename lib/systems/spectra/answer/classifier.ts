@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { argumentError } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
-import { type ChangesOf, instanceType, objectType, settings } from '../../../base/settings.js'
+import { type ChangesOf, instanceOf, objectOf, settings } from '../../../base/settings.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
 import { labelNames, scoresOf } from '../../../kit/task.js'
 import { requireSaved } from '../../../models/pretrained.js'
@@ -26,8 +26,8 @@ import {
 } from './turns.js'
 
 const CLASSIFIER_SETTINGS = settings({
-  tokenizer: { type: instanceType(Tokenizer), required: true },
-  task: { type: objectType<SpectraTask>(), required: true },
+  tokenizer: { type: instanceOf(Tokenizer), required: true },
+  task: { type: objectOf<SpectraTask>(), required: true },
   /** Whether texts start with the previous turns. */
   history: { type: 'boolean', default: false },
   /** Whether the network takes the speech of the previous turn. */

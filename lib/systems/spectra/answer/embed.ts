@@ -1,5 +1,5 @@
 import { argumentError } from '../../../base/check.js'
-import { type ChangesOf, instanceType, settings } from '../../../base/settings.js'
+import { type ChangesOf, instanceOf, settings } from '../../../base/settings.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { SpectraDialogText, TEXT_SETTINGS } from '../data/text.js'
@@ -17,7 +17,7 @@ import { readTurns, type SpectraTurn, type SpectraTurnOptions, TURN_SETTINGS, ty
 export type AnySpectra = Spectra | SpectraForPreTraining | SpectraForSequenceClassification
 
 const EMBED_SETTINGS = settings({
-  tokenizer: { type: instanceType(Tokenizer), required: true },
+  tokenizer: { type: instanceOf(Tokenizer), required: true },
   ...TURN_SETTINGS.table,
   ...TEXT_SETTINGS.table,
 })
@@ -45,7 +45,7 @@ export async function embedTurns(
 export function readingOf(model: AnySpectra, options: { tokenizer: Tokenizer }) {
   const { maxAudioLength, maxTextLength, compat } = model.config
   return {
-    text: new SpectraDialogText(options.tokenizer, TEXT_SETTINGS.changesIn(options)),
+    text: new SpectraDialogText(options.tokenizer, TEXT_SETTINGS.changesIn({ ...options })),
     ...{ history: undefined, historyAudio: undefined, turnIds: true },
     ...{ maxAudioLength, maxTextLength, compat },
   } satisfies TurnReading

@@ -1,5 +1,5 @@
 import { argumentError, requireObject } from '../../../base/check.js'
-import { type ChangesOf, instanceType, settings } from '../../../base/settings.js'
+import { type ChangesOf, instanceOf, settings } from '../../../base/settings.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { type SpectraTurnText, TEXT_SETTINGS } from '../data/text.js'
 import { SpectraForPreTraining } from '../network/network.js'
@@ -18,7 +18,7 @@ export interface RankResponsesInput {
 }
 
 const RANK_SETTINGS = settings({
-  tokenizer: { type: instanceType(Tokenizer), required: true },
+  tokenizer: { type: instanceOf(Tokenizer), required: true },
   batchSize: TURN_SETTINGS.table.batchSize,
   /** For audio longer than 10 s: use the first 10 s, as in pre-training, or throw an error. */
   longAudio: { type: ['cut', 'error'], default: 'cut' },

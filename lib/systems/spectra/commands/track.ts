@@ -60,7 +60,7 @@ async function network(options: DstArguments, config: DstConfig): Promise<Spectr
   manualSeed(options.training.seed ?? 3407)
   const encoder = await Spectra.fromPretrained(options.modelDir, { device, config: compat ? { compat } : {} })
   const hiddenSize = encoder.config.textConfig.hiddenSize ?? 768
-  const heads = { config, hiddenSize, ...HEADS_SETTINGS.changesIn(options), compat, device }
+  const heads = { config, hiddenSize, ...HEADS_SETTINGS.changesIn({ ...options }), compat, device }
   const model = new SpectraForDst(encoder, heads)
   if (mode === 'train') return model
   if (checkpoint === undefined) {

@@ -33,7 +33,7 @@ export function spectraDataOfArguments(options: SpectraArguments): [path: string
   if (data === undefined) throw missingOption('data', 'the folder or JSONL file of the data', 'PATH')
   const task = spectraTaskOfArguments(options)
   const speakers = { ...(testSpeakers && { test: testSpeakers }), ...(validSpeakers && { valid: validSpeakers }) }
-  return [data, OPEN_SETTINGS.changesIn({ ...options, task, tokenizer, speakers })]
+  return [data, { ...OPEN_SETTINGS.changesIn({ ...options, tokenizer, speakers }), task }]
 }
 
 /** Return the options of `finetuneSpectra` for a command line, without model and data. */

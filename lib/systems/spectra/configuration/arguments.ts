@@ -113,7 +113,7 @@ export const SPECTRA_ORIGINAL_OPTIONS: OriginalOptions = {
   model_type: { takesValue: true, reason: 'the tokenizer is always that of the model' },
 }
 
-/** Options of `voxtorch spectra finetune`, after parsing. */
+/** Options of `voxtorch spectra train`, after parsing. */
 export type SpectraArguments = OptionsOf<typeof SPECTRA_OPTIONS>
 
 export interface ParsedSpectraArguments {

@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import { SPEECH_RATE } from '../../../audio/clip.js'
 import { requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
-import { type ChangesOf, objectType, settings } from '../../../base/settings.js'
+import { type ChangesOf, objectOf, settings } from '../../../base/settings.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { ClipReader } from '../../../kit/clip.js'
 import { BadRecords } from '../../../kit/records.js'
@@ -19,8 +19,8 @@ import { SpectraDialogText, TEXT_SETTINGS } from './text.js'
 const MARGIN_SECONDS = 0.1
 
 const JSONL_SETTINGS = settings({
-  task: { type: objectType<SpectraTask>(), required: true },
-  tokenizer: { type: objectType<Tokenizer>(), required: true },
+  task: { type: objectOf<SpectraTask>(), required: true },
+  tokenizer: { type: objectOf<Tokenizer>(), required: true },
   /** Action for a bad record: 'stop' throws; 'skip' leaves it out and counts it. */
   onBadRecord: { type: ['stop', 'skip'], default: 'stop' },
   /** 'memory' keeps all clips in memory; 'file' reads each clip when a batch needs it, and detects broken clips only then. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { argumentError, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { type ChangesOf, checkedBy, settings, uncheckedType, type ValuesOf } from '../../../base/settings.js'
+import { type ChangesOf, checkedBy, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { split } from '../../../kit/split.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { isPublishedTask, publishedSpectraTask, type SpectraTask } from '../evaluation/task.js'
@@ -15,9 +15,9 @@ import type { SpectraSample } from './sample.js'
 import { type SpectraDialogTextOptions, TEXT_SETTINGS } from './text.js'
 
 export const OPEN_SETTINGS = settings({
-  task: { type: uncheckedType<SpectraTask | string>(), required: true },
+  task: { type: unchecked<SpectraTask | string>(), required: true },
   /** A tokenizer, or its folder. Required for your own data; with published data, it is saved with the model for later use. */
-  tokenizer: { type: uncheckedType<Tokenizer | string>() },
+  tokenizer: { type: unchecked<Tokenizer | string>() },
   /** For published data. */
   layout: { type: [...SPECTRA_LAYOUTS, 'auto'] },
   arrays: { type: ['tensor', 'lazy'] },

@@ -1,6 +1,6 @@
 import { shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { type ChangesOf, functionType, settings } from '../../../base/settings.js'
+import { type ChangesOf, functionOf, settings } from '../../../base/settings.js'
 import { lengthsTensor, padClips } from '../../../kit/pad.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
 import type { SpectraPretrainingInputs } from '../network/network.js'
@@ -17,7 +17,7 @@ export interface SpectraPretrainingBatch extends SpectraPretrainingInputs {
 }
 
 const COLLATE_SETTINGS = settings({
-  frames: { type: functionType<FramesOf>(), required: true },
+  frames: { type: functionOf<FramesOf>(), required: true },
   /** Maximum number of tokens; the oldest history is truncated first, with its words and their labels. */
   maxLength: { type: 'integer', min: 2, default: 512 },
   /** Pad all audio to this length, like the original (160000). Default: the longest clip of the batch. */

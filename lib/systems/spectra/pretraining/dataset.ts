@@ -1,6 +1,6 @@
 import { requireObject, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
-import { type ChangesOf, functionType, settings, uncheckedType, type ValuesOf } from '../../../base/settings.js'
+import { type ChangesOf, functionOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
 import { BadRecords } from '../../../kit/records.js'
@@ -12,14 +12,14 @@ import { examplesOf, type SpectraPretrainingSource } from './open.js'
 export type FramesOf = (samples: number) => number
 
 const DATASET_SETTINGS = settings({
-  frames: { type: functionType<FramesOf>(), required: true },
+  frames: { type: functionOf<FramesOf>(), required: true },
   seed: { type: 'integer', default: 0 },
   /** Maximum number of turns in the text, including previous and current. */
   numTurns: { type: 'integer', min: 2, default: 8 },
   /** Maximum samples of a clip; longer audio is truncated. Default: ten seconds. */
   maxSamples: { type: 'integer', min: 1, default: SPECTRA_SAMPLES },
-  mlm: { type: uncheckedType<MaskTokensOptions>() },
-  mam: { type: uncheckedType<MaskFramesOptions>() },
+  mlm: { type: unchecked<MaskTokensOptions>() },
+  mam: { type: unchecked<MaskFramesOptions>() },
 })
 
 /** @interface */

@@ -1,5 +1,5 @@
 import { argumentError, requireWhole } from '../../../base/check.js'
-import { type ChangesOf, settings, uncheckedType } from '../../../base/settings.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { Random } from '../../../data/random.js'
 
 const TOKEN_SETTINGS = settings({
@@ -10,7 +10,7 @@ const TOKEN_SETTINGS = settings({
   /** Id of `<mask>`. */
   maskId: { type: 'integer', default: 50264 },
   /** Ids that are never targets. Default 0, 1, 2, 3 and `maskId`. */
-  specialIds: { type: uncheckedType<readonly number[]>() },
+  specialIds: { type: unchecked<readonly number[]>() },
 })
 
 /** @interface */

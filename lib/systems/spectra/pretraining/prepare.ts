@@ -4,7 +4,7 @@ import { writeWav } from '../../../audio/index.js'
 import { makeDirectory } from '../../../base/atomic.js'
 import { argumentError, defined, requireFunction, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
-import { type ChangesOf, settings, uncheckedType } from '../../../base/settings.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
 import { BadRecords, onBadRecordOf } from '../../../kit/records.js'
@@ -41,7 +41,7 @@ const PREPARE_SETTINGS = settings({
   /** Folder for `entries.jsonl`, `info.json` and `audio/`. */
   output: { type: 'string', required: true },
   /** RoBERTa's tokenizer, or a function that encodes a word. */
-  tokenizer: { type: uncheckedType<Tokenizer | EncodeWord>(), required: true },
+  tokenizer: { type: unchecked<Tokenizer | EncodeWord>(), required: true },
   /** Folder that `wav` is relative to. Default: the folder of the JSONL file, or the working directory. */
   audioRoot: { type: 'string' },
   ...BAD_ITEM_SETTINGS.table,

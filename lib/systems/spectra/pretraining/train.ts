@@ -1,6 +1,6 @@
 import { argumentError, requireFunction, requireString, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { type ChangesOf, functionType, objectType, settings, uncheckedType } from '../../../base/settings.js'
+import { type ChangesOf, functionOf, objectOf, settings, unchecked } from '../../../base/settings.js'
 import { Module } from '../../../nn/index.js'
 import { noGrad, scope, stack, Tensor, zeros } from '../../../tensor/index.js'
 import { keepForever } from '../../../tensor/scope.js'
@@ -26,15 +26,15 @@ export type SpectraLosses = { step: number } & Partial<Record<(typeof SPECTRA_LO
 type SpectraTrainerOptions = TrainerOptions<SpectraPretrainingModel, SpectraPretrainingSample, SpectraPretrainingBatch>
 
 const PRETRAIN_SETTINGS = settings({
-  model: { type: uncheckedType<SpectraPretrainingModel>(), required: true },
+  model: { type: unchecked<SpectraPretrainingModel>(), required: true },
   /** A prepared folder, or a result of `openSpectraPretraining`. */
-  data: { type: uncheckedType<string | SpectraPretrainingSource>(), required: true },
-  evalData: { type: uncheckedType<string | SpectraPretrainingSource>() },
+  data: { type: unchecked<string | SpectraPretrainingSource>(), required: true },
+  evalData: { type: unchecked<string | SpectraPretrainingSource>() },
   /**
    * Changes to `SPECTRA_PRETRAINING_ARGUMENTS`. The original uses 8 processes, so 768 examples per step: with fewer processes, raise
    * `gradientAccumulationSteps`.
    */
-  args: { type: objectType<Partial<TrainingArguments> & { outputDir: string }>(), required: true },
+  args: { type: objectOf<Partial<TrainingArguments> & { outputDir: string }>(), required: true },
   /** Maximum number of turns in the text. Default 8. */
   numTurns: { type: 'integer', min: 2 },
   /** Maximum number of tokens. Default: the network's `maxTextLength`, else 512. */
@@ -42,12 +42,12 @@ const PRETRAIN_SETTINGS = settings({
   /** Audio is padded to this length; see `spectraPretrainingCollate`. */
   padToSamples: { type: 'integer', min: 1 },
   /** Set the network's vocabulary if it is not RoBERTa's. */
-  mlm: { type: uncheckedType<MaskTokensOptions>() },
-  mam: { type: uncheckedType<MaskFramesOptions>() },
+  mlm: { type: unchecked<MaskTokensOptions>() },
+  mam: { type: unchecked<MaskFramesOptions>() },
   /** Called at each log with the mean of each loss since the last log. Steps before a resume are not included. */
-  onLosses: { type: functionType<(losses: SpectraLosses) => void>() },
-  callbacks: { type: uncheckedType<NonNullable<SpectraTrainerOptions['callbacks']>>(), default: [] },
-  loggers: { type: uncheckedType<NonNullable<SpectraTrainerOptions['loggers']>>(), default: [] },
+  onLosses: { type: functionOf<(losses: SpectraLosses) => void>() },
+  callbacks: { type: unchecked<NonNullable<SpectraTrainerOptions['callbacks']>>(), default: [] },
+  loggers: { type: unchecked<NonNullable<SpectraTrainerOptions['loggers']>>(), default: [] },
 })
 
 /** @interface */

@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { argumentError, requireObject, requireOneOf, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
-import { type ChangesOf, settings, uncheckedType } from '../../../base/settings.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { readArchive } from '../../../files/archive.js'
 import { Place } from '../../../files/byte-source.js'
 import { StreamFeed } from '../../../files/pickle/feed.js'
@@ -18,9 +18,9 @@ export type SpectraSplit = (typeof SPECTRA_SPLITS)[number]
 
 const PICKLE_SETTINGS = settings({
   /** One of the four tasks, or your own with data in their format. */
-  task: { type: uncheckedType<SpectraTaskName | SpectraTask>(), required: true },
+  task: { type: unchecked<SpectraTaskName | SpectraTask>(), required: true },
   /** Splits to read. All of them must exist. */
-  splits: { type: uncheckedType<readonly SpectraSplit[]>(), default: SPECTRA_SPLITS },
+  splits: { type: unchecked<readonly SpectraSplit[]>(), default: SPECTRA_SPLITS },
   /** 'auto': detected per file from all its samples, with an error if it is ambiguous. */
   layout: { type: [...SPECTRA_LAYOUTS, 'auto'], default: 'auto' },
   /**

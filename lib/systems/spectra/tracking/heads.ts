@@ -1,5 +1,5 @@
 import { ConfigError, ShapeError } from '../../../base/errors.js'
-import { type ChangesOf, settings, uncheckedType } from '../../../base/settings.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { type FactoryOptions, functional, Linear } from '../../../nn/index.js'
 import { adaptersOf, Module } from '../../../nn/module.js'
 import { quantizationOf } from '../../../nn/quantized-weight.js'
@@ -34,7 +34,7 @@ export interface DstHeadsOutput extends DstLogits {
 }
 
 const OPTIONS = settings({
-  config: { type: uncheckedType<DstConfig>(), required: true },
+  config: { type: unchecked<DstConfig>(), required: true },
   /** Features of the encoder's states. */
   hiddenSize: { type: 'integer', min: 1, default: 768 },
   ...HEADS_SETTINGS.table,
@@ -43,8 +43,8 @@ const OPTIONS = settings({
    * original.
    */
   compat: { type: ['published'] },
-  device: { type: uncheckedType<NonNullable<FactoryOptions['device']>>() },
-  dtype: { type: uncheckedType<NonNullable<FactoryOptions['dtype']>>() },
+  device: { type: unchecked<NonNullable<FactoryOptions['device']>>() },
+  dtype: { type: unchecked<NonNullable<FactoryOptions['dtype']>>() },
 })
 
 /** @interface */

@@ -1,7 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { type ChangesOf, instanceType, objectType, settings, uncheckedType } from '../../../base/settings.js'
+import { type ChangesOf, instanceOf, objectOf, settings, unchecked } from '../../../base/settings.js'
 import { getWorldSize, isMainProcess } from '../../../distributed/index.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { taskLoss } from '../../../kit/task.js'
@@ -29,12 +29,12 @@ const FINETUNE_SETTINGS = settings({
    * `SpectraForSequenceClassification`, or any module whose `forward` takes a {@link SpectraBatch} without labels and returns
    * `{ logits }`, [samples, task.numLabels].
    */
-  model: { type: instanceType(Module), required: true },
-  data: { type: objectType<SpectraData>(), required: true },
+  model: { type: instanceOf(Module), required: true },
+  data: { type: objectOf<SpectraData>(), required: true },
   /** Folder for checkpoints, logs, the best model (`best/`) and `results.json`. */
   outputDir: { type: 'string', required: true },
   /** Changes to the task's hyperparameters. */
-  preset: { type: objectType<Partial<SpectraPreset>>() },
+  preset: { type: objectOf<Partial<SpectraPreset>>() },
   /** 'published' pads clips to 10 s and uses the original's optimizer, schedule and early stopping. */
   compat: { type: ['published'] },
   /** Default: depends on `compat`. */
@@ -46,9 +46,9 @@ const FINETUNE_SETTINGS = settings({
   earlyStopping: { type: ['metric', 'published', 'none'] },
   ...SPECTRA_LENGTHS.table,
   /** Trainer arguments, which override the above. */
-  args: { type: objectType<Partial<TrainingArguments>>(), default: {} },
-  callbacks: { type: uncheckedType<readonly TrainerCallback[]>(), default: [] },
-  loggers: { type: uncheckedType<readonly Logger[]>(), default: [] },
+  args: { type: objectOf<Partial<TrainingArguments>>(), default: {} },
+  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
+  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
 })
 
 export interface FinetuneSpectraOptions<M extends Module> extends ChangesOf<typeof FINETUNE_SETTINGS.table> {
@@ -122,7 +122,7 @@ function settled<M extends Module>(options: FinetuneSpectraOptions<M>) {
     // Readers return a turn without speech only if its record says so.
     emptyAudio: 'allow' as const,
     compat,
-    ...(model instanceof SpectraForSequenceClassification && SPECTRA_LENGTHS.changesIn(model.config)),
+    ...(model instanceof SpectraForSequenceClassification && SPECTRA_LENGTHS.changesIn({ ...model.config })),
     ...SPECTRA_LENGTHS.changesIn(read),
   }
   return { ...read, preset, collating }
