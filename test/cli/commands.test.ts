@@ -169,7 +169,7 @@ describe('voxtorch', () => {
       // A system alone lists its verbs.
       if (room && words.length === 0) continue
       const [verb, ...rest] = words
-      const named = room?.find((rule) => rule.name === verb)
+      const named = room?.find((rule) => rule.name === verb || rule.aliases?.includes(verb as string))
       const rule = named ?? (room ?? COMMANDS).find((one) => one.name === (room ? FILE_VERBS[name] : name))
       expect(rule, `${page}: ${line}`).toBeDefined()
       const read = () => readOptions(name, rule!.options, named ? rest : words, rule!.originalOptions)
