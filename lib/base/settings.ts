@@ -79,7 +79,7 @@ type BaseValue<S extends Setting> =
               : string
 
 /** Type of a setting's value. */
-export type ValueOfSetting<S extends Setting> = BaseValue<S> | (S extends { nullable: true } ? null : never)
+export type ValueOfSetting<S extends Setting> = S extends { nullable: true } ? BaseValue<S> | null : BaseValue<S>
 
 /** The key K if a setting is always defined; `never` otherwise. */
 type IfDefined<K, S extends Setting> = S extends { default: unknown } | { required: true } ? K : never

@@ -90,7 +90,8 @@ export type SalmonnModelSettings = ChangesOf<typeof MODEL_SETTINGS.table>
 /** Settings of the data, for `openSalmonnData`. @interface */
 export type SalmonnDataSettings = ChangesOf<typeof DATA_SETTINGS.table>
 
-export interface SalmonnConfiguration extends ChangesOf<typeof RUN_SETTINGS.table> {
+/** @interface */
+export type SalmonnConfiguration = ChangesOf<typeof RUN_SETTINGS.table> & {
   model: SalmonnModelSettings
   data: SalmonnDataSettings
   recipe: Partial<SalmonnRecipe>

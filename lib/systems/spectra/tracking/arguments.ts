@@ -43,8 +43,8 @@ const TRACK_SETTINGS = settings({
   device: { type: 'string', help: 'such as cpu or cuda:0', defaultText: 'cpu' },
 })
 
-/** Settings of `voxtorch spectra track`. */
-export interface DstArguments extends ValuesOf<typeof TRACK_SETTINGS.table> {
+/** Settings of `voxtorch spectra track`. @interface */
+export type DstArguments = ValuesOf<typeof TRACK_SETTINGS.table> & {
   mode: 'train' | 'evaluate' | 'track'
   /** Folder of recordings. */
   audio: string | undefined

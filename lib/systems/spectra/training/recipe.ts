@@ -75,5 +75,5 @@ export const SPECTRA_SETTINGS = settings({
   },
 })
 
-/** Hyperparameters of a task. */
+/** Hyperparameters of a task. @interface */
 export type SpectraPreset = Readonly<ValuesOf<typeof SPECTRA_SETTINGS.table>>

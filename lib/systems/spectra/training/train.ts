@@ -51,9 +51,8 @@ const FINETUNE_SETTINGS = settings({
   loggers: { type: unchecked<readonly Logger[]>(), default: [] },
 })
 
-export interface FinetuneSpectraOptions<M extends Module> extends ChangesOf<typeof FINETUNE_SETTINGS.table> {
-  model: M
-}
+/** @interface */
+export type FinetuneSpectraOptions<M extends Module> = ChangesOf<typeof FINETUNE_SETTINGS.table> & { model: M }
 
 /** Results of a fine-tuning, as in `results.json`. */
 export interface SpectraResults extends RecipeResults<Record<string, number>> {
