@@ -16,7 +16,7 @@ const DATASET_SETTINGS = settings({
   seed: { type: 'integer', default: 0 },
   /** Maximum number of turns in the text, including previous and current. */
   numTurns: { type: 'integer', min: 2, default: 8 },
-  /** Maximum samples of a clip; longer audio is truncated. Default: ten seconds. */
+  /** Maximum samples of a clip; longer audio is truncated. */
   maxSamples: { type: 'integer', min: 1, default: SPECTRA_SAMPLES },
   mlm: { type: unchecked<MaskTokensOptions>() },
   mam: { type: unchecked<MaskFramesOptions>() },

@@ -5,7 +5,7 @@ import { Random } from '../../../data/random.js'
 const TOKEN_SETTINGS = settings({
   /** Fraction of the tokens that are targets. */
   probability: { type: 'number', default: 0.15 },
-  /** Random tokens are drawn from 0 … vocabSize - 1. Default: RoBERTa's. */
+  /** Random tokens are drawn from 0 … vocabSize - 1; the default is RoBERTa's. */
   vocabSize: { type: 'integer', min: 1, default: 50265 },
   /** Id of `<mask>`. */
   maskId: { type: 'integer', default: 50264 },

@@ -76,4 +76,4 @@ export const SPECTRA_SETTINGS = settings({
 })
 
 /** Hyperparameters of a task. @interface */
-export type SpectraPreset = Readonly<ValuesOf<typeof SPECTRA_SETTINGS.table>>
+export type SpectraPreset = ValuesOf<typeof SPECTRA_SETTINGS.table>
