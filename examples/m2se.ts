@@ -1,5 +1,5 @@
 /**
- * Trains EmoVerse in stages, answers a test file and scores the answers. `voxtorch emoverse sft`, `infer` and `score` do the same.
+ * Trains EmoVerse in stages, answers a test file and scores the answers. `voxtorch emoverse train`, `infer` and `score` do the same.
  *
  * `npx voxtorch emoverse data --meld MELD --ecf Subtask_1_train.json --output data`, then
  * `npx tsx examples/m2se.ts --stages examples/configs/m2se-first.yaml examples/configs/m2se-second.yaml --output runs/emoverse

@@ -1,5 +1,5 @@
 /**
- * Fine-tunes SPECTRA on recordings of your own and asks it, by the library: `voxtorch spectra finetune` and `predict` do the
+ * Fine-tunes SPECTRA on recordings of your own and asks it, by the library: `voxtorch spectra train` and `predict` do the
  * same with options.
  *
  * `npx tsx examples/spectra-finetune.ts turns.jsonl TOKENIZER [OUTPUT]`: each line of the file is a turn, such as

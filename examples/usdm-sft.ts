@@ -1,5 +1,5 @@
 /**
- * Fine-tunes USDM on what `usdm-preprocess.ts` wrote, with the original's argument names; `voxtorch usdm finetune` does the same
+ * Fine-tunes USDM on what `usdm-preprocess.ts` wrote, with the original's argument names; `voxtorch usdm train` does the same
  * and has all of them.
  *
  * `npx tsx examples/usdm-sft.ts --data_path_train train.txt --data_path_test test.txt --model_cache_dir CACHE --output_dir runs/usdm

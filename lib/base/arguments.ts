@@ -42,7 +42,7 @@ export function requireFunction<F>(fn: F): F {
 /** Check that options are an object, and with `where` copy the known ones. @throws ConfigError if reading one throws */
 export function optionsOf<O extends object>(options: O, where?: string, known: readonly string[] = []): O {
   if (typeof options !== 'object' || options === null)
-    throw new ConfigError(`expected options to be an object, got ${shown(options)}`)
+    throw new ConfigError(`${where ? `${where}: ` : ''}expected options to be an object, got ${shown(options)}`)
   if (where === undefined) return options
   requireKnown(where, options, known)
   try {

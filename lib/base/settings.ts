@@ -1,15 +1,7 @@
 // One table states each setting once: its type, default, range, help text, alternative names and its name in TrainingArguments.
 // The TypeScript type, the checks, the command-line options and the mapping to TrainingArguments are derived from it.
 import { optionsOf } from './arguments.js'
-import {
-  argumentError,
-  requireFunction,
-  requireNumber,
-  requireOneOf,
-  requireSignal,
-  requireWhole,
-  shown,
-} from './check.js'
+import { argumentError, defined, requireFunction, requireObject, requireSignal, shown } from './check.js'
 import { withArticle } from './words.js'
 
 /**
@@ -177,13 +169,13 @@ export class Settings<T extends SettingTable> {
   }
 
   /** Return the values under their names in TrainingArguments. */
-  trainingArguments(values: Readonly<ValuesOf<T>>): ArgumentsOf<T> {
+  trainingArguments(values: Readonly<Partial<ValuesOf<T>>>): ArgumentsOf<T> {
     const found: [string, unknown][] = []
     for (const [name, { argument }] of Object.entries(this.table)) {
       const value: unknown = values[name as keyof ValuesOf<T>]
       if (typeof argument === 'string') found.push([argument, value])
       else if (argument !== undefined)
-        for (const [i, one] of argument.entries()) found.push([one, (value as unknown[])[i]])
+        for (const [i, one] of argument.entries()) found.push([one, (value as unknown[] | undefined)?.[i]])
     }
     return Object.fromEntries(found.filter(([, value]) => value !== undefined)) as ArgumentsOf<T>
   }
@@ -222,37 +214,58 @@ export const unchecked = <T>(): Check<T> => checkedBy<T>(() => {})
 
 /** Check one value. @throws ConfigError as `<where>: expected <name> to be <expected>, got <value>` */
 export function checkSetting(where: string, name: string, value: unknown, setting: Setting): void {
-  const { type, min = 0, below, length, nullable = false, infinite = false } = setting
+  const { type, min, below, length, nullable = false } = setting
   if (value === null && nullable) return
-  const range = { ...(min > -Infinity && { least: min }), ...(below !== undefined && { below }) }
   if (typeof type === 'function') return type(where, name, value)
-  if (typeof type !== 'string') {
-    if (type.every((word) => typeof word === 'string')) return requireOneOf(where, name, value, type)
-    if (!type.includes(value as string)) throw argumentError(where, name, type.map(shown).join(' or '), value)
+  if (type === 'numbers' && Array.isArray(value) && value.length === (length ?? value.length)) {
+    for (const [i, one] of value.entries())
+      checkSetting(where, `${name}[${i}]`, one, { type: 'number', ...defined({ min, below }) })
     return
   }
+  const expected = mismatch(value, setting)
+  if (expected !== undefined) throw argumentError(where, name, expected, value)
+}
+
+/** Return what was expected if a value is wrong. Used for options of functions, keys of files and the command line. */
+export function mismatch(value: unknown, setting: Omit<Setting, 'help'>): string | undefined {
+  const { type, min = 0, below = Infinity, length, infinite = false } = setting
+  const unless = (good: boolean, expected: string) => (good ? undefined : expected)
+  if (typeof type === 'function') return undefined
+  if (typeof type !== 'string') {
+    const isText = type.every((word) => typeof word === 'string')
+    return unless(
+      type.includes(value as string),
+      isText ? type.map((word) => `'${word}'`).join(', ') : type.map(shown).join(' or '),
+    )
+  }
+  const isNumber = typeof value === 'number' && value >= min && value < below
+  const bounds = [...(min > -Infinity ? [`of at least ${min}`] : []), ...(below < Infinity ? [`below ${below}`] : [])]
   switch (type) {
     case 'number':
-      if (!infinite && (value === Infinity || value === -Infinity))
-        throw argumentError(where, name, 'a finite number', value)
-      return requireNumber(where, name, value, range)
+      if (infinite && value === Infinity) return undefined
+      return unless(
+        isNumber && value > -Infinity,
+        [Math.abs(value as number) === Infinity ? 'a finite number' : 'a number', bounds.join(' and ')]
+          .join(' ')
+          .trim(),
+      )
     case 'integer':
-      requireWhole(where, name, value, min)
-      return below === undefined ? undefined : requireNumber(where, name, value, range)
+      return unless(isNumber && Number.isSafeInteger(value), `an integer ${bounds.join(' and ')}`)
     case 'fraction':
-      return requireNumber(where, name, value, { least: 0, below: 1 })
-    case 'numbers': {
-      const isGood = Array.isArray(value) && (length === undefined || value.length === length)
-      if (!isGood)
-        throw argumentError(where, name, length === undefined ? 'a list of numbers' : `${length} numbers`, value)
-      for (const [i, one] of value.entries()) requireNumber(where, `${name}[${i}]`, one, range)
-      return
-    }
+      return unless(isNumber && value < 1, 'a fraction in [0, 1)')
+    case 'numbers':
+      return length === undefined ? 'a list of numbers' : `${length} numbers`
     case 'strings':
-      if (!Array.isArray(value) || !value.every((one) => typeof one === 'string'))
-        throw argumentError(where, name, 'a list of strings', value)
-      return
+      return unless(Array.isArray(value) && value.every((one) => typeof one === 'string'), 'a list of strings')
     default:
-      if (typeof value !== type) throw argumentError(where, name, `a ${type}`, value)
+      return unless(typeof value === type, `a ${type}`)
   }
 }
+
+/** Return the type of an object. The code that uses its fields checks them. */
+export const objectOf = <T>(): Check<T> => checkedBy<T>(requireObject)
+
+/** A list of strings that is only read. */
+export const READONLY_STRINGS = checkedBy<readonly string[]>((where, name, value) =>
+  checkSetting(where, name, value, { type: 'strings' }),
+)

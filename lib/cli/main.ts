@@ -9,7 +9,8 @@ import { packageVersion } from '../native/load.js'
 import { COMMANDS, FILE_VERBS, launchRule, SYSTEMS } from './commands.js'
 import { launch } from './launch.js'
 
-const row = (name: string, { summary }: CommandRule) => `  ${name.padEnd(20)}  ${summary}`
+const row = (name: string, { aliases = [], summary }: CommandRule) =>
+  `  ${name.padEnd(20)}  ${summary}${aliases.length > 0 ? ` Also ${aliases.join(', ')}.` : ''}`
 
 const help = () => `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
 
@@ -46,8 +47,8 @@ async function main([command, ...rest]: readonly string[]): Promise<number> {
   const name = command as string
   // One-word forms, for scripts that called the original programs: emoverse-sft, usdm-units.
   for (const [system, rules] of Object.entries(SYSTEMS)) {
-    const verb = rules.find((rule) => namesOf(rule).some((word) => name === `${system}-${word}`))
-    if (verb) return main([system, verb.name, ...rest])
+    const verb = rules.flatMap(namesOf).find((word) => name === `${system}-${word}`)
+    if (verb) return main([system, verb, ...rest])
   }
   const verbs = Object.hasOwn(SYSTEMS, name) ? SYSTEMS[name] : undefined
   if (verbs === undefined)

@@ -2,26 +2,15 @@
 import { Command, CommanderError, Option } from 'commander'
 import { ConfigError } from '../base/errors.js'
 import { requireForm } from '../base/form.js'
-import type { Setting } from '../base/settings.js'
+import { type Check, mismatch, type Setting, type SettingType } from '../base/settings.js'
 import { nearest } from '../base/words.js'
 
-/**
- * Type of an option's value. `number` and `integer` are at least 0, a `fraction` is in [0, 1), a `list` is `a,b,c`, and
- * `strings` are several arguments. An array lists the allowed values. A `boolean` takes no value; `--no-…` sets it to false.
- */
-export type OptionType =
-  | 'string'
-  | 'number'
-  | 'integer'
-  | 'fraction'
-  | 'boolean'
-  | 'list'
-  | 'strings'
-  | readonly string[]
+/** Type of an option's value: that of a setting, or a `list`, `a,b,c`. A `boolean` takes no value; `--no-…` sets it to false. */
+export type OptionType = Exclude<SettingType, 'numbers' | Check> | 'list'
 
 /** Definition of an option. Those of a table of settings are definitions of options too: `settings({ … }).options`. */
 export interface OptionDefinition
-  extends Pick<Setting, 'min' | 'defaultText' | 'placeholder' | 'aliases' | 'takesValue' | 'nullable'> {
+  extends Pick<Setting, 'min' | 'below' | 'defaultText' | 'placeholder' | 'aliases' | 'takesValue' | 'nullable'> {
   readonly type: OptionType
   /** One line for `--help` and the documentation. */
   readonly help: string
@@ -232,39 +221,27 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], o
   return { words: [...words, '--', ...files], ignored }
 }
 
-function checked(
-  flag: string,
-  { type, min = 0 }: OptionDefinition,
-  text: string,
-  before: string[] | undefined,
-): unknown {
+/** Parse the value of an option, and check it as a value of the same setting. */
+function checked(flag: string, definition: OptionDefinition, text: string, before: string[] | undefined): unknown {
+  const { type } = definition
   // commander passes other errors than its own on as they are.
   const fail = (what: string) => wrong(flag, `${flag}: expected ${what}, got ${JSON.stringify(text)}.`)
   if (typeof type !== 'string') {
-    if (type.includes(text)) return text
-    throw fail(type.join(' or '))
+    const word = type.find((one) => String(one) === text)
+    if (word === undefined) throw fail(type.join(' or '))
+    return word
+  }
+  if (type === 'string') return text
+  if (type === 'list') return text.split(',').map((item) => item.trim())
+  if (type === 'strings') return [...(before ?? []), text]
+  if (type === 'boolean') {
+    if (text !== 'true' && text !== 'false') throw fail('true or false')
+    return text === 'true'
   }
   const value = text.trim() === '' ? Number.NaN : Number(text)
-  switch (type) {
-    case 'number':
-      if (Number.isFinite(value) && value >= min) return value
-      throw fail(`a number of at least ${min}`)
-    case 'integer':
-      if (Number.isSafeInteger(value) && value >= min) return value
-      throw fail(`an integer of at least ${min}`)
-    case 'fraction':
-      if (value >= 0 && value < 1) return value
-      throw fail('a fraction in [0, 1)')
-    case 'boolean':
-      if (text === 'true' || text === 'false') return text === 'true'
-      throw fail('true or false')
-    case 'list':
-      return text.split(',').map((item) => item.trim())
-    case 'strings':
-      return [...(before ?? []), text]
-    default:
-      return text
-  }
+  const expected = mismatch(value, { ...definition, type })
+  if (expected !== undefined) throw fail(expected)
+  return value
 }
 
 const wrong = (argument: string, message: string): ConfigError => new ConfigError(message, { argument })

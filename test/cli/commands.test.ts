@@ -50,7 +50,7 @@ describe('voxtorch', () => {
     for (const word of ['salmonn-convert', 'emoverse-sft', 'usdm-units', 'usdm-voicebox-train']) {
       expect(voxtorch(word, '--help').stdout).toContain(`Usage: voxtorch ${word.replace('-', ' ')}`)
     }
-    expect(voxtorch('spectra').stdout).toMatch(/voxtorch spectra finetune/)
+    expect(voxtorch('spectra').stdout).toMatch(/voxtorch spectra train .* Also finetune\.\n/)
   })
 
   it('has the verb train in every system', () => {
@@ -69,6 +69,7 @@ describe('voxtorch', () => {
       expect([status, stderr]).toEqual([0, ''])
       const renamed = voxtorch(system, original, '--help').stdout.replace(`voxtorch ${system} ${original}`, '')
       expect(stdout.replace(`voxtorch ${system} train`, ''), system).toBe(renamed)
+      expect(voxtorch(system).stdout).toMatch(new RegExp(`^  voxtorch ${system} train `))
     }
     expect(voxtorch('usdm', 'trian').stderr).toMatch(/Did you mean "usdm train"/)
   })
@@ -168,7 +169,7 @@ describe('voxtorch', () => {
       // A system alone lists its verbs.
       if (room && words.length === 0) continue
       const [verb, ...rest] = words
-      const named = room?.find((rule) => rule.name === verb)
+      const named = room?.find((rule) => rule.name === verb || rule.aliases?.includes(verb as string))
       const rule = named ?? (room ?? COMMANDS).find((one) => one.name === (room ? FILE_VERBS[name] : name))
       expect(rule, `${page}: ${line}`).toBeDefined()
       const read = () => readOptions(name, rule!.options, named ? rest : words, rule!.originalOptions)

@@ -54,13 +54,13 @@ const LINES = [
   'salmonn train --config salmonn.yaml --model MODEL',
   'spectra predict dialogs.jsonl --model MODEL',
   'usdm respond --model MODEL a.wav',
-  'usdm finetune --model MODEL --data dialogs.jsonl --output out',
+  'usdm train --model MODEL --data dialogs.jsonl --output out',
   'emotion train --text MODEL --data dialogs.jsonl',
   'emotion train --text none --audio MODEL --data dialogs.jsonl',
   'emotion train --text none --video MODEL --data dialogs.jsonl',
   'emotion label --model MODEL dialogs.jsonl',
   'emoverse infer --model MODEL --dataset swift.json --output out',
-  'emoverse sft --model MODEL --dataset swift.json --output out',
+  'emoverse train --model MODEL --dataset swift.json --output out',
 ]
 
 async function failure(line: string, model: string): Promise<string> {

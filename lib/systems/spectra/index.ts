@@ -131,11 +131,11 @@ export {
   type PublishedSpectraOptions,
   readPublishedSpectraPretraining,
 } from './pretraining/published.js'
+export { SPECTRA_PRETRAINING_ARGUMENTS } from './pretraining/recipe.js'
 export type { SpectraSpokenWord } from './pretraining/slices.js'
 export {
   type PretrainSpectraOptions,
   pretrainSpectra,
-  SPECTRA_PRETRAINING_ARGUMENTS,
   type SpectraLosses,
   type SpectraPretrainingModel,
 } from './pretraining/train.js'

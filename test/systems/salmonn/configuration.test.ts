@@ -182,7 +182,7 @@ generate: { max_new_tokens: 100, num_beams: 2, do_sample: False, top_p: 0.5, len
     ],
     ['run: { __proto__: 1 }', /expected a known key, got run\.__proto__/],
     ['data: { train: [1] }', /expected data\.train to be a list of strings, got an array of length 1/],
-    ['run: { batch_size_train: 0 }', /batchSize to be an integer of at least 1/],
+    ['run: { batch_size_train: 0 }', /run\.batch_size_train to be an integer of at least 1/],
     ['model: { use_speech_Qformer: False }', /to be true, got false/],
     ['run: 3', /expected run to be keys and values/],
     ['data: { trian: a }', /got data\.trian\. Did you mean data\.train\?/],

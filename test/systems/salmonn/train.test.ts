@@ -132,7 +132,7 @@ describe('trainSalmonn', () => {
     )
     await expect(run('shared', { test: new salmonn.SalmonnDataset(train.entries) })).rejects.toThrow(vt.ConfigError)
     await expect(run('x', { recipe: { learnRate: 1 } as never })).rejects.toThrow(
-      /got 'learnRate'\. Did you mean 'learningRate'/,
+      /got 'learnRate'; did you mean 'learningRate'/,
     )
     await expect(run('x', { stage: 3 as never })).rejects.toThrow(vt.ConfigError)
     await expect(salmonn.scoreSalmonn(new vt.Linear(1, 1), valid)).rejects.toThrow(

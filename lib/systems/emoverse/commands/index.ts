@@ -6,4 +6,4 @@ import { score } from './score.js'
 import { sft } from './sft.js'
 
 /** `voxtorch emoverse VERB` */
-export const emoverseCommands: readonly CommandRule[] = [data, sft, infer, causes, score]
+export const emoverseCommands: readonly CommandRule[] = [sft, data, infer, causes, score]

@@ -5,12 +5,12 @@ import { TRAINING_SETTINGS } from '../configuration/settings.js'
 import { SWIFT_ORIGINAL_OPTIONS } from '../published/swift.js'
 
 export const sft = commandRule({
-  name: 'sft',
-  aliases: ['train'],
+  name: 'train',
+  aliases: ['sft'],
   summary: 'Train EmoVerse on instruction data in one or several stages, with the option names of swift sft.',
-  details: `  voxtorch emoverse sft --model InternVL2-2B --stages first.yaml second.yaml --vision-cache features --output runs/emoverse
-  voxtorch emoverse sft --model smollm2-135m-instruct --media ignore --stages first.yaml second.yaml --output runs/words
-  voxtorch emoverse sft --model_id_or_path DIR --dataset emt_data_first.json --sft_type lora --num_train_epochs 2 --output_dir output
+  details: `  voxtorch emoverse train --model InternVL2-2B --stages first.yaml second.yaml --vision-cache features --output runs/emoverse
+  voxtorch emoverse train --model smollm2-135m-instruct --media ignore --stages first.yaml second.yaml --output runs/words
+  voxtorch emoverse train --model_id_or_path DIR --dataset emt_data_first.json --sft_type lora --num_train_epochs 2 --output_dir output
 
 Each stage trains a new adapter on top of the stages before. OUTPUT/model is the whole model with all adapters merged in, which the next
 stage takes as --model; OUTPUT/stage-1/adapter has PEFT's layout. Running the same command again continues a killed run. With another model,

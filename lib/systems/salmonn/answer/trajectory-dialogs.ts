@@ -1,11 +1,12 @@
 import { dirname } from 'node:path'
-import { defined, listOf, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { defined, listOf, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { readJson } from '../../../files/json/json.js'
-import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
-import type { SalmonnEntry } from '../data/entry.js'
-import { type DialogTextOptions, trajectoryRequest } from '../data/history.js'
+import { BadRecords } from '../../../kit/records.js'
+import { BAD_ITEM_SETTINGS, type SalmonnEntry } from '../data/entry.js'
+import { DIALOG_TEXT_SETTINGS, type DialogTextOptions, trajectoryRequest } from '../data/history.js'
 import { salmonnEntry } from '../published/annotations.js'
 import { convertHumDial } from '../published/convert.js'
 import { type HumDialDialog, humDialDialog } from '../published/humdial.js'
@@ -20,12 +21,16 @@ export interface TrajectoryDialog {
   dialog?: HumDialDialog
 }
 
-export interface ReadTrajectoryDialogsOptions extends DialogTextOptions {
+const READ_SETTINGS = settings({
   /** Base folder of relative audio paths. Default: the folder of the file. */
-  audioRoot?: string
-  /** Policy for an invalid dialog. Default 'stop'. */
-  onBadItem?: OnBadRecord
-}
+  audioRoot: { type: 'string' },
+  ...BAD_ITEM_SETTINGS.table,
+  ...DIALOG_TEXT_SETTINGS.table,
+})
+const CLIP_SETTINGS = settings({ id: { type: 'string', default: 'dialog' }, ...DIALOG_TEXT_SETTINGS.table })
+
+/** @interface */
+export type ReadTrajectoryDialogsOptions = ChangesOf<typeof READ_SETTINGS.table>
 
 export interface TrajectoryDialogs {
   dialogs: TrajectoryDialog[]
@@ -45,9 +50,7 @@ export async function readTrajectoryDialogs(
 ): Promise<TrajectoryDialogs> {
   const where = 'readTrajectoryDialogs'
   requireString(where, 'file', file)
-  requireOptions(where, options, ['audioRoot', 'onBadItem', 'language', 'style'])
-  const { audioRoot = dirname(file), onBadItem = 'stop', ...text } = options
-  requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
+  const { audioRoot = dirname(file), onBadItem, ...text } = READ_SETTINGS.read(where, options)
   const bad = new BadRecords(onBadItem)
   const dialogs: TrajectoryDialog[] = []
   const known = new Map<string, string>()
@@ -72,7 +75,7 @@ export async function readTrajectoryDialogs(
 /** Create a dialog from clips and their speakers, without transcripts. @throws ConfigError for an empty list */
 export function dialogOfClips(
   clips: readonly { audio: string; speaker: string }[],
-  options: DialogTextOptions & { id?: string } = {},
+  options: ChangesOf<typeof CLIP_SETTINGS.table> = {},
 ): TrajectoryDialog {
   const where = 'dialogOfClips'
   const list = listOf(where, 'clips', clips, 'clips')
@@ -81,8 +84,7 @@ export function dialogOfClips(
     requireString(where, `clips[${i}].audio`, clip?.audio)
     requireString(where, `clips[${i}].speaker`, clip.speaker)
   }
-  requireOptions(where, options, ['language', 'style', 'id'])
-  const { id = 'dialog', ...text } = options
+  const { id, ...text } = CLIP_SETTINGS.read(where, options)
   const turns = list.map(({ audio, speaker }) => ({ audio, speaker, text: '', emotion: '', reply: '' }))
   const item = {
     dialogue_id: id,

@@ -1,12 +1,5 @@
-import {
-  argumentError,
-  defined,
-  listOf,
-  requireFunction,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-} from '../../../base/check.js'
+import { defined, listOf, requireObject } from '../../../base/check.js'
+import { type ChangesOf, functionOf, objectOf, READONLY_STRINGS, settings } from '../../../base/settings.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import type { Module } from '../../../nn/index.js'
 import { SalmonnDataset, type SalmonnDatasetOptions } from '../data/dataset.js'
@@ -19,21 +12,24 @@ import { SALMONN_TEST_PROMPTS } from '../published/prompts.js'
 import type { TrajectoryDialog } from './trajectory-dialogs.js'
 import type { EmotionalTrajectory } from './trajectory-report.js'
 
-export interface PredictTrajectoryOptions {
+const TRAJECTORY_SETTINGS = settings({
   /** Dataset options as in training: gaps, joined or separate clips, prompts. */
-  data?: SalmonnDatasetOptions
+  data: { type: objectOf<SalmonnDatasetOptions>(), default: {} },
   /** Changes to `SALMONN_GENERATION`. */
-  generation?: GenerationConfig
+  generation: { type: objectOf<GenerationConfig>(), default: {} },
   /**
-   * When to predict each turn separately: 'missing' (default) if the answer about the dialog has no line with an emotion for each turn, as
-   * with a model that was not trained to write it; 'always'; or 'never'.
+   * When to predict each turn separately: 'missing' if the answer about the dialog has no line with an emotion for each turn, as with a
+   * model that was not trained to write it; 'always'; or 'never'.
    */
-  perTurn?: 'missing' | 'always' | 'never'
+  perTurn: { type: ['missing', 'always', 'never'], default: 'missing' },
   /** Emotions to search for in answers about single turns, before those of the challenge. */
-  labels?: readonly string[]
+  labels: { type: READONLY_STRINGS, default: [] },
   /** Called before the model answers: about the whole dialog, or about this many single turns. */
-  onQuestion?: (about: 'dialog' | 'turns', count: number) => void
-}
+  onQuestion: { type: functionOf<(about: 'dialog' | 'turns', count: number) => void>() },
+})
+
+/** @interface */
+export type PredictTrajectoryOptions = ChangesOf<typeof TRAJECTORY_SETTINGS.table>
 
 /**
  * Predict the emotions of a dialog. One question is about the whole dialog, whose answer should end with a line of emotions; otherwise the
@@ -48,14 +44,10 @@ export async function predictTrajectory(
 ): Promise<EmotionalTrajectory> {
   const where = 'predictTrajectory'
   requireObject(where, 'dialog', dialog)
-  requireOptions(where, options, ['data', 'generation', 'perTurn', 'labels', 'onQuestion'])
+  const { data, generation, perTurn, labels, onQuestion } = TRAJECTORY_SETTINGS.read(where, options)
   requireObject(where, 'dialog.entry', dialog.entry)
   const { id, entry } = dialog
   const turns = listOf(where, 'dialog.turns', dialog.turns, 'turns')
-  const { data = {}, generation = {}, perTurn = 'missing', labels = [], onQuestion } = options
-  requireOneOf(where, 'perTurn', perTurn, ['missing', 'always', 'never'])
-  if (!Array.isArray(labels)) throw argumentError(where, 'labels', 'a list of emotions', labels)
-  if (onQuestion !== undefined) requireFunction(where, 'onQuestion', onQuestion)
   const ask = async (entries: SalmonnEntry[]) => {
     const template = model instanceof Salmonn ? model.config.template : undefined
     const own = { prompts: SALMONN_TEST_PROMPTS, ...(template && { template }) }

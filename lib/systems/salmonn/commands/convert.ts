@@ -1,6 +1,7 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
+import { CONVERT_FILE_SETTINGS } from '../published/convert.js'
 
 export const convert = commandRule({
   name: 'convert',
@@ -12,18 +13,9 @@ export const convert = commandRule({
 written next to OUT.json, which has the rest. Silence between clips is not part of the data; set data.gapSeconds in training.`,
   files: 'IN.jsonl [IN.jsonl ...] OUT.json',
   options: {
-    valid: { type: 'fraction', help: 'fraction of the dialogs for validation', default: 0 },
-    test: { type: 'fraction', help: 'fraction of the dialogs for testing', default: 0 },
-    seed: { type: 'integer', help: 'random seed of the split', default: 42 },
+    ...CONVERT_FILE_SETTINGS.options,
     validSpeakers: { type: 'list', help: 'speakers whose dialogs are held out for validation' },
     testSpeakers: { type: 'list', help: 'speakers whose dialogs are held out for testing' },
-    language: { type: ['zh', 'en'], help: 'language of the request', default: 'that of the dialog' },
-    style: {
-      type: ['labeled', 'plain'],
-      help: 'lines with the name of the speaker, or plain lines as in the published file',
-      default: 'labeled',
-    },
-    task: { type: 'string', help: 'task name of the items', default: 'task1_emotional_trajectory' },
     onBadRecord: {
       type: ['stop', 'skip'],
       help: 'stop at an invalid dialog, or skip and count it',

@@ -37,7 +37,7 @@ OUTPUT/answers.jsonl.`,
     const { salmonnOfConfiguration } = await import('../configuration/apply.js')
 
     const seed = recipe.seed ?? 42
-    const data = await openSalmonnData(settings, { seed, evaluateOnly, ...(compat && { compat }) })
+    const data = await openSalmonnData(settings, { seed, evaluateOnly, compat })
     for (const note of data.notes) console.log(note)
     manualSeed(seed)
     const dtype = (values.dtype ?? 'bfloat16') as DType
@@ -57,8 +57,7 @@ OUTPUT/answers.jsonl.`,
     const { trainSalmonn } = await import('../training/train.js')
     const { train, valid, test } = data
     const results = await trainSalmonn(model, {
-      ...{ train, valid, test, outputDir, recipe, stage, args, score: { generation } },
-      ...(compat && { compat }),
+      ...{ train, valid, test, outputDir, recipe, stage, args, compat, score: { generation } },
     })
     const asked = { data: salmonnDatasetOptions(settings), training: { ...(compat && { compat }) } }
     await writeFolderAtomically(join(outputDir, 'model'), CheckpointError, async (folder) => {

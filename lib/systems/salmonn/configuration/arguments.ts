@@ -1,24 +1,8 @@
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { type OptionsOf, readOptions, refuseFiles } from '../../../kit/options.js'
+import { type OptionsOf, type OptionTable, readOptions, refuseFiles } from '../../../kit/options.js'
 import type { SalmonnConfiguration } from './configuration.js'
-
-/** Command line arguments of SALMONN's commands, in addition to a configuration. */
-export interface SalmonnArguments {
-  /** File of the configuration. */
-  config?: string
-  /** Overrides `key=value` of the file. */
-  options: string[]
-  /** Folder of a saved model, in place of the configuration's parts. */
-  model?: string
-  output?: string
-  device?: string
-  /** Dtype of the language model. */
-  dtype?: string
-  compat?: 'published'
-  stage?: 1 | 2
-}
 
 /** Options of SALMONN's commands, with those of the original's `train.py` as aliases. */
 export const SALMONN_OPTIONS = {
@@ -32,8 +16,11 @@ export const SALMONN_OPTIONS = {
   device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
   dtype: { type: 'string', help: 'dtype of the language model', placeholder: 'name', default: 'bfloat16' },
   compat: { type: ['published'], help: 'reproduce the published code where voxtorch improves on it' },
-  stage: { type: ['1', '2'], help: 'training stage: 1 trains Q-Former and projection, 2 also LoRA', default: 2 },
-} as const
+  stage: { type: [1, 2], help: 'training stage: 1 trains Q-Former and projection, 2 also LoRA', default: 2 },
+} as const satisfies OptionTable
+
+/** Command line arguments of SALMONN's commands, in addition to a configuration. `options` are overrides `key=value` of the file. */
+export type SalmonnArguments = OptionsOf<typeof SALMONN_OPTIONS> & { options: string[] }
 
 /**
  * Parse a command line: `--config FILE` or the original's `--cfg-path FILE`, `--options k=v k=v`, `--device`, and voxtorch's `--model`,
@@ -48,10 +35,9 @@ export function parseSalmonnArguments(argv: readonly string[]): SalmonnArguments
 }
 
 /** Convert parsed options to the argument of {@link configurationOfArguments}. */
-export const salmonnArguments = ({ stage, ...rest }: OptionsOf<typeof SALMONN_OPTIONS>): SalmonnArguments => ({
-  ...rest,
-  ...(stage !== undefined && { stage: Number(stage) as 1 | 2 }),
-  options: rest.options ?? [],
+export const salmonnArguments = (options: OptionsOf<typeof SALMONN_OPTIONS>): SalmonnArguments => ({
+  ...options,
+  options: options.options ?? [],
 })
 
 /** Print the keys without effect on stderr, from index `first` on, and return their number. */
@@ -70,10 +56,8 @@ export async function configurationOfArguments(values: SalmonnArguments): Promis
     })
   }
   const { readSalmonnConfiguration } = await import('./read.js')
-  const read = await readSalmonnConfiguration(config, options)
   return {
-    ...read,
-    ...(output !== undefined && { outputDir: output }),
-    ...defined({ device, compat, stage }),
+    ...(await readSalmonnConfiguration(config, options)),
+    ...defined({ outputDir: output, device, compat, stage }),
   }
 }

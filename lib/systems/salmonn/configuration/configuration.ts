@@ -1,76 +1,103 @@
-import type { LongAudio } from '../../../audio/clip.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import type { GenerationConfig } from '../../../generation/config.js'
-import type { OnBadRecord } from '../../../kit/records.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
-import type { EmotionLanguage } from '../data/emotion-suffix.js'
+import { COMMON_SETTINGS } from '../data/dataset.js'
+import { BAD_ITEM_SETTINGS } from '../data/entry.js'
 import type { SalmonnPart } from '../network/adapter.js'
 import type { SalmonnStage } from '../training/parts.js'
-import type { SalmonnRecipe } from '../training/recipe.js'
+import { SALMONN_SETTINGS, type SalmonnRecipe } from '../training/recipe.js'
 
-/** Settings of the network. Defaults are those of the model. */
-export interface SalmonnModelSettings {
-  /** Folder or file of the language model. `whisper` and `beats` likewise. */
-  llm?: string
-  whisper?: string
-  /** null, in a file 'none': no BEATs, only Whisper. */
-  beats?: string | null
+const MODEL_SETTINGS = settings({
+  /** Folder or file of the language model. */
+  llm: { type: 'string' },
+  /** Folder or file of Whisper. */
+  whisper: { type: 'string' },
+  /** Folder or file of BEATs. null, in a file 'none': no BEATs, only Whisper. */
+  beats: { type: 'string', nullable: true },
   /** Trained parts: `salmonn_v1.pth`, or a voxtorch checkpoint. */
-  adapter?: string
+  adapter: { type: 'string' },
   /** Initial projection. */
-  projection?: string
-  lora?: boolean
-  loraRank?: number
-  loraAlpha?: number
-  loraDropout?: number
-  queries?: number
-  secondsPerWindow?: number
-  secondsPerStride?: number
+  projection: { type: 'string' },
+  lora: { type: 'boolean' },
+  loraRank: { type: 'integer' },
+  loraAlpha: { type: 'number' },
+  loraDropout: { type: 'number' },
+  queries: { type: 'integer' },
+  secondsPerWindow: { type: 'number' },
+  secondsPerStride: { type: 'number' },
   /** Maximum answer length in tokens. */
-  maxTextLength?: number
-  endSymbol?: string
+  maxTextLength: { type: 'integer' },
+  endSymbol: { type: 'string' },
   /** Whether to quantize the language model to int8. */
-  loadIn8bit?: boolean
-}
+  loadIn8bit: { type: 'boolean' },
+})
 
-/** Settings of the data, for `openSalmonnData`. */
-export interface SalmonnDataSettings {
+const DATA_SETTINGS = settings({
   /** Annotation files. */
-  train?: string[]
+  train: { type: 'strings' },
   /** Validation files. If unset or equal to the training files, dialogs are split off from training. */
-  valid?: string[]
-  test?: string[]
-  /** Fraction of the dialogs for validation; `testShare` for testing. */
-  validShare?: number
-  testShare?: number
-  validSpeakers?: string[]
-  testSpeakers?: string[]
-  audioRoot?: string
+  valid: { type: 'strings' },
+  test: { type: 'strings' },
+  /** Fraction of the dialogs for validation. */
+  validShare: { type: 'number' },
+  /** Fraction of the dialogs for testing. */
+  testShare: { type: 'number' },
+  validSpeakers: { type: 'strings' },
+  testSpeakers: { type: 'strings' },
+  audioRoot: { type: 'string' },
   /** Prompt file. Default: built-in prompts. */
-  prompts?: string
-  testPrompts?: string
-  template?: string
-  clips?: 'joined' | 'separate'
-  gapSeconds?: number
-  channels?: 'mean' | number
-  longAudio?: LongAudio
-  emotionSuffix?: EmotionLanguage | false
-  onBadItem?: OnBadRecord
+  prompts: { type: 'string' },
+  testPrompts: { type: 'string' },
+  ...COMMON_SETTINGS.table,
+  ...BAD_ITEM_SETTINGS.table,
+})
+
+const GENERATION_SETTINGS = settings({
+  maxNewTokens: { type: 'integer' },
+  numBeams: { type: 'integer' },
+  doSample: { type: 'boolean' },
+  minLength: { type: 'integer' },
+  temperature: { type: 'number' },
+  topP: { type: 'number' },
+  topK: { type: 'integer' },
+  repetitionPenalty: { type: 'number' },
+  lengthPenalty: { type: 'number', min: -Infinity },
+  noRepeatNgramSize: { type: 'integer' },
+})
+
+const RUN_SETTINGS = settings({
+  outputDir: { type: 'string' },
+  device: { type: 'string' },
+  compat: { type: ['published'] },
+  /** Whether to evaluate without training. */
+  evaluateOnly: { type: 'boolean' },
+  /** Trained parts. Default: that of the model. */
+  stage: { type: unchecked<SalmonnStage | readonly SalmonnPart[]>() },
+})
+
+/** Settings of each part of a configuration. Those of `run` are fields of the configuration itself. */
+export const CONFIGURATION_SETTINGS = {
+  model: MODEL_SETTINGS,
+  data: DATA_SETTINGS,
+  recipe: SALMONN_SETTINGS,
+  generation: GENERATION_SETTINGS,
+  run: RUN_SETTINGS,
 }
 
-export interface SalmonnConfiguration {
+/** Settings of the network. Defaults are those of the model. @interface */
+export type SalmonnModelSettings = ChangesOf<typeof MODEL_SETTINGS.table>
+
+/** Settings of the data, for `openSalmonnData`. @interface */
+export type SalmonnDataSettings = ChangesOf<typeof DATA_SETTINGS.table>
+
+/** @interface */
+export type SalmonnConfiguration = ChangesOf<typeof RUN_SETTINGS.table> & {
   model: SalmonnModelSettings
   data: SalmonnDataSettings
   recipe: Partial<SalmonnRecipe>
-  /** Trained parts. Default: that of the model. */
-  stage?: SalmonnStage | readonly SalmonnPart[]
   /** Trainer arguments. */
   args: Partial<TrainingArguments>
   generation: GenerationConfig
-  outputDir?: string
-  device?: string
-  compat?: 'published'
-  /** Whether to evaluate without training. */
-  evaluateOnly?: boolean
   /** Settings without effect, with the reason, to show to the user. */
   ignored: { key: string; reason: string }[]
 }

@@ -1,40 +1,26 @@
-import type { Check, SettingType } from '../../../base/settings.js'
-import type { SalmonnConfiguration } from './configuration.js'
+import { type Setting, unchecked } from '../../../base/settings.js'
+import { CONFIGURATION_SETTINGS, type SalmonnConfiguration } from './configuration.js'
 
-export type Kind = Exclude<SettingType, Check> | 'any'
+/** Definition and effect of a key; a key without effect has a reason instead. */
+export type Rule = Setting & { set: (to: SalmonnConfiguration, value: never) => void }
 
-/** Type and effect of a key; a key without effect has a reason instead. */
-export type Rule = { type: Kind; set: (to: SalmonnConfiguration, value: never) => void } | { ignored: string }
+export type Sections = { readonly [key: string]: Rule | { ignored: string } | Sections }
 
-export type Sections = Readonly<Record<string, Readonly<Record<string, Rule | Readonly<Record<string, Rule>>>> | Rule>>
+type Part = keyof typeof CONFIGURATION_SETTINGS
+type NameIn<P extends Part> = (typeof CONFIGURATION_SETTINGS)[P]['names'][number]
 
 /** Return a rule that stores the value under a name of a part of the configuration. */
-export const into = <P extends 'model' | 'data' | 'recipe' | 'generation' | 'args'>(
-  part: P,
-  name: string & keyof SalmonnConfiguration[P],
-  type: Kind,
-): Rule => ({
-  type,
+export const into = <P extends Part>(part: P, name: NameIn<P>): Rule => ({
+  ...(CONFIGURATION_SETTINGS[part].table as Record<string, Setting>)[name],
+  type: (CONFIGURATION_SETTINGS[part].table as Record<string, Setting>)[name]?.type ?? unchecked(),
   set: (to, value) => {
-    ;(to[part] as Record<string, unknown>)[name] = value
+    const place = part === 'run' ? to : to[part as Exclude<P, 'run'>]
+    ;(place as Record<string, unknown>)[name] = value
   },
 })
 
-const GENERATION = [
-  ['max_new_tokens', 'maxNewTokens', 'integer'],
-  ['num_beams', 'numBeams', 'integer'],
-  ['do_sample', 'doSample', 'boolean'],
-  ['min_length', 'minLength', 'integer'],
-  ['temperature', 'temperature', 'number'],
-  ['top_p', 'topP', 'number'],
-  ['top_k', 'topK', 'integer'],
-  ['repetition_penalty', 'repetitionPenalty', 'number'],
-  ['length_penalty', 'lengthPenalty', 'number'],
-  ['no_repeat_ngram_size', 'noRepeatNgramSize', 'integer'],
-] as const
-
-/** Return the keys of generation settings, in the original's spelling (snake case) or voxtorch's (camel case). */
-export const generationKeys = (spelling: 'snake' | 'camel'): Record<string, Rule> =>
+/** Return rules for all settings of a part, with the names that `spelling` returns. */
+export const all = (part: Part, spelling = (name: string) => name): Record<string, Rule> =>
   Object.fromEntries(
-    GENERATION.map(([snake, camel, type]) => [spelling === 'snake' ? snake : camel, into('generation', camel, type)]),
+    CONFIGURATION_SETTINGS[part].names.map((name) => [spelling(name), into(part, name as NameIn<typeof part>)]),
   )

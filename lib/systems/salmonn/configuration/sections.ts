@@ -5,14 +5,9 @@ import { nearest, shortened } from '../../../base/words.js'
 import type { SalmonnConfiguration } from './configuration.js'
 import type { Rule, Sections } from './rules.js'
 
-interface Nested {
-  readonly [key: string]: Rule | Nested
-}
-
-const isIgnored = (rule: Rule | Nested): rule is { ignored: string } =>
+const isIgnored = (rule: Sections[string]): rule is { ignored: string } =>
   'ignored' in rule && typeof rule.ignored === 'string'
-const isRule = (rule: Rule | Nested): rule is Exclude<Rule, { ignored: string }> =>
-  'set' in rule && typeof rule.set === 'function'
+const isRule = (rule: Sections[string]): rule is Rule => 'set' in rule && typeof rule.set === 'function'
 
 /**
  * Convert a parsed file to a configuration by its rules. An empty value counts as unset.
@@ -20,11 +15,11 @@ const isRule = (rule: Rule | Nested): rule is Exclude<Rule, { ignored: string }>
  */
 export function readSections(value: unknown, rules: Sections, file: string): SalmonnConfiguration {
   const to: SalmonnConfiguration = { model: {}, data: {}, recipe: {}, args: {}, generation: {}, ignored: [] }
-  fill(value, rules as Nested, to, file, '')
+  fill(value, rules, to, file, '')
   return to
 }
 
-function fill(values: unknown, rules: Nested, to: SalmonnConfiguration, file: string, path: string): void {
+function fill(values: unknown, rules: Sections, to: SalmonnConfiguration, file: string, path: string): void {
   const place = path.slice(0, -1)
   if (typeof values !== 'object' || values === null || Array.isArray(values)) {
     const section = place === '' ? 'the configuration' : place
@@ -42,19 +37,14 @@ function fill(values: unknown, rules: Nested, to: SalmonnConfiguration, file: st
     }
     if (isIgnored(rule)) to.ignored.push({ key: name, reason: rule.ignored })
     else if (value === null || value === undefined) continue
-    else if (isRule(rule)) rule.set(to, checked(file, name, value, rule.type) as never)
+    else if (isRule(rule)) rule.set(to, checked(file, name, value, rule) as never)
     else fill(value, rule, to, file, `${name}.`)
   }
 }
 
 /** Check a value of a file, where one string stands for a list of it. */
-function checked(
-  file: string,
-  name: string,
-  value: unknown,
-  type: Exclude<Rule, { ignored: string }>['type'],
-): unknown {
-  const checkedValue = type === 'strings' && typeof value === 'string' ? [value] : value
-  if (type !== 'any') checkSetting(file, name, checkedValue, { type, ...(type === 'number' && { min: -Infinity }) })
+function checked(file: string, name: string, value: unknown, rule: Rule): unknown {
+  const checkedValue = rule.type === 'strings' && typeof value === 'string' ? [value] : value
+  checkSetting(file, name, checkedValue, rule)
   return checkedValue
 }

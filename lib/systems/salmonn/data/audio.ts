@@ -1,7 +1,6 @@
-import type { LongAudio } from '../../../audio/clip.js'
 import { fitSamples } from '../../../audio/clip.js'
-import { requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { type ChangesOf, functionOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { ClipReader, joinSamples } from '../../../kit/clip.js'
 import { scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { SALMONN_LEAST_SAMPLES, SALMONN_RATE } from '../network/clips.js'
@@ -9,20 +8,23 @@ import { SALMONN_FIT } from './clips.js'
 import type { SalmonnClip } from './collate.js'
 import type { SalmonnEntry } from './entry.js'
 
-export interface SalmonnAudioOptions {
-  /** Handling of several clips in an entry: 'joined' into one (default), or 'separate', with a speech block for each. */
-  clips?: 'joined' | 'separate'
-  /** Silence between joined clips in seconds. Default 0.1. */
-  gapSeconds?: number
+export const AUDIO_SETTINGS = settings({
+  /** Handling of several clips in an entry: 'joined' into one, or 'separate', with a speech block for each. */
+  clips: { type: ['joined', 'separate'], default: 'joined' },
+  /** Silence between joined clips in seconds. */
+  gapSeconds: { type: 'number', below: 3600, default: 0.1 },
   /** Channel of multichannel files: their mean (default), or an index from 0. */
-  channels?: 'mean' | number
+  channels: { type: unchecked<'mean' | number>() },
   /** Handling of more than 30 s: 'windows' uses all of it (default), 'cut' the beginning (default of compat 'published'). */
-  longAudio?: LongAudio
+  longAudio: { type: ['error', 'cut', 'windows'] },
   /** 'published': use channel 0, pad clips to at least 1 s, and cut them after 30 s. */
-  compat?: 'published'
+  compat: { type: ['published'] },
   /** Called for each entry that loses audio. Default: one process warning, for the first. */
-  onCut?: (message: string) => void
-}
+  onCut: { type: functionOf<(message: string) => void>() },
+})
+
+/** @interface */
+export type SalmonnAudioOptions = ChangesOf<typeof AUDIO_SETTINGS.table>
 
 /** Entries that lost audio by `longAudio: 'cut'`. */
 export interface SalmonnCuts {
@@ -35,21 +37,17 @@ export interface SalmonnCuts {
 /** Reader of the clips of entries, in any format and sample rate, as 16 kHz mono. */
 export class SalmonnAudioReader {
   readonly cuts: SalmonnCuts = { count: 0, seconds: 0, ids: [] }
-  readonly #options: Required<Omit<SalmonnAudioOptions, 'compat' | 'onCut'>> & { leastSamples: number }
+  readonly #options: Required<Omit<ValuesOf<typeof AUDIO_SETTINGS.table>, 'compat' | 'onCut'>> & {
+    leastSamples: number
+  }
   readonly #reader: ClipReader
   readonly #onCut: (message: string) => void
   readonly #counted = new Set<string>()
 
   constructor(options: SalmonnAudioOptions = {}) {
-    const where = 'SalmonnAudioReader'
-    requireOptions(where, options, ['clips', 'gapSeconds', 'channels', 'longAudio', 'compat', 'onCut'])
-    const { compat, clips = 'joined', gapSeconds = 0.1, onCut } = options
+    const { compat, clips, gapSeconds, onCut, ...read } = AUDIO_SETTINGS.read('SalmonnAudioReader', options)
     const published = compat === 'published'
-    const { channels = published ? 0 : 'mean', longAudio = published ? 'cut' : 'windows' } = options
-    if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-    requireOneOf(where, 'clips', clips, ['joined', 'separate'])
-    requireNumber(where, 'gapSeconds', gapSeconds, { least: 0, below: 3600 })
-    requireOneOf(where, 'longAudio', longAudio, ['error', 'cut', 'windows'])
+    const { channels = published ? 0 : 'mean', longAudio = published ? 'cut' : 'windows' } = read
     const leastSamples = published ? SALMONN_RATE : SALMONN_LEAST_SAMPLES
     this.#options = { clips, gapSeconds, channels, longAudio, leastSamples }
     this.#reader = new ClipReader({ channels })

@@ -1,34 +1,44 @@
 import { clipSeconds } from '../../../audio/clip.js'
-import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { ConfigError, DataError, VoxtorchError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, instanceOf, settings, type ValuesOf } from '../../../base/settings.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
 import type { OnBadRecord } from '../../../kit/records.js'
 import { BadRecords } from '../../../kit/records.js'
 import { SALMONN_TRAIN_PROMPTS } from '../published/prompts.js'
-import { type SalmonnAudioOptions, SalmonnAudioReader, type SalmonnCuts } from './audio.js'
+import { AUDIO_SETTINGS, SalmonnAudioReader, type SalmonnCuts } from './audio.js'
 import type { SalmonnPrompt } from './collate.js'
-import { type EmotionLanguage, writeEmotionSuffix } from './emotion-suffix.js'
+import { writeEmotionSuffix } from './emotion-suffix.js'
 import type { SalmonnEntry } from './entry.js'
 import { buildSalmonnPrompt, checkTemplate, SALMONN_TEMPLATE } from './prompt.js'
 import { SalmonnPrompts } from './prompt-table.js'
 
-export interface SalmonnDatasetOptions extends SalmonnAudioOptions {
+const DATASET_SETTINGS = settings({
+  ...AUDIO_SETTINGS.table,
   /** Prompts of tasks. Default {@link SALMONN_TRAIN_PROMPTS}. */
-  prompts?: SalmonnPrompts
-  /** Whether each sample draws one of its task's prompts in each epoch, instead of taking the first. Default true. */
-  drawPrompts?: boolean
+  prompts: { type: instanceOf(SalmonnPrompts), default: SALMONN_TRAIN_PROMPTS },
+  /** Whether each sample draws one of its task's prompts in each epoch, instead of taking the first. */
+  drawPrompts: { type: 'boolean', default: true },
   /** Prompt template. Default {@link SALMONN_TEMPLATE}. */
-  template?: string
+  template: { type: 'string', default: SALMONN_TEMPLATE },
   /**
    * Language of the line of emotions at the end of answers to `task1…` tasks with known emotions: Chinese as published (default), English,
    * or false for no line.
    */
-  emotionSuffix?: EmotionLanguage | false
-  /** Random seed. Default 42. */
-  seed?: number
-}
+  emotionSuffix: { type: ['zh', 'en', false], default: 'zh' },
+  /** Random seed. */
+  seed: { type: 'integer', default: 42 },
+})
+
+/** Settings that training and inference must have in common. */
+export const COMMON_SETTINGS = DATASET_SETTINGS.pick(
+  ...(['template', 'clips', 'gapSeconds', 'channels', 'longAudio', 'emotionSuffix'] as const),
+)
+
+/** @interface */
+export type SalmonnDatasetOptions = ChangesOf<typeof DATASET_SETTINGS.table>
 
 /** An entry as a sample of the model. */
 export interface SalmonnSample {
@@ -44,37 +54,21 @@ export interface SalmonnSample {
 export class SalmonnDataset implements Dataset<SalmonnSample> {
   readonly entries: readonly SalmonnEntry[]
   readonly #audio: SalmonnAudioReader
-  readonly #options: Required<
-    Pick<SalmonnDatasetOptions, 'prompts' | 'drawPrompts' | 'template' | 'emotionSuffix' | 'seed'>
-  >
+  readonly #options: ValuesOf<typeof DATASET_SETTINGS.table>
   readonly #given: SalmonnDatasetOptions
   #seconds: readonly (number | undefined)[] = []
 
   /** @throws ConfigError naming an entry whose task lacks a prompt */
   constructor(entries: readonly SalmonnEntry[], options: SalmonnDatasetOptions = {}) {
     const where = 'SalmonnDataset'
-    requireOptions(where, options, [
-      'prompts',
-      'drawPrompts',
-      'template',
-      'emotionSuffix',
-      'seed',
-      'clips',
-      'gapSeconds',
-      'channels',
-      'longAudio',
-      'compat',
-      'onCut',
-    ])
+    const read = DATASET_SETTINGS.read(where, options)
+    checkTemplate(read.template)
     requireForm(where, 'entries', entries, [{ task: 'string', source: 'string' }])
-    const { prompts = SALMONN_TRAIN_PROMPTS, drawPrompts = true, template = SALMONN_TEMPLATE, ...more } = options
-    const { emotionSuffix = 'zh', seed = 42, ...audio } = more
-    if (!(prompts instanceof SalmonnPrompts)) throw argumentError(where, 'prompts', 'SalmonnPrompts', prompts)
-    requireWhole(where, 'seed', seed)
+    const { prompts } = read
     this.entries = entries
     this.#given = options
-    this.#options = { prompts, drawPrompts, template: checkTemplate(template), emotionSuffix, seed }
-    this.#audio = new SalmonnAudioReader(audio)
+    this.#options = read
+    this.#audio = new SalmonnAudioReader(AUDIO_SETTINGS.changesIn(read))
     const tasks = new Set<string>()
     for (const { task, source } of entries as readonly SalmonnEntry[]) {
       if (tasks.has(task)) continue

@@ -1,3 +1,10 @@
+import { settings } from '../../../base/settings.js'
+
+export const BAD_ITEM_SETTINGS = settings({
+  /** Action for an invalid item: 'stop' throws; 'skip' leaves it out and counts it. */
+  onBadItem: { type: ['stop', 'skip'], default: 'stop' },
+})
+
 /** A training example or question, before its audio is read. */
 export interface SalmonnEntry {
   id: string

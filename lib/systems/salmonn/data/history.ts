@@ -1,15 +1,22 @@
-import { requireOneOf, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import type { HumDialDialog } from '../published/humdial.js'
 
 export type SalmonnLanguage = 'zh' | 'en'
 
-export interface DialogTextOptions {
+export const DIALOG_TEXT_SETTINGS = settings({
   /** Language. Default: that of the dialog's text. */
-  language?: SalmonnLanguage
-  /** 'labeled' (default) names the speaker of each line; 'plain' does not, as in the published data file. // language: option value */
-  style?: 'labeled' | 'plain'
-}
+  language: { type: ['zh', 'en'], help: 'language of the request', defaultText: 'that of the dialog' },
+  /** 'labeled' names the speaker of each line; 'plain' does not, as in the published data file. // language: option value */
+  style: {
+    type: ['labeled', 'plain'],
+    help: 'lines with the name of the speaker, or plain lines as in the published file',
+    default: 'labeled',
+  },
+})
+
+/** @interface */
+export type DialogTextOptions = ChangesOf<typeof DIALOG_TEXT_SETTINGS.table>
 
 /**
  * Build the `input_text` of a converted dialog: its turns up to the last question, and the request to describe the course of the user's
@@ -18,12 +25,9 @@ export interface DialogTextOptions {
 export function trajectoryRequest(dialog: Pick<HumDialDialog, 'turns'>, options: DialogTextOptions = {}): string {
   const where = 'trajectoryRequest'
   requireForm(where, 'dialog', dialog, { turns: [{ text: 'string', reply: 'string', 'speaker?': 'string' }] })
-  requireForm(where, 'options', options, { 'language?': 'string', 'style?': 'string' })
-  requireOptions(where, options, ['language', 'style'])
+  const { style, ...read } = DIALOG_TEXT_SETTINGS.read(where, options)
   const { turns } = dialog
-  const { language = languageOf(turns.map(({ text }) => text).join(' ')), style = 'labeled' } = options
-  requireOneOf(where, 'language', language, Object.keys(WORDS))
-  requireOneOf(where, 'style', style, ['labeled', 'plain'])
+  const { language = languageOf(turns.map(({ text }) => text).join(' ')) } = read
   const words = WORDS[language]
   const labeled = style === 'labeled'
   const people = turns.some(({ speaker }) => speaker !== undefined)

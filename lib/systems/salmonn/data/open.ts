@@ -1,11 +1,12 @@
 import { resolve } from 'node:path'
-import { defined, requireObject, requireOptions } from '../../../base/check.js'
+import { requireObject } from '../../../base/check.js'
 import { ConfigError, type DataError } from '../../../base/errors.js'
+import { type ChangesOf, settings, type ValuesOf } from '../../../base/settings.js'
 import { BadRecords } from '../../../kit/records.js'
 import type { SalmonnDataSettings } from '../configuration/configuration.js'
 import { readSalmonnAnnotations } from '../published/annotations.js'
 import { SALMONN_TEST_PROMPTS, SALMONN_TRAIN_PROMPTS } from '../published/prompts.js'
-import { SalmonnDataset, type SalmonnDatasetOptions } from './dataset.js'
+import { COMMON_SETTINGS, SalmonnDataset, type SalmonnDatasetOptions } from './dataset.js'
 import type { SalmonnEntry } from './entry.js'
 import { SalmonnPrompts } from './prompt-table.js'
 import { type SalmonnSplit, splitSalmonn } from './split.js'
@@ -20,13 +21,16 @@ export interface SalmonnData {
   badItemErrors: DataError[]
 }
 
-export interface OpenSalmonnDataOptions {
-  compat?: 'published'
-  /** Random seed. Default 42. */
-  seed?: number
-  /** Whether to only evaluate: `train` is then empty, and only the evaluation data must exist. Default false. */
-  evaluateOnly?: boolean
-}
+const OPEN_SETTINGS = settings({
+  compat: { type: ['published'] },
+  /** Random seed. */
+  seed: { type: 'integer', default: 42 },
+  /** Whether to only evaluate: `train` is then empty, and only the evaluation data must exist. */
+  evaluateOnly: { type: 'boolean', default: false },
+})
+
+/** @interface */
+export type OpenSalmonnDataOptions = ChangesOf<typeof OPEN_SETTINGS.table>
 
 /**
  * Read all data of a configuration, and open every audio file once. Validation or test files that equal the training files are not used:
@@ -40,29 +44,20 @@ export async function openSalmonnData(
   options: OpenSalmonnDataOptions = {},
 ): Promise<SalmonnData> {
   requireObject('openSalmonnData', 'settings', settings)
-  requireOptions('openSalmonnData', options, ['compat', 'seed', 'evaluateOnly'])
-  const { compat, seed = 42, evaluateOnly = false } = options
+  const read = OPEN_SETTINGS.read('openSalmonnData', options)
+  const { compat, seed } = read
   const { onBadItem = 'stop', audioRoot } = settings
   const notes: string[] = []
   const bad = new BadRecords(onBadItem)
-  const read = async (from: readonly string[], targets: 'required' | 'optional') => {
-    const found = await readSalmonnAnnotations(from, {
-      onBadItem,
-      targets,
-      ...defined({ audioRoot }),
-    })
+  const open = async (from: readonly string[], targets: 'required' | 'optional') => {
+    const found = await readSalmonnAnnotations(from, { onBadItem, targets, audioRoot })
     bad.addAll(found.badItems, found.badItemErrors)
     if (found.ignoredFields.length > 0) notes.push(`${from.join(', ')}: ${found.ignoredFields.join(', ')} are ignored`)
     return found.entries
   }
-  const parts = await partsOf(settings, read, { compat, seed, evaluateOnly, notes })
+  const parts = await partsOf(settings, open, { ...read, notes })
   const make = async (entries: readonly SalmonnEntry[], more: SalmonnDatasetOptions) => {
-    const dataset = new SalmonnDataset(entries, {
-      ...salmonnDatasetOptions(settings),
-      seed,
-      ...(compat && { compat }),
-      ...more,
-    })
+    const dataset = new SalmonnDataset(entries, { ...salmonnDatasetOptions(settings), seed, compat, ...more })
     const checked = await dataset.check(onBadItem)
     bad.addAll(checked.badItems, checked.badItemErrors)
     return checked.dataset
@@ -80,10 +75,7 @@ export async function openSalmonnData(
 }
 
 type Read = (files: readonly string[], targets: 'required' | 'optional') => Promise<SalmonnEntry[]>
-type PartsOptions = Omit<Required<OpenSalmonnDataOptions>, 'compat'> & {
-  compat: 'published' | undefined
-  notes: string[]
-}
+type PartsOptions = ValuesOf<typeof OPEN_SETTINGS.table> & { notes: string[] }
 
 async function partsOf(
   settings: SalmonnDataSettings,
@@ -123,9 +115,9 @@ async function partsOf(
   const share = testShare ?? (testFiles.length > 0 && !testSpeakers ? 0.1 : 0)
   const split = splitSalmonn(await read(files, 'required'), {
     seed,
-    ...(ownValid ? { valid: 0 } : validShare !== undefined && { valid: validShare }),
-    ...(!ownValid && validSpeakers && { validSpeakers }),
-    ...(!ownTest && { test: share, ...(testSpeakers && { testSpeakers }) }),
+    valid: ownValid ? 0 : validShare,
+    validSpeakers: ownValid ? undefined : validSpeakers,
+    ...(!ownTest && { test: share, testSpeakers }),
   })
   const noteSplit = (list: readonly string[], name: string, count: number) => {
     const why = list.length > 0 ? `The ${name} file is the training file` : `There is no ${name} file`
@@ -143,6 +135,5 @@ async function partsOf(
 /** Return the dataset options of a configuration, which training and inference must have in common. */
 export function salmonnDatasetOptions(settings: SalmonnDataSettings): SalmonnDatasetOptions {
   requireObject('salmonnDatasetOptions', 'settings', settings)
-  const { template, clips, gapSeconds, channels, longAudio, emotionSuffix } = settings
-  return defined({ template, clips, gapSeconds, channels, longAudio, emotionSuffix })
+  return COMMON_SETTINGS.changesIn(settings)
 }

@@ -1,6 +1,7 @@
 import { argumentError, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import type { Tokenizer } from '../../../text/index.js'
 import { SPEECH_MARKER } from '../network/prompt.js'
 
@@ -11,19 +12,22 @@ export const SALMONN_TEMPLATE = 'USER: {}\nASSISTANT:'
 
 const SLOT = '{}'
 
-export interface BuildSalmonnPromptOptions {
+const PROMPT_SETTINGS = settings({
   /** Instruction, with `<SpeechHere>` at the position of clips, and optionally `{}` for the question. */
-  prompt: string
+  prompt: { type: 'string', required: true },
   /** Text for `{}` in the prompt: the `Q` of the published data. */
-  question?: string
+  question: { type: 'string', default: '' },
   /**
    * Number of clips in each speech block. A prompt with one marker gets as many blocks as there are numbers, in a row; otherwise it needs
-   * one marker per block. Default [1].
+   * one marker per block.
    */
-  blocks?: readonly number[]
+  blocks: { type: unchecked<readonly number[]>(), default: [1] },
   /** Template with `{}` for the prompt. Default {@link SALMONN_TEMPLATE}. */
-  template?: string
-}
+  template: { type: 'string', default: SALMONN_TEMPLATE },
+})
+
+/** @interface */
+export type BuildSalmonnPromptOptions = ChangesOf<typeof PROMPT_SETTINGS.table>
 
 /**
  * Build a prompt. Training, evaluation, the command line and the chat page all use this function, so that they have the same format.
@@ -33,10 +37,7 @@ export interface BuildSalmonnPromptOptions {
  */
 export function buildSalmonnPrompt(options: BuildSalmonnPromptOptions): string {
   const where = 'buildSalmonnPrompt'
-  requireOptions(where, options, ['prompt', 'question', 'blocks', 'template'])
-  const { prompt, question = '', blocks = [1], template = SALMONN_TEMPLATE } = options
-  requireString(where, 'prompt', prompt)
-  requireString(where, 'question', question)
+  const { prompt, question, blocks, template } = PROMPT_SETTINGS.read(where, options)
   if (!Array.isArray(blocks) || !blocks.every((count) => Number.isSafeInteger(count) && count > 0)) {
     throw argumentError(where, 'blocks', 'a list of numbers of clips, each at least 1', blocks)
   }

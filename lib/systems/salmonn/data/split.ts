@@ -1,19 +1,22 @@
-import { defined, requireOptions } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, READONLY_STRINGS, settings } from '../../../base/settings.js'
 import { nothingToTrainOn, sharedGroups, split } from '../../../kit/split.js'
 import type { SalmonnEntry } from './entry.js'
 
-export interface SplitSalmonnOptions {
+export const SPLIT_SETTINGS = settings({
   /** Fraction of the dialogs for validation. Default 0.1; 0 if speakers are held out. */
-  valid?: number
-  /** Fraction of the dialogs for testing. Default 0. */
-  test?: number
-  /** Speakers whose dialogs are used for validation; `testSpeakers` for testing. */
-  validSpeakers?: readonly string[]
-  testSpeakers?: readonly string[]
-  /** Random seed. Default 42. */
-  seed?: number
-}
+  valid: { type: 'fraction', help: 'fraction of the dialogs for validation', defaultText: '0' },
+  /** Fraction of the dialogs for testing. */
+  test: { type: 'fraction', help: 'fraction of the dialogs for testing', default: 0 },
+  /** Speakers whose dialogs are used for validation. */
+  validSpeakers: { type: READONLY_STRINGS, default: [] },
+  /** Speakers whose dialogs are used for testing. */
+  testSpeakers: { type: READONLY_STRINGS, default: [] },
+  seed: { type: 'integer', help: 'random seed of the split', default: 42 },
+})
+
+/** @interface */
+export type SplitSalmonnOptions = ChangesOf<typeof SPLIT_SETTINGS.table>
 
 export interface SalmonnSplit {
   train: SalmonnEntry[]
@@ -31,16 +34,11 @@ export interface SalmonnSplit {
 export function splitSalmonn(entries: readonly SalmonnEntry[], options: SplitSalmonnOptions = {}): SalmonnSplit {
   const where = 'splitSalmonn'
   requireForm(where, 'entries', entries, [{ dialog: 'string', audio: ['string'] }])
-  for (const name of ['validSpeakers', 'testSpeakers'] as const) {
-    if (options?.[name] !== undefined) requireForm(where, name, options[name], ['string'])
-  }
-  requireOptions(where, options, ['valid', 'test', 'validSpeakers', 'testSpeakers', 'seed'])
-  const { validSpeakers = [], testSpeakers = [], seed } = options
-  const { valid = validSpeakers.length > 0 ? 0 : 0.1, test = 0 } = options
+  const { test, validSpeakers, testSpeakers, seed, ...read } = SPLIT_SETTINGS.read(where, options)
+  const { valid = validSpeakers.length > 0 ? 0 : 0.1 } = read
   const parts = split<SalmonnEntry>(entries, {
-    ...{ keysOf, speakerOf: ({ speaker }) => speaker, valid, test, where },
+    ...{ keysOf, speakerOf: ({ speaker }) => speaker, valid, test, seed, where },
     speakers: { valid: validSpeakers, test: testSpeakers },
-    ...defined({ seed }),
   })
   if (parts.train.length === 0) {
     throw nothingToTrainOn<SalmonnEntry>(entries, keysOf, {

@@ -1,5 +1,6 @@
-import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, objectOf, settings } from '../../../base/settings.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { batchesOf, evaluate, evaluateBatches } from '../../../kit/evaluate.js'
 import { Module } from '../../../nn/index.js'
@@ -21,12 +22,15 @@ export const SALMONN_GENERATION: Readonly<GenerationConfig> = {
   lengthPenalty: 1,
 }
 
-export interface ScoreSalmonnOptions {
+const SCORE_SETTINGS = settings({
   /** Changes to {@link SALMONN_GENERATION}. */
-  generation?: GenerationConfig
-  /** Questions per batch. Default 8. */
-  batchSize?: number
-}
+  generation: { type: objectOf<GenerationConfig>(), default: {} },
+  /** Questions per batch. */
+  batchSize: { type: 'integer', min: 1, default: 8 },
+})
+
+/** @interface */
+export type ScoreSalmonnOptions = ChangesOf<typeof SCORE_SETTINGS.table>
 
 export interface ScoredSalmonn {
   scores: TrajectoryScores
@@ -57,9 +61,7 @@ export async function scoreSalmonn(
 ): Promise<ScoredSalmonn> {
   const where = 'scoreSalmonn'
   if (!(model instanceof Module)) throw argumentError(where, 'model', 'a Module', model)
-  requireOptions(where, options, ['generation', 'batchSize'])
-  const { generation = {}, batchSize = 8 } = options
-  requireWhole(where, 'batchSize', batchSize, 1)
+  const { generation, batchSize } = SCORE_SETTINGS.read(where, options)
   const generating = model as Module & Partial<Generating>
   if (typeof generating.generate !== 'function') {
     throw new ConfigError(
@@ -69,7 +71,7 @@ export async function scoreSalmonn(
       },
     )
   }
-  const settings = { ...SALMONN_GENERATION, ...generation }
+  const generationConfig = { ...SALMONN_GENERATION, ...generation }
   const questions: Omit<ScoredSalmonn['answers'][number], 'prediction'>[] = []
   const { predictions } = await evaluate(model, batchesOf(dataset, batchSize), {
     async predict(samples: readonly SalmonnSample[]) {
@@ -78,7 +80,7 @@ export async function scoreSalmonn(
         questions.push({ id, task, prompt: prompt.text, reference: target, ...(emotions && { emotions }) })
       }
       const prompts = samples.map(({ prompt }) => prompt)
-      return (await (generating as Generating).generate(prompts, settings)).texts
+      return (await (generating as Generating).generate(prompts, generationConfig)).texts
     },
   })
   const answers = questions.map(({ id, task, prompt, ...rest }, i) => {

@@ -1,9 +1,11 @@
-import { listOf, requireOneOf, requireOptions, requireString, shown } from '../../../base/check.js'
+import { listOf, requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import type { ChangesOf } from '../../../base/settings.js'
+import { BadRecords } from '../../../kit/records.js'
 import { recordsOf, type TrajectoryDialog } from '../answer/trajectory-dialogs.js'
 import { writeEmotionSuffix } from '../data/emotion-suffix.js'
+import { BAD_ITEM_SETTINGS } from '../data/entry.js'
 import type { TrajectoryPair } from './metrics.js'
 
 /** Answer about a dialog, with its line of emotions. */
@@ -28,13 +30,11 @@ export interface TrajectoryPredictions {
  */
 export async function readTrajectoryPredictions(
   file: string,
-  options: { onBadItem?: OnBadRecord } = {},
+  options: ChangesOf<typeof BAD_ITEM_SETTINGS.table> = {},
 ): Promise<TrajectoryPredictions> {
   const where = 'readTrajectoryPredictions'
   requireString(where, 'file', file)
-  requireOptions(where, options, ['onBadItem'])
-  const { onBadItem = 'stop' } = options
-  requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
+  const { onBadItem } = BAD_ITEM_SETTINGS.read(where, options)
   const bad = new BadRecords(onBadItem)
   const predictions: TrajectoryPrediction[] = []
   const known = new Map<string, string>()

@@ -1,8 +1,9 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isSamePlace, partFiles, writeFolderAtomically } from '../../../base/atomic-folder.js'
-import { argumentError, defined, requireObject, requireOptions, requireString } from '../../../base/check.js'
+import { defined, requireObject, requireString } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, functionOf, objectOf, settings, unchecked } from '../../../base/settings.js'
 import { writeJson } from '../../../files/json/json.js'
 import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { loadTorch } from '../../../files/torch/torch.js'
@@ -39,31 +40,39 @@ export interface SalmonnPartsFrom {
   tokenizer?: string
 }
 
-export interface LoadSalmonnOptions extends Partial<Omit<SalmonnPartsFrom, 'adapter'>> {
-  device?: Device
-  /** Dtype of the language model. Default 'bfloat16', which needs half the memory of float32. */
-  dtype?: DType
-  /** Dtype of encoders, Q-Former and projection. Default 'float32'. */
-  encoderDtype?: DType
+const LOAD_SETTINGS = settings({
+  whisper: { type: 'string' },
+  beats: { type: 'string', nullable: true },
+  llm: { type: 'string' },
+  tokenizer: { type: 'string' },
+  device: { type: unchecked<Device>() },
+  /** Dtype of the language model. The default needs half the memory of float32. */
+  dtype: { type: unchecked<DType>(), default: 'bfloat16' },
+  /** Dtype of encoders, Q-Former and projection. */
+  encoderDtype: { type: unchecked<DType>(), default: 'float32' },
   /** Random seed of new weights. Default: the default generator. */
-  seed?: number | bigint
+  seed: { type: unchecked<number | bigint>() },
   /**
    * Quantization of the language model's layers, layer by layer from the mapped file; see {@link quantize}. false: dequantize those of a
    * GGUF file.
    */
-  quantize?: QuantizationScheme | PackingOptions | false
+  quantize: { type: unchecked<QuantizationScheme | PackingOptions | false>() },
   /** Values that are not in the files: heads and windows of the Q-Former, the scale of LoRA. */
-  config?: Partial<SalmonnConfig>
+  config: { type: objectOf<Partial<SalmonnConfig>>(), default: {} },
   /** Expected SHA-256 of the published file of BEATs; see `Beats.fromPretrained`. */
-  beatsSha256?: string
-  /** Whether to load an adapter that was trained with another language model. Default false. */
-  allowOtherBase?: boolean
+  beatsSha256: { type: unchecked<string>() },
+  /** Whether to load an adapter that was trained with another language model. */
+  allowOtherBase: { type: 'boolean', default: false },
   /**
    * Called for each value of `config` that contradicts the saved model; the saved value is used. Without it a contradiction about shapes is
    * a ConfigError, and other values of `config` are used.
    */
-  onConflict?: (conflict: SalmonnConflict) => void
-}
+  onConflict: { type: functionOf<(conflict: SalmonnConflict) => void>() },
+})
+const SAVE_SETTINGS = settings({ whole: { type: 'boolean', default: false } })
+
+/** Options of loading. `whisper`, `beats`, `llm` and `tokenizer` replace the locations that a folder records. @interface */
+export type LoadSalmonnOptions = ChangesOf<typeof LOAD_SETTINGS.table>
 
 type Build = (config: SalmonnConfig, options: NetworkOptions & { parts: SalmonnParts; initialize: boolean }) => Salmonn
 
@@ -94,22 +103,8 @@ export async function loadSalmonn(
   build: Build,
 ): Promise<Salmonn> {
   const where = 'Salmonn.fromPretrained'
-  requireOptions(where, options, [
-    'device',
-    'dtype',
-    'seed',
-    'encoderDtype',
-    'quantize',
-    'config',
-    'beatsSha256',
-    'allowOtherBase',
-    'onConflict',
-    'whisper',
-    'beats',
-    'llm',
-    'tokenizer',
-  ])
-  const { device, dtype = 'bfloat16', encoderDtype = 'float32', allowOtherBase = false } = options
+  const read = LOAD_SETTINGS.read(where, options)
+  const { device, dtype, encoderDtype, allowOtherBase, config: given, onConflict } = read
   salmonnPacking(where, options.quantize)
   const plan = typeof from === 'string' ? await ownPlan(from, options) : await publishedPlan(from)
   return scope(async () => {
@@ -117,7 +112,7 @@ export async function loadSalmonn(
     try {
       const adapter = plan.parts.adapter === undefined ? null : await readAdapter(plan.parts.adapter)
       const saved = adapter === null ? plan.saved : sizesIn(adapter, plan.saved)
-      const config = settledConfig(adapter?.file, saved, options.config ?? {}, options.onConflict)
+      const config = settledConfig(adapter?.file, saved, given, onConflict)
       const encoders = { ...(device && { device }), dtype: encoderDtype }
       const whisper = await WhisperEncoder.fromPretrained(plan.parts.whisper, encoders)
       created.push(whisper)
@@ -339,11 +334,9 @@ function checkTables(model: Salmonn, tensors: Map<string, Tensor>, ignored: stri
 export async function saveSalmonn(model: Salmonn, directory: string, options: { whole?: boolean }): Promise<void> {
   const where = 'Salmonn.save'
   requireString(where, 'directory', directory)
-  requireOptions(where, options, ['whole'])
-  const { whole = false } = options
+  const { whole } = SAVE_SETTINGS.read(where, options)
   const { speech_encoder, beats, llm } = model
   if (whole) {
-    if (typeof whole !== 'boolean') throw argumentError(where, 'whole', 'true or false', whole)
     if (!speech_encoder || (model.config.beats && !beats))
       throw new ConfigError(
         `${where}.whole: expected a model with its encoders, got one whose encoders were freed. Save without { whole: true }.`,

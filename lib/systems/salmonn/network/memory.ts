@@ -1,24 +1,30 @@
-import { requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { blockFacts, isBlocks, type QuantizationScheme } from '../../../nn/quantized-weight.js'
 import type { PackingOptions } from '../../../peft/quantize.js'
 import { salmonnPart } from './adapter.js'
 import { type SalmonnConfig, salmonnPacking } from './config.js'
 import { Salmonn } from './network.js'
 
-export interface SalmonnMemoryOptions {
-  /** Dtype of the language model. Default 'bfloat16'. */
-  dtype?: keyof typeof BYTES
-  /** Dtype of encoders, Q-Former and projection. Default 'float32'. */
-  encoderDtype?: keyof typeof BYTES
+const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const
+const DTYPES = Object.keys(BYTES) as (keyof typeof BYTES)[]
+
+const MEMORY_SETTINGS = settings({
+  /** Dtype of the language model. */
+  dtype: { type: DTYPES, default: 'bfloat16' },
+  /** Dtype of encoders, Q-Former and projection. */
+  encoderDtype: { type: DTYPES, default: 'float32' },
   /** Quantization of the language model's layers, as in `Salmonn.fromPretrained`. Default: none. */
-  quantize?: QuantizationScheme | PackingOptions
-  /** Rows in a batch, where each beam is a row. Default 1. */
-  batch?: number
-  /** Tokens per row, audio and answer included. Default 0. */
-  length?: number
-  /** Whether the Q-Former, the projection and LoRA train, with AdamW. Default false. */
-  training?: boolean
-}
+  quantize: { type: unchecked<QuantizationScheme | PackingOptions>() },
+  /** Rows in a batch, where each beam is a row. */
+  batch: { type: 'integer', default: 1 },
+  /** Tokens per row, audio and answer included. */
+  length: { type: 'integer', default: 0 },
+  /** Whether the Q-Former, the projection and LoRA train, with AdamW. */
+  training: { type: 'boolean', default: false },
+})
+
+/** @interface */
+export type SalmonnMemoryOptions = ChangesOf<typeof MEMORY_SETTINGS.table>
 
 /** Memory in bytes, by part. */
 export interface SalmonnMemory {
@@ -40,7 +46,6 @@ export interface SalmonnMemory {
   total: number
 }
 
-const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const
 const TRAINED = ['qformer', 'projection', 'lora'] as const
 
 /** Return the size of a quantized weight in bytes. */
@@ -64,14 +69,8 @@ function packedBytes(
  */
 export function salmonnMemory(config: SalmonnConfig | string, options: SalmonnMemoryOptions = {}): SalmonnMemory {
   const where = 'salmonnMemory'
-  requireOptions(where, options, ['dtype', 'encoderDtype', 'quantize', 'batch', 'length', 'training'])
-  const { dtype = 'bfloat16', encoderDtype = 'float32', quantize, batch = 1, length = 0, training = false } = options
-  for (const [name, value] of Object.entries({ dtype, encoderDtype })) {
-    requireOneOf(where, name, value, Object.keys(BYTES))
-  }
+  const { dtype, encoderDtype, quantize, batch, length, training } = MEMORY_SETTINGS.read(where, options)
   const packing = salmonnPacking(where, quantize)
-  requireWhole(where, 'batch', batch)
-  requireWhole(where, 'length', length)
   const bytes = { whisper: 0, beats: 0, qformer: 0, projection: 0, lora: 0, llm: 0 }
   const counts = { ...bytes }
   const model = new Salmonn(config, { device: 'meta' })

@@ -1,20 +1,23 @@
 import { dirname, resolve } from 'node:path'
-import { requireOneOf, requireOptions, shown } from '../../../base/check.js'
+import { shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import { readJson } from '../../../files/json/json.js'
-import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { splitEmotions } from '../data/emotion-suffix.js'
-import type { SalmonnEntry } from '../data/entry.js'
+import { BAD_ITEM_SETTINGS, type SalmonnEntry } from '../data/entry.js'
 
-export interface ReadSalmonnAnnotationsOptions {
+const ANNOTATION_SETTINGS = settings({
   /** Base folder of relative audio paths. Default: the folder of each annotation file. */
-  audioRoot?: string
-  /** Whether entries need an answer. Default 'required', for training. */
-  targets?: 'required' | 'optional'
-  /** Policy for an invalid item. Default 'stop'. */
-  onBadItem?: OnBadRecord
-}
+  audioRoot: { type: 'string' },
+  /** Whether entries need an answer, as training does. */
+  targets: { type: ['required', 'optional'], default: 'required' },
+  ...BAD_ITEM_SETTINGS.table,
+})
+
+/** @interface */
+export type ReadSalmonnAnnotationsOptions = ChangesOf<typeof ANNOTATION_SETTINGS.table>
 
 export interface SalmonnAnnotations {
   entries: SalmonnEntry[]
@@ -42,10 +45,7 @@ export async function readSalmonnAnnotations(
   options: ReadSalmonnAnnotationsOptions = {},
 ): Promise<SalmonnAnnotations> {
   const where = 'readSalmonnAnnotations'
-  requireOptions(where, options, ['audioRoot', 'targets', 'onBadItem'])
-  const { audioRoot, targets = 'required', onBadItem = 'stop' } = options
-  requireOneOf(where, 'targets', targets, ['required', 'optional'])
-  requireOneOf(where, 'onBadItem', onBadItem, ['stop', 'skip'])
+  const { audioRoot, targets, onBadItem } = ANNOTATION_SETTINGS.read(where, options)
   const paths = typeof files === 'string' ? [files] : files
   requireForm(where, 'files', paths, ['string'])
   const bad = new BadRecords(onBadItem)

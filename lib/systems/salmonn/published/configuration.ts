@@ -1,9 +1,9 @@
 import type { SalmonnConfiguration } from '../configuration/configuration.js'
-import { generationKeys, into, type Rule, type Sections } from '../configuration/rules.js'
+import { all, into, type Rule, type Sections } from '../configuration/rules.js'
 import type { SalmonnPart } from '../network/adapter.js'
 import { SALMONN_STAGES } from '../training/parts.js'
 
-const ignored = (reason: string): Rule => ({ ignored: reason })
+const ignored = (reason: string) => ({ ignored: reason })
 /** Default trained parts: Q-Former, projection and LoRA. */
 const DEFAULT_PARTS = SALMONN_STAGES[2]
 const LAUNCH = 'voxtorch launch tells each process its rank'
@@ -53,20 +53,20 @@ const beta = (index: 0 | 1): Rule => ({
 })
 
 const optims: Record<string, Rule> = {
-  max_epoch: into('recipe', 'epochs', 'number'),
-  warmup_steps: into('recipe', 'warmupSteps', 'integer'),
-  warmup_start_lr: into('recipe', 'warmupStartLearningRate', 'number'),
-  init_lr: into('recipe', 'learningRate', 'number'),
-  min_lr: into('recipe', 'minLearningRate', 'number'),
-  weight_decay: into('recipe', 'weightDecay', 'number'),
+  max_epoch: into('recipe', 'epochs'),
+  warmup_steps: into('recipe', 'warmupSteps'),
+  warmup_start_lr: into('recipe', 'warmupStartLearningRate'),
+  init_lr: into('recipe', 'learningRate'),
+  min_lr: into('recipe', 'minLearningRate'),
+  weight_decay: into('recipe', 'weightDecay'),
   beta1: beta(0),
   beta2: beta(1),
-  eps: into('recipe', 'eps', 'number'),
+  eps: into('recipe', 'eps'),
 }
 
-const loading: Record<string, Rule> = {
-  batch_size_train: into('recipe', 'batchSize', 'integer'),
-  batch_size_eval: into('recipe', 'evalBatchSize', 'integer'),
+const loading: Sections = {
+  batch_size_train: into('recipe', 'batchSize'),
+  batch_size_eval: into('recipe', 'evalBatchSize'),
   num_workers: ignored('audio is read by native threads'),
 }
 
@@ -85,25 +85,25 @@ export const PUBLISHED_SECTIONS: Sections = {
     lora: trains('lora', true),
     use_speech_Qformer: { type: [true], set: () => {} },
     window_level_Qformer: { type: [true], set: () => {} },
-    num_speech_query_token: into('model', 'queries', 'integer'),
-    second_per_window: into('model', 'secondsPerWindow', 'number'),
-    second_stride: into('model', 'secondsPerStride', 'number'),
-    lora_rank: into('model', 'loraRank', 'integer'),
-    lora_alpha: into('model', 'loraAlpha', 'number'),
-    lora_dropout: into('model', 'loraDropout', 'number'),
+    num_speech_query_token: into('model', 'queries'),
+    second_per_window: into('model', 'secondsPerWindow'),
+    second_stride: into('model', 'secondsPerStride'),
+    lora_rank: into('model', 'loraRank'),
+    lora_alpha: into('model', 'loraAlpha'),
+    lora_dropout: into('model', 'loraDropout'),
     multi_prompt: ignored('each sample has a prompt of its task'),
-    prompt_path: into('data', 'prompts', 'string'),
-    test_prompt_path: into('data', 'testPrompts', 'string'),
-    prompt_template: into('data', 'template', 'string'),
-    max_txt_len: into('model', 'maxTextLength', 'integer'),
-    end_sym: into('model', 'endSymbol', 'string'),
-    low_resource: into('model', 'loadIn8bit', 'boolean'),
+    prompt_path: into('data', 'prompts'),
+    test_prompt_path: into('data', 'testPrompts'),
+    prompt_template: into('data', 'template'),
+    max_txt_len: into('model', 'maxTextLength'),
+    end_sym: into('model', 'endSymbol'),
+    low_resource: into('model', 'loadIn8bit'),
     device_8bit: ignored('the key device sets it'),
   },
   datasets: {
-    train_ann_path: into('data', 'train', 'strings'),
-    valid_ann_path: into('data', 'valid', 'strings'),
-    test_ann_path: into('data', 'test', 'strings'),
+    train_ann_path: into('data', 'train'),
+    valid_ann_path: into('data', 'valid'),
+    test_ann_path: into('data', 'test'),
     whisper_path: ignored('the feature settings are built in'),
     ...loading,
   },
@@ -111,16 +111,11 @@ export const PUBLISHED_SECTIONS: Sections = {
     ...loading,
     ...optims,
     optims,
-    seed: into('recipe', 'seed', 'integer'),
+    seed: into('recipe', 'seed'),
     output_dir: named('outputDir'),
     device: named('device'),
-    evaluate: {
-      type: 'boolean',
-      set: (to, value: boolean) => {
-        to.evaluateOnly = value
-      },
-    },
-    log_freq: into('recipe', 'logSteps', 'integer'),
+    evaluate: into('run', 'evaluateOnly'),
+    log_freq: into('recipe', 'logSteps'),
     epoch_based: {
       type: 'boolean',
       set: (to, value: boolean) => {
@@ -134,9 +129,9 @@ export const PUBLISHED_SECTIONS: Sections = {
         if (to.recipe.iterationsPerEpoch !== null) to.recipe.iterationsPerEpoch = value
       },
     },
-    accum_grad_iters: into('recipe', 'accumulation', 'integer'),
-    max_grad_norm: into('recipe', 'maxGradNorm', 'number'),
-    amp: into('recipe', 'amp', 'boolean'),
+    accum_grad_iters: into('recipe', 'accumulation'),
+    max_grad_norm: into('recipe', 'maxGradNorm'),
+    amp: into('recipe', 'amp'),
     use_distributed: ignored(LAUNCH),
     world_size: ignored(LAUNCH),
     dist_url: ignored(LAUNCH),
@@ -144,7 +139,7 @@ export const PUBLISHED_SECTIONS: Sections = {
     gpu: ignored(LAUNCH),
     rank: ignored(LAUNCH),
   },
-  generate: generationKeys('snake'),
+  generate: all('generation', (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)),
   training: ignored(UNREAD),
   evaluation: ignored(UNREAD),
 }

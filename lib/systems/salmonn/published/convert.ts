@@ -1,13 +1,14 @@
 import { existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { defined, listOf, requireOptions, requireString } from '../../../base/check.js'
+import { defined, listOf, requireString } from '../../../base/check.js'
 import type { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import { writeJson } from '../../../files/json/json.js'
-import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
-import type { SalmonnEntry } from '../data/entry.js'
-import { type DialogTextOptions, trajectoryRequest } from '../data/history.js'
-import { type SplitSalmonnOptions, splitSalmonn } from '../data/split.js'
+import { BadRecords } from '../../../kit/records.js'
+import { BAD_ITEM_SETTINGS, type SalmonnEntry } from '../data/entry.js'
+import { DIALOG_TEXT_SETTINGS, trajectoryRequest } from '../data/history.js'
+import { SPLIT_SETTINGS, splitSalmonn } from '../data/split.js'
 import { salmonnEntry } from './annotations.js'
 import { type HumDialDialog, readHumDial } from './humdial.js'
 
@@ -23,17 +24,24 @@ export interface ConvertedDialog {
   speaker?: string
 }
 
-export interface ConvertHumDialOptions extends DialogTextOptions {
-  /** Task name of the items. Default 'task1_emotional_trajectory'. */
-  task?: string
-}
+const CONVERT_SETTINGS = settings({
+  /** Task name of the items. */
+  task: { type: 'string', help: 'task name of the items', default: 'task1_emotional_trajectory' },
+  ...DIALOG_TEXT_SETTINGS.table,
+})
+/** Options of `convertHumDialFile`. Without a fraction or speakers to hold out, all dialogs are in one file. */
+export const CONVERT_FILE_SETTINGS = settings({
+  ...CONVERT_SETTINGS.table,
+  ...SPLIT_SETTINGS.table,
+  valid: { ...SPLIT_SETTINGS.table.valid, default: 0 },
+  ...BAD_ITEM_SETTINGS.table,
+})
 
-export interface ConvertHumDialFileOptions extends ConvertHumDialOptions, SplitSalmonnOptions {
-  /** Policy for an invalid dialog. Default 'stop'. */
-  onBadItem?: OnBadRecord
-  /** Fraction of dialogs for validation. Default 0, like `test`: no split. */
-  valid?: number
-}
+/** @interface */
+export type ConvertHumDialOptions = ChangesOf<typeof CONVERT_SETTINGS.table>
+
+/** @interface */
+export type ConvertHumDialFileOptions = ChangesOf<typeof CONVERT_FILE_SETTINGS.table>
 
 export interface Conversion {
   dialogs: number
@@ -51,9 +59,7 @@ export interface Conversion {
 /** Convert a dialog of the challenge to a fine-tuning item: its text, its clips in order, the last reply as the answer. */
 export function convertHumDial(dialog: HumDialDialog, options: ConvertHumDialOptions = {}): ConvertedDialog {
   requireForm('convertHumDial', 'dialog', dialog, { id: 'string', turns: [{ emotion: 'string', audio: 'string' }] })
-  requireForm('convertHumDial', 'options', options, { 'task?': 'string' })
-  requireOptions('convertHumDial', options, ['task', 'language', 'style'])
-  const { task = 'task1_emotional_trajectory', ...text } = options
+  const { task, ...text } = CONVERT_SETTINGS.read('convertHumDial', options)
   const { id, turns, speaker } = dialog
   const emotions = turns.map(({ emotion }) => emotion)
   return {
@@ -81,34 +87,22 @@ export async function convertHumDialFile(
 ): Promise<Conversion> {
   const where = 'convertHumDialFile'
   requireString(where, 'output', output)
-  requireOptions(where, options, [
-    'onBadItem',
-    'valid',
-    'task',
-    'language',
-    'style',
-    'test',
-    'validSpeakers',
-    'testSpeakers',
-    'seed',
-  ])
-  const { onBadItem = 'stop', valid = 0, test = 0, validSpeakers, testSpeakers, seed, ...rest } = options
+  const read = CONVERT_FILE_SETTINGS.read(where, options)
+  const { onBadItem, valid, test, validSpeakers, testSpeakers } = read
   const bad = new BadRecords(onBadItem)
   const entries: (SalmonnEntry & { item: ConvertedDialog })[] = []
   for (const file of typeof input === 'string' ? [input] : listOf(where, 'input', input, 'paths')) {
     const { dialogs, badItems, badItemErrors } = await readHumDial(file, { onBadItem })
     bad.addAll(badItems, badItemErrors)
     for (const dialog of dialogs) {
-      const item = convertHumDial(dialog, rest)
+      const item = convertHumDial(dialog, CONVERT_SETTINGS.changesIn(read))
       entries.push({ ...salmonnEntry(item, dialog.source, dirname(output)), item })
     }
   }
-  const divides = valid > 0 || test > 0 || validSpeakers !== undefined || testSpeakers !== undefined
-  const held = {
-    ...{ valid, test, ...defined({ seed }) },
-    ...{ ...(validSpeakers && { validSpeakers }), ...(testSpeakers && { testSpeakers }) },
-  }
-  const parts = divides ? splitSalmonn(entries, held) : { train: entries, valid: [], test: [] }
+  const divides = valid > 0 || test > 0 || validSpeakers.length > 0 || testSpeakers.length > 0
+  const parts = divides
+    ? splitSalmonn(entries, SPLIT_SETTINGS.changesIn(read))
+    : { train: entries, valid: [], test: [] }
   const files: Conversion['files'] = []
   for (const part of ['train', 'valid', 'test'] as const) {
     if (part !== 'train' && parts[part].length === 0) continue

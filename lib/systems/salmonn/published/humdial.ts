@@ -1,9 +1,10 @@
 import { dirname } from 'node:path'
-import { requireOneOf, requireOptions, shown } from '../../../base/check.js'
+import { shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import type { ChangesOf } from '../../../base/settings.js'
 import { jsonlDataset } from '../../../data/jsonl-dataset.js'
-import type { OnBadRecord } from '../../../kit/records.js'
 import { BadRecords } from '../../../kit/records.js'
+import { BAD_ITEM_SETTINGS } from '../data/entry.js'
 
 /** A turn of the user, with the system's reply. */
 export interface HumDialTurn {
@@ -41,10 +42,11 @@ export interface HumDialData {
  *
  * @throws DataError with file and line for an invalid dialog, unless `onBadItem` is 'skip'
  */
-export async function readHumDial(file: string, options: { onBadItem?: OnBadRecord } = {}): Promise<HumDialData> {
-  requireOptions('readHumDial', options, ['onBadItem'])
-  const { onBadItem = 'stop' } = options
-  requireOneOf('readHumDial', 'onBadItem', onBadItem, ['stop', 'skip'])
+export async function readHumDial(
+  file: string,
+  options: ChangesOf<typeof BAD_ITEM_SETTINGS.table> = {},
+): Promise<HumDialData> {
+  const { onBadItem } = BAD_ITEM_SETTINGS.read('readHumDial', options)
   const lines = await jsonlDataset(file, { onBadRecord: onBadItem })
   const bad = new BadRecords(onBadItem)
   bad.addAll(lines.badRecords, lines.badRecordErrors)

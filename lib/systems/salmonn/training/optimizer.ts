@@ -1,9 +1,10 @@
-import { argumentError, requireNumber, requireOptions } from '../../../base/check.js'
+import { argumentError, requireNumber } from '../../../base/check.js'
+import type { ChangesOf } from '../../../base/settings.js'
 import { Module } from '../../../nn/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
 import { clipGradNorm } from '../../../train/clip.js'
 import { type DecayGroup, parameterGroups } from '../../../train/parameter-groups.js'
-import { SALMONN_RECIPE } from './recipe.js'
+import { SALMONN_SETTINGS } from './recipe.js'
 
 /**
  * Group the trainable parameters by weight decay, as published: parameters of fewer than two dimensions, and those with `bias`, `ln` or `bn`
@@ -31,13 +32,8 @@ export class FiniteAdamW extends AdamW {
   }
 }
 
-export function salmonnOptimizer(
-  model: Module,
-  options: { learningRate?: number; weightDecay?: number; betas?: [number, number]; eps?: number } = {},
-): FiniteAdamW {
-  // A whole recipe is valid as well.
-  requireOptions('salmonnOptimizer', options, Object.keys(SALMONN_RECIPE))
-  const { learningRate: lr = 3e-5, weightDecay = 0.05, betas = [0.9, 0.999], eps = 1e-8 } = options
-  const settings: Partial<AdamOptions> = { lr, weightDecay, betas, eps, masterWeights: true }
-  return new FiniteAdamW(salmonnParameterGroups(model, weightDecay), settings)
+export function salmonnOptimizer(model: Module, options: ChangesOf<typeof SALMONN_SETTINGS.table> = {}): FiniteAdamW {
+  const { learningRate: lr, weightDecay, betas, eps } = SALMONN_SETTINGS.read('salmonnOptimizer', options)
+  const adam: Partial<AdamOptions> = { lr, weightDecay, betas, eps, masterWeights: true }
+  return new FiniteAdamW(salmonnParameterGroups(model, weightDecay), adam)
 }

@@ -1,66 +1,53 @@
-import { requireNumber, requireObject, requireWhole } from '../../../base/check.js'
+import { requireObject } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { nearest } from '../../../base/words.js'
+import { settings, type ValuesOf } from '../../../base/settings.js'
 
 /**
- * Training settings of SALMONN. Defaults are those of the published configuration, except `maxGradNorm`, which the fine-tuning code added, and
- * epochs of the data: the published run calls 3000 batches an epoch (`itersPerEpoch: 3000`).
+ * Training settings of SALMONN: defaults, checks, keys of a configuration and names in TrainingArguments. Defaults are those of the
+ * published configuration, except `maxGradNorm`, which the fine-tuning code added, and epochs of the data: the published run calls
+ * 3000 batches an epoch (`itersPerEpoch: 3000`).
  */
-export interface SalmonnRecipe {
-  /** Peak learning rate. Default 3e-5. */
-  learningRate: number
-  /** Learning rate at the start of warm-up. Default 1e-6. */
-  warmupStartLearningRate: number
-  /** Final learning rate. Default 1e-5. */
-  minLearningRate: number
-  /** Warm-up in batches. Default null: 3000, as published, but at most a tenth of all. */
-  warmupSteps: number | null
-  /** Passes over the data, unless `iterationsPerEpoch` says otherwise. Default 30. */
-  epochs: number
+export const SALMONN_SETTINGS = settings({
+  /** Peak learning rate. */
+  learningRate: { type: 'number', default: 3e-5, argument: 'learningRate' },
+  /** Learning rate at the start of warm-up. */
+  warmupStartLearningRate: { type: 'number', default: 1e-6 },
+  /** Final learning rate. */
+  minLearningRate: { type: 'number', default: 1e-5 },
+  /** Warm-up in batches. null: 3000, as published, but at most a tenth of all. */
+  warmupSteps: { type: 'integer', nullable: true, default: null },
+  /** Passes over the data, unless `iterationsPerEpoch` says otherwise. */
+  epochs: { type: 'number', default: 30 },
   /**
-   * Number of batches in an epoch; null for that of the data. Default null. `itersPerEpoch` is an alias, after the published configuration's
+   * Number of batches in an epoch; null for that of the data. `itersPerEpoch` is an alias, after the published configuration's
    * `iters_per_epoch`.
    */
-  iterationsPerEpoch: number | null
-  /** Weight decay. Default 0.05. */
-  weightDecay: number
-  /** AdamW's betas. Default [0.9, 0.999]. */
-  betas: [number, number]
-  /** AdamW's epsilon. Default 1e-8. */
-  eps: number
-  /** Examples per batch, in training and evaluation. Default 8. */
-  batchSize: number
-  evalBatchSize: number
-  /** Batches per optimizer step (gradient accumulation): mean of their gradients, or sum in compat 'published'. Default 1. */
-  accumulation: number
-  /** Maximum gradient norm. Default 1. */
-  maxGradNorm: number
-  /** Mixed precision in float16, on CUDA. Default true. */
-  amp: boolean
-  /** Random seed. Default 42. */
-  seed: number
-  /** Steps between logs. Default 5. */
-  logSteps: number
-}
+  iterationsPerEpoch: { type: 'integer', min: 1, nullable: true, default: null },
+  weightDecay: { type: 'number', default: 0.05, argument: 'weightDecay' },
+  /** AdamW's betas. */
+  betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.999] },
+  /** AdamW's epsilon. */
+  eps: { type: 'number', default: 1e-8 },
+  /** Examples per batch in training. */
+  batchSize: { type: 'integer', min: 1, default: 8, argument: 'perDeviceTrainBatchSize' },
+  /** Examples per batch in evaluation. */
+  evalBatchSize: { type: 'integer', min: 1, default: 8, argument: 'perDeviceEvalBatchSize' },
+  /** Batches per optimizer step (gradient accumulation): mean of their gradients, or sum in compat 'published'. */
+  accumulation: { type: 'integer', min: 1, default: 1, argument: 'gradientAccumulationSteps' },
+  /** Maximum gradient norm. */
+  maxGradNorm: { type: 'number', default: 1, argument: 'maxGradNorm' },
+  /** Mixed precision in float16, on CUDA. */
+  amp: { type: 'boolean', default: true },
+  /** Random seed. */
+  seed: { type: 'integer', default: 42, argument: 'seed' },
+  /** Steps between logs. */
+  logSteps: { type: 'integer', min: 1, default: 5, argument: 'loggingSteps' },
+})
 
-export const SALMONN_RECIPE: Readonly<SalmonnRecipe> = {
-  learningRate: 3e-5,
-  warmupStartLearningRate: 1e-6,
-  minLearningRate: 1e-5,
-  warmupSteps: null,
-  epochs: 30,
-  iterationsPerEpoch: null,
-  weightDecay: 0.05,
-  betas: [0.9, 0.999],
-  eps: 1e-8,
-  batchSize: 8,
-  evalBatchSize: 8,
-  accumulation: 1,
-  maxGradNorm: 1,
-  amp: true,
-  seed: 42,
-  logSteps: 5,
-}
+/** @interface */
+export type SalmonnRecipe = ValuesOf<typeof SALMONN_SETTINGS.table>
+
+export const SALMONN_RECIPE: Readonly<SalmonnRecipe> = SALMONN_SETTINGS.defaults
 
 /** Changes to a recipe, with `itersPerEpoch` as an alias of `iterationsPerEpoch`. */
 export type SalmonnRecipeChanges = Partial<SalmonnRecipe> & { itersPerEpoch?: number }
@@ -78,30 +65,8 @@ export function salmonnRecipe(changes: SalmonnRecipeChanges = {}): SalmonnRecipe
       },
     )
   }
-  const names = Object.keys(SALMONN_RECIPE)
-  const own = { ...rest, ...(itersPerEpoch !== undefined && { iterationsPerEpoch: itersPerEpoch }) }
-  const given = Object.entries(own).filter(([, value]) => value !== undefined)
-  for (const [name] of given) {
-    if (names.includes(name)) continue
-    const near = nearest(name, names)
-    throw new ConfigError(
-      `${where}: expected a setting of SALMONN_RECIPE, got '${name}'.${near ? ` Did you mean '${near}'?` : ''}`,
-      {
-        argument: name,
-      },
-    )
-  }
-  const recipe: SalmonnRecipe = { ...SALMONN_RECIPE, ...Object.fromEntries(given) }
-  for (const name of ['learningRate', 'warmupStartLearningRate', 'minLearningRate', 'epochs'] as const) {
-    requireNumber(where, name, recipe[name], { least: 0 })
-  }
-  for (const name of ['weightDecay', 'eps', 'maxGradNorm'] as const)
-    requireNumber(where, name, recipe[name], { least: 0 })
-  for (const name of ['batchSize', 'evalBatchSize', 'accumulation', 'logSteps'] as const) {
-    requireWhole(where, name, recipe[name], 1)
-  }
-  requireWhole(where, 'seed', recipe.seed)
-  if (recipe.warmupSteps !== null) requireWhole(where, 'warmupSteps', recipe.warmupSteps)
-  if (recipe.iterationsPerEpoch !== null) requireWhole(where, 'iterationsPerEpoch', recipe.iterationsPerEpoch, 1)
-  return recipe
+  return SALMONN_SETTINGS.read(where, {
+    ...rest,
+    ...(itersPerEpoch !== undefined && { iterationsPerEpoch: itersPerEpoch }),
+  })
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
-import { argumentError, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireOneOf } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, instanceOf, objectOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { getWorldSize, isMainProcess } from '../../../distributed/index.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
@@ -12,7 +13,6 @@ import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { type SalmonnBatch, salmonnCollate } from '../data/collate.js'
 import { SalmonnDataset, type SalmonnSample } from '../data/dataset.js'
-import type { SalmonnData } from '../data/open.js'
 import { sharedDialogs } from '../data/split.js'
 import { type ScoreSalmonnOptions, scoreSalmonn } from '../evaluation/evaluate.js'
 import type { TrajectoryScores } from '../evaluation/metrics.js'
@@ -21,38 +21,44 @@ import { trainedNames } from '../published/adapter-file.js'
 import { salmonnLoss, salmonnTokenAccuracy } from './loss.js'
 import { type FiniteAdamW, salmonnOptimizer } from './optimizer.js'
 import { keepFrozenInEval, SALMONN_STAGES, type SalmonnStage, trainSalmonnParts } from './parts.js'
-import { type SalmonnRecipe, type SalmonnRecipeChanges, salmonnRecipe } from './recipe.js'
+import { SALMONN_SETTINGS, type SalmonnRecipe, type SalmonnRecipeChanges, salmonnRecipe } from './recipe.js'
 import { salmonnScheduler } from './schedule.js'
 
-const DATA: readonly (keyof SalmonnData)[] = ['notes', 'badItems', 'badItemErrors']
-
-export interface TrainSalmonnOptions {
-  train: SalmonnDataset
+const TRAIN_SETTINGS = settings({
+  train: { type: instanceOf(SalmonnDataset), required: true },
   /** Data that selects the best step. It must have no dialog in common with `train`. */
-  valid: SalmonnDataset
+  valid: { type: instanceOf(SalmonnDataset), required: true },
   /** Data for one evaluation of the best weights. */
-  test?: SalmonnDataset
+  test: { type: instanceOf(SalmonnDataset) },
   /** Folder for checkpoints, logs, the best weights (`best/`) and `results.json`. */
-  outputDir: string
+  outputDir: { type: 'string', required: true },
   /** Changes to the published recipe. */
-  recipe?: SalmonnRecipeChanges
+  recipe: { type: unchecked<SalmonnRecipeChanges>() },
   /** Trained parts: a stage, or parts by name. Default: trainable parameters of the model. */
-  stage?: SalmonnStage | readonly SalmonnPart[]
+  stage: { type: unchecked<SalmonnStage | readonly SalmonnPart[]>() },
   /**
    * 'published': restart warm-up in each epoch, sum the gradients of accumulated batches, drop an incomplete batch, and allow validation and
    * test data to share dialogs with training, as the published configuration does.
    */
-  compat?: 'published'
+  compat: { type: ['published'] },
   /** Options of scored answers to validation and test data at the end. Default: no answers. */
-  score?: ScoreSalmonnOptions
+  score: { type: unchecked<ScoreSalmonnOptions>() },
   /**
    * Trainer arguments, which override the recipe. `progress` is true: a progress bar on standard error, or occasional lines without a
    * terminal.
    */
-  args?: Partial<TrainingArguments>
-  callbacks?: readonly TrainerCallback[]
-  loggers?: readonly Logger[]
-}
+  args: { type: objectOf<Partial<TrainingArguments>>(), default: {} },
+  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
+  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+  /** Ignored; the result of `openSalmonnData` is valid as it is. */
+  notes: { type: unchecked<string[]>() },
+  badItems: { type: 'integer' },
+  badItemErrors: { type: unchecked<unknown[]>() },
+})
+type TrainSettings = ValuesOf<typeof TRAIN_SETTINGS.table>
+
+/** @interface */
+export type TrainSalmonnOptions = ChangesOf<typeof TRAIN_SETTINGS.table>
 
 /** Results of a training, as in `results.json`. */
 export interface SalmonnResults extends RecipeResults<SalmonnMeasured> {
@@ -104,34 +110,15 @@ export function salmonnTrainer<M extends Module>(
 ): { trainer: Trainer<M, SalmonnSample, SalmonnBatch>; optimizer: FiniteAdamW; dispose(): void } {
   const where = 'trainSalmonn'
   if (!(model instanceof Module)) throw argumentError(where, 'model', 'a Module', model)
-  requireOptions(where, options, [
-    'train',
-    'valid',
-    'test',
-    'outputDir',
-    'recipe',
-    'stage',
-    'compat',
-    'score',
-    'args',
-    'callbacks',
-    'loggers',
-    // The result of openSalmonnData is valid as it is.
-    ...DATA,
-  ])
-  const { train, valid, test, outputDir, stage, compat, args = {}, callbacks = [], loggers = [] } = options
-  for (const [name, data] of Object.entries({ train, valid, ...(test && { test }) })) {
-    if (!(data instanceof SalmonnDataset)) throw argumentError(where, name, 'a SalmonnDataset', data)
-  }
-  requireString(where, 'outputDir', outputDir)
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  const read = TRAIN_SETTINGS.read(where, options)
+  const { train, valid, test, outputDir, stage, compat, args, callbacks, loggers } = read
   if (compat === undefined) refuseShared(train, valid, 'validation')
   if (compat === undefined && test) refuseShared(train, test, 'test')
   const recipe = salmonnRecipe(options.recipe)
   if (typeof stage === 'number') requireOneOf(where, 'stage', String(stage), Object.keys(SALMONN_STAGES))
   if (stage !== undefined) trainSalmonnParts(model, typeof stage === 'number' ? SALMONN_STAGES[stage] : stage)
   const optimizer = salmonnOptimizer(model, recipe)
-  const plan = trainingPlan(options, recipe)
+  const plan = trainingPlan(read, recipe)
   const scheduler = salmonnScheduler(optimizer, plan.schedule)
   const trainer = new Trainer<M, SalmonnSample, SalmonnBatch>({
     model,
@@ -149,7 +136,19 @@ export function salmonnTrainer<M extends Module>(
       ...callbacks,
     ],
     loggers,
-    args: { ...trainingArguments(model, options, recipe), ...plan.args, ...args },
+    args: {
+      ...SALMONN_SETTINGS.trainingArguments(recipe),
+      outputDir,
+      // FiniteAdamW skips a step with NaN, as the original does, and counts it.
+      onNonFinite: 'warn',
+      fp16: recipe.amp && model.parameters()[0]?.device.startsWith('cuda') === true,
+      ...bestEpochBy('accuracy'),
+      saveOnlyTrained: true,
+      dataloaderDropLast: compat === 'published',
+      progress: true,
+      ...plan.args,
+      ...args,
+    },
   })
   const dispose = () => {
     trainer.dispose()
@@ -159,7 +158,7 @@ export function salmonnTrainer<M extends Module>(
 }
 
 /** Return the length of the training, and the steps of its evaluations. */
-function trainingPlan({ train, compat, args = {} }: TrainSalmonnOptions, recipe: SalmonnRecipe) {
+function trainingPlan({ train, compat, args }: TrainSettings, recipe: SalmonnRecipe) {
   const { epochs, iterationsPerEpoch } = recipe
   const accumulation = args.gradientAccumulationSteps ?? recipe.accumulation
   const batch = (args.perDeviceTrainBatchSize ?? recipe.batchSize) * getWorldSize()
@@ -167,7 +166,6 @@ function trainingPlan({ train, compat, args = {} }: TrainSalmonnOptions, recipe:
   const own = Math.max(1, compat === 'published' ? Math.floor(batches) : Math.ceil(batches))
   const inEpoch = iterationsPerEpoch ?? own
   const interval = Math.max(1, Math.round(inEpoch / accumulation))
-  const { learningRate, warmupStartLearningRate, minLearningRate } = recipe
   const warmupSteps = recipe.warmupSteps ?? Math.min(3000, Math.ceil((epochs * inEpoch) / 10))
   return {
     accumulation,
@@ -181,41 +179,13 @@ function trainingPlan({ train, compat, args = {} }: TrainSalmonnOptions, recipe:
           saveSteps: interval,
         }) satisfies Partial<TrainingArguments>,
     schedule: {
-      learningRate: args.learningRate ?? learningRate,
-      warmupStartLearningRate,
-      minLearningRate,
+      ...recipe,
+      learningRate: args.learningRate ?? recipe.learningRate,
       warmupSteps,
-      epochs,
       iterationsPerEpoch: inEpoch,
       accumulation,
-      ...(compat && { compat }),
+      compat,
     },
-  }
-}
-
-function trainingArguments(
-  model: Module,
-  { outputDir, compat }: TrainSalmonnOptions,
-  recipe: SalmonnRecipe,
-): TrainingArguments {
-  const { learningRate, weightDecay, batchSize, evalBatchSize, accumulation, maxGradNorm, amp, seed, logSteps } = recipe
-  return {
-    outputDir,
-    perDeviceTrainBatchSize: batchSize,
-    perDeviceEvalBatchSize: evalBatchSize,
-    gradientAccumulationSteps: accumulation,
-    learningRate,
-    weightDecay,
-    maxGradNorm,
-    // FiniteAdamW skips a step with NaN, as the original does, and counts it.
-    onNonFinite: 'warn',
-    seed,
-    fp16: amp && model.parameters()[0]?.device.startsWith('cuda') === true,
-    loggingSteps: logSteps,
-    ...bestEpochBy('accuracy'),
-    saveOnlyTrained: true,
-    dataloaderDropLast: compat === 'published',
-    progress: true,
   }
 }
 

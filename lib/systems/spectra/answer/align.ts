@@ -1,15 +1,7 @@
 import { SPEECH_RATE } from '../../../audio/clip.js'
-import {
-  argumentError,
-  requireFunction,
-  requireNumber,
-  requireObject,
-  requireOptions,
-  requireString,
-  requireWhole,
-  shown,
-} from '../../../base/check.js'
+import { argumentError, requireFunction, requireObject, requireString, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import { lengthsTensor, padTokens } from '../../../kit/pad.js'
 import { Module, withEvalMode } from '../../../nn/index.js'
 import { noGrad, ones, scope, Tensor, zeros } from '../../../tensor/index.js'
@@ -52,12 +44,15 @@ export interface AlignWordsInput {
   tokenizer?: Tokenizer | EncodeWord
 }
 
-export interface AlignWordsOptions {
-  /** Delay of the clip in the second view, in seconds. Default 0.5; 0 for one view only. */
-  delay?: number
-  /** Maximum tokens per row, with `<s>` and `</s>`. Default 512. */
-  maxLength?: number
-}
+const ALIGN_SETTINGS = settings({
+  /** Delay of the clip in the second view, in seconds; 0 for one view only. */
+  delay: { type: 'number', below: 5, default: 0.5 },
+  /** Maximum tokens per row, with `<s>` and `</s>`. */
+  maxLength: { type: 'integer', min: 3, default: 512 },
+})
+
+/** @interface */
+export type AlignWordsOptions = ChangesOf<typeof ALIGN_SETTINGS.table>
 
 export interface WordAlignment {
   /** Every word of the text, in order, with its original spelling. */
@@ -99,10 +94,7 @@ export async function alignWords(
   requireTrained(where, model, ['start_prediction_head', 'end_prediction_head'])
   requireObject(where, 'input', input)
   requireString(where, 'text', input.text)
-  requireOptions(where, options, ['delay', 'maxLength'])
-  const { delay = 0.5, maxLength = 512 } = options
-  requireNumber(where, 'delay', delay, { least: 0, below: 5 })
-  requireWhole(where, 'maxLength', maxLength, 3)
+  const { delay, maxLength } = ALIGN_SETTINGS.read(where, options)
   const tokenizer = input.tokenizer ?? model.tokenizer
   if (tokenizer === undefined) {
     throw argumentError(where, 'tokenizer', 'a Tokenizer, since the model does not have one', tokenizer)

@@ -1,47 +1,55 @@
 import { join } from 'node:path'
 import { writeFolderAtomically } from '../../../base/atomic-folder.js'
-import { argumentError, defined, requireObject, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { CheckpointError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, instanceOf, objectOf, settings } from '../../../base/settings.js'
 import { readJson, writeJson } from '../../../files/json/json.js'
 import { labelNames, scoresOf } from '../../../kit/task.js'
 import { requireSaved } from '../../../models/pretrained.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { cutText } from '../data/collate.js'
-import { SpectraDialogText, type SpectraDialogTextOptions } from '../data/text.js'
+import { SpectraDialogText, TEXT_SETTINGS } from '../data/text.js'
 import type { SpectraTask } from '../evaluation/task.js'
 import type { LoadSpectraOptions } from '../network/files.js'
 import { SpectraForSequenceClassification } from '../network/network.js'
 import { requireTrained } from '../network/untrained.js'
+import { SPECTRA_LENGTHS } from '../training/recipe.js'
 import { embedded, meanOf, rowsOf } from './embed.js'
 import {
   readTurns,
   type SpectraTurn,
   type SpectraTurnOptions,
   type SpectraWindow,
+  TURN_SETTINGS,
   type TurnReading,
   type TurnRow,
 } from './turns.js'
 
-/** Settings of a fine-tuned network, saved next to its weights. */
-export interface SpectraClassifierOptions extends SpectraDialogTextOptions {
-  tokenizer: Tokenizer
-  task: SpectraTask
-  /** Whether texts start with the previous turns. Default false. */
-  history?: boolean
-  /** Whether the network takes the speech of the previous turn. Default false. */
-  historyAudio?: boolean
+const CLASSIFIER_SETTINGS = settings({
+  tokenizer: { type: instanceOf(Tokenizer), required: true },
+  task: { type: objectOf<SpectraTask>(), required: true },
+  /** Whether texts start with the previous turns. */
+  history: { type: 'boolean', default: false },
+  /** Whether the network takes the speech of the previous turn. */
+  historyAudio: { type: 'boolean', default: false },
   /** Whether token types distinguish previous turns from the current one. Default: the value of `history`. */
-  turnIds?: boolean
-  /** Maximum lengths in samples and tokens. Default: the network's. */
-  maxAudioLength?: number
-  maxTextLength?: number
-}
+  turnIds: { type: 'boolean' },
+  ...SPECTRA_LENGTHS.table,
+  ...TEXT_SETTINGS.table,
+})
 
-export interface SpectraClassifyOptions extends SpectraTurnOptions {
-  /** Return the attention maps of the fusion layers. Default false. */
-  attentions?: boolean
-}
+/** Settings of a fine-tuned network, saved next to its weights. @interface */
+export type SpectraClassifierOptions = ChangesOf<typeof CLASSIFIER_SETTINGS.table>
+
+const CLASSIFY_SETTINGS = settings({
+  ...TURN_SETTINGS.table,
+  /** Return the attention maps of the fusion layers. */
+  attentions: { type: 'boolean', default: false },
+})
+
+/** @interface */
+export type SpectraClassifyOptions = ChangesOf<typeof CLASSIFY_SETTINGS.table>
 
 /** Attention maps for one window of a turn. */
 export interface SpectraAttention {
@@ -106,39 +114,20 @@ export class SpectraClassifier {
     if (!(model instanceof SpectraForSequenceClassification)) {
       throw argumentError(where, 'model', 'a SpectraForSequenceClassification', model)
     }
-    requireOptions(where, options, [
-      'tokenizer',
-      'task',
-      'history',
-      'historyAudio',
-      'turnIds',
-      'maxAudioLength',
-      'maxTextLength',
-      'lowercase',
-      'maxContext',
-    ])
-    const { tokenizer, task, ...card } = options
-    if (!(tokenizer instanceof Tokenizer)) throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
-    requireObject(where, 'task', task)
+    const read = CLASSIFIER_SETTINGS.read(where, options)
+    const { tokenizer, task, history, historyAudio, turnIds = history } = read
     const outputs = model.config.numLabels ?? 2
     if (task.numLabels !== outputs) {
       throw argumentError(where, 'task.numLabels', `${outputs}, the network's number of outputs`, task.numLabels)
     }
-    const { history = false, historyAudio = false, turnIds = history, lowercase, maxContext } = card
-    for (const [name, value] of Object.entries({ history, historyAudio, turnIds })) {
-      if (typeof value !== 'boolean') throw argumentError(where, name, 'a boolean', value)
-    }
-    const { maxAudioLength = model.config.maxAudioLength, maxTextLength = model.config.maxTextLength } = card
-    requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
-    requireWhole(where, 'maxTextLength', maxTextLength, 2)
-    const text = new SpectraDialogText(tokenizer, {
-      ...defined({ lowercase, maxContext }),
-    })
+    const { compat, ...lengths } = model.config
+    const { maxAudioLength = lengths.maxAudioLength, maxTextLength = lengths.maxTextLength } = read
+    const text = new SpectraDialogText(tokenizer, TEXT_SETTINGS.changesIn(read))
     this.model = model
     this.tokenizer = tokenizer
     this.task = task
+    const { tokenizer: _tokenizer, task: _task, ...card } = options
     this.#card = card
-    const { compat } = model.config
     this.#reading = { text, history, historyAudio, turnIds, maxAudioLength, maxTextLength, compat }
   }
 
@@ -193,10 +182,8 @@ export class SpectraClassifier {
    */
   async classify(turns: readonly SpectraTurn[], options: SpectraClassifyOptions = {}): Promise<SpectraAnswer[]> {
     const where = 'SpectraClassifier.classify'
-    requireOptions(where, options, ['attentions', 'batchSize', 'longAudio'])
+    const { attentions, ...reading } = CLASSIFY_SETTINGS.read(where, options)
     requireTrained(where, this.model, ['head'])
-    const { attentions = false, ...reading } = options
-    if (typeof attentions !== 'boolean') throw argumentError(where, 'attentions', 'a boolean', attentions)
     const { task, model } = this
     const results = await readTurns(where, model, turns, this.#reading, reading, async (batch, rows) => {
       const output = await model.forward({ ...batch, outputAttentions: attentions })
@@ -222,9 +209,7 @@ export class SpectraClassifier {
 
   /** Return the hidden state under the classification head for each turn, [hiddenSize]. See `embedTurns`. */
   embed(turns: readonly SpectraTurn[], options: SpectraTurnOptions = {}): Promise<Float32Array[]> {
-    const where = 'SpectraClassifier.embed'
-    requireOptions(where, options, ['batchSize', 'longAudio'])
-    return embedded(where, this.model, turns, this.#reading, options)
+    return embedded('SpectraClassifier.embed', this.model, turns, this.#reading, options)
   }
 
   #cutOf(rows: readonly TurnRow[]): Answer['cut'] {

@@ -1,7 +1,8 @@
-import { argumentError, defined, requireOptions } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
+import { type ChangesOf, instanceOf, settings } from '../../../base/settings.js'
 import type { Tensor } from '../../../tensor/index.js'
-import type { Tokenizer } from '../../../text/tokenizer.js'
-import { SpectraDialogText, type SpectraDialogTextOptions } from '../data/text.js'
+import { Tokenizer } from '../../../text/tokenizer.js'
+import { SpectraDialogText, TEXT_SETTINGS } from '../data/text.js'
 import {
   Spectra,
   type SpectraClassificationOutput,
@@ -11,13 +12,18 @@ import {
   type SpectraOutput,
   type SpectraPrediction,
 } from '../network/network.js'
-import { readTurns, type SpectraTurn, type SpectraTurnOptions, type TurnReading } from './turns.js'
+import { readTurns, type SpectraTurn, type SpectraTurnOptions, TURN_SETTINGS, type TurnReading } from './turns.js'
 
 export type AnySpectra = Spectra | SpectraForPreTraining | SpectraForSequenceClassification
 
-export interface EmbedTurnsOptions extends SpectraTurnOptions, SpectraDialogTextOptions {
-  tokenizer: Tokenizer
-}
+const EMBED_SETTINGS = settings({
+  tokenizer: { type: instanceOf(Tokenizer), required: true },
+  ...TURN_SETTINGS.table,
+  ...TEXT_SETTINGS.table,
+})
+
+/** @interface */
+export type EmbedTurnsOptions = ChangesOf<typeof EMBED_SETTINGS.table>
 
 /**
  * Return an embedding of each turn, [hiddenSize]: the state of `<s>` after fusion, which is the input of the heads. For a clip in several
@@ -31,21 +37,15 @@ export async function embedTurns(
   options: EmbedTurnsOptions,
 ): Promise<Float32Array[]> {
   requireSpectra('embedTurns', model)
-  requireOptions('embedTurns', options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
-  const { batchSize, longAudio, ...text } = options
-  return embedded('embedTurns', model, turns, readingOf(model, text), {
-    ...defined({ batchSize, longAudio }),
-  })
+  const read = EMBED_SETTINGS.read('embedTurns', options)
+  return embedded('embedTurns', model, turns, readingOf(model, read), TURN_SETTINGS.changesIn(read))
 }
 
 /** Return the reading settings of a network that was only pre-trained. */
-export function readingOf(
-  model: AnySpectra,
-  { tokenizer, ...text }: SpectraDialogTextOptions & { tokenizer: Tokenizer },
-) {
+export function readingOf(model: AnySpectra, options: { tokenizer: Tokenizer }) {
   const { maxAudioLength, maxTextLength, compat } = model.config
   return {
-    text: new SpectraDialogText(tokenizer, text),
+    text: new SpectraDialogText(options.tokenizer, TEXT_SETTINGS.changesIn({ ...options })),
     ...{ history: undefined, historyAudio: undefined, turnIds: true },
     ...{ maxAudioLength, maxTextLength, compat },
   } satisfies TurnReading

@@ -1,11 +1,12 @@
-import { argumentError, requireObject, requireOneOf, requireOptions } from '../../../base/check.js'
-import type { Tokenizer } from '../../../text/tokenizer.js'
-import type { SpectraDialogTextOptions, SpectraTurnText } from '../data/text.js'
+import { argumentError, requireObject } from '../../../base/check.js'
+import { type ChangesOf, instanceOf, settings } from '../../../base/settings.js'
+import { Tokenizer } from '../../../text/tokenizer.js'
+import { type SpectraTurnText, TEXT_SETTINGS } from '../data/text.js'
 import { SpectraForPreTraining } from '../network/network.js'
 import { requireTrained } from '../network/untrained.js'
 import { readingOf, rowsOf } from './embed.js'
 import type { SpectraTurnAudio } from './turn-audio.js'
-import { readTurns, type SpectraTurn } from './turns.js'
+import { readTurns, type SpectraTurn, TURN_SETTINGS } from './turns.js'
 
 /** Previous turns, and candidate responses to the last one. */
 export interface RankResponsesInput {
@@ -16,13 +17,16 @@ export interface RankResponsesInput {
   responses: readonly { text: SpectraTurnText; audio?: SpectraTurnAudio }[]
 }
 
-export interface RankResponsesOptions extends SpectraDialogTextOptions {
-  tokenizer: Tokenizer
-  /** Default 8. */
-  batchSize?: number
-  /** For audio longer than 10 s: use the first 10 s (default), as in pre-training, or throw an error. */
-  longAudio?: 'cut' | 'error'
-}
+const RANK_SETTINGS = settings({
+  tokenizer: { type: instanceOf(Tokenizer), required: true },
+  batchSize: TURN_SETTINGS.table.batchSize,
+  /** For audio longer than 10 s: use the first 10 s, as in pre-training, or throw an error. */
+  longAudio: { type: ['cut', 'error'], default: 'cut' },
+  ...TEXT_SETTINGS.table,
+})
+
+/** @interface */
+export type RankResponsesOptions = ChangesOf<typeof RANK_SETTINGS.table>
 
 export interface RankedResponse {
   /** Index in `responses`. */
@@ -47,19 +51,17 @@ export async function rankResponses(
   if (!(model instanceof SpectraForPreTraining)) throw argumentError(where, 'model', 'a SpectraForPreTraining', model)
   requireTrained(where, model, ['selection_head'])
   requireObject(where, 'input', input)
-  requireOptions(where, options, ['tokenizer', 'batchSize', 'longAudio', 'lowercase', 'maxContext'])
+  const read = RANK_SETTINGS.read(where, options)
   const { history, historyAudio = null, responses } = input
   if (!Array.isArray(history) || history.length === 0) throw argumentError(where, 'history', 'a list of turns', history)
   if (!Array.isArray(responses)) throw argumentError(where, 'responses', 'a list of responses', responses)
-  const { longAudio = 'cut', batchSize = 8, ...text } = options
-  requireOneOf(where, 'longAudio', longAudio, ['cut', 'error'])
   const turns = responses.map(({ text, audio = null }): SpectraTurn => ({ text, audio, history, historyAudio }))
   const results = await readTurns(
     where,
     model,
     turns,
-    readingOf(model, text),
-    { longAudio, batchSize },
+    readingOf(model, read),
+    TURN_SETTINGS.changesIn(read),
     async (batch) => rowsOf((await model.predict(batch)).crsLogits.softmax(-1)),
   )
   return results

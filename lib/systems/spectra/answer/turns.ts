@@ -1,5 +1,6 @@
 import { clipWindows, LONG_AUDIO, type LongAudio, SPEECH_RATE } from '../../../audio/clip.js'
-import { argumentError, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireObject } from '../../../base/check.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import { evaluate } from '../../../kit/evaluate.js'
 import type { Module } from '../../../nn/index.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
@@ -20,16 +21,19 @@ export interface SpectraTurn {
   historyAudio?: SpectraTurnAudio
 }
 
-export interface SpectraTurnOptions {
-  /** Turns, or windows of long ones, per batch; they are grouped by length. Default 8. */
-  batchSize?: number
+export const TURN_SETTINGS = settings({
+  /** Turns, or windows of long ones, per batch; they are grouped by length. */
+  batchSize: { type: 'integer', min: 1, default: 8 },
   /**
-   * For audio longer than 10 s, the network's limit: `'windows'` (default) processes windows, which overlap by at least half, each with
-   * the whole text, and averages the results; `'cut'` uses the beginning, as in training; `'error'` throws an error. Of the previous
-   * turn's audio, only the beginning is used.
+   * For audio longer than 10 s, the network's limit: `'windows'` processes windows, which overlap by at least half, each with the whole
+   * text, and averages the results; `'cut'` uses the beginning, as in training; `'error'` throws an error. Of the previous turn's audio,
+   * only the beginning is used.
    */
-  longAudio?: LongAudio
-}
+  longAudio: { type: LONG_AUDIO, default: 'windows' },
+})
+
+/** @interface */
+export type SpectraTurnOptions = ChangesOf<typeof TURN_SETTINGS.table>
 
 /** Settings for reading turns, from the network's training. */
 export interface TurnReading {
@@ -76,10 +80,7 @@ export async function readTurns<T>(
   run: (batch: Omit<SpectraBatch, 'labels'>, rows: readonly TurnRow[]) => Promise<T[]>,
 ): Promise<{ row: TurnRow; said: T }[][]> {
   if (!Array.isArray(turns)) throw argumentError(where, 'turns', 'a list of turns', turns)
-  requireOptions(where, options, ['batchSize', 'longAudio'])
-  const { batchSize = 8, longAudio = 'windows' } = options
-  requireWhole(where, 'batchSize', batchSize, 1)
-  requireOneOf(where, 'longAudio', longAudio, LONG_AUDIO)
+  const { batchSize, longAudio } = TURN_SETTINGS.read(where, options)
   return scope(async () => {
     const rows = (await Promise.all(turns.map((turn, i) => rowsOf(where, turn, i, reading, longAudio)))).flat()
     const results: { row: TurnRow; said: T }[][] = turns.map(() => [])

@@ -2,11 +2,11 @@ import { commandRule } from '../../../kit/command.js'
 import { SPECTRA_OPTIONS, SPECTRA_ORIGINAL_OPTIONS } from '../configuration/arguments.js'
 
 export const finetune = commandRule({
-  name: 'finetune',
-  aliases: ['train'],
+  name: 'train',
+  aliases: ['finetune'],
   summary: 'Fine-tunes on MOSI, MOSEI, IEMOCAP or MIntRec from the published files, or on your own recordings.',
-  details: `  voxtorch spectra finetune --task mosi --data DIR --model SPECTRA-base
-  voxtorch spectra finetune --task mood --kind classification --data turns.jsonl --test-speakers ann,bob --config tiny --tokenizer DIR
+  details: `  voxtorch spectra train --task mosi --data DIR --model SPECTRA-base
+  voxtorch spectra train --task mood --kind classification --data turns.jsonl --test-speakers ann,bob --config tiny --tokenizer DIR
 
 Saves the best epoch on the validation data in OUTPUT/best, and evaluates it once on the test data. The same command resumes an
 interrupted run. The original's options (--lr=2e-5 --batch_size=24 --multi_audio …) work too.`,

@@ -6,4 +6,4 @@ import { pretrain } from './pretrain.js'
 import { track } from './track.js'
 
 /** `voxtorch spectra VERB` */
-export const spectraCommands: readonly CommandRule[] = [data, pretrain, finetune, predict, track]
+export const spectraCommands: readonly CommandRule[] = [finetune, predict, data, pretrain, track]

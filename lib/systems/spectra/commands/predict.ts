@@ -13,7 +13,7 @@ export const predict = commandRule({
 The file has the format of the training data; labels are optional.`,
   files: 'TURNS.jsonl',
   options: {
-    model: { type: 'string', help: 'folder that `spectra finetune` saved', placeholder: 'dir' },
+    model: { type: 'string', help: 'folder that `spectra train` saved', placeholder: 'dir' },
     device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
   },
   async run({ model, device }, files) {

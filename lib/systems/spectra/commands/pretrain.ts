@@ -3,12 +3,13 @@ import { join } from 'node:path'
 import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { commandRule } from '../../../kit/command.js'
-import type { OptionsOf } from '../../../kit/options.js'
+import type { OptionsOf, OptionTable } from '../../../kit/options.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/index.js'
 import type { TrainOutput } from '../../../train/index.js'
 import type { SpectraPretrainingSource } from '../pretraining/open.js'
+import { PRETRAINING_SETTINGS, TINY_PRETRAINING } from '../pretraining/recipe.js'
 
 interface PretrainingResults extends RecipeResults {
   trainingLoss: number
@@ -45,19 +46,10 @@ const OPTIONS = {
     default: 'skip',
   },
   spotify: { type: 'boolean', help: "the data are Spotify's transcripts" },
-  epochs: { type: 'number', help: 'passes over the data' },
-  maxSteps: { type: 'integer', help: 'total optimizer steps, instead of epochs', aliases: ['steps'] },
-  batchSize: { type: 'integer', help: 'examples per batch' },
-  accumulation: {
-    type: 'integer',
-    help: 'gradient accumulation: batches per optimizer step',
-    aliases: ['accumulate', 'grad_acc'],
-  },
-  learningRate: { type: 'number', help: 'peak learning rate', placeholder: 'rate', aliases: ['lr'] },
-  bf16: { type: 'boolean', help: 'runs under bfloat16 autocast' },
+  ...PRETRAINING_SETTINGS.options,
   device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
   seed: { type: 'integer', help: 'random seed', default: 42 },
-} as const
+} as const satisfies OptionTable
 
 export const pretrain = commandRule({
   name: 'pretrain',
@@ -81,7 +73,7 @@ folder. An interrupted run resumes. 'tiny' is a small network for testing the se
     const { isMainProcess } = await import('../../../distributed/index.js')
     const { runRecipe } = await import('../../../kit/recipe.js')
     const { openSpectraPretraining } = await import('../pretraining/open.js')
-    const { pretrainSpectra, SPECTRA_PRETRAINING_ARGUMENTS: recipe } = await import('../pretraining/train.js')
+    const { pretrainSpectra } = await import('../pretraining/train.js')
     const { SpectraForPreTraining } = await import('../network/network.js')
     const { readSpectraConfig } = await import('../network/config.js')
     const tokenizer = await Tokenizer.fromPretrained(options.tokenizer)
@@ -103,15 +95,13 @@ folder. An interrupted run resumes. 'tiny' is a small network for testing the se
         mlm: { vocabSize: tokenizer.vocabSize, maskId: maskIdOf(tokenizer) },
         args: {
           outputDir: output,
-          perDeviceTrainBatchSize: options.batchSize ?? (tiny ? 4 : recipe.perDeviceTrainBatchSize),
-          gradientAccumulationSteps: options.accumulation ?? (tiny ? 1 : recipe.gradientAccumulationSteps),
-          numTrainEpochs: options.epochs ?? recipe.numTrainEpochs,
-          maxSteps: options.maxSteps ?? -1,
-          learningRate: options.learningRate ?? (tiny ? 1e-3 : recipe.learningRate),
+          ...PRETRAINING_SETTINGS.trainingArguments({
+            ...(tiny && TINY_PRETRAINING),
+            ...PRETRAINING_SETTINGS.changesIn(options),
+          }),
           loggingSteps: tiny ? 10 : 100,
           saveTotalLimit: 2,
           seed,
-          bf16: options.bf16 ?? false,
         },
         onLosses({ step, mlmLoss, mamLoss, crsLoss, tppLoss }) {
           const all = { mlm: mlmLoss, mam: mamLoss, crs: crsLoss, tpp: tppLoss }

@@ -11,6 +11,7 @@ import { DST_OPTIONS, DST_ORIGINAL_OPTIONS, type DstArguments, dstArguments } fr
 import type { DstConfig } from '../tracking/config.js'
 import type { DstDataset } from '../tracking/dataset.js'
 import type { SpectraForDst } from '../tracking/network.js'
+import { HEADS_SETTINGS } from '../tracking/recipe.js'
 import type { DstTrackerTurn } from '../tracking/tracker.js'
 
 export const track = commandRule({
@@ -51,7 +52,7 @@ async function network(options: DstArguments, config: DstConfig): Promise<Spectr
   const { manualSeed } = await import('../../../tensor/index.js')
   const { Spectra } = await import('../network/network.js')
   const { SpectraForDst } = await import('../tracking/network.js')
-  const { checkpoint, classLossRatio, compat, dropout, headsDropout, mode, output } = options
+  const { checkpoint, compat, mode, output } = options
   const device = (options.device ?? 'cpu') as Device
   if (mode !== 'train' && checkpoint === undefined && existsSync(join(output, 'config.json'))) {
     return SpectraForDst.load(output, (of) => Spectra.fromConfig(of as never, { device }), { device })
@@ -59,7 +60,7 @@ async function network(options: DstArguments, config: DstConfig): Promise<Spectr
   manualSeed(options.training.seed ?? 3407)
   const encoder = await Spectra.fromPretrained(options.modelDir, { device, config: compat ? { compat } : {} })
   const hiddenSize = encoder.config.textConfig.hiddenSize ?? 768
-  const heads = { config, hiddenSize, dropout, headsDropout, classLossRatio, compat, device }
+  const heads = { config, hiddenSize, ...HEADS_SETTINGS.changesIn({ ...options }), compat, device }
   const model = new SpectraForDst(encoder, heads)
   if (mode === 'train') return model
   if (checkpoint === undefined) {

@@ -4,13 +4,13 @@ import { requireForm } from '../../../base/form.js'
 import { flagOf, missingOption } from '../../../kit/options.js'
 import { metricsTable } from '../../../kit/recipe.js'
 import type { Device } from '../../../tensor/index.js'
-import type { OpenSpectraDataOptions, SpectraData } from '../data/open.js'
+import { OPEN_SETTINGS, type OpenSpectraDataOptions, type SpectraData } from '../data/open.js'
 import { isPublishedTask, publishedSpectraTask, type SpectraTask, spectraTask } from '../evaluation/task.js'
 import { readSpectraConfig } from '../network/config.js'
 import { SpectraForSequenceClassification } from '../network/network.js'
-import type { SpectraLayout } from '../published/layouts.js'
+import { SPECTRA_LENGTHS, SPECTRA_SETTINGS } from '../training/recipe.js'
 import type { FinetuneSpectraOptions, SpectraResults } from '../training/train.js'
-import type { SpectraArguments } from './arguments.js'
+import { SPECTRA_RUN_SETTINGS, type SpectraArguments } from './arguments.js'
 
 /** Return the task of a command line. @throws ConfigError for a name that is not one of the four published tasks, without `kind` */
 export function spectraTaskOfArguments(options: SpectraArguments): SpectraTask {
@@ -23,64 +23,33 @@ export function spectraTaskOfArguments(options: SpectraArguments): SpectraTask {
   if (isPublishedTask(task)) return publishedSpectraTask(task)
   const known = kind ?? (labels === undefined ? undefined : 'classification')
   if (known === undefined) return publishedSpectraTask(task) // throws, with the nearest name
-  return spectraTask({
-    name: task,
-    kind: known,
-    ...(labels && { labels }),
-    ...defined({ keyMetric }),
-  })
+  return spectraTask({ name: task, kind: known, labels, keyMetric })
 }
 
 /** Return the arguments of `openSpectraData` for a command line: path and options. */
 export function spectraDataOfArguments(options: SpectraArguments): [path: string, options: OpenSpectraDataOptions] {
   requireForm('spectraDataOfArguments', 'options', options, 'object')
-  const {
-    data,
-    tokenizer = options.model ?? options.textModel,
-    layout,
-    onBadRecord,
-    testSpeakers,
-    validSpeakers,
-    seed,
-    maxAudioLength,
-  } = options
+  const { data, model, textModel, testSpeakers, validSpeakers, tokenizer = model ?? textModel } = options
   if (data === undefined) throw missingOption('data', 'the folder or JSONL file of the data', 'PATH')
-  return [
-    data,
-    {
-      task: spectraTaskOfArguments(options),
-      ...defined({ tokenizer }),
-      ...(layout !== undefined && { layout: layout as SpectraLayout }),
-      ...defined({ onBadRecord, seed, maxAudioLength }),
-      speakers: { ...(testSpeakers && { test: testSpeakers }), ...(validSpeakers && { valid: validSpeakers }) },
-    },
-  ]
+  const task = spectraTaskOfArguments(options)
+  const speakers = { ...(testSpeakers && { test: testSpeakers }), ...(validSpeakers && { valid: validSpeakers }) }
+  return [data, { ...OPEN_SETTINGS.changesIn({ ...options, tokenizer, speakers }), task }]
 }
 
 /** Return the options of `finetuneSpectra` for a command line, without model and data. */
 export function spectraFinetuningOfArguments(
   options: SpectraArguments,
-): Pick<
-  FinetuneSpectraOptions<never>,
-  'outputDir' | 'preset' | 'compat' | 'args' | 'maxAudioLength' | 'maxTextLength'
-> {
+): Omit<FinetuneSpectraOptions<never>, 'model' | 'data'> {
   requireForm('spectraFinetuningOfArguments', 'options', options, { 'task?': 'string', 'device?': 'string' })
-  const { output, compat, maxAudioLength, maxTextLength, fp16, bf16, gradientCheckpointing, progress, device } = options
-  const { epochs, batchSize, accumulation, learningRate, warmup, weightDecay, maxGradNorm, patience, seed } = options
-  const { historyAudio, turnIds } = options
-  const preset = { epochs, batchSize, accumulation, learningRate, warmup, weightDecay, maxGradNorm, patience, seed }
+  const { output, compat, fp16, device } = options
+  // As in the original, mixed precision is for CUDA only.
+  const isMixed = fp16 && device?.startsWith('cuda') ? true : undefined
   return {
     outputDir: output ?? `spectra-${options.task}`,
-    preset: defined({ ...preset, historyAudio, turnIds }),
+    preset: SPECTRA_SETTINGS.changesIn(options),
+    ...SPECTRA_LENGTHS.changesIn(options),
     ...(compat && { compat }),
-    ...defined({ maxAudioLength, maxTextLength }),
-    args: defined({
-      // As in the original, mixed precision is for CUDA only.
-      fp16: fp16 && device?.startsWith('cuda') ? true : undefined,
-      bf16,
-      gradientCheckpointing,
-      progress,
-    }),
+    args: defined({ ...SPECTRA_RUN_SETTINGS.changesIn(options), fp16: isMixed }),
   }
 }
 
@@ -124,11 +93,7 @@ export async function spectraOfArguments(
   requireForm('spectraOfArguments', 'data', data, { task: { numLabels: 'number' } })
   const { model, textModel, audioModel, compat, numFusedLayers, device } = options
   const factory = device === undefined ? {} : { device: device as Device }
-  const config = {
-    numLabels: data.task.numLabels,
-    ...(compat && { compat }),
-    ...defined({ numFusedLayers }),
-  }
+  const config = defined({ numLabels: data.task.numLabels, compat, numFusedLayers })
   if ((textModel === undefined) !== (audioModel === undefined) || (model !== undefined && textModel !== undefined)) {
     throw new ConfigError(
       '--model: expected either --model, or --text-model and --audio-model, got another combination.',

@@ -1,12 +1,31 @@
 import { SPEECH_RATE } from '../../../audio/speech.js'
 import { ConfigError } from '../../../base/errors.js'
+import { settings } from '../../../base/settings.js'
 import {
   type IgnoredOption,
   type OptionsOf,
+  type OptionTable,
   type OriginalOptions,
   readOptions,
   refuseFiles,
 } from '../../../kit/options.js'
+import { SPECTRA_LENGTHS, SPECTRA_SETTINGS } from '../training/recipe.js'
+
+/** TrainingArguments that are options. */
+export const SPECTRA_RUN_SETTINGS = settings({
+  fp16: { type: 'boolean', help: 'mixed precision on CUDA' },
+  bf16: { type: 'boolean', help: 'runs under bfloat16 autocast' },
+  gradientCheckpointing: {
+    type: 'boolean',
+    help: 'recomputes activations in backward: less memory, a third more time',
+    aliases: ['grad_ckpt'],
+  },
+  progress: {
+    type: 'boolean',
+    help: 'shows progress: a bar, or lines without a terminal',
+    aliases: ['show_inner_progress'],
+  },
+})
 
 /**
  * Options of SPECTRA's fine-tuning, with the spellings of the original's `main.py` and `run_dst.py` as aliases. All are optional, since
@@ -62,79 +81,23 @@ export const SPECTRA_OPTIONS = {
   validSpeakers: { type: 'list', help: 'speakers whose turns are the validation data' },
   device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
   compat: { type: ['published'], help: 'reproduces the published code where the defaults differ' },
-  epochs: { type: 'number', help: 'passes over the data', default: 5 },
-  batchSize: {
-    type: 'integer',
-    help: 'samples per batch',
-    default: 24,
-    aliases: ['batch_size', 'per_gpu_train_batch_size'],
-  },
-  accumulation: {
-    type: 'integer',
-    help: 'gradient accumulation: batches per optimizer step',
-    default: 1,
-    aliases: ['grad_acc', 'accum'],
-  },
-  learningRate: {
-    type: 'number',
-    help: 'peak learning rate',
-    placeholder: 'rate',
-    default: '2e-5',
-    aliases: ['lr', 'learning_rate'],
-  },
-  warmup: { type: 'number', help: 'fraction of all steps for warmup', default: 0.01 },
-  weightDecay: { type: 'number', help: 'weight decay of AdamW', default: 0.01, aliases: ['weight_decay'] },
-  maxGradNorm: { type: 'number', help: 'gradient clipping norm', default: 1, aliases: ['grad_norm'] },
-  patience: { type: 'integer', help: 'early stopping: epochs without improvement', default: 5 },
-  seed: { type: 'integer', help: 'random seed', default: 42 },
-  maxAudioLength: {
-    type: 'integer',
-    help: 'maximum samples of a clip at 16 kHz; longer ones are truncated',
-    default: 160000,
-  },
-  maxTextLength: {
-    type: 'integer',
-    help: 'maximum tokens of a text; longer ones are truncated',
-    default: 512,
-    aliases: ['text_length'],
-  },
-  historyAudio: { type: 'boolean', help: 'adds the clip of the previous turn', aliases: ['multi_audio'] },
-  turnIds: {
-    type: 'boolean',
-    help: 'marks previous turns and the current one with token types',
-    aliases: ['use_turn_ids'],
-  },
-  fp16: { type: 'boolean', help: 'mixed precision on CUDA' },
-  bf16: { type: 'boolean', help: 'runs under bfloat16 autocast' },
-  gradientCheckpointing: {
-    type: 'boolean',
-    help: 'recomputes activations in backward: less memory, a third more time',
-    aliases: ['grad_ckpt'],
-  },
-  progress: {
-    type: 'boolean',
-    help: 'shows progress: a bar, or lines without a terminal',
-    aliases: ['show_inner_progress'],
-  },
-  numFusedLayers: {
-    type: 'integer',
-    help: 'number of fusion layers over text and speech',
-    default: 1,
-    aliases: ['num_fused_layers'],
-  },
+  ...SPECTRA_SETTINGS.options,
+  ...SPECTRA_LENGTHS.options,
+  ...SPECTRA_RUN_SETTINGS.options,
+  numFusedLayers: { type: 'integer', help: 'number of fusion layers over text and speech', default: 1 },
   // Options of the other commands; the original has one program for all.
   mode: { type: ['pretrain', 'finetune', 'dst'], help: 'finetune; the others are commands of their own', hidden: true },
-  datasetConfig: { type: 'string', help: 'of `spectra track`', hidden: true, aliases: ['dataset_config'] },
+  datasetConfig: { type: 'string', help: 'of `spectra track`', hidden: true },
   transcripts: { type: 'string', help: 'of `spectra pretrain`', hidden: true },
-  numTurns: { type: 'integer', help: 'of `spectra pretrain`', hidden: true, aliases: ['num_turns'] },
+  numTurns: { type: 'integer', help: 'of `spectra pretrain`', hidden: true },
   saveEpochs: {
     type: 'integer',
     help: 'each epoch is saved, and the best one kept',
     hidden: true,
     aliases: ['save_interval'],
   },
-  lossScale: { type: 'number', help: 'the loss scale is dynamic', hidden: true, aliases: ['loss_scale'] },
-} as const
+  lossScale: { type: 'number', help: 'the loss scale is dynamic', hidden: true },
+} as const satisfies OptionTable
 
 const DEEPSPEED = "the Trainer's option zero shards the optimizer's state over the processes"
 
@@ -150,7 +113,7 @@ export const SPECTRA_ORIGINAL_OPTIONS: OriginalOptions = {
   model_type: { takesValue: true, reason: 'the tokenizer is always that of the model' },
 }
 
-/** Options of `voxtorch spectra finetune`, after parsing. */
+/** Options of `voxtorch spectra train`, after parsing. */
 export type SpectraArguments = OptionsOf<typeof SPECTRA_OPTIONS>
 
 export interface ParsedSpectraArguments {

@@ -1,7 +1,8 @@
 import { SPEECH_RATE } from '../../../audio/clip.js'
-import { argumentError, requireObject, requireOneOf, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireObject } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
 import { labelTensor } from '../../../kit/task.js'
 import { noGrad, scope, Tensor } from '../../../tensor/index.js'
@@ -12,23 +13,29 @@ import type { SpectraAudio, SpectraSample } from './sample.js'
 export const SPECTRA_AUDIO_LENGTH = 10 * SPEECH_RATE
 export const SPECTRA_TEXT_LENGTH = 512
 
-export interface SpectraCollateOptions {
-  /** Use the clips of previous turns if samples have them. Default true. */
-  historyAudio?: boolean
-  /** Add token types from turn ids if samples have them. Default true. */
-  turnIds?: boolean
-  /** Maximum tokens of a text; of a longer one, the first token and the last ones are kept. Default 512. */
-  maxTextLength?: number
-  /** Maximum samples of a clip; of a longer one, the beginning is kept. Default 160000. */
-  maxAudioLength?: number
+// The eight convolutions of the audio encoder need at least this many samples for one frame. Shorter clips are padded.
+const MIN_SAMPLES = 1680
+
+const COLLATE_SETTINGS = settings({
+  /** Use the clips of previous turns if samples have them. */
+  historyAudio: { type: 'boolean', default: true },
+  /** Add token types from turn ids if samples have them. */
+  turnIds: { type: 'boolean', default: true },
+  /** Maximum tokens of a text; of a longer one, the first token and the last ones are kept. */
+  maxTextLength: { type: 'integer', min: 2, default: SPECTRA_TEXT_LENGTH },
+  /** Maximum samples of a clip; of a longer one, the beginning is kept. */
+  maxAudioLength: { type: 'integer', min: MIN_SAMPLES, default: SPECTRA_AUDIO_LENGTH },
   /**
    * 'published': pad every clip to `maxAudioLength`, and round audio and numeric labels to float16, as the original does. Default: clips
    * are padded to the longest of the batch.
    */
-  compat?: 'published'
-  /** Action for a current turn without speech (audio null): 'refuse' (default) throws; 'allow' adds a row of zeros of length 0. */
-  emptyAudio?: 'refuse' | 'allow'
-}
+  compat: { type: ['published'] },
+  /** Action for a current turn without speech (audio null): 'refuse' throws; 'allow' adds a row of zeros of length 0. */
+  emptyAudio: { type: ['refuse', 'allow'], default: 'refuse' },
+})
+
+/** @interface */
+export type SpectraCollateOptions = ChangesOf<typeof COLLATE_SETTINGS.table>
 
 /** A batch for SPECTRA's networks. B samples; R = B rows of audio, or 2 B with clips of previous turns. */
 export interface SpectraBatch {
@@ -60,9 +67,6 @@ export interface SpectraCollator {
   readonly cuts: SpectraCuts
 }
 
-// The eight convolutions of the audio encoder need at least this many samples for one frame. Shorter clips are padded.
-const MIN_SAMPLES = 1680
-
 /**
  * Return a function that collates samples of SPECTRA. Texts are padded with 0, and masked.
  *
@@ -72,22 +76,8 @@ const MIN_SAMPLES = 1680
 export function spectraCollate(task: Pick<SpectraTask, 'kind'>, options: SpectraCollateOptions = {}): SpectraCollator {
   const where = 'spectraCollate'
   requireObject(where, 'task', task)
-  requireOptions(where, options, ['historyAudio', 'turnIds', 'maxTextLength', 'maxAudioLength', 'compat', 'emptyAudio'])
-  const {
-    historyAudio = true,
-    turnIds = true,
-    maxTextLength = SPECTRA_TEXT_LENGTH,
-    maxAudioLength = SPECTRA_AUDIO_LENGTH,
-    compat,
-    emptyAudio = 'refuse',
-  } = options
-  for (const [name, value] of Object.entries({ historyAudio, turnIds })) {
-    if (typeof value !== 'boolean') throw argumentError(where, name, 'a boolean', value)
-  }
-  requireWhole(where, 'maxTextLength', maxTextLength, 2)
-  requireWhole(where, 'maxAudioLength', maxAudioLength, MIN_SAMPLES)
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
-  requireOneOf(where, 'emptyAudio', emptyAudio, ['refuse', 'allow'])
+  const read = COLLATE_SETTINGS.read(where, options)
+  const { historyAudio, turnIds, maxTextLength, maxAudioLength, compat, emptyAudio } = read
   const cut = { audio: new Set<string>(), historyAudio: new Set<string>(), text: new Set<string>() }
   const published = compat === 'published'
 

@@ -1,18 +1,11 @@
 import { dirname } from 'node:path'
 import { SPEECH_RATE } from '../../../audio/clip.js'
-import {
-  argumentError,
-  defined,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  requireWhole,
-} from '../../../base/check.js'
+import { requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { type ChangesOf, objectOf, settings } from '../../../base/settings.js'
 import { type JsonlDataset, jsonlDataset } from '../../../data/jsonl-dataset.js'
 import { ClipReader } from '../../../kit/clip.js'
-import { BadRecords, type OnBadRecord } from '../../../kit/records.js'
+import { BadRecords } from '../../../kit/records.js'
 import { completeTask, labelNumber } from '../../../kit/task.js'
 import { scope, type Tensor } from '../../../tensor/index.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
@@ -20,28 +13,32 @@ import type { SpectraTask } from '../evaluation/task.js'
 import { SPECTRA_AUDIO_LENGTH } from './collate.js'
 import { type CheckedRecord, type Clip, checkRecord } from './record.js'
 import type { SpectraAudio, SpectraSample } from './sample.js'
-import { SpectraDialogText, type SpectraDialogTextOptions } from './text.js'
+import { SpectraDialogText, TEXT_SETTINGS } from './text.js'
 
 // A little more than the network uses, to detect truncation, and to keep the resampler's edge out of the clip.
 const MARGIN_SECONDS = 0.1
 
-export interface ReadSpectraJsonlOptions extends SpectraDialogTextOptions {
-  task: SpectraTask
-  tokenizer: Tokenizer
-  /** Action for a bad record: 'stop' (default) throws; 'skip' leaves it out and counts it. */
-  onBadRecord?: OnBadRecord
-  /** 'memory' (default) keeps all clips in memory; 'file' reads each clip when a batch needs it, and detects broken clips only then. */
-  audio?: 'memory' | 'file'
-  /** Maximum samples of a clip. Default 160000. */
-  maxAudioLength?: number
-  /** Action for other sample rates or several channels: 'convert' (default), or 'refuse', which makes a bad record. */
-  otherAudio?: 'convert' | 'refuse'
+const JSONL_SETTINGS = settings({
+  task: { type: objectOf<SpectraTask>(), required: true },
+  tokenizer: { type: objectOf<Tokenizer>(), required: true },
+  /** Action for a bad record: 'stop' throws; 'skip' leaves it out and counts it. */
+  onBadRecord: { type: ['stop', 'skip'], default: 'stop' },
+  /** 'memory' keeps all clips in memory; 'file' reads each clip when a batch needs it, and detects broken clips only then. */
+  audio: { type: ['memory', 'file'], default: 'memory' },
+  /** Maximum samples of a clip. */
+  maxAudioLength: { type: 'integer', min: 1, default: SPECTRA_AUDIO_LENGTH },
+  /** Action for other sample rates or several channels: 'refuse' makes a bad record. */
+  otherAudio: { type: ['convert', 'refuse'], default: 'convert' },
   /**
    * Whether to use previous turns: their texts, and the clip of the last one. Default: if any record has them; records without then have
    * an empty history.
    */
-  history?: boolean
-}
+  history: { type: 'boolean' },
+  ...TEXT_SETTINGS.table,
+})
+
+/** @interface */
+export type ReadSpectraJsonlOptions = ChangesOf<typeof JSONL_SETTINGS.table>
 
 /** A sample with speaker and split of its record. */
 export interface SpectraJsonlSample extends SpectraSample {
@@ -72,29 +69,9 @@ export interface SpectraJsonlData {
 export async function readSpectraJsonl(file: string, options: ReadSpectraJsonlOptions): Promise<SpectraJsonlData> {
   const where = 'readSpectraJsonl'
   requireString(where, 'file', file)
-  requireOptions(where, options, [
-    'task',
-    'tokenizer',
-    'onBadRecord',
-    'audio',
-    'maxAudioLength',
-    'otherAudio',
-    'history',
-    'lowercase',
-    'maxContext',
-  ])
-  const { task, tokenizer, onBadRecord = 'stop', audio = 'memory', otherAudio = 'convert' } = options
-  const { maxAudioLength = SPECTRA_AUDIO_LENGTH, history, lowercase, maxContext } = options
-  requireObject(where, 'task', task)
-  requireObject(where, 'tokenizer', tokenizer)
-  requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  requireOneOf(where, 'audio', audio, ['memory', 'file'])
-  requireOneOf(where, 'otherAudio', otherAudio, ['convert', 'refuse'])
-  requireWhole(where, 'maxAudioLength', maxAudioLength, 1)
-  if (history !== undefined && typeof history !== 'boolean') throw argumentError(where, 'history', 'a boolean', history)
-  const text = new SpectraDialogText(tokenizer, {
-    ...defined({ lowercase, maxContext }),
-  })
+  const read = JSONL_SETTINGS.read(where, options)
+  const { task, tokenizer, onBadRecord, audio, otherAudio, maxAudioLength, history } = read
+  const text = new SpectraDialogText(tokenizer, TEXT_SETTINGS.changesIn(read))
   const lines = await jsonlDataset(file, { onBadRecord })
   const bad = new BadRecords(onBadRecord)
   bad.addAll(lines.badRecords, lines.badRecordErrors)

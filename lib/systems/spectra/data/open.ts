@@ -1,35 +1,44 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { argumentError, defined, requireNumber, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireString } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, checkedBy, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { split } from '../../../kit/split.js'
 import { Tokenizer } from '../../../text/tokenizer.js'
 import { isPublishedTask, publishedSpectraTask, type SpectraTask } from '../evaluation/task.js'
-import type { SpectraLayout } from '../published/layouts.js'
+import { SPECTRA_LAYOUTS } from '../published/layouts.js'
 import { isPublishedData, readSpectraPickles, SPECTRA_SPLITS, type SpectraSplit } from '../published/pickles.js'
 import { readSpectraJsonl, type SpectraJsonlData } from './jsonl.js'
 import { checkHeldOut, type SpectraHeldOutSpeakers } from './record.js'
 import type { SpectraSample } from './sample.js'
-import type { SpectraDialogTextOptions } from './text.js'
+import { type SpectraDialogTextOptions, TEXT_SETTINGS } from './text.js'
 
-export interface OpenSpectraDataOptions extends SpectraDialogTextOptions {
-  task: SpectraTask | string
+export const OPEN_SETTINGS = settings({
+  task: { type: unchecked<SpectraTask | string>(), required: true },
   /** A tokenizer, or its folder. Required for your own data; with published data, it is saved with the model for later use. */
-  tokenizer?: Tokenizer | string
+  tokenizer: { type: unchecked<Tokenizer | string>() },
   /** For published data. */
-  layout?: SpectraLayout | 'auto'
-  arrays?: 'tensor' | 'lazy'
+  layout: { type: [...SPECTRA_LAYOUTS, 'auto'] },
+  arrays: { type: ['tensor', 'lazy'] },
   /** For your own data. */
-  onBadRecord?: 'stop' | 'skip'
-  maxAudioLength?: number
+  onBadRecord: { type: ['stop', 'skip'] },
+  maxAudioLength: { type: 'integer', min: 1 },
   /** For records without a `split`: speakers of the test and validation data. */
-  speakers?: SpectraHeldOutSpeakers
-  /** Fraction of the training data drawn for validation, if there is no validation data. Default 0.1. */
-  validShare?: number
-  /** Random seed of that draw. Default 42. */
-  seed?: number
-}
+  speakers: {
+    type: checkedBy<SpectraHeldOutSpeakers>((where, _, value) => checkHeldOut(where, value as object)),
+    default: {},
+  },
+  /** Fraction of the training data drawn for validation, if there is no validation data. */
+  validShare: { type: 'fraction', default: 0.1 },
+  /** Random seed of that draw. */
+  seed: { type: 'integer', default: 42 },
+  ...TEXT_SETTINGS.table,
+})
+type OpenSettings = ValuesOf<typeof OPEN_SETTINGS.table> & { text: SpectraDialogTextOptions }
+
+/** @interface */
+export type OpenSpectraDataOptions = ChangesOf<typeof OPEN_SETTINGS.table>
 
 export interface SpectraData {
   task: SpectraTask
@@ -57,41 +66,21 @@ export interface SpectraData {
 export async function openSpectraData(path: string, options: OpenSpectraDataOptions): Promise<SpectraData> {
   const where = 'openSpectraData'
   requireString(where, 'path', path)
-  requireOptions(where, options, [
-    'task',
-    'tokenizer',
-    'layout',
-    'arrays',
-    'onBadRecord',
-    'maxAudioLength',
-    'speakers',
-    'validShare',
-    'seed',
-    'lowercase',
-    'maxContext',
-  ])
-  const { validShare = 0.1, seed = 42, speakers = {} } = options
-  requireNumber(where, 'validShare', validShare, { least: 0, below: 1 })
-  checkHeldOut(where, speakers)
+  const read = { ...OPEN_SETTINGS.read(where, options), text: TEXT_SETTINGS.changesIn(options) }
   if (typeof options.task !== 'string') requireForm(where, 'task', options.task, { name: 'string', kind: 'string' })
   const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
   if (!existsSync(path)) {
     throw new DataError(`${path}: expected a file or folder of data, which does not exist`, { file: path })
   }
-  const data = isPublishedData(path, task.name)
-    ? await published(path, task, options)
-    : await ownData(path, task, options, speakers)
+  const data = isPublishedData(path, task.name) ? await published(path, task, read) : await ownData(path, task, read)
   if (data.train.length === 0) throw new DataError(`${path}: expected training data, got none`, { file: path })
   if (data.valid.length > 0) return data
-  return withValidation(data, validShare, seed)
+  return withValidation(data, read.validShare, read.seed)
 }
 
-async function published(path: string, task: SpectraTask, options: OpenSpectraDataOptions): Promise<SpectraData> {
+async function published(path: string, task: SpectraTask, options: OpenSettings): Promise<SpectraData> {
   const { layout, arrays } = options
-  const { splits, files } = await readSpectraPickles(path, {
-    task,
-    ...defined({ layout, arrays }),
-  })
+  const { splits, files } = await readSpectraPickles(path, { task, layout, arrays })
   const notes = files.map(({ split, file, layout }) => `${file}: layout ${layout}, ${splits[split]!.length} samples`)
   // The data has token ids already, so the model's folder may lack a tokenizer.
   const tokenizer = await tokenizerOf(options.tokenizer).catch((error) => {
@@ -99,25 +88,15 @@ async function published(path: string, task: SpectraTask, options: OpenSpectraDa
     throw error
   })
   const data: SpectraData = { task, train: splits.train!, valid: splits.valid!, test: splits.test!, notes }
-  return tokenizer ? { ...data, tokenizer, text: textOptions(options) } : data
+  return tokenizer ? { ...data, tokenizer, text: options.text } : data
 }
 
-async function ownData(
-  path: string,
-  task: SpectraTask,
-  options: OpenSpectraDataOptions,
-  speakers: SpectraHeldOutSpeakers,
-): Promise<SpectraData> {
+async function ownData(path: string, task: SpectraTask, options: OpenSettings): Promise<SpectraData> {
+  const { onBadRecord, maxAudioLength, speakers, text } = options
   const tokenizer = await tokenizerOf(options.tokenizer)
-  const read = (file: string, task: SpectraTask, history?: boolean): Promise<SpectraJsonlData> => {
-    const { onBadRecord, maxAudioLength, lowercase, maxContext } = options
-    return readSpectraJsonl(file, {
-      task,
-      tokenizer,
-      ...defined({ history, onBadRecord, maxAudioLength, lowercase, maxContext }),
-    })
-  }
-  const textParts = { tokenizer, text: textOptions(options) }
+  const read = (file: string, task: SpectraTask, history?: boolean): Promise<SpectraJsonlData> =>
+    readSpectraJsonl(file, { task, tokenizer, history, onBadRecord, maxAudioLength, ...text })
+  const textParts = { tokenizer, text }
   if (!statSync(path).isDirectory()) return { ...oneFile(path, await read(path, task), speakers), ...textParts }
   const fileOf = (split: SpectraSplit) => join(path, `${split}.jsonl`)
   if (!existsSync(fileOf('train'))) {
@@ -135,10 +114,6 @@ async function ownData(
   }
   return { task: first.task, ...splits, notes, ...textParts }
 }
-
-const textOptions = ({ lowercase, maxContext }: SpectraDialogTextOptions): SpectraDialogTextOptions => ({
-  ...defined({ lowercase, maxContext }),
-})
 
 async function tokenizerOf(tokenizer: Tokenizer | string | undefined): Promise<Tokenizer> {
   if (tokenizer instanceof Tokenizer) return tokenizer

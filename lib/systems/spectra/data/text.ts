@@ -1,14 +1,18 @@
-import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import type { Tokenizer } from '../../../text/tokenizer.js'
 
-export interface SpectraDialogTextOptions {
-  /** Lowercase the text first, as in pre-training. Default true. */
-  lowercase?: boolean
-  /** Maximum number of previous turns. Default 10. */
-  maxContext?: number
-}
+export const TEXT_SETTINGS = settings({
+  /** Lowercase the text first, as in pre-training. */
+  lowercase: { type: 'boolean', default: true },
+  /** Maximum number of previous turns. */
+  maxContext: { type: 'integer', default: 10 },
+})
+
+/** Options of texts. @interface */
+export type SpectraDialogTextOptions = ChangesOf<typeof TEXT_SETTINGS.table>
 
 /** A turn as a text with words separated by spaces, or as a list of words. */
 export type SpectraTurnText = string | readonly string[]
@@ -40,10 +44,7 @@ export class SpectraDialogText {
   /** @throws ConfigError for a tokenizer without `<s>` and `</s>`, or one that adds a space before a text */
   constructor(tokenizer: Tokenizer, options: SpectraDialogTextOptions = {}) {
     requireForm('SpectraDialogText', 'tokenizer', tokenizer, { tokenToId: 'function', encode: 'function' })
-    requireOptions('SpectraDialogText', options, ['lowercase', 'maxContext'])
-    const { lowercase = true, maxContext = 10 } = options
-    if (typeof lowercase !== 'boolean') throw argumentError('SpectraDialogText', 'lowercase', 'a boolean', lowercase)
-    requireWhole('SpectraDialogText', 'maxContext', maxContext)
+    const { lowercase, maxContext } = TEXT_SETTINGS.read('SpectraDialogText', options)
     this.#tokenizer = tokenizer
     this.#lowercase = lowercase
     this.#maxContext = maxContext

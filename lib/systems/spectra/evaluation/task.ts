@@ -3,7 +3,7 @@ import { ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
 import { nearest } from '../../../base/words.js'
 import { type Task, type TaskOptions, taskOf } from '../../../kit/task.js'
-import { SPECTRA_RECIPE, type SpectraPreset } from '../training/recipe.js'
+import { SPECTRA_SETTINGS, type SpectraPreset } from '../training/recipe.js'
 
 /** The four tasks on which SPECTRA was fine-tuned and for which its authors publish data. */
 export type SpectraTaskName = 'mosi' | 'mosei' | 'iemocap' | 'mintrec'
@@ -13,6 +13,8 @@ export interface SpectraTask extends Task<SpectraTaskKind> {
   /** The accuracy that the published early stopping monitors. */
   readonly accuracyMetric?: string
 }
+
+const SPECTRA_RECIPE = SPECTRA_SETTINGS.defaults
 
 const KINDS = ['regression', 'classification'] as const
 type SpectraTaskKind = (typeof KINDS)[number]

@@ -1,5 +1,6 @@
-import { requireFunction, requireOptions, requireWhole, shown } from '../../../base/check.js'
+import { shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, functionOf, settings } from '../../../base/settings.js'
 import { lengthsTensor, padClips } from '../../../kit/pad.js'
 import { type Tensor, tensor } from '../../../tensor/index.js'
 import type { SpectraPretrainingInputs } from '../network/network.js'
@@ -15,24 +16,23 @@ export interface SpectraPretrainingBatch extends SpectraPretrainingInputs {
   tokenTypeIds: Tensor
 }
 
-export interface SpectraPretrainingCollateOptions {
-  frames: FramesOf
-  /** Maximum number of tokens; the oldest history is truncated first, with its words and their labels. Default 512. */
-  maxLength?: number
+const COLLATE_SETTINGS = settings({
+  frames: { type: functionOf<FramesOf>(), required: true },
+  /** Maximum number of tokens; the oldest history is truncated first, with its words and their labels. */
+  maxLength: { type: 'integer', min: 2, default: 512 },
   /** Pad all audio to this length, like the original (160000). Default: the longest clip of the batch. */
-  padToSamples?: number
-}
+  padToSamples: { type: 'integer', min: 1 },
+})
+
+/** @interface */
+export type SpectraPretrainingCollateOptions = ChangesOf<typeof COLLATE_SETTINGS.table>
 
 /** Return a function that collates samples of a `SpectraPretrainingDataset`. */
 export function spectraPretrainingCollate(
   options: SpectraPretrainingCollateOptions,
 ): (samples: readonly SpectraPretrainingSample[]) => SpectraPretrainingBatch {
   const where = 'spectraPretrainingCollate'
-  requireOptions(where, options, ['frames', 'maxLength', 'padToSamples'])
-  const { frames, maxLength = 512, padToSamples } = options
-  requireFunction(where, 'frames', frames)
-  requireWhole(where, 'maxLength', maxLength, 2)
-  if (padToSamples !== undefined) requireWhole(where, 'padToSamples', padToSamples, 1)
+  const { frames, maxLength, padToSamples } = COLLATE_SETTINGS.read(where, options)
   return (samples) => {
     if (!Array.isArray(samples) || samples.length === 0) {
       throw new DataError(`${where}: expected an array of samples, got ${shown(samples)}`)

@@ -1,5 +1,6 @@
-import { requireFunction, requireObject, requireOptions, requireWhole, shown } from '../../../base/check.js'
+import { requireObject, shown } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { type ChangesOf, functionOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import type { Dataset } from '../../../data/dataset.js'
 import { Random } from '../../../data/random.js'
 import { BadRecords } from '../../../kit/records.js'
@@ -10,17 +11,19 @@ import { examplesOf, type SpectraPretrainingSource } from './open.js'
 /** Return the convolution frames of a clip: `spectra.frameCounts` for one clip. */
 export type FramesOf = (samples: number) => number
 
-export interface SpectraPretrainingOptions {
-  frames: FramesOf
-  /** Default 0. */
-  seed?: number
-  /** Maximum number of turns in the text, including previous and current. Default 8. */
-  numTurns?: number
-  /** Maximum samples of a clip; longer audio is truncated. Default 160000, ten seconds. */
-  maxSamples?: number
-  mlm?: MaskTokensOptions
-  mam?: MaskFramesOptions
-}
+const DATASET_SETTINGS = settings({
+  frames: { type: functionOf<FramesOf>(), required: true },
+  seed: { type: 'integer', default: 0 },
+  /** Maximum number of turns in the text, including previous and current. */
+  numTurns: { type: 'integer', min: 2, default: 8 },
+  /** Maximum samples of a clip; longer audio is truncated. */
+  maxSamples: { type: 'integer', min: 1, default: SPECTRA_SAMPLES },
+  mlm: { type: unchecked<MaskTokensOptions>() },
+  mam: { type: unchecked<MaskFramesOptions>() },
+})
+
+/** @interface */
+export type SpectraPretrainingOptions = ChangesOf<typeof DATASET_SETTINGS.table>
 
 /** Ids after masking, and labels: the original ids of target tokens, else -100. */
 export interface SpectraMaskedText {
@@ -62,7 +65,7 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
     return this.#bad.count
   }
   readonly #source: SpectraPretrainingSource
-  readonly #options: Required<SpectraPretrainingOptions>
+  readonly #options: ValuesOf<typeof DATASET_SETTINGS.table>
   readonly #examples: Uint32Array
   readonly #bad = new BadRecords('skip')
 
@@ -70,19 +73,13 @@ export class SpectraPretrainingDataset implements Dataset<SpectraPretrainingSamp
   constructor(source: SpectraPretrainingSource, options: SpectraPretrainingOptions) {
     const where = 'SpectraPretrainingDataset'
     requireObject(where, 'source', source)
-    requireOptions(where, options, ['frames', 'seed', 'numTurns', 'maxSamples', 'mlm', 'mam'])
-    const { frames, seed = 0, numTurns = 8, maxSamples = SPECTRA_SAMPLES, mlm = {}, mam = {} } = options
-    requireFunction(where, 'frames', frames)
-    requireWhole(where, 'seed', seed)
-    requireWhole(where, 'numTurns', numTurns, 2)
-    requireWhole(where, 'maxSamples', maxSamples, 1)
+    this.#options = DATASET_SETTINGS.read(where, options)
     if (!(source.previous instanceof Int32Array) || source.previous.length !== source.length) {
       throw new ConfigError(`${where}: source: expected a result of openSpectraPretraining(), got ${shown(source)}`, {
         argument: 'source',
       })
     }
     this.#source = source
-    this.#options = { frames, seed, numTurns, maxSamples, mlm, mam }
     this.#examples = examplesOf(source)
   }
 

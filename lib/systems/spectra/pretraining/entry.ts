@@ -1,5 +1,13 @@
 import { SPEECH_RATE } from '../../../audio/clip.js'
+import { settings } from '../../../base/settings.js'
 import type { BadRecords } from '../../../kit/records.js'
+
+export const BAD_ITEM_SETTINGS = settings({
+  /** Action for turns, words and slices that cannot be used: 'skip' (default) leaves them out and counts them; 'stop' throws. */
+  onBadRecord: { type: ['stop', 'skip'] },
+  /** Older name of `onBadRecord`, with 'error' for 'stop'. */
+  onProblem: { type: ['skip', 'stop', 'error'] },
+})
 
 /** Ten seconds in samples: the maximum length of a slice, and the unit of the temporal labels. */
 export const SPECTRA_SAMPLES = 10 * SPEECH_RATE

@@ -1,16 +1,20 @@
-import { argumentError, requireNumber, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError, requireWhole } from '../../../base/check.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { Random } from '../../../data/random.js'
 
-export interface MaskTokensOptions {
-  /** Fraction of the tokens that are targets. Default 0.15. */
-  probability?: number
-  /** Random tokens are drawn from 0 … vocabSize - 1. Default 50265, RoBERTa's. */
-  vocabSize?: number
-  /** Id of `<mask>`. Default 50264. */
-  maskId?: number
+const TOKEN_SETTINGS = settings({
+  /** Fraction of the tokens that are targets. */
+  probability: { type: 'number', default: 0.15 },
+  /** Random tokens are drawn from 0 … vocabSize - 1; the default is RoBERTa's. */
+  vocabSize: { type: 'integer', min: 1, default: 50265 },
+  /** Id of `<mask>`. */
+  maskId: { type: 'integer', default: 50264 },
   /** Ids that are never targets. Default 0, 1, 2, 3 and `maskId`. */
-  specialIds?: readonly number[]
-}
+  specialIds: { type: unchecked<readonly number[]>() },
+})
+
+/** @interface */
+export type MaskTokensOptions = ChangesOf<typeof TOKEN_SETTINGS.table>
 
 /** Label that a cross-entropy ignores. */
 const IGNORED = -100
@@ -28,12 +32,8 @@ export function maskTokens(
   const where = 'maskTokens'
   if (!Array.isArray(ids)) throw argumentError(where, 'ids', 'an array of token ids', ids)
   if (!(random instanceof Random)) throw argumentError(where, 'random', 'a Random', random)
-  requireOptions(where, options, ['probability', 'vocabSize', 'maskId', 'specialIds'])
-  const { probability = 0.15, vocabSize = 50265, maskId = 50264 } = options
-  requireNumber(where, 'probability', probability, { least: 0 })
-  requireWhole(where, 'vocabSize', vocabSize, 1)
-  requireWhole(where, 'maskId', maskId)
-  const specialIds = options.specialIds ?? [0, 1, 2, 3, maskId]
+  const { probability, vocabSize, maskId, ...rest } = TOKEN_SETTINGS.read(where, options)
+  const { specialIds = [0, 1, 2, 3, maskId] } = rest
   if (!Array.isArray(specialIds)) throw argumentError(where, 'specialIds', 'an array of token ids', specialIds)
   const inputIds = [...ids]
   const labels = ids.map((id, i) => {
@@ -46,15 +46,19 @@ export function maskTokens(
   return { inputIds, labels }
 }
 
-export interface MaskFramesOptions {
-  /** Probability that a span starts at a frame outside of a span. Default 0.15. */
-  probability?: number
-  /** Minimum and maximum span length. Default 20 and 50. */
-  minSpan?: number
-  maxSpan?: number
-  /** After a span of m frames, the next one can start round(block · m) + 1 frames after its start. Default 1.2. */
-  block?: number
-}
+const FRAME_SETTINGS = settings({
+  /** Probability that a span starts at a frame outside of a span. */
+  probability: { type: 'number', default: 0.15 },
+  /** Minimum span length. */
+  minSpan: { type: 'integer', min: 1, default: 20 },
+  /** Maximum span length. */
+  maxSpan: { type: 'integer', default: 50 },
+  /** After a span of m frames, the next one can start round(block · m) + 1 frames after its start. */
+  block: { type: 'number', default: 1.2 },
+})
+
+/** @interface */
+export type MaskFramesOptions = ChangesOf<typeof FRAME_SETTINGS.table>
 
 /** Masking of a frame. */
 export const SPECTRA_FRAME_FATES = { UNTOUCHED: 0, ZEROED: 1, REPLACED: 2, KEPT: 3 } as const
@@ -73,12 +77,8 @@ export function maskFrames(
   requireWhole(where, 'frames', frames)
   if (frames > 2 ** 31 - 1) throw argumentError(where, 'frames', 'an integer below 2^31', frames)
   if (!(random instanceof Random)) throw argumentError(where, 'random', 'a Random', random)
-  requireOptions(where, options, ['probability', 'minSpan', 'maxSpan', 'block'])
-  const { probability = 0.15, minSpan = 20, maxSpan = 50, block = 1.2 } = options
-  requireNumber(where, 'probability', probability, { least: 0 })
-  requireWhole(where, 'minSpan', minSpan, 1)
+  const { probability, minSpan, maxSpan, block } = FRAME_SETTINGS.read(where, options)
   requireWhole(where, 'maxSpan', maxSpan, minSpan)
-  requireNumber(where, 'block', block, { least: 0 })
   const mask = new Int8Array(frames)
   const source = Int32Array.from({ length: frames }, (_, i) => i)
   const span = minSpan + random.below(maxSpan - minSpan + 1)

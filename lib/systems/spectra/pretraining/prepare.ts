@@ -2,23 +2,16 @@ import { dirname, join, resolve } from 'node:path'
 import { SPEECH_RATE } from '../../../audio/clip.js'
 import { writeWav } from '../../../audio/index.js'
 import { makeDirectory } from '../../../base/atomic.js'
-import {
-  argumentError,
-  defined,
-  requireFunction,
-  requireOneOf,
-  requireOptions,
-  requireString,
-  shown,
-} from '../../../base/check.js'
+import { argumentError, defined, requireFunction, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { writeJson } from '../../../files/json/json.js'
 import { readJsonl, writeJsonl } from '../../../files/json/jsonl.js'
-import { BadRecords, type OnBadRecord, onBadRecordOf } from '../../../kit/records.js'
+import { BadRecords, onBadRecordOf } from '../../../kit/records.js'
 import { scope } from '../../../tensor/index.js'
 import { Tokenizer } from '../../../text/index.js'
 import { SpectraDialogText } from '../data/text.js'
-import { type SpectraEntry, withUsableWords } from './entry.js'
+import { BAD_ITEM_SETTINGS, type SpectraEntry, withUsableWords } from './entry.js'
 import { type SpectraSpokenWord, sliceWords, type UnitWord } from './slices.js'
 import { SourceAudio } from './source-audio.js'
 
@@ -34,7 +27,6 @@ export interface SpectraDialogTurn {
   /** Position in the dialog; increases from line to line. */
   turn: number
   speaker?: string
-  /** Any file that `readAudio` reads, with one turn or the whole dialog. */
   /** Any file that `readAudio` supports, with one turn or the whole dialog. */
   wav: string
   /** Time of `wav`'s start in the dialog, in seconds. Default: turns with separate files follow each other without a pause. */
@@ -45,22 +37,22 @@ export interface SpectraDialogTurn {
 /** Encodes one word alone, without a leading space and without special tokens. */
 export type EncodeWord = (word: string) => readonly number[]
 
-export interface PrepareSpectraOptions {
+const PREPARE_SETTINGS = settings({
   /** Folder for `entries.jsonl`, `info.json` and `audio/`. */
-  output: string
+  output: { type: 'string', required: true },
   /** RoBERTa's tokenizer, or a function that encodes a word. */
-  tokenizer: Tokenizer | EncodeWord
+  tokenizer: { type: unchecked<Tokenizer | EncodeWord>(), required: true },
   /** Folder that `wav` is relative to. Default: the folder of the JSONL file, or the working directory. */
-  audioRoot?: string
-  /** Action for turns, words and slices that cannot be used: 'skip' (default) leaves them out and counts them; 'stop' throws. */
-  onBadRecord?: OnBadRecord
-  /** Older name of `onBadRecord`, with 'error' for 'stop'. */
-  onProblem?: 'skip' | 'error'
-  /** Sample format of the slices. Default 'pcm16'. */
-  format?: 'pcm16' | 'float32'
+  audioRoot: { type: 'string' },
+  ...BAD_ITEM_SETTINGS.table,
+  /** Sample format of the slices. */
+  format: { type: ['pcm16', 'float32'], default: 'pcm16' },
   /** Description of the word times' origin, for `info.json`. */
-  wordTimes?: string
-}
+  wordTimes: { type: 'string', default: 'as given' },
+})
+
+/** @interface */
+export type PrepareSpectraOptions = ChangesOf<typeof PREPARE_SETTINGS.table>
 
 export interface SpectraPreparation {
   dialogs: number
@@ -93,26 +85,14 @@ export async function prepareSpectraPretraining(
   options: PrepareSpectraOptions,
 ): Promise<SpectraPreparation> {
   const where = 'prepareSpectraPretraining'
-  requireOptions(where, options, [
-    'output',
-    'tokenizer',
-    'audioRoot',
-    'onBadRecord',
-    'onProblem',
-    'format',
-    'wordTimes',
-  ])
-  const { output, tokenizer, format = 'pcm16', wordTimes = 'as given' } = options
-  requireString(where, 'output', output)
-  requireOneOf(where, 'format', format, ['pcm16', 'float32'])
-  requireString(where, 'wordTimes', wordTimes)
+  const read = PREPARE_SETTINGS.read(where, options)
+  const { output, tokenizer, format, wordTimes } = read
   const iterable = turns as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
   if (typeof turns !== 'string' && !(iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator])) {
     throw argumentError(where, 'turns', 'the path of a JSONL file, or an iterable of turns', turns)
   }
-  const audioRoot = options.audioRoot ?? (typeof turns === 'string' ? dirname(turns) : '.')
-  requireString(where, 'audioRoot', audioRoot)
-  const bad = new BadRecords(onBadRecordOf(where, options, 'skip'))
+  const { audioRoot = typeof turns === 'string' ? dirname(turns) : '.' } = read
+  const bad = new BadRecords(onBadRecordOf(where, read, 'skip'))
   const preparation = new Preparation(output, audioRoot, encoderOf(where, tokenizer), format, bad)
   makeDirectory(join(output, 'audio'), DataError)
   const rows = typeof turns === 'string' ? readJsonl(turns, { skipBlank: true }) : turns

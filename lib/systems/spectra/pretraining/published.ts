@@ -1,20 +1,17 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeFolderAtomically } from '../../../base/atomic-folder.js'
-import { requireOptions, requireString, shown } from '../../../base/check.js'
+import { requireString, shown } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import type { ChangesOf } from '../../../base/settings.js'
 import { writeJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
 import { readPickle } from '../../../files/pickle/read-pickle.js'
-import { BadRecords, type OnBadRecord, onBadRecordOf } from '../../../kit/records.js'
-import { type SpectraEntry, type SpectraWord, withUsableWords } from './entry.js'
+import { BadRecords, onBadRecordOf } from '../../../kit/records.js'
+import { BAD_ITEM_SETTINGS, type SpectraEntry, type SpectraWord, withUsableWords } from './entry.js'
 
-export interface PublishedSpectraOptions {
-  /** Action for words and entries that cannot be used: 'skip' (default) leaves them out and counts them; 'stop' throws. */
-  onBadRecord?: OnBadRecord
-  /** Older name of `onBadRecord`, with 'error' for 'stop'. */
-  onProblem?: 'skip' | 'error'
-}
+/** @interface */
+export type PublishedSpectraOptions = ChangesOf<typeof BAD_ITEM_SETTINGS.table>
 
 export interface PublishedSpectra {
   entries: SpectraEntry[]
@@ -39,8 +36,7 @@ export async function readPublishedSpectraPretraining(
 ): Promise<PublishedSpectra> {
   const where = 'readPublishedSpectraPretraining'
   requireString(where, 'path', path)
-  requireOptions(where, options, ['onBadRecord', 'onProblem'])
-  const bad = new BadRecords(onBadRecordOf(where, options, 'skip'))
+  const bad = new BadRecords(onBadRecordOf(where, BAD_ITEM_SETTINGS.read(where, options), 'skip'))
   const entries: SpectraEntry[] = []
   for (const file of await leaves(path)) {
     const rows = await readPickle<unknown>(file)

@@ -1,13 +1,6 @@
-import {
-  argumentError,
-  defined,
-  requireFunction,
-  requireObject,
-  requireOptions,
-  requireString,
-  shown,
-} from '../../../base/check.js'
+import { argumentError, requireFunction, requireString, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { type ChangesOf, functionOf, objectOf, settings, unchecked } from '../../../base/settings.js'
 import { Module } from '../../../nn/index.js'
 import { noGrad, scope, stack, Tensor, zeros } from '../../../tensor/index.js'
 import { keepForever } from '../../../tensor/scope.js'
@@ -16,6 +9,7 @@ import { type SpectraPretrainingBatch, spectraPretrainingCollate } from './colla
 import { SpectraPretrainingDataset, type SpectraPretrainingSample } from './dataset.js'
 import type { MaskFramesOptions, MaskTokensOptions } from './masking.js'
 import { openSpectraPretraining, type SpectraPretrainingSource } from './open.js'
+import { SPECTRA_PRETRAINING_ARGUMENTS } from './recipe.js'
 
 /** A network with SPECTRA's four pre-training losses: `SpectraForPreTraining`. */
 export interface SpectraPretrainingModel extends Module {
@@ -31,42 +25,33 @@ export type SpectraLosses = { step: number } & Partial<Record<(typeof SPECTRA_LO
 
 type SpectraTrainerOptions = TrainerOptions<SpectraPretrainingModel, SpectraPretrainingSample, SpectraPretrainingBatch>
 
-export interface PretrainSpectraOptions {
-  model: SpectraPretrainingModel
+const PRETRAIN_SETTINGS = settings({
+  model: { type: unchecked<SpectraPretrainingModel>(), required: true },
   /** A prepared folder, or a result of `openSpectraPretraining`. */
-  data: string | SpectraPretrainingSource
-  evalData?: string | SpectraPretrainingSource
+  data: { type: unchecked<string | SpectraPretrainingSource>(), required: true },
+  evalData: { type: unchecked<string | SpectraPretrainingSource>() },
   /**
    * Changes to `SPECTRA_PRETRAINING_ARGUMENTS`. The original uses 8 processes, so 768 examples per step: with fewer processes, raise
    * `gradientAccumulationSteps`.
    */
-  args: Partial<TrainingArguments> & { outputDir: string }
+  args: { type: objectOf<Partial<TrainingArguments> & { outputDir: string }>(), required: true },
   /** Maximum number of turns in the text. Default 8. */
-  numTurns?: number
+  numTurns: { type: 'integer', min: 2 },
   /** Maximum number of tokens. Default: the network's `maxTextLength`, else 512. */
-  maxLength?: number
+  maxLength: { type: 'integer', min: 2 },
   /** Audio is padded to this length; see `spectraPretrainingCollate`. */
-  padToSamples?: number
+  padToSamples: { type: 'integer', min: 1 },
   /** Set the network's vocabulary if it is not RoBERTa's. */
-  mlm?: MaskTokensOptions
-  mam?: MaskFramesOptions
+  mlm: { type: unchecked<MaskTokensOptions>() },
+  mam: { type: unchecked<MaskFramesOptions>() },
   /** Called at each log with the mean of each loss since the last log. Steps before a resume are not included. */
-  onLosses?: (losses: SpectraLosses) => void
-  callbacks?: SpectraTrainerOptions['callbacks']
-  loggers?: SpectraTrainerOptions['loggers']
-}
+  onLosses: { type: functionOf<(losses: SpectraLosses) => void>() },
+  callbacks: { type: unchecked<NonNullable<SpectraTrainerOptions['callbacks']>>(), default: [] },
+  loggers: { type: unchecked<NonNullable<SpectraTrainerOptions['loggers']>>(), default: [] },
+})
 
-/** Published hyperparameters of pre-training. */
-export const SPECTRA_PRETRAINING_ARGUMENTS = {
-  perDeviceTrainBatchSize: 24,
-  gradientAccumulationSteps: 4,
-  numTrainEpochs: 5,
-  learningRate: 1e-4,
-  weightDecay: 0.01,
-  warmupRatio: 0.01,
-  maxGradNorm: 1,
-  saveStrategy: 'epoch',
-} as const satisfies Partial<TrainingArguments>
+/** @interface */
+export type PretrainSpectraOptions = ChangesOf<typeof PRETRAIN_SETTINGS.table>
 
 /**
  * Pre-train SPECTRA on prepared dialogs with the `Trainer`. An interrupted run resumes.
@@ -74,48 +59,25 @@ export const SPECTRA_PRETRAINING_ARGUMENTS = {
  */
 export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<TrainOutput> {
   const where = 'pretrainSpectra'
-  requireOptions(where, options, [
-    'model',
-    'data',
-    'evalData',
-    'args',
-    'numTurns',
-    'maxLength',
-    'padToSamples',
-    'mlm',
-    'mam',
-    'onLosses',
-    'callbacks',
-    'loggers',
-  ])
-  const { model, args, numTurns, mlm, mam, padToSamples, onLosses } = options
+  const read = PRETRAIN_SETTINGS.read(where, options)
+  const { model, data, evalData, args, numTurns, mlm, mam, padToSamples, onLosses, callbacks, loggers } = read
   if (!(model instanceof Module)) throw argumentError(where, 'model', 'a SpectraForPreTraining', model)
-  const maxLength = options.maxLength ?? model.config?.maxTextLength
+  const { maxLength = model.config?.maxTextLength } = read
   requireFunction(where, 'model.frameCounts', model.frameCounts)
-  requireObject(where, 'args', args)
   requireString(where, 'args.outputDir', args.outputDir)
-  if (onLosses !== undefined) requireFunction(where, 'onLosses', onLosses)
   const frames = (samples: number) => model.frameCounts([samples])[0] as number
   const trainingArgs = { ...SPECTRA_PRETRAINING_ARGUMENTS, ...args }
   const dataset = async (data: string | SpectraPretrainingSource) => {
     const source = typeof data === 'string' ? await openSpectraPretraining(data) : data
-    return new SpectraPretrainingDataset(source, {
-      frames,
-      seed: trainingArgs.dataSeed ?? trainingArgs.seed ?? 0,
-      ...defined({ numTurns }),
-      ...(mlm && { mlm }),
-      ...(mam && { mam }),
-    })
+    const seed = trainingArgs.dataSeed ?? trainingArgs.seed ?? 0
+    return new SpectraPretrainingDataset(source, { frames, seed, numTurns, mlm, mam })
   }
   const losses = onLosses && new LossParts(onLosses)
   const trainer = new Trainer<SpectraPretrainingModel, SpectraPretrainingSample, SpectraPretrainingBatch>({
     model,
-    trainDataset: await dataset(options.data),
-    ...(options.evalData !== undefined && { evalDataset: await dataset(options.evalData) }),
-    collate: spectraPretrainingCollate({
-      frames,
-      ...defined({ maxLength, padToSamples }),
-    }),
+    trainDataset: await dataset(data),
+    ...(evalData !== undefined && { evalDataset: await dataset(evalData) }),
+    collate: spectraPretrainingCollate({ frames, maxLength, padToSamples }),
     computeLoss: async (network, batch) => {
       const forward = network.forward as unknown as (batch: SpectraPretrainingBatch) => unknown
       const output = (await forward.call(network, batch)) as Record<string, unknown> | null
@@ -130,8 +92,8 @@ export async function pretrainSpectra(options: PretrainSpectraOptions): Promise<
     },
     countItems: (batch) => batch.mlmLabels.shape[0] as number,
     args: trainingArgs,
-    callbacks: [...(losses ? [losses] : []), ...(options.callbacks ?? [])],
-    ...(options.loggers && { loggers: options.loggers }),
+    callbacks: [...(losses ? [losses] : []), ...callbacks],
+    loggers,
   })
   try {
     return await trainer.train()

@@ -1,7 +1,8 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { argumentError, requireObject, requireOneOf, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, requireObject, requireOneOf, requireString } from '../../../base/check.js'
 import { DataError } from '../../../base/errors.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { readArchive } from '../../../files/archive.js'
 import { Place } from '../../../files/byte-source.js'
 import { StreamFeed } from '../../../files/pickle/feed.js'
@@ -15,19 +16,22 @@ import { publishedSamples } from './samples.js'
 export const SPECTRA_SPLITS = ['train', 'valid', 'test'] as const
 export type SpectraSplit = (typeof SPECTRA_SPLITS)[number]
 
-export interface ReadSpectraPicklesOptions {
+const PICKLE_SETTINGS = settings({
   /** One of the four tasks, or your own with data in their format. */
-  task: SpectraTaskName | SpectraTask
-  /** Splits to read. All of them must exist. Default: all three. */
-  splits?: readonly SpectraSplit[]
-  /** Default 'auto': detected per file from all its samples, with an error if it is ambiguous. */
-  layout?: SpectraLayout | 'auto'
+  task: { type: unchecked<SpectraTaskName | SpectraTask>(), required: true },
+  /** Splits to read. All of them must exist. */
+  splits: { type: unchecked<readonly SpectraSplit[]>(), default: SPECTRA_SPLITS },
+  /** 'auto': detected per file from all its samples, with an error if it is ambiguous. */
+  layout: { type: [...SPECTRA_LAYOUTS, 'auto'], default: 'auto' },
   /**
-   * 'tensor' (default) keeps all waveforms in memory; 'lazy' leaves those of an uncompressed `.pkl` in the file, and reads each one when a
-   * batch needs it.
+   * 'tensor' keeps all waveforms in memory; 'lazy' leaves those of an uncompressed `.pkl` in the file, and reads each one when a batch
+   * needs it.
    */
-  arrays?: 'tensor' | 'lazy'
-}
+  arrays: { type: ['tensor', 'lazy'], default: 'tensor' },
+})
+
+/** @interface */
+export type ReadSpectraPicklesOptions = ChangesOf<typeof PICKLE_SETTINGS.table>
 
 export interface SpectraPickles {
   splits: Partial<Record<SpectraSplit, SpectraSample[]>>
@@ -47,12 +51,9 @@ export interface SpectraPickles {
 export async function readSpectraPickles(path: string, options: ReadSpectraPicklesOptions): Promise<SpectraPickles> {
   const where = 'readSpectraPickles'
   requireString(where, 'path', path)
-  requireOptions(where, options, ['task', 'splits', 'layout', 'arrays'])
-  const { splits = SPECTRA_SPLITS, layout = 'auto', arrays = 'tensor' } = options
+  const { splits, layout, arrays } = PICKLE_SETTINGS.read(where, options)
   const task = typeof options.task === 'string' ? publishedSpectraTask(options.task) : options.task
   requireObject(where, 'task', task)
-  requireOneOf(where, 'layout', layout, [...SPECTRA_LAYOUTS, 'auto'])
-  requireOneOf(where, 'arrays', arrays, ['tensor', 'lazy'])
   if (!Array.isArray(splits) || splits.length === 0) throw argumentError(where, 'splits', 'a list of splits', splits)
   for (const split of splits) requireOneOf(where, 'a split', split, SPECTRA_SPLITS)
   const found: SpectraPickles = { splits: {}, files: [] }

@@ -1,5 +1,6 @@
-import { argumentError, requireOptions, requireWhole } from '../../../base/check.js'
+import { argumentError } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import { lengthMask, lengthsTensor, padClips, padTokens } from '../../../kit/pad.js'
 import { scope, Tensor, tensor } from '../../../tensor/index.js'
 import type { DstFeatures } from './features.js'
@@ -8,15 +9,18 @@ import type { DstEncoderInputs } from './network.js'
 
 export type DstBatch = DstEncoderInputs & DstLabels
 
-export interface DstCollateOptions {
-  /** Id of the padding token. Default 1. */
-  padId?: number
-  /** Pad every text to this length. Default: the longest of the batch. The original pads to 512. */
-  textLength?: number
-}
-
 /** Far above any text: a wrong length must not fill the memory with padding. */
 const MAX_TOKENS = 65_536
+
+const COLLATE_SETTINGS = settings({
+  /** Id of padding. */
+  padId: { type: 'number', default: 1 },
+  /** Pad texts to this length, as the original does with 512. Default: the longest text of the batch. */
+  textLength: { type: 'integer', min: 1, below: MAX_TOKENS + 1 },
+})
+
+/** @interface */
+export type DstCollateOptions = ChangesOf<typeof COLLATE_SETTINGS.table>
 
 /** A turn whose clips may be tensors, which are copied only into the batch. */
 export interface DstTurnSample {
@@ -40,13 +44,7 @@ function requireSamples(sample: DstTurnSample, index: number): void {
 
 /** Return a function that collates turns, padded at the end. */
 export function dstCollate(options: DstCollateOptions = {}): (samples: readonly DstTurnSample[]) => DstBatch {
-  requireForm('dstCollate', 'options', options, { 'padId?': 'number', 'textLength?': 'number' })
-  requireOptions('dstCollate', options, ['padId', 'textLength'])
-  const { padId = 1, textLength } = options
-  if (textLength !== undefined) requireWhole('dstCollate', 'textLength', textLength, 1)
-  if (textLength !== undefined && textLength > MAX_TOKENS) {
-    throw argumentError('dstCollate', 'textLength', `an integer of at most ${MAX_TOKENS}`, textLength)
-  }
+  const { padId, textLength } = COLLATE_SETTINGS.read('dstCollate', options)
   return (samples) => {
     requireForm('dstCollate', 'samples', samples, [SAMPLE])
     for (const [i, sample] of samples.entries()) requireSamples(sample, i)

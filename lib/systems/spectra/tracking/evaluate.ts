@@ -1,4 +1,4 @@
-import { argumentError, defined, requireWhole } from '../../../base/check.js'
+import { argumentError, requireWhole } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { batchesOf, evaluate } from '../../../kit/evaluate.js'
 import { noGrad, scope, stack, type Tensor } from '../../../tensor/index.js'
@@ -76,7 +76,7 @@ export async function trackDst(
   requireForm('trackDst', 'options', options, { config: 'object', tokenizer: 'object', 'onBatch?': 'function' })
   const { batchSize = 24, onBatch, padId, textLength, ...decoding } = options
   requireWhole('trackDst', 'batchSize', batchSize, 1)
-  const collate = dstCollate({ ...defined({ padId, textLength }) })
+  const collate = dstCollate({ padId, textLength })
   const features: DstFeatures[] = []
   const { predictions } = await evaluate(model, batchesOf(dataset, batchSize), {
     predict(samples: readonly DstSample[]) {

@@ -1,10 +1,11 @@
-import { argumentError, requireNumber, requireOptions } from '../../../base/check.js'
 import { ConfigError, ShapeError } from '../../../base/errors.js'
+import { type ChangesOf, settings, unchecked } from '../../../base/settings.js'
 import { type FactoryOptions, functional, Linear } from '../../../nn/index.js'
 import { adaptersOf, Module } from '../../../nn/module.js'
 import { quantizationOf } from '../../../nn/quantized-weight.js'
 import { cat, scope, stack, type Tensor } from '../../../tensor/index.js'
 import { checkDstConfig, type DstConfig } from './config.js'
+import { HEADS_SETTINGS } from './recipe.js'
 
 /** Labels of each slot in each turn, int64 [batch, slots]; see {@link DstFeatures}. */
 export interface DstLabels {
@@ -32,33 +33,22 @@ export interface DstHeadsOutput extends DstLogits {
   slotLosses?: Tensor
 }
 
-export interface DstHeadsOptions extends FactoryOptions {
-  config: DstConfig
-  /** Features of the encoder's states. Default 768. */
-  hiddenSize?: number
-  /** Dropout of the states. Default 0.1. */
-  dropout?: number
-  /** Dropout of the logits. Default 0. */
-  headsDropout?: number
-  /** Weight of the class loss of a slot; the losses of span and reference get half of the rest each. Default 0.8. */
-  classLossRatio?: number
+const OPTIONS = settings({
+  config: { type: unchecked<DstConfig>(), required: true },
+  /** Features of the encoder's states. */
+  hiddenSize: { type: 'integer', min: 1, default: 768 },
+  ...HEADS_SETTINGS.table,
   /**
    * `'published'` includes padding in the softmax over positions, so that logits and loss depend on the amount of padding, as in the
    * original.
    */
-  compat?: 'published' | undefined
-}
+  compat: { type: ['published'] },
+  device: { type: unchecked<NonNullable<FactoryOptions['device']>>() },
+  dtype: { type: unchecked<NonNullable<FactoryOptions['dtype']>>() },
+})
 
-const HEADS: readonly (keyof DstHeadsOptions)[] = [
-  'config',
-  'hiddenSize',
-  'dropout',
-  'headsDropout',
-  'classLossRatio',
-  'compat',
-  'device',
-  'dtype',
-]
+/** @interface */
+export type DstHeadsOptions = ChangesOf<typeof OPTIONS.table>
 
 /**
  * TripPy's heads (https://arxiv.org/abs/2005.02877) on SPECTRA's fused states: for each slot a class and a reference from the first
@@ -72,15 +62,11 @@ export class DstHeads extends Module {
 
   constructor(options: DstHeadsOptions) {
     super()
-    requireOptions('DstHeads', options, HEADS)
-    const { config, hiddenSize = 768, dropout = 0.1, headsDropout = 0, classLossRatio = 0.8, compat } = options
+    const read = OPTIONS.read('DstHeads', options)
+    const { config, hiddenSize, dropout, headsDropout, classLossRatio, compat, device, dtype } = read
     this.#config = checkDstConfig(config)
-    for (const [name, value] of Object.entries({ dropout, headsDropout, classLossRatio }))
-      requireNumber('DstHeads', name, value, { least: 0, below: 1 + Number.EPSILON })
-    if (compat !== undefined && compat !== 'published') throw argumentError('DstHeads', 'compat', "'published'", compat)
     this.#options = { dropout, headsDropout, classLossRatio, masked: compat === undefined }
     this.hiddenSize = hiddenSize
-    const { device, dtype } = options
     for (const slot of config.slots) {
       for (const [kind, size] of Object.entries(this.#sizes()))
         Reflect.set(this, `${kind}_${slot}`, new Linear(hiddenSize, size, { device, dtype }))

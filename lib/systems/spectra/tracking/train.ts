@@ -1,4 +1,3 @@
-import { defined } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
 import { scope } from '../../../tensor/index.js'
 import { Trainer, type TrainerOptions, type TrainingArguments } from '../../../train/index.js'
@@ -39,7 +38,7 @@ export function dstTrainer(options: DstTrainerOptions): Trainer<SpectraForDst, D
     model,
     ...(trainDataset && { trainDataset }),
     ...(evalDataset && { evalDataset: evalDataset.dataset }),
-    collate: dstCollate({ padId, ...defined({ textLength }) }),
+    collate: dstCollate({ padId, textLength }),
     // The loss of a batch is a sum, so all batches have equal weight.
     countItems: () => 1,
     async computeLoss(network, batch) {

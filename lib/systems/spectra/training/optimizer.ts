@@ -1,11 +1,28 @@
-import { argumentError, requireNumber, requireOneOf, requireOptions } from '../../../base/check.js'
+import { argumentError, requireNumber, requireOneOf } from '../../../base/check.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, settings } from '../../../base/settings.js'
 import { Module } from '../../../nn/index.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { type AdamOptions, AdamW } from '../../../train/adam.js'
 import type { ParamsOrGroups } from '../../../train/optimizer.js'
 import { type DecayGroup, parameterGroups } from '../../../train/parameter-groups.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
+
+const GROUP_SETTINGS = settings({
+  weightDecay: { type: 'number', required: true },
+  mode: { type: ['sane', 'published'], default: 'sane' },
+})
+const OPTIMIZER_SETTINGS = settings({
+  ...GROUP_SETTINGS.table,
+  learningRate: { type: 'number', required: true },
+  correction: { type: 'boolean', default: true },
+})
+const STEPS_SETTINGS = settings({
+  epochs: { type: 'number', required: true },
+  batchSize: { type: 'number', required: true },
+  accumulation: { type: 'number', default: 1 },
+  worldSize: { type: 'number', default: 1 },
+})
 
 /** 'sane': weight decay by the kind of parameter; 'published': by name, as in the original. */
 export type SpectraOptimizerMode = 'sane' | 'published'
@@ -23,16 +40,10 @@ const SCALES = /(^|\.)(weight_g|original0|gru_rel_pos_const)$/
  *
  * Frozen parameters are in neither group, and an empty group is omitted.
  */
-export function spectraParameterGroups(
-  model: Module,
-  options: { weightDecay: number; mode?: SpectraOptimizerMode },
-): DecayGroup[] {
+export function spectraParameterGroups(model: Module, options: ChangesOf<typeof GROUP_SETTINGS.table>): DecayGroup[] {
   const where = 'spectraParameterGroups'
   if (!(model instanceof Module)) throw argumentError(where, 'model', 'a Module', model)
-  requireOptions(where, options, ['weightDecay', 'mode'])
-  const { weightDecay, mode = 'sane' } = options
-  requireNumber(where, 'weightDecay', weightDecay, { least: 0 })
-  requireOneOf(where, 'mode', mode, ['sane', 'published'])
+  const { weightDecay, mode } = GROUP_SETTINGS.read(where, options)
   const spared = (name: string, parameter: Tensor) =>
     mode === 'published'
       ? PUBLISHED_NO_DECAY.some((part) => name.includes(part))
@@ -65,30 +76,18 @@ export class SpectraAdamW extends AdamW {
 }
 
 /** Return the optimizer of fine-tuning; 'published' with `correction` false is what the original uses with apex. */
-export function spectraOptimizer(
-  model: Module,
-  options: { learningRate: number; weightDecay: number; mode?: SpectraOptimizerMode; correction?: boolean },
-): AdamW {
+export function spectraOptimizer(model: Module, options: ChangesOf<typeof OPTIMIZER_SETTINGS.table>): AdamW {
   requireForm('spectraOptimizer', 'model', model, Module)
-  requireForm('spectraOptimizer', 'options', options, { learningRate: 'number', weightDecay: 'number' })
-  requireOptions('spectraOptimizer', options, ['learningRate', 'weightDecay', 'mode', 'correction'])
-  const { learningRate: lr, weightDecay, mode = 'sane', correction = true } = options
+  const { learningRate: lr, weightDecay, mode, correction } = OPTIMIZER_SETTINGS.read('spectraOptimizer', options)
   const groups = spectraParameterGroups(model, { weightDecay, mode })
-  const settings = { lr, betas: [0.9, 0.999] as [number, number], eps: 1e-8, weightDecay }
-  return correction ? new AdamW(groups, settings) : new SpectraAdamW(groups, settings)
+  const adam = { lr, betas: [0.9, 0.999] as [number, number], eps: 1e-8, weightDecay }
+  return correction ? new AdamW(groups, adam) : new SpectraAdamW(groups, adam)
 }
 
 /** Return the number of optimizer steps of a training. The last step of an epoch may have fewer batches. */
-export function spectraSteps(
-  samples: number,
-  options: { epochs: number; batchSize: number; accumulation?: number; worldSize?: number },
-): number {
+export function spectraSteps(samples: number, options: ChangesOf<typeof STEPS_SETTINGS.table>): number {
   requireNumber('spectraSteps', 'samples', samples, { least: 0 })
-  requireOptions('spectraSteps', options, ['epochs', 'batchSize', 'accumulation', 'worldSize'])
-  const { epochs, batchSize, accumulation = 1, worldSize = 1 } = options
-  for (const [name, value] of Object.entries({ epochs, batchSize, accumulation, worldSize })) {
-    requireNumber('spectraSteps', name, value, { least: 0 })
-  }
+  const { epochs, batchSize, accumulation, worldSize } = STEPS_SETTINGS.read('spectraSteps', options)
   return Math.ceil(epochs * Math.max(1, Math.ceil(samples / (batchSize * accumulation * worldSize))))
 }
 

@@ -1,14 +1,8 @@
 import { writeFolderAtomically } from '../../../base/atomic-folder.js'
-import {
-  argumentError,
-  defined,
-  requireObject,
-  requireOneOf,
-  requireOptions,
-  requireString,
-} from '../../../base/check.js'
+import { defined } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { type ChangesOf, instanceOf, objectOf, settings, unchecked } from '../../../base/settings.js'
 import { getWorldSize, isMainProcess } from '../../../distributed/index.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { taskLoss } from '../../../kit/task.js'
@@ -21,50 +15,45 @@ import type { Logger } from '../../../train/trainer/logger.js'
 import type { LossOutput } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { SpectraClassifier } from '../answer/classifier.js'
-import {
-  type SpectraBatch,
-  type SpectraCollateOptions,
-  type SpectraCollator,
-  type SpectraCuts,
-  spectraCollate,
-} from '../data/collate.js'
+import { type SpectraBatch, type SpectraCollator, type SpectraCuts, spectraCollate } from '../data/collate.js'
 import type { SpectraData } from '../data/open.js'
 import type { SpectraSample } from '../data/sample.js'
 import { spectraMetricsOf } from '../evaluation/metrics.js'
 import { type SpectraTask, spectraPreset } from '../evaluation/task.js'
 import { SpectraForSequenceClassification } from '../network/network.js'
 import { SpectraEarlyStopping } from './early-stopping.js'
-import { type SpectraOptimizerMode, spectraOptimizer, spectraSchedule, spectraSteps } from './optimizer.js'
-import type { SpectraPreset } from './recipe.js'
+import { spectraOptimizer, spectraSchedule, spectraSteps } from './optimizer.js'
+import { SPECTRA_LENGTHS, SPECTRA_SETTINGS, type SpectraPreset } from './recipe.js'
 
-export interface FinetuneSpectraOptions<M extends Module> {
+const FINETUNE_SETTINGS = settings({
   /**
    * `SpectraForSequenceClassification`, or any module whose `forward` takes a {@link SpectraBatch} without labels and returns
    * `{ logits }`, [samples, task.numLabels].
    */
-  model: M
-  data: SpectraData
+  model: { type: instanceOf(Module), required: true },
+  data: { type: objectOf<SpectraData>(), required: true },
   /** Folder for checkpoints, logs, the best model (`best/`) and `results.json`. */
-  outputDir: string
+  outputDir: { type: 'string', required: true },
   /** Changes to the task's hyperparameters. */
-  preset?: Partial<SpectraPreset>
+  preset: { type: objectOf<Partial<SpectraPreset>>() },
   /** 'published' pads clips to 10 s and uses the original's optimizer, schedule and early stopping. */
-  compat?: 'published'
+  compat: { type: ['published'] },
   /** Default: depends on `compat`. */
-  optimizer?: SpectraOptimizerMode
+  optimizer: { type: ['sane', 'published'] },
   /**
    * Early stopping: after `patience` epochs without a better key metric ('metric', the default), as the original does ('published'), or
    * never ('none').
    */
-  earlyStopping?: 'metric' | 'published' | 'none'
-  /** Maximum lengths in samples and tokens. Default: the network's, else 160000 and 512. */
-  maxAudioLength?: number
-  maxTextLength?: number
+  earlyStopping: { type: ['metric', 'published', 'none'] },
+  ...SPECTRA_LENGTHS.table,
   /** Trainer arguments, which override the above. */
-  args?: Partial<TrainingArguments>
-  callbacks?: readonly TrainerCallback[]
-  loggers?: readonly Logger[]
-}
+  args: { type: objectOf<Partial<TrainingArguments>>(), default: {} },
+  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
+  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+})
+
+/** @interface */
+export type FinetuneSpectraOptions<M extends Module> = ChangesOf<typeof FINETUNE_SETTINGS.table> & { model: M }
 
 /** Results of a fine-tuning, as in `results.json`. */
 export interface SpectraResults extends RecipeResults<Record<string, number>> {
@@ -110,58 +99,56 @@ export async function finetuneSpectra<M extends Module>(options: FinetuneSpectra
 
 /** Return the classifier of the trained network; undefined for other modules, or data without a tokenizer. */
 function classifierOf<M extends Module>(options: FinetuneSpectraOptions<M>): SpectraClassifier | undefined {
-  const { model, data } = options
+  const { model, data, collating } = settled(options)
   if (!(model instanceof SpectraForSequenceClassification) || peftModelOf(model) || !data.tokenizer) return undefined
-  const { historyAudio, turnIds, maxAudioLength, maxTextLength } = collateOptions(options, presetFor(options))
+  const { historyAudio, turnIds } = collating
   const sample = data.train[0] as SpectraSample
   return new SpectraClassifier(model, {
     ...{ tokenizer: data.tokenizer, task: data.task, ...data.text },
     history: sample.turnIds !== undefined,
-    historyAudio: historyAudio === true && sample.historyAudio !== undefined,
-    turnIds: turnIds === true && sample.turnIds !== undefined,
-    ...defined({ maxAudioLength, maxTextLength }),
+    historyAudio: historyAudio && sample.historyAudio !== undefined,
+    turnIds: turnIds && sample.turnIds !== undefined,
+    ...SPECTRA_LENGTHS.changesIn(collating),
   })
 }
 
-const presetFor = <M extends Module>({ data, preset }: FinetuneSpectraOptions<M>): SpectraPreset => ({
-  ...spectraPreset(data.task),
-  ...defined(preset ?? {}),
-})
+/** Return the checked options, with the hyperparameters of the task and the options of the collator. */
+function settled<M extends Module>(options: FinetuneSpectraOptions<M>) {
+  const read = FINETUNE_SETTINGS.read('finetuneSpectra', options)
+  const { compat, data, model } = read
+  const preset = SPECTRA_SETTINGS.read('finetuneSpectra', read.preset, spectraPreset(data.task))
+  // If the task's defaults have no history and the data has, the data decides.
+  const ownHistory = data.task.name !== 'iemocap'
+  const collating = {
+    historyAudio: preset.historyAudio || ownHistory,
+    turnIds: preset.turnIds || ownHistory,
+    // Readers return a turn without speech only if its record says so.
+    emptyAudio: 'allow' as const,
+    compat,
+    ...(model instanceof SpectraForSequenceClassification && SPECTRA_LENGTHS.changesIn({ ...model.config })),
+    ...SPECTRA_LENGTHS.changesIn(read),
+  }
+  return { ...read, preset, collating }
+}
 
 /** Return the Trainer of `finetuneSpectra`, for custom loops; `dispose` frees the optimizer's state. */
 export function spectraTrainer<M extends Module>(
   options: FinetuneSpectraOptions<M>,
 ): { trainer: Trainer<M, SpectraSample, SpectraBatch>; collate: SpectraCollator; dispose(): void } {
-  const where = 'finetuneSpectra'
-  requireOptions(where, options, [
-    'model',
-    'data',
-    'outputDir',
-    'preset',
-    'compat',
-    'optimizer',
-    'earlyStopping',
-    'maxAudioLength',
-    'maxTextLength',
-    'args',
-    'callbacks',
-    'loggers',
-  ])
-  const { model, data, outputDir, compat, args = {}, callbacks = [], loggers = [] } = options
-  if (!(model instanceof Module)) throw argumentError(where, 'model', 'a Module', model)
-  requireObject(where, 'data', data)
-  requireString(where, 'outputDir', outputDir)
-  if (compat !== undefined) requireOneOf(where, 'compat', compat, ['published'])
+  const { data, preset, collating, ...rest } = settled(options)
+  const { compat, outputDir, args, callbacks, loggers } = rest
+  const { model } = options
   const { task } = data
-  const preset = presetFor(options)
-  const mode = options.optimizer ?? (compat === 'published' ? 'published' : 'sane')
-  const stopping = options.earlyStopping ?? (compat === 'published' ? 'published' : 'metric')
-  requireOneOf(where, 'optimizer', mode, ['sane', 'published'])
-  requireOneOf(where, 'earlyStopping', stopping, ['metric', 'published', 'none'])
-  const collate = spectraCollate(task, collateOptions(options, preset))
+  const { optimizer: mode = compat ?? 'sane', earlyStopping: stopping = compat ?? 'metric' } = rest
+  const collate = spectraCollate(task, collating)
   const criteria = stopping === 'published' ? new SpectraEarlyStopping(task, preset.patience) : undefined
+  const { learningRate, weightDecay } = { ...preset, ...defined(args) }
+  // The original's optimizer omits the bias correction only in mixed precision.
+  const correction = mode === 'sane' || !args.fp16
   // With zero, the Trainer creates and shards its own optimizer.
-  const optimizer = args.zero ? undefined : optimizerOf(model, preset, mode, args)
+  const optimizer = args.zero ? undefined : spectraOptimizer(model, { learningRate, weightDecay, mode, correction })
+  const { epochs, batchSize, accumulation, warmup, patience } = preset
+  const steps = spectraSteps(data.train.length, { epochs, batchSize, accumulation, worldSize: getWorldSize() })
   const trainer = new Trainer<M, SpectraSample, SpectraBatch>({
     model,
     trainDataset: data.train,
@@ -174,74 +161,22 @@ export function spectraTrainer<M extends Module>(
     ...(criteria && { extraState: { earlyStopping: criteria } }),
     loggers,
     lengthOf: ({ inputIds }) => inputIds.length,
-    args: trainingArguments(options, preset, mode, stopping),
+    args: {
+      ...SPECTRA_SETTINGS.trainingArguments(preset),
+      outputDir,
+      perDeviceEvalBatchSize: batchSize,
+      ...spectraSchedule(steps, warmup, mode),
+      loggingSteps: 10,
+      ...bestEpochBy(task.keyMetric),
+      ...(stopping === 'metric' && { earlyStoppingPatience: patience }),
+      ...args,
+    },
   })
   const dispose = () => {
     trainer.dispose()
     optimizer?.dispose()
   }
   return { trainer, collate, dispose }
-}
-
-function optimizerOf(
-  model: Module,
-  preset: SpectraPreset,
-  mode: SpectraOptimizerMode,
-  args: Partial<TrainingArguments>,
-) {
-  const { learningRate, weightDecay } = preset
-  // The original's optimizer omits the bias correction only in mixed precision.
-  const correction = mode === 'sane' || !args.fp16
-  return spectraOptimizer(model, {
-    learningRate: args.learningRate ?? learningRate,
-    weightDecay: args.weightDecay ?? weightDecay,
-    mode,
-    correction,
-  })
-}
-
-function collateOptions<M extends Module>(
-  { compat, data, model, ...options }: FinetuneSpectraOptions<M>,
-  { historyAudio, turnIds }: SpectraPreset,
-): SpectraCollateOptions {
-  const { maxAudioLength, maxTextLength } =
-    model instanceof SpectraForSequenceClassification ? { ...model.config, ...defined(options) } : options
-  const ownHistory = data.task.name !== 'iemocap'
-  return {
-    // If the task's defaults have no history and the data has, the data decides.
-    historyAudio: historyAudio || ownHistory,
-    turnIds: turnIds || ownHistory,
-    // Readers return a turn without speech only if its record says so.
-    emptyAudio: 'allow',
-    ...(compat && { compat }),
-    ...defined({ maxAudioLength, maxTextLength }),
-  }
-}
-
-function trainingArguments<M extends Module>(
-  { data, outputDir, args = {} }: FinetuneSpectraOptions<M>,
-  preset: SpectraPreset,
-  mode: SpectraOptimizerMode,
-  stopping: 'metric' | 'published' | 'none',
-): TrainingArguments {
-  const { epochs, batchSize, accumulation, warmup } = preset
-  const steps = spectraSteps(data.train.length, { epochs, batchSize, accumulation, worldSize: getWorldSize() })
-  return {
-    outputDir,
-    numTrainEpochs: epochs,
-    perDeviceTrainBatchSize: batchSize,
-    perDeviceEvalBatchSize: batchSize,
-    gradientAccumulationSteps: accumulation,
-    learningRate: preset.learningRate,
-    weightDecay: preset.weightDecay,
-    maxGradNorm: preset.maxGradNorm,
-    seed: preset.seed,
-    ...spectraSchedule(steps, warmup, mode),
-    loggingSteps: 10,
-    ...bestEpochBy(data.task.keyMetric),
-    ...(stopping === 'metric' && { earlyStoppingPatience: preset.patience }),
-    ...args,
-  }
 }
 
 /** Return L1 loss for a regression, cross-entropy for a classification, and the logits of a batch. */

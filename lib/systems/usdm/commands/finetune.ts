@@ -8,11 +8,11 @@ import {
 } from '../configuration/training.js'
 
 export const finetune = commandRule({
-  name: 'finetune',
-  aliases: ['train'],
+  name: 'train',
+  aliases: ['finetune'],
   summary: 'Fine-tunes a language model on spoken dialogs: to transcribe, to reply, and to speak the reply.',
-  details: `  voxtorch usdm finetune --data preprocessed/train.txt --valid preprocessed/test.txt --model-cache-dir CACHE --output runs/usdm
-  voxtorch usdm finetune --data turns.txt --model smollm2-135m-instruct --tokenizer CACHE --lora --output runs/small
+  details: `  voxtorch usdm train --data preprocessed/train.txt --valid preprocessed/test.txt --model-cache-dir CACHE --output runs/usdm
+  voxtorch usdm train --data turns.txt --model smollm2-135m-instruct --tokenizer CACHE --lora --output runs/small
 
 The files are those of 'voxtorch usdm preprocess', or of the original. If the model lacks the speech tokens, embedding rows are added.
 Writes the trained model (with --lora: the adapters) and the tokenizer to OUTPUT/model. The same command resumes an interrupted run.

@@ -14,10 +14,10 @@ import { voiceboxTrain } from './voicebox-train.js'
 
 /** `voxtorch usdm VERB` */
 export const usdmCommands: readonly CommandRule[] = [
+  finetune,
   units,
   preprocess,
   preview,
-  finetune,
   predict,
   score,
   respond,
