@@ -17,6 +17,7 @@ const guide = [
     items: [
       page('Install', '/guide/install'),
       page('Demo', '/guide/demo'),
+      page('Glossary', '/guide/words'),
       page('Pipelines', '/guide/pipelines'),
       page('Tensors', '/guide/tensors'),
       page('Memory', '/guide/memory'),
