@@ -16,6 +16,31 @@ double same_argument(const Overload& overload, const Binding& binding, const Sla
   return 0;
 }
 
+// Elements of tensors, or -1 once one of them is not in the CPU's memory.
+class Elements {
+ public:
+  void add(const at::Tensor& tensor) {
+    if (!tensor.defined() || count_ < 0) return;
+    if (!tensor.is_cpu()) {
+      count_ = -1;
+    } else {
+      count_ += tensor.numel();
+    }
+  }
+  int64_t count() const { return count_; }
+
+ private:
+  int64_t count_ = 0;
+};
+
+// Runs an operator on all cores if that is worth it, else here.
+template <typename Work>
+void compute(const Context& context, const Overload& overload, const Elements& elements, Work work) {
+  if (elements.count() >= overload.wide_from && run_wide(context, std::ref(work))) return;
+  ContextGuard guard(context);
+  work();
+}
+
 bool call_slice(Environment& self, const Operator& op) {
   Reader cells = self.arguments();
   if (cells.end - cells.at < 4 || cells.end - cells.at > 10 || cells.tag() != Tag::kTensor ||
@@ -59,10 +84,12 @@ bool call_unboxed(Environment& self, const Operator& op) {
     if (values[i / 2] == nullptr || !values[i / 2]->isTensor()) return false;
   }
   at::Tensor result;
-  {
-    ContextGuard guard(self.context());
-    // The slab cannot change meanwhile: no operator calls JavaScript on this thread.
-    const at::Tensor& first = values[0]->toTensor();
+  // The slab cannot change meanwhile: no operator calls JavaScript on this thread.
+  const at::Tensor& first = values[0]->toTensor();
+  Elements elements;
+  elements.add(first);
+  if (count == 4) elements.add(values[1]->toTensor());
+  compute(self.context(), *overload, elements, [&] {
     if (count == 2) {
       result = overload->unary->call(first);
     } else if (overload->binary) {
@@ -71,7 +98,7 @@ bool call_unboxed(Environment& self, const Operator& op) {
       result =
           overload->scaled_binary->call(first, values[1]->toTensor(), overload->arguments[2].default_value.toScalar());
     }
-  }
+  });
   if (!result.defined()) {
     self.results().cell(Tag::kNull, 0);
     return true;
@@ -94,17 +121,18 @@ void call_boxed(Environment& self, Operator& op) {
   const Context context = self.context();
   const Overload& overload = choose(op, given, self.slab, binding);
   const bool busy = BusyTable::instance().any();
+  Elements elements;
   build_stack(overload, given, binding, self.slab, context.device, stack, [&](const at::Tensor& tensor, Use use) {
     if (busy) check_free(tensor, use);
+    elements.add(tensor);
   });
-  {
-    ContextGuard guard(context);
+  compute(context, overload, elements, [&stack = stack, &overload] {
     if (overload.guard != nullptr) overload.guard(overload.handle.schema(), stack);
     std::vector<at::Tensor> written;
     if (overload.writes) written = written_lists(overload.handle.schema(), stack);
     overload.handle.callBoxed(stack);
     changed(written);
-  }
+  });
   self.header(Environment::kOverload) = double(&overload - op.overloads.data());
   const double same = stack.size() == 1 ? same_argument(overload, binding, self.slab, stack[0]) : 0;
   if (same != 0) {

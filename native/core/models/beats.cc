@@ -453,9 +453,9 @@ BeatsInputs inputs_of(const Tensor& fbank, const std::optional<std::vector<int64
   return {fbank, lengths, padding_mask.value_or(Tensor())};
 }
 
-BeatsResult forward(const c10::intrusive_ptr<Module>& self, const Tensor& fbank,
-                    const std::optional<std::vector<int64_t>>& lengths, const std::optional<Tensor>& padding_mask,
-                    bool hidden_states, bool attentions) {
+BeatsResult forward_beats(const c10::intrusive_ptr<Module>& self, const Tensor& fbank,
+                          const std::optional<std::vector<int64_t>>& lengths, const std::optional<Tensor>& padding_mask,
+                          bool hidden_states, bool attentions) {
   BeatsOutput result =
       network<Beats>(self, "beats_forward").forward(inputs_of(fbank, lengths, padding_mask), hidden_states, attentions);
   return {result.last_hidden_state,
@@ -470,7 +470,7 @@ std::tuple<Tensor, Tensor> classify(const c10::intrusive_ptr<Module>& self, cons
   return {logits, at::sigmoid(logits)};
 }
 
-const RegisteredModule registered("beats", make_module<Beats>);
+const RegisteredModule registered_beats("beats", make_module<Beats>);
 
 }  // namespace
 
@@ -479,7 +479,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "beats_forward(__torch__.torch.classes.voxtorch.Module self, Tensor fbank, int[]? lengths=None, *, Tensor? "
       "padding_mask=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor last_hidden_state, "
       "Tensor? padding_mask, Tensor[] hidden_states, Tensor[] attentions)",
-      forward);
+      forward_beats);
   m.def(
       "beats_classify(__torch__.torch.classes.voxtorch.Module self, Tensor fbank, int[]? lengths=None, *, Tensor? "
       "padding_mask=None) -> (Tensor logits, Tensor probabilities)",

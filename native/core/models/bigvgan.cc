@@ -283,7 +283,7 @@ class BigVgan : public Module {
   WaveConv1d& conv_post;
 };
 
-const RegisteredModule registered("bigvgan", make_module<BigVgan>);
+const RegisteredModule registered_bigvgan("bigvgan", make_module<BigVgan>);
 
 }  // namespace
 

@@ -575,9 +575,9 @@ Tensor contrastive_loss(const Tensor& logits) {
   return (at::cross_entropy_loss(logits, own) + at::cross_entropy_loss(logits.t(), own)) / 2;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const ModulePtr& self, const Tensor& ids,
-                                                           const Tensor& pixels, const OptionalTensor& mask,
-                                                           const OptionalTensor& positions, bool with_loss) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward_clip(const ModulePtr& self, const Tensor& ids,
+                                                                const Tensor& pixels, const OptionalTensor& mask,
+                                                                const OptionalTensor& positions, bool with_loss) {
   const auto& clip = network<Clip>(self, "clip_forward");
   const Tensor images = normalized(clip.image_features(pixels));
   const Tensor texts = normalized(clip.text_features(ids, mask.value_or(Tensor()), positions.value_or(Tensor())));
@@ -585,7 +585,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const ModulePtr& self
   return {with_loss ? contrastive_loss(logits) : Tensor(), logits.t(), logits, texts, images};
 }
 
-const RegisteredModule registered("clip", make_module<Clip>);
+const RegisteredModule registered_clip("clip", make_module<Clip>);
 const RegisteredModule registered_text("clip_text", make_module<ClipText>);
 const RegisteredModule registered_vision("clip_vision", make_module<ClipVision>);
 
@@ -614,7 +614,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "clip_forward(__torch__.torch.classes.voxtorch.Module self, Tensor input_ids, Tensor pixel_values, *, Tensor? "
       "attention_mask=None, Tensor? position_ids=None, bool return_loss=False) -> (Tensor loss, Tensor "
       "logits_per_image, Tensor logits_per_text, Tensor text_embeds, Tensor image_embeds)",
-      forward);
+      forward_clip);
 }
 
 }  // namespace voxtorch::models

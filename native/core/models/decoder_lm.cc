@@ -121,7 +121,7 @@ namespace {
 using ModulePtr = c10::intrusive_ptr<Module>;
 using Tensors = std::vector<Tensor>;
 
-std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> forward(
+std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> forward_decoder_lm(
     const ModulePtr& self, const OptionalTensor& ids, const OptionalTensor& mask, const OptionalTensor& positions,
     const OptionalTensor& embeddings, const OptionalTensor& labels, const std::optional<ModulePtr>& cache,
     std::optional<int64_t> logits_to_keep, bool hidden_states, bool attentions, double label_smoothing,
@@ -147,7 +147,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> forward(
   return {loss, logits, hidden, std::move(result.hidden_states), std::move(result.attentions)};
 }
 
-const RegisteredModule registered("decoder_lm", make_module<DecoderLM>);
+const RegisteredModule registered_decoder_lm("decoder_lm", make_module<DecoderLM>);
 
 }  // namespace
 
@@ -160,7 +160,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "__torch__.torch.classes.voxtorch.Module? cache=None, int? logits_to_keep=None, bool output_hidden_states=False, "
       "bool output_attentions=False, float label_smoothing=0., int[]? sequence_lengths=None) -> (Tensor loss, Tensor "
       "logits, Tensor last_hidden_state, Tensor[] hidden_states, Tensor[] attentions)",
-      forward);
+      forward_decoder_lm);
   m.def(
       "decoder_lm_embed(__torch__.torch.classes.voxtorch.Module self, Tensor input_ids) -> Tensor",
       [](const ModulePtr& self, const Tensor& ids) { return network<DecoderLM>(self, "decoder_lm_embed").embed(ids); });

@@ -274,7 +274,7 @@ InternVitOutput InternVit::forward(const Tensor& pixels, bool hidden_states, boo
 
 namespace {
 
-const RegisteredModule registered("intern_vit", make_module<InternVit>);
+const RegisteredModule registered_intern_vit("intern_vit", make_module<InternVit>);
 
 }  // namespace
 

@@ -46,7 +46,7 @@ Tensor pixel_shuffle(const Tensor& states, int64_t down, int64_t across, int64_t
   return squares.permute(order).reshape({pictures, down / factor * (across / factor), factor * factor * dim});
 }
 
-const RegisteredModule registered("internvl_projector", make_module<InternVLProjector>);
+const RegisteredModule registered_internvl("internvl_projector", make_module<InternVLProjector>);
 
 }  // namespace
 

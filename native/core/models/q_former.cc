@@ -103,14 +103,14 @@ void QFormerModel::check(const QFormerInputs& inputs) const {
 
 namespace {
 
-Tensor forward(const c10::intrusive_ptr<Module>& self, const Tensor& frames,
-               const std::optional<std::vector<int64_t>>& lengths, const std::optional<Tensor>& queries,
-               bool drop_remainder) {
+Tensor forward_q_former(const c10::intrusive_ptr<Module>& self, const Tensor& frames,
+                        const std::optional<std::vector<int64_t>>& lengths, const std::optional<Tensor>& queries,
+                        bool drop_remainder) {
   return network<QFormerModel>(self, "q_former_forward")
       .forward({frames, lengths, queries.value_or(Tensor()), drop_remainder});
 }
 
-const RegisteredModule registered("q_former", make_module<QFormerModel>);
+const RegisteredModule registered_q_former("q_former", make_module<QFormerModel>);
 
 }  // namespace
 
@@ -118,7 +118,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(
       "q_former_forward(__torch__.torch.classes.voxtorch.Module self, Tensor encoder_hidden_states, int[]? "
       "lengths=None, *, Tensor? query_embeds=None, bool drop_remainder=False) -> Tensor last_hidden_state",
-      forward);
+      forward_q_former);
 }
 
 }  // namespace voxtorch::models

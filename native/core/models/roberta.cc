@@ -386,10 +386,11 @@ RobertaInputs inputs_of(const OptionalTensor& ids, const OptionalTensor& mask, c
           embeddings.value_or(Tensor())};
 }
 
-std::tuple<Tensor, Tensor, Tensors, Tensors> forward(const ModulePtr& self, const OptionalTensor& ids,
-                                                     const OptionalTensor& mask, const OptionalTensor& types,
-                                                     const OptionalTensor& positions, const OptionalTensor& embeddings,
-                                                     bool hidden_states, bool attentions) {
+std::tuple<Tensor, Tensor, Tensors, Tensors> forward_roberta(const ModulePtr& self, const OptionalTensor& ids,
+                                                             const OptionalTensor& mask, const OptionalTensor& types,
+                                                             const OptionalTensor& positions,
+                                                             const OptionalTensor& embeddings, bool hidden_states,
+                                                             bool attentions) {
   RobertaOutput result = network<Roberta>(self, "roberta_forward")
                              .forward(inputs_of(ids, mask, types, positions, embeddings), hidden_states, attentions);
   return {result.last_hidden_state, result.pooler_output, std::move(result.hidden_states),
@@ -407,7 +408,7 @@ std::tuple<Tensor, Tensors, Tensors> masked_lm_forward(const ModulePtr& self, co
   return {model.logits(result.last_hidden_state), std::move(result.hidden_states), std::move(result.attentions)};
 }
 
-const RegisteredModule registered("roberta", make_module<Roberta>);
+const RegisteredModule registered_roberta("roberta", make_module<Roberta>);
 const RegisteredModule registered_bert("bert", make_module<Bert>);
 const RegisteredModule registered_masked_lm("roberta_masked_lm", make_module<RobertaForMaskedLM>);
 
@@ -419,7 +420,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "attention_mask=None, *, Tensor? token_type_ids=None, Tensor? position_ids=None, Tensor? inputs_embeds=None, "
       "bool output_hidden_states=False, bool output_attentions=False) -> (Tensor last_hidden_state, Tensor "
       "pooler_output, Tensor[] hidden_states, Tensor[] attentions)",
-      forward);
+      forward_roberta);
   m.def(
       "roberta_masked_lm_forward(__torch__.torch.classes.voxtorch.Module self, Tensor? input_ids=None, Tensor? "
       "attention_mask=None, *, Tensor? token_type_ids=None, Tensor? position_ids=None, Tensor? inputs_embeds=None, "

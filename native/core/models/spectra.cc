@@ -315,7 +315,7 @@ namespace {
 using OptionalTensor = std::optional<Tensor>;
 using Tensors = std::vector<Tensor>;
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors> forward(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors> forward_spectra(
     const c10::intrusive_ptr<Module>& self, const Tensor& ids, const Tensor& mask, const OptionalTensor& types,
     const Tensor& values, const Tensor& lengths, int64_t audios_per_text, bool attentions) {
   SpectraOutput output = network<Spectra>(self, "spectra_forward")
@@ -330,7 +330,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors> forward(
           std::move(output.audio.attentions)};
 }
 
-const RegisteredModule registered("spectra", make_module<Spectra>);
+const RegisteredModule registered_spectra("spectra", make_module<Spectra>);
 
 }  // namespace
 
@@ -340,7 +340,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "Tensor? token_type_ids=None, Tensor input_values, Tensor audio_lengths, int audios_per_text=1, bool "
       "output_attentions=False) -> (Tensor last_hidden_state, Tensor attention_mask, Tensor text_hidden_state, Tensor "
       "audio_hidden_state, Tensor[] attentions, Tensor[] text_attentions, Tensor[] audio_attentions)",
-      forward);
+      forward_spectra);
 }
 
 }  // namespace voxtorch::models

@@ -76,7 +76,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors> classify(const ModulePtr& se
           std::move(output.fused.attentions)};
 }
 
-const RegisteredModule registered("spectra_classification", make_module<SpectraForSequenceClassification>);
+const RegisteredModule registered_spectra_classification("spectra_classification",
+                                                         make_module<SpectraForSequenceClassification>);
 
 }  // namespace
 

@@ -315,7 +315,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensors> predict(const Module
           std::move(output.fused.attentions)};
 }
 
-const RegisteredModule registered("spectra_pretraining", make_module<SpectraForPreTraining>);
+const RegisteredModule registered_spectra_pretraining("spectra_pretraining", make_module<SpectraForPreTraining>);
 
 }  // namespace
 

@@ -353,12 +353,13 @@ class UnitVoicebox : public Module {
   Estimator& estimator;
 };
 
-Tensor forward(const c10::intrusive_ptr<Module>& self, const Tensor& units, const Tensor& noisy,
-               const Tensor& condition, const Tensor& time, const std::optional<std::vector<int64_t>>& lengths) {
+Tensor forward_unit_voicebox(const c10::intrusive_ptr<Module>& self, const Tensor& units, const Tensor& noisy,
+                             const Tensor& condition, const Tensor& time,
+                             const std::optional<std::vector<int64_t>>& lengths) {
   return network<UnitVoicebox>(self, "unit_voicebox_forward").forward({units, noisy, condition, time, lengths});
 }
 
-const RegisteredModule registered("unit_voicebox", make_module<UnitVoicebox>);
+const RegisteredModule registered_unit_voicebox("unit_voicebox", make_module<UnitVoicebox>);
 
 }  // namespace
 
@@ -366,7 +367,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def(
       "unit_voicebox_forward(__torch__.torch.classes.voxtorch.Module self, Tensor units, Tensor noisy, Tensor "
       "condition, Tensor time, int[]? lengths=None) -> Tensor velocity",
-      forward);
+      forward_unit_voicebox);
 }
 
 }  // namespace voxtorch::models

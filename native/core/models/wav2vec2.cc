@@ -60,13 +60,14 @@ Wav2Vec2::Wav2Vec2(const ModuleOptions& options, const Config& config)
 
 namespace {
 
-SpeechResult forward(const c10::intrusive_ptr<Module>& self, const Tensor& values, const std::optional<Tensor>& mask,
-                     const std::optional<Tensor>& time_mask, bool hidden_states, bool attentions) {
+SpeechResult forward_wav2vec2(const c10::intrusive_ptr<Module>& self, const Tensor& values,
+                              const std::optional<Tensor>& mask, const std::optional<Tensor>& time_mask,
+                              bool hidden_states, bool attentions) {
   return speech_forward(network<Wav2Vec2>(self, "wav2vec2_forward"), values, mask, time_mask, hidden_states,
                         attentions);
 }
 
-const RegisteredModule registered("wav2vec2", make_module<Wav2Vec2>);
+const RegisteredModule registered_wav2vec2("wav2vec2", make_module<Wav2Vec2>);
 
 }  // namespace
 
@@ -76,7 +77,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "attention_mask=None, "
       "*, Tensor? mask_time_indices=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor "
       "last_hidden_state, Tensor extract_features, Tensor[] hidden_states, Tensor[] attentions)",
-      forward);
+      forward_wav2vec2);
 }
 
 }  // namespace voxtorch::models

@@ -80,12 +80,13 @@ WavLM::WavLM(const ModuleOptions& options, const Config& config, const SpeechCon
 
 namespace {
 
-SpeechResult forward(const c10::intrusive_ptr<Module>& self, const Tensor& values, const std::optional<Tensor>& mask,
-                     const std::optional<Tensor>& time_mask, bool hidden_states, bool attentions) {
+SpeechResult forward_wavlm(const c10::intrusive_ptr<Module>& self, const Tensor& values,
+                           const std::optional<Tensor>& mask, const std::optional<Tensor>& time_mask,
+                           bool hidden_states, bool attentions) {
   return speech_forward(network<WavLM>(self, "wavlm_forward"), values, mask, time_mask, hidden_states, attentions);
 }
 
-const RegisteredModule registered("wavlm", make_module<WavLM>);
+const RegisteredModule registered_wavlm("wavlm", make_module<WavLM>);
 
 }  // namespace
 
@@ -95,7 +96,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "*, "
       "Tensor? mask_time_indices=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor "
       "last_hidden_state, Tensor extract_features, Tensor[] hidden_states, Tensor[] attentions)",
-      forward);
+      forward_wavlm);
 }
 
 }  // namespace voxtorch::models

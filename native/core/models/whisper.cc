@@ -170,7 +170,7 @@ KvCache* cache_of(const OptionalModule& module) {
   return module ? &network<KvCache>(*module, "whisper_forward") : nullptr;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors, Tensors, Tensors> forward(
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors, Tensors, Tensors> forward_whisper(
     const ModulePtr& self, const OptionalTensor& features, const OptionalTensor& mask, const OptionalTensor& ids,
     const OptionalTensor& decoder_mask, const OptionalTensor& positions, const OptionalTensor& encoder_states,
     const OptionalTensor& encoder_mask, const OptionalTensor& labels, const OptionalModule& cache,
@@ -219,7 +219,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors, Tensors, T
           std::move(heard.attentions)};
 }
 
-const RegisteredModule registered("whisper", make_module<Whisper>);
+const RegisteredModule registered_whisper("whisper", make_module<Whisper>);
 
 }  // namespace
 
@@ -241,7 +241,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "(Tensor loss, Tensor logits, Tensor last_hidden_state, Tensor encoder_last_hidden_state, Tensor[] "
       "decoder_hidden_states, Tensor[] decoder_attentions, Tensor[] cross_attentions, Tensor[] encoder_hidden_states, "
       "Tensor[] encoder_attentions)",
-      forward);
+      forward_whisper);
 }
 
 }  // namespace voxtorch::models

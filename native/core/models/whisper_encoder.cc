@@ -230,7 +230,7 @@ c10::intrusive_ptr<Module> encoder_alone(const Config& config, const ModuleOptio
   return c10::make_intrusive<WhisperEncoder>(options, WhisperConfig(config));
 }
 
-const RegisteredModule registered("whisper_encoder", encoder_alone);
+const RegisteredModule registered_whisper_encoder("whisper_encoder", encoder_alone);
 
 }  // namespace
 

@@ -220,7 +220,7 @@ namespace {
 
 using ModulePtr = c10::intrusive_ptr<Module>;
 
-const RegisteredModule registered("kv_cache", make_module<KvCache>);
+const RegisteredModule registered_kv_cache("kv_cache", make_module<KvCache>);
 
 }  // namespace
 

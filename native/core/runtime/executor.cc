@@ -45,14 +45,30 @@ void Executor::submit(std::shared_ptr<Job> job) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (stopped_) return;
-    if (!started_) {
-      started_ = true;
-      std::thread([this] { loop(); }).detach();
-    }
-    queue_.push_back(std::move(job));
-    waiting_.store(static_cast<int>(queue_.size()), std::memory_order_release);
+    enqueue(std::move(job));
   }
   wake_.notify_one();
+}
+
+bool Executor::submit_if_idle(std::shared_ptr<Job> job) {
+  // On its own thread it would wait for itself.
+  if (is_executor) return false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stopped_ || !queue_.empty() || running_owner_ != nullptr) return false;
+    enqueue(std::move(job));
+  }
+  wake_.notify_one();
+  return true;
+}
+
+void Executor::enqueue(std::shared_ptr<Job> job) {
+  if (!started_) {
+    started_ = true;
+    std::thread([this] { loop(); }).detach();
+  }
+  queue_.push_back(std::move(job));
+  waiting_.store(static_cast<int>(queue_.size()), std::memory_order_release);
 }
 
 void Executor::loop() {
@@ -104,6 +120,7 @@ void Executor::cancel(const void* owner) {
 void Executor::stop() {
   std::unique_lock<std::mutex> lock(mutex_);
   stopped_ = true;
+  for (const auto& job : queue_) job->drop();
   // libgomp ends the process from inside a job when no thread can be made. That job never ends.
   if (is_executor) return;
   const auto done = [this] { return running_owner_ == nullptr; };

@@ -1,6 +1,6 @@
 // The executor: one FIFO thread for the whole process. Forward, backward, optimizer steps and whatever else is queued
-// run here, in order, with all intra-op threads; JavaScript threads run single operators with one (a second OpenMP pool
-// would slow both).
+// run here, in order, with all intra-op threads. JavaScript threads run small operators with one (a second OpenMP pool
+// would slow both) and hand large ones over (wide_call.h).
 #pragma once
 
 #include <atomic>
@@ -21,12 +21,16 @@ class Executor {
     virtual void run() = 0;
     // Tells whoever waits, once the executor no longer counts the job.
     virtual void deliver() {}
+    // Tells whoever waits that the job will not run, because the process exits.
+    virtual void drop() {}
     const void* owner = nullptr;
   };
 
   static Executor& instance();
 
   void submit(std::shared_ptr<Job> job);
+  // False, and the job is not queued, where another one runs or waits.
+  bool submit_if_idle(std::shared_ptr<Job> job);
   // Drops the owner's queued jobs and waits for the one that is running, if it is the owner's.
   void cancel(const void* owner);
   // Waits for the running job and takes no more: called once, before the process's static data dies.
@@ -41,6 +45,7 @@ class Executor {
 
  private:
   Executor();
+  void enqueue(std::shared_ptr<Job> job);
   void loop();
   template <typename Done>
   void wait_until(std::unique_lock<std::mutex>& lock, Done done);

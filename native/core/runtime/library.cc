@@ -1,9 +1,11 @@
 // The voxtorch namespace of the dispatcher. Each operator defines its own schema next to its implementation, in a
 // TORCH_LIBRARY_FRAGMENT; this file owns the namespace, so that a second copy of the library in one process is refused.
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 #include <torch/library.h>
 
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -11,8 +13,9 @@ namespace voxtorch {
 namespace {
 
 // How many threads a parallel_for of this library really ran on. One, where get_num_threads says more, means that it
-// was compiled without OpenMP or that a second OpenMP runtime is mapped.
-int64_t parallel_threads() {
+// was compiled without OpenMP or that a second OpenMP runtime is mapped. With a tensor it runs where an operator on
+// that tensor does.
+int64_t parallel_threads(const std::optional<at::Tensor>&) {
   std::mutex mutex;
   std::set<std::thread::id> threads;
   at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
@@ -24,6 +27,6 @@ int64_t parallel_threads() {
 
 }  // namespace
 
-TORCH_LIBRARY(voxtorch, m) { m.def("parallel_threads() -> int", parallel_threads); }
+TORCH_LIBRARY(voxtorch, m) { m.def("parallel_threads(Tensor? input=None) -> int", parallel_threads); }
 
 }  // namespace voxtorch

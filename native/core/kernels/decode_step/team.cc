@@ -172,14 +172,14 @@ namespace {
 
 // Neither it nor what threads of before a fork knew is ever destroyed: they may outlive static data at exit.
 std::atomic<Team*> team{nullptr};
-std::once_flag made;
+std::once_flag team_made;
 
 }  // namespace
 
 Team::Team() : state_(new State) {}
 
 Team& Team::instance() {
-  std::call_once(made, [] {
+  std::call_once(team_made, [] {
     team = new Team();
     pthread_atfork(nullptr, nullptr, [] { team.load()->state_ = new State; });
   });

@@ -1,0 +1,177 @@
+import { Worker } from 'node:worker_threads'
+import { afterEach, describe, expect, it } from 'vitest'
+import {
+  autocast,
+  getNumThreads,
+  inferenceMode,
+  manualSeed,
+  noGrad,
+  ops,
+  randn,
+  ShapeError,
+  setNumThreads,
+  type Tensor,
+  tensor,
+} from '../../lib/index.js'
+import { op } from '../../lib/native/call.js'
+import { here, relativeError } from '../helpers.js'
+
+// Large synchronous operators run on the executor's thread, with all its threads (native/core/runtime/wide_call.h).
+
+const threadsFor = (input?: Tensor): number => Number(op('voxtorch::parallel_threads')(...(input ? [input] : [])))
+const [LARGE, SMALL] = [1 << 18, 1 << 10]
+const before = getNumThreads()
+const values = (one: Tensor) => [...(one.flatten().toArray() as number[])]
+
+afterEach(() => setNumThreads(before))
+
+describe.skipIf(here() === 'cuda')('a large synchronous operator', () => {
+  it('runs on as many threads as setNumThreads says, and a small one on one', () => {
+    const [large, small] = [randn([LARGE]), randn([SMALL])]
+    for (const threads of [2, 3, 1, 4]) {
+      setNumThreads(threads)
+      expect(threadsFor(large)).toBe(threads)
+      expect(threadsFor(small)).toBe(1)
+      expect(threadsFor()).toBe(1)
+    }
+  })
+
+  it('runs on the calling thread while other work is queued, and does not wait for it', async () => {
+    setNumThreads(2)
+    const a = randn([2048, 2048])
+    let ended = false
+    const queued = Promise.all([0, 1, 2].map(() => ops.async.matmul(a, a))).then(() => {
+      ended = true
+    })
+    expect(threadsFor(randn([LARGE]))).toBe(1)
+    expect(ended).toBe(false)
+    await queued
+    expect(threadsFor(randn([LARGE]))).toBe(2)
+  })
+
+  // Rows and elements are divided among threads, and none is computed in two parts. Products are the libraries'.
+  const exact: [string, () => Tensor][] = [
+    ['gelu', () => ops.gelu(randn([512, 1024]))],
+    ['add', () => randn([1024, 1024]).add(randn([1024, 1024]))],
+    ['softmax', () => ops.softmax(randn([512, 1024]), -1)],
+    ['layerNorm', () => ops.layerNorm(randn([512, 1024]), [1024], randn([1024]), randn([1024]))],
+    ['sum', () => randn([1 << 20]).sum()],
+    ['mean', () => randn([1 << 20]).mean()],
+    ['mseLoss', () => ops.mseLoss(randn([1 << 19]), randn([1 << 19]))],
+  ]
+  it.each(exact)('gives the same bits on 1, 2, 3, 4 and 8 threads: %s', (_, make) => {
+    const found = [1, 2, 3, 4, 8].map((threads) => {
+      setNumThreads(threads)
+      manualSeed(1)
+      return values(make())
+    })
+    for (const other of found.slice(1)) expect(other).toEqual(found[0])
+  })
+
+  const products: [string, (dtype: 'float32' | 'float64') => Tensor][] = [
+    [
+      'matmul',
+      (dtype) =>
+        randn([300, 700])
+          .to(dtype)
+          .matmul(randn([700, 300]).to(dtype)),
+    ],
+    ['conv1d', (dtype) => ops.conv1d(randn([4, 64, 600]).to(dtype), randn([64, 64, 3]).to(dtype))],
+    [
+      'scaledDotProductAttention',
+      (dtype) => {
+        const [q, k, v] = [0, 1, 2].map(() => randn([2, 4, 160, 32]).to(dtype)) as [Tensor, Tensor, Tensor]
+        return ops.scaledDotProductAttention(q, k, v)
+      },
+    ],
+  ]
+  it.each(products)('gives the values of float64 within float32’s rounding on any number of threads: %s', (_, make) => {
+    const of = (dtype: 'float32' | 'float64') => {
+      manualSeed(2)
+      return values(make(dtype))
+    }
+    const expected = of('float64')
+    for (const threads of [1, 2, 4]) {
+      setNumThreads(threads)
+      expect(relativeError(of('float32'), expected)).toBeLessThan(1e-5)
+    }
+  })
+
+  it('keeps the order of the graph: gradients are those of one thread, to the bit', async () => {
+    const gradients = async (threads: number) => {
+      manualSeed(3)
+      const [x, w] = [randn([512, 512]).requiresGrad_(), randn([512, 512]).requiresGrad_()]
+      setNumThreads(threads)
+      // Small and large operators alternate, and paths join.
+      const scale = tensor([0.5]).requiresGrad_()
+      const hidden = ops.gelu(x.mul(w)).mul(scale)
+      const joined = hidden.add(x).add(ops.softmax(hidden, -1)).mul(w)
+      // Backward of the same number of threads in both: its own sums are divided among them.
+      setNumThreads(2)
+      await joined.sum().backward()
+      return [x, w, scale].map(({ grad }) => values(grad as Tensor))
+    }
+    expect(await gradients(2)).toEqual(await gradients(1))
+  })
+
+  it('throws the errors of the operator', () => {
+    setNumThreads(2)
+    const message = (size: number) => {
+      try {
+        randn([size, 512]).matmul(randn([size + 1, 512]))
+      } catch (error) {
+        expect(error).toBeInstanceOf(ShapeError)
+        return (error as Error).message.replaceAll(/\d{2,}/g, 'N')
+      }
+      return 'nothing was thrown'
+    }
+    expect(message(600)).toBe(message(10))
+    expect(threadsFor(randn([LARGE]))).toBe(2)
+  })
+
+  it('follows noGrad, inferenceMode and autocast', () => {
+    setNumThreads(2)
+    const x = randn([LARGE]).requiresGrad_()
+    const m = randn([512, 512])
+    expect(ops.gelu(x).requiresGrad).toBe(true)
+    expect(noGrad(() => ops.gelu(x)).requiresGrad).toBe(false)
+    expect(inferenceMode(() => ops.gelu(x)).requiresGrad).toBe(false)
+    expect(ops.gelu(x).requiresGrad).toBe(true)
+    expect(autocast({ device: 'cpu', dtype: 'bfloat16' }, () => m.matmul(m)).dtype).toBe('bfloat16')
+    expect(m.matmul(m).dtype).toBe('float32')
+  })
+
+  it('writes in place, and into the tensor that it was called on', () => {
+    setNumThreads(2)
+    const x = randn([1024, 1024])
+    const expected = values(x.clamp({ min: 0 }))
+    expect(ops.relu_(x)).toBe(x)
+    expect(values(x)).toEqual(expected)
+  })
+
+  it('is called by workers at the same time, each of which gets its own values', async () => {
+    setNumThreads(2)
+    const code = `
+      const { parentPort, workerData } = require('node:worker_threads')
+      import(workerData.library).then(({ ones, ops, scope }) => {
+        for (let i = 0; i < 50; i++) scope(() => {
+          const x = ones([512, 512]).mul(workerData.value)
+          const found = x.matmul(ones([512, 512])).at(3).at(4).item()
+          if (found !== 512 * workerData.value) throw new Error('got ' + found)
+          ops.gelu(x)
+        })
+        parentPort.postMessage('done')
+      })`
+    const library = new URL('../../dist/modules/index.js', import.meta.url).href
+    const ended = [1, 2, 3].map(
+      (value) =>
+        new Promise((resolve, reject) => {
+          const worker = new Worker(code, { eval: true, workerData: { library, value } })
+          worker.once('message', resolve)
+          worker.once('error', reject)
+        }),
+    )
+    for (let i = 0; i < 20; i++) ops.gelu(randn([LARGE]))
+    expect(await Promise.all(ended)).toEqual(['done', 'done', 'done'])
+  })
+})
