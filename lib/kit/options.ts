@@ -4,6 +4,7 @@ import { ConfigError } from '../base/errors.js'
 import { requireForm } from '../base/form.js'
 import type { Setting } from '../base/settings.js'
 import { nearest } from '../base/words.js'
+import { requireDevice } from '../tensor/dtype.js'
 
 /**
  * Type of an option's value. `number` and `integer` are at least 0, a `fraction` is in [0, 1), a `list` is `a,b,c`, and
@@ -40,12 +41,13 @@ export type OptionTable = Readonly<Record<string, OptionDefinition>>
 
 /**
  * Options of the original that have no equivalent name. `reason` says why an option has no effect (`takesValue: 'several'` takes
- * all arguments up to the next option); `read` returns the equivalent option and value, or undefined.
+ * all arguments up to the next option); `instead` is the advice in the error about an option that other programs have; `read` returns the equivalent option and value, or undefined.
  */
 export type OriginalOptions = Readonly<
   Record<
     string,
     | { readonly takesValue: boolean | 'several'; readonly reason: string }
+    | { readonly instead: string }
     | { readonly read: (text: string, flag: string) => readonly [name: string, text: string] | undefined }
   >
 >
@@ -203,6 +205,8 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], o
       if (other.takesValue) value()
       if (other.takesValue === 'several' && given === undefined) takeMore(() => {})
       ignored.push({ flag, reason: other.reason })
+    } else if (other !== undefined && 'instead' in other) {
+      throw wrong(flag, `${subject}: expected a known option, got ${flag}. ${other.instead}`)
     } else if (other !== undefined) {
       const meant = other.read(value(), flag)
       if (meant) assign(flag, ...(meant as [string, string]))
@@ -224,7 +228,8 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], o
     else if (denied !== undefined && isFlag(table[denied] as OptionDefinition) && given === undefined)
       assign(flag, denied, 'false')
     else {
-      const near = nearest(plain, [...names.keys(), ...others.keys()])
+      const known = [...others].flatMap(([flag, other]) => ('instead' in other ? [] : [flag]))
+      const near = nearest(plain, [...names.keys(), ...known])
       const hint = near === undefined ? `Run ${subject} --help.` : `Did you mean --${near}?`
       throw wrong(flag, `${subject}: expected a known option, got ${flag}. ${hint}`)
     }
@@ -244,6 +249,7 @@ function checked(
     if (type.includes(text)) return text
     throw fail(type.join(' or '))
   }
+  if (flag === '--device') requireDevice(flag, text)
   const value = text.trim() === '' ? Number.NaN : Number(text)
   switch (type) {
     case 'number':
