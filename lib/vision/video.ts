@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { argumentError, requireNumber, requireOptions, requireSignal, requireWhole, shown } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { unopened } from '../files/byte-source.js'
 import { empty, scope, type Tensor, tensor } from '../tensor/index.js'
 import { FrameFolder } from './frame-folder.js'
 import { VideoFile } from './video-file.js'
@@ -284,7 +285,7 @@ export async function openVideo(path: string, options: OpenVideoOptions = {}): P
   requireSignal(where, signal)
   signal?.throwIfAborted()
   const facts = await stat(path).catch((cause: Error) => {
-    throw new DataError(`${path}: cannot be opened: ${cause.message}`, { file: path, cause })
+    throw new DataError(`${path}: cannot be opened: ${unopened(path, cause)}`, { file: path, cause })
   })
   if (facts.isDirectory()) return new Video(await FrameFolder.open(path, rate, maxPixels, signal))
   if (!facts.isFile()) throw new DataError(`${path}: expected a regular file or a folder`, { file: path })
