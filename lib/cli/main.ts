@@ -14,6 +14,8 @@ const row = (name: string, { summary }: CommandRule) => `  ${name.padEnd(20)}  $
 const help = () => `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
 
 ${COMMANDS.map((rule) => row(rule.name, rule)).join('\n')}
+
+Commands of the research systems
 ${Object.entries(SYSTEMS)
   .flatMap(([system, rules]) => rules.map((rule) => row(`${system} ${rule.name}`, rule)))
   .join('\n')}
