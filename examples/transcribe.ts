@@ -4,7 +4,11 @@
  */
 import { pipeline, Whisper } from 'voxtorch'
 
-const [model = 'whisper-base', ...files] = process.argv.slice(2)
+const [model, ...files] = process.argv.slice(2)
+if (model === undefined || files.length === 0) {
+  console.error('usage: npx tsx examples/transcribe.ts MODEL FILE …, such as whisper-base talk.mp3')
+  process.exit(1)
+}
 using transcriber = await pipeline('automatic-speech-recognition', model, { progress: true })
 const returnTimestamps = transcriber.model instanceof Whisper ? true : 'word'
 for (const file of files) {

@@ -65,7 +65,8 @@ function formatOf(source: ByteSource, head: Buffer): AudioFormat {
   }
   if (format !== undefined) return format
   const known = 'WAV, Wave64, AIFF, AU, CAF, FLAC, MP3, Ogg Vorbis or Opus, WebM, Matroska, M4A or AAC'
-  throw source.error(`expected ${known}, got an unknown format`, { byte: 0 })
+  const got = source.size === 0 ? 'an empty file' : 'an unknown format'
+  throw source.error(`expected ${known}, got ${got}`, { byte: 0 })
 }
 
 function ascii(bytes: Buffer, begin: number, end: number): string {

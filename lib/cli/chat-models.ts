@@ -1,5 +1,6 @@
 import { basename } from 'node:path'
 import { defined } from '../base/check.js'
+import { requireWeightsOf } from '../hub/weights.js'
 import type { Device, DType } from '../index.js'
 import type { OptionTable } from '../kit/options.js'
 import type { ChatModelLoader } from '../serve/index.js'
@@ -17,6 +18,7 @@ export const chatModels: Record<string, ChatModelLoader> = {
     const { TextChat } = await import('../serve/text-chat.js')
     const { Tokenizer } = await import('../text/tokenizer.js')
     const { device, dtype } = options as { device?: Device; dtype?: DType }
+    requireWeightsOf('serve text: --model', directory, 'DecoderLM')
     const tokenizer = await Tokenizer.fromPretrained(directory)
     const model = await DecoderLM.fromPretrained(directory, { device, dtype })
     return new TextChat(model, tokenizer, { name: basename(directory, '.gguf') })

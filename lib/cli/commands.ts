@@ -63,11 +63,11 @@ export const launchRule = commandRule({
 })
 
 export const COMMANDS: readonly CommandRule[] = [
-  installRule,
-  doctorRule,
-  weightsRule,
   transcribeRule,
   serveRule(),
+  weightsRule,
+  doctorRule,
+  installRule,
   runsRule,
   launchRule,
   ecfScore,

@@ -11,6 +11,8 @@ export interface Check {
   name: string
   /** Result of the check; null for information only. */
   good: boolean | null
+  /** Whether voxtorch runs without it. */
+  optional?: boolean
   says: string
 }
 
@@ -62,9 +64,9 @@ export async function doctor(environment: Environment = process.env): Promise<{ 
   const build = ['python3', 'cmake', 'ninja', 'g++', 'nvcc'].map((name) =>
     fact(name, which(name, environment) ?? 'not in PATH'),
   )
-  const cuda = cudaChecks(info, native)
+  const cuda = cudaChecks(info, native).map((check) => ({ ...check, optional: true }))
   const usable = cuda.every((check) => check.good)
-  cuda.push(fact('CUDA', usable ? 'usable' : 'not usable, see the marks above; the CPU works without it'))
+  const all: Check[] = [...cuda, fact('CUDA', usable ? 'usable' : 'not usable; voxtorch runs on the CPU without it')]
 
   const required = [...general, ...libtorch, ...cpu]
   const section = (title: string, checks: Check[]) => ['', title, ...checks.map(line)]
@@ -74,17 +76,17 @@ export async function doctor(environment: Environment = process.env): Promise<{ 
       ...section('voxtorch', general).slice(1),
       ...section('libtorch', libtorch),
       ...section('processor', cpu),
-      ...section('CUDA', cuda),
+      ...section('CUDA', all),
       ...section('for building', build),
       '',
-      verdict(failed),
+      verdict(failed, environment),
     ],
     healthy: failed.length === 0,
   }
 }
 
 /** Return the last line: whether voxtorch can run, and the next command. */
-function verdict(failed: readonly Check[]): string {
+function verdict(failed: readonly Check[], environment: Environment): string {
   if (failed.length === 0) {
     return 'voxtorch can run here. Next: npx voxtorch transcribe RECORDING --model whisper-base'
   }
@@ -95,12 +97,20 @@ function verdict(failed: readonly Check[]): string {
       ? 'use Linux on x64 with glibc 2.28 or newer'
       : names.includes('OpenMP')
         ? 'start it without LD_PRELOAD, so that one OpenMP library is mapped'
-        : 'npx voxtorch install'
+        : installation(environment)
   return `voxtorch cannot run here: ${names.join(', ')} failed (marked ✗ above). Next: ${next}`
 }
 
-function line({ name, good, says }: Check): string {
-  const mark = good === null ? ' ' : good ? '✓' : '✗'
+/** Return how to install the addon: without a compiler only a prebuilt one fits. */
+function installation(environment: Environment): string {
+  const compiler = environment.CXX || 'g++'
+  const missing = [compiler, 'cmake'].filter((name) => which(name, environment) === null)
+  if (missing.length === 0) return 'npx voxtorch install'
+  return `npx voxtorch install; if no prebuilt addon fits, first install ${missing.join(' and ')}, which build it`
+}
+
+function line({ name, good, optional = false, says }: Check): string {
+  const mark = good === null ? ' ' : good ? '✓' : optional ? '–' : '✗'
   return `${mark} ${name.padEnd(10)} ${says.replaceAll('\n', '\n  ')}`
 }
 

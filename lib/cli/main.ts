@@ -15,6 +15,8 @@ const row = (name: string, { aliases = [], summary }: CommandRule) =>
 const help = () => `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
 
 ${COMMANDS.map((rule) => row(rule.name, rule)).join('\n')}
+
+Commands of the research systems
 ${Object.entries(SYSTEMS)
   .flatMap(([system, rules]) => rules.map((rule) => row(`${system} ${rule.name}`, rule)))
   .join('\n')}

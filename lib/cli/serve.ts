@@ -1,10 +1,12 @@
 import { defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
+import { isPublishedWeights, nearWeights } from '../hub/weights.js'
 import { commandRule } from '../kit/command.js'
 import { flagOf, type OptionDefinition, type OptionsOf, type OptionTable, readOptions } from '../kit/options.js'
 import type { ChatModelLoader, Served, ServeOptions } from '../serve/index.js'
-import { loopbackNames } from '../serve/options.js'
+import { isLoopback, loopbackNames, settingsOf } from '../serve/options.js'
+import { requireNetworkDType } from '../tensor/dtype.js'
 import { chatModels, ownOptions } from './chat-models.js'
 
 /** Prefix the help of options that belong to one model with its name. */
@@ -20,10 +22,10 @@ const OPTIONS = {
   model: {
     type: 'string',
     help: 'folder of the model; for text also a GGUF file or a name of `voxtorch weights`; for usdm default MODEL_CACHE_DIR',
-    placeholder: 'dir',
+    placeholder: 'model',
   },
-  device: { type: 'string', help: 'device, such as cpu or cuda', default: 'cpu' },
-  dtype: { type: 'string', help: 'dtype of the weights, such as float32 or bfloat16', placeholder: 'name' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
+  dtype: { type: 'string', help: 'dtype of the weights: float32, bfloat16 or float16', placeholder: 'name' },
   host: {
     type: 'string',
     help: 'address to listen on; default 127.0.0.1, others need an API key',
@@ -32,7 +34,7 @@ const OPTIONS = {
   port: { type: 'integer', help: 'port to listen on; 0 picks a free one', default: 8080 },
   apiKey: {
     type: 'string',
-    help: 'API key that clients must send; other users can see it here, but not in the variable VOXTORCH_API_KEY',
+    help: 'API key that clients must send; VOXTORCH_API_KEY sets it without showing it in the list of processes',
     placeholder: 'key',
   },
   allowHost: {
@@ -53,14 +55,25 @@ const OPTIONS = {
     placeholder: 'millions',
     default: 64,
   },
-  maxTokens: { type: 'integer', help: 'maximum tokens of an answer', default: 2048 },
-  concurrent: { type: 'integer', help: 'requests processed at once; default: the limit of the model, 8 for text' },
+  maxTokens: { type: 'integer', min: 1, help: 'maximum tokens of an answer', default: 2048 },
+  concurrent: {
+    type: 'integer',
+    min: 1,
+    help: 'requests processed at once; default: the limit of the model, 8 for text',
+  },
   queue: { type: 'integer', help: 'maximum number of waiting requests', default: 16 },
   answerTimeout: { type: 'number', help: 'time limit for an answer', placeholder: 'seconds', default: 300 },
   quiet: { type: 'boolean', help: 'do not log requests' },
   ...optionsOf('emoverse', ownOptions.emoverse),
   ...optionsOf('usdm', ownOptions.usdm),
 } as const
+
+/** Return the options of one kind of model, for its help; all without a kind. */
+function optionsFor(kind: string | undefined): OptionTable {
+  const others = Object.entries(ownOptions).filter(([owner]) => kind !== undefined && owner !== kind)
+  const hidden = others.flatMap(([, table]) => Object.keys(table))
+  return Object.fromEntries(Object.entries(OPTIONS).filter(([name]) => !hidden.includes(name)))
+}
 
 /** Return the rule of `voxtorch serve` for a list of models. */
 export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) =>
@@ -73,10 +86,11 @@ export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) 
   voxtorch serve emoverse --model runs/emoverse/model
   voxtorch serve emoverse --model InternVL2-4B --adapters runs/stage-1/adapter runs/stage-2/adapter --quantize nf4
 
-The API is OpenAI's chat completions (POST /v1/chat/completions, GET /v1/models, GET /health). MODEL is one of:
+The API is OpenAI's chat completions (POST /v1/chat/completions, GET /v1/models, GET /health). KIND is one of:
 ${Object.keys(models).join(', ')}. Stop it with ^C: running answers get 10 seconds to finish; a second ^C aborts them.`,
-    files: 'MODEL --model DIR',
+    files: 'KIND --model MODEL',
     options: OPTIONS,
+    helpOptions: (words) => optionsFor(words.find((word) => Object.hasOwn(models, word))),
     run: (options, files) => run(serveCommand(options, files, models)),
   })
 
@@ -105,11 +119,14 @@ function serveCommand(
   env: NodeJS.ProcessEnv = process.env,
 ): ServeCommand {
   const wrong = (message: string) => new ConfigError(`serve: ${message}`, {})
-  if (name === undefined)
-    throw wrong(`expected a model: ${Object.keys(models).join(', ')}; got none. See \`voxtorch serve --help\`.`)
-  if (more.length > 0) throw wrong(`expected one model, got a second argument "${more[0]}".`)
+  const kinds = Object.keys(models)
+  const expected = `expected a kind of model: ${kinds.join(', ')}`
+  if (name === undefined) {
+    throw wrong(`${expected}; got none.${asText(values.model, kinds) ?? ' See `voxtorch serve --help`.'}`)
+  }
+  if (more.length > 0) throw wrong(`expected one kind of model, got a second argument "${more[0]}".`)
   const load = Object.hasOwn(models, name) ? models[name] : undefined
-  if (load === undefined) throw wrong(`unknown model "${name}".${hint(name, Object.keys(models))}`)
+  if (load === undefined) throw wrong(`${expected}; got "${name}".${asText(name, kinds) ?? hint(name, kinds)}`)
   const {
     allowHost,
     answerTimeout,
@@ -126,7 +143,21 @@ function serveCommand(
   } = values
   // The variable of the original's demo.
   const directory = model ?? (name === 'usdm' ? env.MODEL_CACHE_DIR || undefined : undefined)
-  if (directory === undefined) throw wrong('--model: expected the folder of the model, got none.')
+  if (directory === undefined) {
+    throw wrong(
+      name === 'text'
+        ? '--model: expected a folder, a GGUF file or a name of `voxtorch weights`, got none. For example: --model smollm2-135m-instruct.'
+        : '--model: expected the folder of the model, got none. Add --model DIR.',
+    )
+  }
+  // emoverse has names of its own, such as fp32.
+  if (name !== 'emoverse') requireNetworkDType('--dtype', dtype)
+  const apiKey = values.apiKey ?? (env.VOXTORCH_API_KEY || undefined)
+  if (host !== undefined && !isLoopback(host) && apiKey === undefined) {
+    throw wrong(
+      `--host: expected an API key, because other machines can reach ${host}, got none. Set VOXTORCH_API_KEY or --api-key, or leave --host out.`,
+    )
+  }
   const modelOptions: Record<string, unknown> = {}
   for (const [owner, table] of Object.entries(ownOptions)) {
     for (const option of Object.keys(table) as (keyof OptionsOf<typeof OPTIONS>)[]) {
@@ -149,7 +180,7 @@ function serveCommand(
         maxQueued: queue,
         answerTimeout,
         host,
-        apiKey: values.apiKey ?? (env.VOXTORCH_API_KEY || undefined),
+        apiKey,
         allowedHosts: allowHost && [...allowHost, ...loopbackNames(host ?? '127.0.0.1')],
       }),
       port: values.port ?? 8080,
@@ -161,12 +192,22 @@ function serveCommand(
 function hint(name: string, known: string[]): string {
   const near = nearest(name, known)
   if (near !== undefined) return ` Did you mean "${near}"?`
-  return known.length > 0 ? ` Use one of ${known.join(', ')}.` : ''
+  return ''
+}
+
+/** Suggest the command for a language model; undefined if the name is not one of weights, a file or a folder. */
+function asText(model: string | undefined, kinds: string[]): string | undefined {
+  if (model === undefined || !kinds.includes('text')) return undefined
+  const published = isPublishedWeights(model) ? model : nearWeights(model)
+  if (published === undefined && !/[./\\]/.test(model)) return undefined
+  return ` Did you mean \`voxtorch serve text --model ${published ?? model}\`?`
 }
 
 /** Load and serve a model until a signal. Return the exit code. */
 async function run({ load, directory, loading, options, quiet }: ServeCommand): Promise<number> {
   const { serve } = await import('../serve/index.js')
+  // Check them before the model is loaded.
+  settingsOf(options)
   console.error(`loading ${directory} …`)
   const model = await load(directory, loading)
   const log = quiet ? undefined : (line: string) => console.error(`${new Date().toISOString()} ${line}`)

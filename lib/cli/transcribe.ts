@@ -1,7 +1,10 @@
 import { defined } from '../base/check.js'
-import { ConfigError } from '../base/errors.js'
+import { ConfigError, DataError } from '../base/errors.js'
+import { withFile } from '../files/byte-source.js'
+import { requireWeightsOf } from '../hub/weights.js'
 import { commandRule } from '../kit/command.js'
 import type { OptionsOf } from '../kit/options.js'
+import { requireNetworkDType } from '../tensor/dtype.js'
 
 const OPTIONS = {
   model: {
@@ -15,15 +18,15 @@ const OPTIONS = {
     help: 'language of the speech, a code or an English name; default: detected',
     placeholder: 'name',
   },
-  languageDetectionSegments: { type: 'integer', help: 'number of windows for language detection', default: 1 },
+  languageDetectionSegments: { type: 'integer', min: 1, help: 'number of windows for language detection', default: 1 },
   task: { type: ['transcribe', 'translate'], help: 'translate outputs English', default: 'transcribe' },
   format: {
     type: ['lines', 'text', 'json', 'srt', 'vtt'],
-    help: 'output format; lines has segment times, json has everything',
+    help: 'output format; lines has segment times, json has everything; > FILE writes it to a file',
     default: 'lines',
   },
   words: { type: 'boolean', help: 'add word timestamps to json' },
-  beams: { type: 'integer', help: 'beam size at temperature 0', default: 1 },
+  beams: { type: 'integer', min: 1, help: 'beam size; 1 for greedy decoding', default: 1 },
   prompt: { type: 'string', help: 'initial prompt: expected names and words, or a style', placeholder: 'text' },
   carryInitialPrompt: { type: 'boolean', help: 'use --prompt for every window, not only the first' },
   resampling: {
@@ -31,11 +34,12 @@ const OPTIONS = {
     help: 'resampling method to 16 kHz; auto uses high for lower rates, else sinc',
     default: 'auto',
   },
-  device: { type: 'string', help: 'device, such as cpu or cuda', default: 'cpu' },
-  dtype: { type: 'string', help: 'dtype of the weights, such as float32 or bfloat16', placeholder: 'name' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
+  dtype: { type: 'string', help: 'dtype of the weights: float32, bfloat16 or float16', placeholder: 'name' },
   quantize: { type: ['int8', 'nf4'], help: 'quantize the weights to 8 or 4 bits' },
   batchSize: {
     type: 'integer',
+    min: 1,
     help: 'split at pauses and transcribe this many pieces at once; faster for long recordings',
   },
   vad: {
@@ -59,6 +63,20 @@ export const transcribeRule = commandRule({
 Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Weights with a name are downloaded once.`,
   files: 'FILE ...',
   options: OPTIONS,
+  originalOptions: {
+    ...Object.fromEntries(
+      ['output', 'output-file', 'output_dir', '-o'].map((name) => [
+        name,
+        { instead: 'The transcript goes to the standard output: write > FILE after the command.' },
+      ]),
+    ),
+    ...Object.fromEntries(
+      ['timestamps', 'return-timestamps', 'word-timestamps'].map((name) => [
+        name,
+        { instead: 'The default format has segment times; --format json --words adds word times.' },
+      ]),
+    ),
+  },
   run: transcribe,
 })
 
@@ -74,12 +92,21 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   const { languageDetectionSegments, carryInitialPrompt, resampling } = options
   if (files.length === 0)
     throw new ConfigError('transcribe: expected an audio file, got none. See `voxtorch transcribe --help`.')
+  requireNetworkDType('--dtype', dtype)
+  requireWeightsOf('transcribe: --model', model, 'Whisper')
+  if (files.length > 1 && (format === 'srt' || format === 'vtt')) {
+    throw new ConfigError(
+      `transcribe: --format ${format}: expected one recording, because its output is one file of subtitles, got ${files.length}. Run the command once for each.`,
+    )
+  }
   if (words && format !== 'json') {
     throw new ConfigError(`transcribe: --words: expected --format json, got ${format}. Add --format json.`)
   }
   if (vad !== undefined && batchSize === undefined) {
     throw new ConfigError('transcribe: --vad: expected --batch-size too, got none. Add --batch-size 8.')
   }
+  // A missing file is reported before the others are transcribed.
+  for (const file of files) await withFile(file, DataError, async () => {})
   const { Whisper } = await import('../models/whisper/whisper.js')
   const fetching = defined({ offline, progress: !quiet })
   const loading = { device, dtype, quantize, ...fetching } as never
@@ -98,7 +125,7 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
       const { done, value } = await segments.next()
       if (done) {
         if (format === 'text') console.log(value.text.trim())
-        if (format === 'json') console.log(JSON.stringify({ file, ...value }))
+        if (format === 'json') console.log(JSON.stringify({ file, ...value }, rounded))
         else if (!quiet) reportSkipped(file, value.skipped)
         break
       }
@@ -109,6 +136,10 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   }
   return 0
 }
+
+/** Round seconds to milliseconds, since sums of frames have digits such as 0.8200000000000001. */
+const rounded = (key: string, value: unknown): unknown =>
+  (key === 'start' || key === 'end') && typeof value === 'number' ? Math.round(value * 1000) / 1000 : value
 
 /** Report parts without a transcript on stderr. */
 function reportSkipped(file: string, skipped: readonly { start: number; end: number }[]): void {

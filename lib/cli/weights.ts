@@ -25,7 +25,9 @@ checked against its SHA-256. Commands and fromPretrained accept a name instead o
     if (names.length === 0) {
       const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`
       for (const { name, what, licence, download, size, folder, present } of publishedWeights()) {
-        const state = present ? `${folder} (${megabytes(size)})` : `not downloaded (${megabytes(download)})`
+        const state = present
+          ? `${folder} (${megabytes(size)} on disk)`
+          : `not downloaded (a download of ${megabytes(download)}, ${megabytes(size)} on disk)`
         console.log(`${name.padEnd(22)}  ${what}; ${licence}\n${''.padEnd(22)}  ${state}`)
       }
       return 0

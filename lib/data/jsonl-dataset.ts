@@ -8,6 +8,7 @@ import {
   requireWhole,
 } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { unopened } from '../files/byte-source.js'
 import { elementsOf, type FileRecord } from '../files/json/elements.js'
 import { jsonValue, refuseTooMuch } from '../files/json/json.js'
 import { JsonScan } from '../files/json/scan.js'
@@ -67,7 +68,7 @@ export async function jsonlDataset<T = unknown>(
   const index = options.index
     ? checkedIndex(options.index)
     : await indexOf(file, linesOf(file, maxLineBytes), skip ? { parse: jsonRecord, onBad } : undefined)
-  if (options.index) await requireUnchanged(file, await stat(file).catch(unopened(file)), index)
+  if (options.index) await requireUnchanged(file, await stat(file).catch(refuseUnopened(file)), index)
   const reader = new RecordReader(file, index)
   return {
     file,
@@ -225,7 +226,7 @@ async function indexOf(
   records: AsyncIterable<FileRecord>,
   check: { parse(bytes: Buffer, file: string, line: number): unknown; onBad(error: DataError): void } | undefined,
 ): Promise<JsonlIndex> {
-  const facts = await stat(file).catch(unopened(file))
+  const facts = await stat(file).catch(refuseUnopened(file))
   const columns = [
     new Column<Float64Array>(Float64Array),
     new Column<Uint32Array>(Uint32Array),
@@ -255,7 +256,7 @@ async function indexOf(
     lengths: columns[1].whole(),
     lines: columns[2].whole(),
   }
-  await requireUnchanged(file, await stat(file).catch(unopened(file)), index)
+  await requireUnchanged(file, await stat(file).catch(refuseUnopened(file)), index)
   return index
 }
 
@@ -353,7 +354,7 @@ class RecordReader {
   }
 
   async #open(): Promise<FileHandle> {
-    const handle = await open(this.file, 'r').catch(unopened(this.file))
+    const handle = await open(this.file, 'r').catch(refuseUnopened(this.file))
     try {
       await requireUnchanged(this.file, await handle.stat(), this.index)
       return handle
@@ -364,8 +365,8 @@ class RecordReader {
   }
 }
 
-const unopened = (file: string) => (cause: Error) => {
-  throw new DataError(`${file} cannot be opened: ${cause.message}`, { file, cause })
+const refuseUnopened = (file: string) => (cause: Error) => {
+  throw new DataError(`${file} cannot be opened: ${unopened(file, cause)}`, { file, cause })
 }
 
 const changed = (file: string): DataError =>

@@ -122,7 +122,7 @@ export class ProgressBar {
     const share = total ? Math.min(1, this.#count / total) : 1
     const before = [label, total === undefined ? undefined : `${Math.floor(share * 100)}%`].filter(Boolean).join(' ')
     const after = [
-      total === undefined ? `${this.#count}` : `${this.#count}/${total}`,
+      `${this.#count}${total === undefined ? '' : `/${total}`}${this.#options.unit ? ` ${unit}` : ''}`,
       left === undefined || this.#count === total ? clock(seconds) : `${clock(seconds)}<${clock(left)}`,
       rate >= 1 || rate === 0 ? `${digits(rate)} ${unit}/s` : `${digits(1 / rate)} s/${unit}`,
       ...Object.entries(this.#fields).map(

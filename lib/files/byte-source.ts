@@ -13,6 +13,16 @@ export function quoted(text: string): string {
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 }
 
+/** Return why a file cannot be opened, without the path, which messages name already. */
+export function unopened(path: string, cause: Error): string {
+  if (/^https?:\/\//i.test(path)) return 'it is a URL. Download the file, and pass its path'
+  const { code } = cause as NodeJS.ErrnoException
+  if (code === 'ENOENT') return 'there is no such file'
+  if (code === 'EACCES' || code === 'EPERM') return 'permission denied'
+  if (code === 'ENOTDIR') return 'a part of its path is a file, not a folder'
+  return cause.message
+}
+
 /** Location of bytes, for errors. */
 export class Place {
   constructor(
@@ -201,7 +211,9 @@ export class FileSource extends ByteSource {
     try {
       // Check first: opening a pipe would wait for a writer.
       const facts = await stat(path)
-      if (!facts.isFile()) throw place.error('expected a regular file')
+      if (!facts.isFile()) {
+        throw place.error(`expected a regular file, got ${facts.isDirectory() ? 'a folder' : 'a device or a pipe'}`)
+      }
       const source = new FileSource(place, facts.size, facts.mtimeMs)
       source.#handle = await open(path, 'r')
       source.#opening = Promise.resolve(source.#handle)
@@ -210,7 +222,7 @@ export class FileSource extends ByteSource {
     } catch (cause) {
       throw cause instanceof VoxtorchError
         ? cause
-        : place.error(`it cannot be opened: ${(cause as Error).message}`, { cause })
+        : place.error(`it cannot be opened: ${unopened(path, cause as Error)}`, { cause })
     }
   }
 

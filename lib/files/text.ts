@@ -3,6 +3,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { DataError } from '../base/errors.js'
 import { LONGEST_STRING } from '../base/heap.js'
+import { unopened } from './byte-source.js'
 
 /** Bytes in pieces, from a file or from memory. */
 export type Chunks = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
@@ -36,7 +37,7 @@ export async function* chunksOf(path: string, limit = Number.POSITIVE_INFINITY):
     // Opening a pipe without a writer would block a thread forever.
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (cause) {
-    throw new DataError(`${path} cannot be opened: ${(cause as Error).message}`, { file: path, cause })
+    throw new DataError(`${path} cannot be opened: ${unopened(path, cause as Error)}`, { file: path, cause })
   }
   try {
     const facts = await file.stat()

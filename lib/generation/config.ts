@@ -148,13 +148,12 @@ export function generationConfig(config: GenerationConfig = {}, base: Generation
   return whole as GenerationConfig
 }
 
-const unknownKey = (key: string): ConfigError =>
-  new ConfigError(
-    `generation: expected a key of GenerationConfig, got '${shortened(key)}'${didYouMean(key, Object.keys(kinds))}`,
-    {
-      key,
-    },
-  )
+const unknownKey = (key: string): ConfigError => {
+  const hint = /^stream(er|ing)?$/.test(key)
+    ? '. Use model.stream, and streamText for text'
+    : didYouMean(key, Object.keys(kinds))
+  return new ConfigError(`generation: expected a key of GenerationConfig, got '${shortened(key)}'${hint}`, { key })
+}
 
 function checkTogether(config: GenerationConfig): void {
   const { numBeams = 1, numReturnSequences = 1, doSample = false } = config

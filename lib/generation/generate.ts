@@ -3,6 +3,7 @@ import { abortable, argumentError, requireSignal, requireWhole } from '../base/c
 import { ConfigError, InsufficientMemoryError } from '../base/errors.js'
 import { Turns } from '../base/turn.js'
 import { didYouMean, shortened } from '../base/words.js'
+import { requireTensorInputs } from '../nn/check.js'
 import { NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import { type Generator, noGrad, scope, Tensor } from '../tensor/index.js'
 import {
@@ -192,9 +193,11 @@ class Run {
   cachedTokens: number | undefined
 
   constructor(model: GenerativeModule, inputs: GenerateInputs, config: GenerationConfig, options: GenerateOptions) {
-    checkKeys('inputs', optionsOf(inputs), INPUTS)
+    requireTensorInputs('generate', inputs)
+    checkKeys('inputs', inputs, INPUTS)
     checkKeys('options', optionsOf(options), OPTIONS)
     this.config = generationConfig(config, model.generationConfig)
+    warnOfUnusedSampling(config, this.config)
     this.#model = model
     this.#inputs = inputs
     this.#options = options
@@ -337,6 +340,23 @@ class Run {
   dispose(): void {
     this.#sequence?.leave()
     this.#session.dispose()
+  }
+}
+
+const warned = new Set<string>()
+
+/** Warn once about an option of sampling that has no effect, as transformers does. */
+function warnOfUnusedSampling(given: GenerationConfig, { doSample = false }: GenerationConfig): void {
+  if (doSample) return
+  for (const [name, neutral] of [
+    ['temperature', [0, 1]],
+    ['topP', [1]],
+    ['topK', [0, 1, 50]],
+  ] as const) {
+    const value = given[name]
+    if (value == null || (neutral as readonly number[]).includes(value) || warned.has(name)) continue
+    warned.add(name)
+    process.emitWarning(`generate: ${name} has no effect without doSample. Set doSample: true to sample.`)
   }
 }
 

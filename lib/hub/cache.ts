@@ -153,8 +153,11 @@ class StorageError extends HubError {
   }
 }
 
-/** Run work on files of the cache, and convert errors of the file system to HubError. */
-export async function stored<T>(path: string, work: () => Promise<T>): Promise<T> {
+/**
+ * Run work on files of the cache, and convert errors of the file system to HubError.
+ * @param variable environment variable that sets the folder of the cache
+ */
+export async function stored<T>(path: string, work: () => Promise<T>, variable = 'HF_HUB_CACHE'): Promise<T> {
   try {
     return await work()
   } catch (cause) {
@@ -165,10 +168,16 @@ export async function stored<T>(path: string, work: () => Promise<T>): Promise<T
     throw new StorageError(
       full
         ? `${path}: cannot be written, the disk is full. Free space and try again; the part downloaded so far is kept.`
-        : `the cache cannot be used: ${(cause as Error).message}. Set HF_HUB_CACHE to a writable folder.`,
+        : `the cache cannot be used: ${(cause as Error).message}. ${writableFolder(variable)}`,
       { file: path, cause },
     )
   }
+}
+
+/** Return what to do about a cache that cannot be written. */
+function writableFolder(variable: string): string {
+  const now = process.env[variable]
+  return now ? `Set ${variable} to a writable folder; it is now ${now}.` : `Set ${variable} to a writable folder.`
 }
 
 /**

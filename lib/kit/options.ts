@@ -4,6 +4,7 @@ import { ConfigError } from '../base/errors.js'
 import { requireForm } from '../base/form.js'
 import { type Check, mismatch, type Setting, type SettingType } from '../base/settings.js'
 import { nearest } from '../base/words.js'
+import { requireDevice } from '../tensor/dtype.js'
 
 /** Type of an option's value: that of a setting, or a `list`, `a,b,c`. A `boolean` takes no value; `--no-…` sets it to false. */
 export type OptionType = Exclude<SettingType, 'numbers' | Check> | 'list'
@@ -29,12 +30,13 @@ export type OptionTable = Readonly<Record<string, OptionDefinition>>
 
 /**
  * Options of the original that have no equivalent name. `reason` says why an option has no effect (`takesValue: 'several'` takes
- * all arguments up to the next option); `read` returns the equivalent option and value, or undefined.
+ * all arguments up to the next option); `instead` is the advice in the error about an option that other programs have; `read` returns the equivalent option and value, or undefined.
  */
 export type OriginalOptions = Readonly<
   Record<
     string,
     | { readonly takesValue: boolean | 'several'; readonly reason: string }
+    | { readonly instead: string }
     | { readonly read: (text: string, flag: string) => readonly [name: string, text: string] | undefined }
   >
 >
@@ -192,6 +194,8 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], o
       if (other.takesValue) value()
       if (other.takesValue === 'several' && given === undefined) takeMore(() => {})
       ignored.push({ flag, reason: other.reason })
+    } else if (other !== undefined && 'instead' in other) {
+      throw wrong(flag, `${subject}: expected a known option, got ${flag}. ${other.instead}`)
     } else if (other !== undefined) {
       const meant = other.read(value(), flag)
       if (meant) assign(flag, ...(meant as [string, string]))
@@ -213,7 +217,8 @@ function spelled(subject: string, table: OptionTable, argv: readonly string[], o
     else if (denied !== undefined && isFlag(table[denied] as OptionDefinition) && given === undefined)
       assign(flag, denied, 'false')
     else {
-      const near = nearest(plain, [...names.keys(), ...others.keys()])
+      const known = [...others].flatMap(([flag, other]) => ('instead' in other ? [] : [flag]))
+      const near = nearest(plain, [...names.keys(), ...known])
       const hint = near === undefined ? `Run ${subject} --help.` : `Did you mean --${near}?`
       throw wrong(flag, `${subject}: expected a known option, got ${flag}. ${hint}`)
     }
@@ -238,6 +243,7 @@ function checked(flag: string, definition: OptionDefinition, text: string, befor
     if (text !== 'true' && text !== 'false') throw fail('true or false')
     return text === 'true'
   }
+  if (flag === '--device') requireDevice(flag, text)
   const value = text.trim() === '' ? Number.NaN : Number(text)
   const expected = mismatch(value, { ...definition, type })
   if (expected !== undefined) throw fail(expected)

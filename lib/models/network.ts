@@ -4,10 +4,11 @@ import { ConfigError } from '../base/errors.js'
 import { type KvCache, nativeCacheOf } from '../generation/kv-cache.js'
 import { opAsync } from '../native/call.js'
 import { currentContext } from '../native/context.js'
+import { requireTensorInputs } from '../nn/check.js'
 import { Module } from '../nn/module.js'
 import { isConfiguration, makeNative, NativeModule, withActiveAdapters } from '../nn/native-module.js'
 import type { MakeOptions, NetworkOptions } from '../nn/parameter.js'
-import { type Device, noGrad, type Tensor } from '../tensor/index.js'
+import { type Device, noGrad, Tensor } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
 import { type ConfigKeys, completedConfig, keepOthers, keysOf, partedConfig } from './config-keys.js'
 import {
@@ -116,7 +117,9 @@ export function networkClass<M, C extends NetworkConfig, Inputs extends object, 
         this.config = whole
       }
 
-      override forward(inputs: Inputs): Promise<Output> {
+      override async forward(inputs: Inputs): Promise<Output> {
+        // Native code also takes the first input alone.
+        if (!(inputs instanceof Tensor)) requireTensorInputs(`${this.constructor.name}.forward`, inputs)
         return run(withActiveAdapters(this), withCaches(inputs))
       }
     },

@@ -4,10 +4,11 @@ import { finalPath, writeFolderAtomically } from '../base/atomic-folder.js'
 import { defined, requireOptions, shown } from '../base/check.js'
 import { CheckpointError } from '../base/errors.js'
 import { toCamel, toSnake } from '../base/words.js'
-import { isGguf } from '../files/gguf/find.js'
+import { ggufIn, isGguf } from '../files/gguf/find.js'
 import { readJson, writeJson } from '../files/json/json.js'
 import { saveSafetensorsSharded } from '../files/safetensors/sharded.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
+import { requireWeightsOf } from '../hub/weights.js'
 import type { Module } from '../nn/module.js'
 import { isUntied } from '../nn/output-layer.js'
 import type { NetworkOptions } from '../nn/parameter.js'
@@ -15,6 +16,7 @@ import { isBlocks, type QuantizationScheme } from '../nn/quantized-weight.js'
 import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { type PackedLayer, packedLayers } from '../peft/saved-packing.js'
+import { requireDevice, requireNetworkDType } from '../tensor/dtype.js'
 import { scope } from '../tensor/index.js'
 import { withOthers } from './config-keys.js'
 import type { NetworkConfig } from './network.js'
@@ -86,11 +88,13 @@ export async function loadNetwork<M extends Fillable>(
   build: (config: NetworkConfig, factory: Factory, has: (name: string) => boolean) => M,
 ): Promise<{ network: M; directory: string }> {
   const { hub, ...fill } = parted(options)
+  requireWeightsOf('fromPretrained', from, CLASSES[kind.modelType] ?? kind.architecture)
   const directory = isGguf(from) ? from : await resolveModel(from, hub)
   const foreign = await kind.foreign?.(directory)
-  if (foreign === undefined && directory === from && isGguf(from)) {
-    throw new CheckpointError(`${from}: expected a ${kind.architecture}, got a GGUF file. Load it with DecoderLM.`, {
-      file: from,
+  const gguf = foreign !== undefined || existsSync(join(directory, 'config.json')) ? null : ggufAt(directory)
+  if (gguf !== null) {
+    throw new CheckpointError(`${gguf}: expected a ${kind.architecture}, got a GGUF file. Load it with DecoderLM.`, {
+      file: gguf,
     })
   }
   const config = foreign?.config ?? (await readConfig(directory))
@@ -107,6 +111,9 @@ export async function loadNetwork<M extends Fillable>(
     return { network, directory }
   })
 }
+
+/** Return the GGUF file at a path or in a folder; null without one. */
+const ggufAt = (place: string): string | null => (isGguf(place) ? place : ggufIn(place))
 
 /** Value of quant_method in config.json for layers quantized by this library; other programs write other values. */
 const PACKING = 'voxtorch'
@@ -135,6 +142,8 @@ function savedPacking(directory: string, { quantizationConfig }: NetworkConfig):
 export function parted<O extends LoadNetworkOptions>(options: O) {
   requireOptions('fromPretrained', options, LOAD_OPTIONS)
   const { allowMissing, mmap, quantize, device, dtype, seed, ...hub } = options
+  requireDevice('fromPretrained: device', device)
+  requireNetworkDType('fromPretrained: dtype', dtype)
   return { allowMissing, mmap, quantize, device, dtype, seed, hub }
 }
 

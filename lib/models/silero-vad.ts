@@ -8,6 +8,7 @@ import { CheckpointError, ConfigError } from '../base/errors.js'
 import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors } from '../files/safetensors/safetensors.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
+import { requireWeightsOf } from '../hub/weights.js'
 import { Conv1d } from '../nn/conv.js'
 import { Module } from '../nn/module.js'
 import { LSTMCell } from '../nn/rnn-cells.js'
@@ -113,6 +114,7 @@ export class SileroVad extends Module {
    * @throws CheckpointError with the file if one is missing or damaged
    */
   static async fromPretrained(from: string, options: Omit<ResolveModelOptions, 'files'> = {}): Promise<SileroVad> {
+    if (typeof from === 'string') requireWeightsOf('SileroVad.fromPretrained', from, 'SileroVad')
     const directory = await resolveModel(from, options)
     const name = FILES.find((one) => existsSync(join(directory, one)))
     if (name === undefined) {

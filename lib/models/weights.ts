@@ -53,7 +53,7 @@ export async function readWeights(
   )
   if (name === undefined) {
     throw new CheckpointError(
-      `${directory}: expected weights in ${[...SINGLE, ...SHARDED].join(', ')}, got none of these files. Check the folder.`,
+      `${directory}: expected weights in ${[...SINGLE, ...SHARDED].join(', ')}, got none of these files. ${existsSync(join(directory, 'model.bin')) ? 'Its model.bin is of CTranslate2. Load it with Whisper.' : 'Check the folder.'}`,
       {
         file: directory,
       },

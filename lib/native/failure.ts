@@ -5,6 +5,8 @@ import { native } from './addon.js'
 export function failure(): Error {
   const error = native.takeError()
   if (error.kind === 10) return takeCallbackError(error.jsError)
+  const mistake = error.message.startsWith('no form of ') ? argumentMistake(error.message) : undefined
+  if (mistake) return mistake
   const result = nativeError(error)
   if (!(result instanceof DeviceError) || !/cuda/i.test(result.message)) return result
   // Replace libtorch's message, which names its compile flags.
@@ -22,6 +24,13 @@ let noCudaReason: () => string | null = () => null
 
 export function registerCudaReason(reason: () => string | null): void {
   noCudaReason = reason
+}
+
+// Tensors know the devices and dtypes, and lib/tensor/tensor.ts registers their check here, for the same reason.
+let argumentMistake: (message: string) => Error | undefined = () => undefined
+
+export function registerArgumentMistake(find: (message: string) => Error | undefined): void {
+  argumentMistake = find
 }
 
 // An exception cannot pass through native frames, but its number can.

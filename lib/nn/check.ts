@@ -1,6 +1,7 @@
-import { shown } from '../base/arguments.js'
+import { asTyped, shown } from '../base/arguments.js'
 import { requireNumber, requireOptions } from '../base/check.js'
 import { ConfigError, DTypeError, IndexError, ShapeError } from '../base/errors.js'
+import { requireDevice, requireDType } from '../tensor/dtype.js'
 import { type DType, Tensor } from '../tensor/index.js'
 import { sameShape } from './text.js'
 
@@ -24,6 +25,33 @@ export function requireTensors(where: string, ...values: unknown[]): void {
   for (const value of values) {
     if (value instanceof Tensor) continue
     throw new ConfigError(`${where}: expected a tensor, got ${shown(value)}`, {})
+  }
+}
+
+/**
+ * Check the inputs of a network: an object whose fields are tensors, or flags and caches. A text or an array, where a tensor
+ * is expected, is the usual mistake. `lengths` may be an array.
+ */
+export function requireTensorInputs(where: string, inputs: unknown): void {
+  if (typeof inputs !== 'object' || inputs === null || inputs instanceof Tensor || Array.isArray(inputs)) {
+    throw new ConfigError(
+      `${where}: expected inputs to be an object of tensors, got ${shown(inputs)}. Write { inputIds: tensor([ids]) } or the network's own inputs.`,
+      { argument: 'inputs' },
+    )
+  }
+  let entries: [string, unknown][]
+  try {
+    entries = Object.entries(inputs)
+  } catch (error) {
+    throw asTyped(where, error)
+  }
+  for (const [name, value] of entries) {
+    const isData = typeof value === 'string' || Array.isArray(value) || ArrayBuffer.isView(value)
+    if (!isData || name === 'lengths') continue
+    const advice = /ids$/i.test(name) ? 'tensor([ids])' : 'tensor(…)'
+    throw new ConfigError(`${where}: ${name}: expected a tensor, got ${shown(value)}. Write ${advice}.`, {
+      argument: name,
+    })
   }
 }
 
@@ -118,6 +146,9 @@ export function badIndices(where: string, indices: Tensor, count: number, ignore
 /** Check a layer's options: its own, and device and dtype of its parameters. */
 export function layerOptions<O extends object>(layer: string, options: O, ...own: (keyof O & string)[]): O {
   requireOptions(layer, options, [...own, 'device', 'dtype'])
+  const { device, dtype } = options as { device?: unknown; dtype?: unknown }
+  requireDevice(`${layer}: device`, device)
+  requireDType(`${layer}: dtype`, dtype)
   return options
 }
 

@@ -2,6 +2,7 @@ import { shown } from '../base/arguments.js'
 import { requireOptions } from '../base/check.js'
 import { ConfigError, DeviceError, DTypeError } from '../base/errors.js'
 import { withArticle } from '../base/words.js'
+import { requireDevice, requireDType } from '../tensor/dtype.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { isFloating, requireTensors } from './check.js'
@@ -277,6 +278,8 @@ export class Module {
   to(options: { device?: Device; dtype?: DType } = {}): this {
     requireOptions('Module.to', options, ['device', 'dtype'])
     const { device, dtype } = options
+    requireDevice('Module.to: device', device)
+    requireDType('Module.to: dtype', dtype)
     if (dtype && !isFloating(dtype)) {
       throw new DTypeError(`Module.to: expected a floating-point or complex dtype, got ${shown(dtype)}`, {
         dtype,

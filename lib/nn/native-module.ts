@@ -8,6 +8,7 @@ import { currentContext } from '../native/context.js'
 import { put } from '../native/encode.js'
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
+import { requireDevice, requireNetworkDType } from '../tensor/dtype.js'
 import { type Device, scope } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
 import { inCallback, Tensor } from '../tensor/tensor.js'
@@ -57,6 +58,8 @@ export function makeNative(kind: string, config: object, options: MakeOptions = 
     seed,
   } = optionsOf(options, kind, ['device', 'dtype', 'initialize', 'seed'])
   const json = configurationText(kind, config)
+  requireDevice(`${kind}: device`, device)
+  requireNetworkDType(`${kind}: dtype`, dtype)
   try {
     // Linux overcommits memory, and kills the process when it is used.
     if (typeof device === 'string' && device.startsWith('cpu'))

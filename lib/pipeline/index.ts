@@ -1,6 +1,6 @@
 import type { AudioClip } from '../audio/clip.js'
 import { shown } from '../base/check.js'
-import { ConfigError } from '../base/errors.js'
+import { ConfigError, DisposedError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
 import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
 import type { Tensor } from '../tensor/index.js'
@@ -53,29 +53,33 @@ export interface PipelineParts<T extends PipelineTask> {
   [Symbol.dispose](): void
 }
 
+// TypeScript explains a call that fits no overload by the last one, so the usual call is last.
 export interface SpeechRecognitionPipeline extends PipelineParts<'automatic-speech-recognition'> {
-  (audio: AudioClip, options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput>
   (audio: readonly AudioClip[], options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput[]>
+  (audio: AudioClip, options?: EitherCase<SpeechRecognitionOptions>): Promise<SpeechRecognitionOutput>
 }
 
 export interface AudioClassificationPipeline extends PipelineParts<'audio-classification'> {
-  (audio: AudioClip, options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[]>
   (audio: readonly AudioClip[], options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[][]>
+  (audio: AudioClip, options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[]>
 }
 
 export interface EmotionRecognitionPipeline extends PipelineParts<'emotion-recognition'> {
-  (input: EmotionInput, options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[]>
   (inputs: readonly EmotionInput[], options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[][]>
+  (input: EmotionInput, options?: EitherCase<ClassificationOptions>): Promise<ClassificationOutput[]>
 }
 
 export interface TextGenerationPipeline extends PipelineParts<'text-generation'> {
-  (text: string, options?: EitherCase<TextGenerationOptions>): Promise<TextGenerationOutput[]>
   (texts: readonly string[], options?: EitherCase<TextGenerationOptions>): Promise<TextGenerationOutput[][]>
-  (messages: readonly ChatMessage[], options?: EitherCase<TextGenerationOptions>): Promise<ChatGenerationOutput[]>
-  (
-    conversations: readonly (readonly ChatMessage[])[],
+  <M extends ChatMessage>(
+    conversations: readonly (readonly M[])[],
     options?: EitherCase<TextGenerationOptions>,
-  ): Promise<ChatGenerationOutput[][]>
+  ): Promise<ChatGenerationOutput<M>[][]>
+  <M extends ChatMessage>(
+    messages: readonly M[],
+    options?: EitherCase<TextGenerationOptions>,
+  ): Promise<ChatGenerationOutput<M>[]>
+  (text: string, options?: EitherCase<TextGenerationOptions>): Promise<TextGenerationOutput[]>
 }
 
 export interface FeatureExtractionPipeline extends PipelineParts<'feature-extraction'> {
@@ -93,6 +97,15 @@ export interface Pipelines {
   'text-generation': TextGenerationPipeline
   'feature-extraction': FeatureExtractionPipeline
 }
+
+/** Names of tasks in other programs. */
+const TASK_ALIASES: Readonly<Record<string, PipelineTask>> = Object.assign(Object.create(null), {
+  ...{ 'speech-to-text': 'automatic-speech-recognition', asr: 'automatic-speech-recognition' },
+  ...{ 'speech-recognition': 'automatic-speech-recognition', transcription: 'automatic-speech-recognition' },
+  ...{ chat: 'text-generation', conversational: 'text-generation', 'text2text-generation': 'text-generation' },
+  ...{ embeddings: 'feature-extraction', 'sentence-similarity': 'feature-extraction' },
+  ...{ 'speech-emotion-recognition': 'emotion-recognition', 'audio-tagging': 'audio-classification' },
+})
 
 /**
  * Create a function that runs a network with all its pre- and postprocessing. Names, options and outputs are those of transformers.js
@@ -122,7 +135,7 @@ export async function pipeline<T extends PipelineTask>(
   options: PipelineOptions = {},
 ): Promise<Pipelines[T]> {
   if (!TASKS.includes(task)) {
-    const near = nearest(String(typeof task === 'string' ? task : ''), TASKS)
+    const near = typeof task === 'string' ? (TASK_ALIASES[task] ?? nearest(task, TASKS)) : undefined
     const list = TASKS.map((one) => `'${one}'`).join(', ')
     const hint = near === undefined ? '' : `; did you mean '${near}'?`
     throw new ConfigError(`pipeline: expected one of the tasks ${list}, got ${shown(task)}${hint}`, { task })
@@ -130,7 +143,9 @@ export async function pipeline<T extends PipelineTask>(
   const where = `pipeline('${task}')`
   const parts = await loaded(where, task, model, options)
   const network: { dispose(): void } = parts.model
+  let disposed = false
   const dispose = () => {
+    disposed = parts.owned
     if (parts.owned) network.dispose()
   }
   if (network instanceof SpectraClassifier && network.task.kind !== 'classification') {
@@ -138,6 +153,7 @@ export async function pipeline<T extends PipelineTask>(
     throw quantity(where)
   }
   const call = async (input: never, given: object = {}) => {
+    if (disposed) throw new DisposedError(`${where}: expected a pipeline in use, got a disposed one. Create another.`)
     return answers(where, task, parts as Loaded<never>, input, camelOptions(where, given))
   }
   return Object.assign(call, {

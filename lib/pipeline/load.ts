@@ -1,11 +1,13 @@
 import { stat } from 'node:fs/promises'
-import { argumentError, defined, requireOptions } from '../base/check.js'
+import { argumentError, defined, requireOptions, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { CATALOG } from '../hub/catalog.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
 import { Beats } from '../models/beats/beats.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { ggufPath } from '../models/decoder/gguf.js'
 import { Bert } from '../models/encoders/bert.js'
+import { requireVocabulary } from '../models/encoders/embed-sentences.js'
 import { Roberta } from '../models/encoders/roberta.js'
 import { RobertaForSequenceClassification } from '../models/encoders/roberta-classification.js'
 import {
@@ -21,6 +23,7 @@ import { LOAD_OPTIONS, type LoadNetworkOptions, readConfig } from '../models/pre
 import { isCTranslate2 } from '../models/whisper/ctranslate2.js'
 import { Whisper, WhisperEncoder } from '../models/whisper/whisper.js'
 import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
+import { requireDevice, requireNetworkDType } from '../tensor/dtype.js'
 import { Tokenizer } from '../text/tokenizer.js'
 
 /** Options to load a pipeline's network, with those of the Hugging Face hub for a repository. */
@@ -122,10 +125,20 @@ export async function loaded<T extends PipelineTask>(
   if (normalizeAudio !== undefined && typeof normalizeAudio !== 'boolean') {
     throw argumentError(where, 'normalizeAudio', 'true or false', normalizeAudio)
   }
+  if (from === undefined) {
+    const networks = Object.values<Takes[string]>(TAKES[task]).map(({ Network }) => Network.name)
+    const examples = Object.keys(CATALOG).filter((name) => networks.includes(CATALOG[name]?.network ?? ''))
+    const example = examples[0] === undefined ? '' : ` For example: '${examples[0]}'.`
+    throw new ConfigError(
+      `${where}: expected a model as the second argument, got none. Pass a folder, a name of published weights or a repository.${example}`,
+      { argument: 'model' },
+    )
+  }
   const takes: Takes = TAKES[task]
   if (typeof from !== 'string') {
     const Network = Object.values(takes).find((one) => (from as unknown) instanceof one.Network)?.Network
-    if (Network === undefined) throw wrongModel(where, task, (from as object | null)?.constructor?.name, undefined)
+    if (Network === undefined)
+      throw wrongModel(where, task, (from as object | null)?.constructor?.name ?? shown(from), undefined)
     const [option] = Object.keys(defined(load))
     if (option)
       throw new ConfigError(
@@ -133,18 +146,27 @@ export async function loaded<T extends PipelineTask>(
         { option },
       )
     const tokenizer = needed(where, Network, given)
+    if (tokenizer !== null) requireVocabulary(where, tokenizer, from as never)
     if (Network !== SpectraClassifier) (from as unknown as { eval(): unknown }).eval()
     else (from as SpectraClassifier).model.eval()
     return { model: from, tokenizer, normalizesAudio: normalizeAudio ?? true, owned: false }
   }
   const isFile = (await stat(from).catch(() => undefined))?.isFile() ?? false
   const { device, dtype, seed, mmap, quantize, ...hub } = load
+  requireDevice(`${where}: device`, device)
+  requireNetworkDType(`${where}: dtype`, dtype)
   const directory = isFile ? from : await resolveModel(from, hub as ResolveModelOptions)
   const Network = isFile && 'beats' in takes ? Beats : await networkOf(where, task, directory)
   const reads = READS_TEXT.includes(Network)
   const tokenizer = reads ? (given ?? (await Tokenizer.fromPretrained(directory))) : needed(where, Network, given)
   const normalizesAudio = normalizeAudio ?? (isFile || (await normalizes(directory, Network)))
   const model = await Network.fromPretrained(directory, defined({ device, dtype, seed, mmap, quantize }))
+  try {
+    if (given !== undefined) requireVocabulary(where, given, model as never)
+  } catch (error) {
+    ;(model as { dispose(): void }).dispose()
+    throw error
+  }
   if (!(model instanceof SpectraClassifier)) (model as { eval(): unknown }).eval()
   return { model: model as NetworkOf<T>, tokenizer, normalizesAudio, owned: true }
 }

@@ -1,8 +1,8 @@
 import type { AudioClip } from '../audio/clip.js'
-import { shown } from '../base/check.js'
+import { requireOptions, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import type { CtcTranscribeOptions } from '../models/encoders/ctc-transcribe.js'
-import type { TranscribeOptions, WhisperSkipped } from '../models/whisper/options.js'
+import { CTC_TRANSCRIBE_KEYS, type CtcTranscribeOptions } from '../models/encoders/ctc-transcribe.js'
+import { TRANSCRIBE_KEYS, type TranscribeOptions, type WhisperSkipped } from '../models/whisper/options.js'
 import { Whisper } from '../models/whisper/whisper.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkOf } from './load.js'
@@ -38,6 +38,11 @@ interface Stretch {
 const chunksOf = (stretches: readonly Stretch[]): Required<SpeechRecognitionOutput>['chunks'] =>
   stretches.map(({ text, start, end }) => ({ text, timestamp: [start, end] }))
 
+const OWN = ['returnTimestamps', 'chunkLengthS', 'strideLengthS']
+const RENAMED = ['timestamps', 'chunkSeconds', 'strideSeconds']
+const WHISPER_OPTIONS = [...OWN, ...TRANSCRIBE_KEYS.filter((key) => !RENAMED.includes(key))]
+const CTC_OPTIONS = [...OWN, ...CTC_TRANSCRIBE_KEYS.filter((key) => !RENAMED.includes(key))]
+
 export function recognize(
   where: string,
   model: NetworkOf<'automatic-speech-recognition'>,
@@ -46,13 +51,14 @@ export function recognize(
 ): Promise<SpeechRecognitionOutput> {
   const { returnTimestamps = false, chunkLengthS, strideLengthS, ...rest } = options
   const wrong = (argument: string, problem: string) => new ConfigError(`${where}: ${problem}`, { argument })
-  for (const other of ['timestamps', 'chunkSeconds', 'strideSeconds']) {
+  for (const other of RENAMED) {
     if (other in rest)
       throw wrong(
         other,
         `expected ${other === 'timestamps' ? 'returnTimestamps' : `${other.slice(0, 5)}LengthS`}, its name in a pipeline, got ${other}.`,
       )
   }
+  requireOptions(where, options, model instanceof Whisper ? WHISPER_OPTIONS : CTC_OPTIONS)
   const known: unknown[] = model instanceof Whisper ? [false, true, 'word'] : [false, 'word', 'char']
   if (!known.includes(returnTimestamps)) {
     throw wrong(

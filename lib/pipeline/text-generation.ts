@@ -1,5 +1,6 @@
-import { argumentError, defined } from '../base/check.js'
+import { argumentError, defined, fieldOf, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { nearest } from '../base/words.js'
 import type { GenerationConfig } from '../generation/config.js'
 import type { GenerateOptions } from '../generation/generate.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
@@ -22,9 +23,28 @@ export interface TextGenerationOutput {
   generated_text: string
 }
 
-export interface ChatGenerationOutput {
-  /** The conversation with the answer, whose role is `assistant`. */
-  generated_text: ChatMessage[]
+/** The message that `text-generation` adds to a conversation. */
+export type GeneratedMessage = { role: 'assistant'; content: string }
+
+export interface ChatGenerationOutput<M extends ChatMessage = ChatMessage> {
+  /** The conversation with the answer at its end: `generated_text.at(-1)`. */
+  generated_text: { at(index: -1): GeneratedMessage } & (M | GeneratedMessage)[]
+}
+
+const ROLES = ['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython', 'environment']
+
+/** Check the roles of messages. A template may ignore a message with an unknown role, such as 'usr'. */
+function requireRoles(where: string, argument: string, messages: readonly ChatMessage[]): void {
+  for (const [i, message] of messages.entries()) {
+    const role = fieldOf(message, 'role')
+    if (typeof role !== 'string' || ROLES.includes(role)) continue
+    const near = nearest(role, ROLES, 2)
+    if (near === undefined) continue
+    throw new ConfigError(
+      `${where}: ${argument}[${i}].role: expected 'system', 'user' or 'assistant', got ${shown(role)}. Did you mean '${near}'?`,
+      { argument, role },
+    )
+  }
 }
 
 /** Generate `numReturnSequences` answers to each prompt. */
@@ -40,6 +60,9 @@ export async function generateTexts(
     if (value !== undefined && typeof value !== 'boolean') throw argumentError(where, name, 'true or false', value)
   }
   if (prompts.length === 0) return []
+  prompts.forEach((prompt, i) => {
+    if (Array.isArray(prompt)) requireRoles(where, prompts.length > 1 ? `prompts[${i}]` : 'messages', prompt)
+  })
   const texts = prompts.map((prompt, i): [string, boolean] => {
     if (typeof prompt === 'string') return [prompt, addSpecialTokens]
     if (!Array.isArray(prompt)) throw argumentError(where, `prompts[${i}]`, 'a text or a list of messages', prompt)
@@ -78,7 +101,7 @@ export async function generateTexts(
       const row = ids[i] as number[]
       const text = read([...row, ...answer]).slice(read(row).length)
       if (typeof prompt !== 'string') {
-        return { generated_text: [...prompt, { role: 'assistant', content: text }] }
+        return { generated_text: [...prompt, { role: 'assistant', content: text }] } as ChatGenerationOutput
       }
       return { generated_text: (returnFullText ?? true) ? prompt + text : text }
     }),

@@ -89,6 +89,10 @@ const supported =
   'messages model stream stream_options max_tokens max_completion_tokens temperature top_p top_k num_beams seed stop n modalities audio task score_labels views'.split(
     ' ',
   )
+/** Fields of other interfaces, such as that of text completions. */
+const RENAMED: Readonly<Record<string, string>> = Object.assign(Object.create(null), {
+  ...{ prompt: 'messages', input: 'messages', max_new_tokens: 'max_tokens', max_length: 'max_tokens' },
+})
 /** Fields that do not concern the model. */
 const ignored = 'user metadata store service_tier safety_identifier prompt_cache_key verbosity'.split(' ')
 /** Unsupported fields that would change the answer, each with a check for its neutral value. */
@@ -108,7 +112,7 @@ function checkNames(body: Fields): void {
     const isNeutral = Object.hasOwn(neutral, key) ? neutral[key] : undefined
     if (isNeutral?.(value)) continue
     if (isNeutral) throw badRequest('not supported by this server. Leave it out.', key, 'unsupported_parameter')
-    const near = nearest(key, [...supported, ...Object.keys(neutral)])
+    const near = RENAMED[key.slice(0, 100)] ?? nearest(key, [...supported, ...Object.keys(neutral)])
     throw badRequest(`unknown field.${near ? ` Did you mean "${near}"?` : ''}`, key.slice(0, 100), 'unknown_parameter')
   }
   if (body.n != null && body.n !== 1) {

@@ -189,7 +189,8 @@ export const loopbackNames = (host: string): string[] => [
   ...new Set(['localhost', '127.0.0.1', '[::1]', ...(isLoopback(host) && isIP(host) === 4 ? [host] : [])]),
 ]
 
-function isLoopback(host: string): boolean {
+/** Return whether only this machine can reach an address. */
+export function isLoopback(host: string): boolean {
   if (host === 'localhost' || host === '::1') return true
   return isIP(host) === 4 && host.startsWith('127.')
 }

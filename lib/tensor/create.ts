@@ -4,7 +4,7 @@ import { withArticle } from '../base/words.js'
 import { op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import { Double, isComplex } from '../native/encode.js'
-import { type Device, type DType, dtypeFacts, type TypedArray } from './dtype.js'
+import { type Device, type DType, dtypeFacts, requireDevice, requireDType, type TypedArray } from './dtype.js'
 import type { Generator } from './random.js'
 import { fromTypedArray, isTensor, type Scalar, type Tensor } from './tensor.js'
 
@@ -50,7 +50,8 @@ export function tensor(data: TensorData, options: TensorOptions & { shape?: read
 function fromData(data: TensorData, options: TensorOptions & { shape?: readonly number[] }): Tensor {
   if (isTensor(data)) throw new ConfigError('tensor: expected JavaScript data, got a Tensor. Use clone() or to()')
   const { requiresGrad = false, shape } = optionsOf(options, 'tensor', TENSOR)
-  if (options.dtype !== undefined) dtypeFacts(options.dtype)
+  requireDType('tensor: dtype', options.dtype)
+  requireDevice('tensor: device', options.device)
   const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
   const result = ArrayBuffer.isView(data)
     ? fromView(data as TypedArray, options.dtype, shape, device)

@@ -1,5 +1,6 @@
 import { shown } from '../base/arguments.js'
-import { ConfigError } from '../base/errors.js'
+import { ConfigError, DTypeError } from '../base/errors.js'
+import { nearest } from '../base/words.js'
 
 /** Element types, by PyTorch's names. */
 export type DType =
@@ -165,7 +166,7 @@ export const dtypesBy = (format: 'numpy' | 'safetensors' | 'storage'): Map<strin
 export function dtypeFacts(dtype: DType): DTypeFacts {
   const found = typeof dtype === 'string' ? facts[dtype] : undefined
   if (found === undefined || !Object.hasOwn(facts, dtype)) {
-    throw new ConfigError(`expected a dtype (one of ${Object.keys(facts).join(', ')}), got ${shown(dtype)}`, { dtype })
+    throw dtypeError('dtype', dtype, dtypes)
   }
   return found
 }
@@ -181,12 +182,109 @@ export function deviceName(type: number, index: number): Device {
   return type === 14 ? 'meta' : (`device#${type}` as Device)
 }
 
+const DEVICE = /^(cpu|meta|cuda)(?::(\d{1,2}))?$/
+
+/** Dtypes of a network's weights. */
+const NETWORK_DTYPES: readonly DType[] = ['float32', 'bfloat16', 'float16', 'float64']
+
+/** Names of dtypes in PyTorch, transformers.js and safetensors. */
+const DTYPE_ALIASES: Readonly<Record<string, DType>> = {
+  ...{ float: 'float32', fp32: 'float32', f32: 'float32', single: 'float32' },
+  ...{ half: 'float16', fp16: 'float16', f16: 'float16', bf16: 'bfloat16' },
+  ...{ double: 'float64', fp64: 'float64', f64: 'float64' },
+  ...{ long: 'int64', int: 'int32', short: 'int16', char: 'int8', byte: 'uint8', boolean: 'bool' },
+}
+
+/** Quantization schemes by transformers.js's names of quantized dtypes. */
+const QUANTIZED: Readonly<Record<string, 'int8' | 'nf4'>> = {
+  ...{ q8: 'int8', int8: 'int8', uint8: 'int8' },
+  ...{ q4: 'nf4', q4f16: 'nf4', bnb4: 'nf4', nf4: 'nf4', fp4: 'nf4', int4: 'nf4', uint4: 'nf4' },
+}
+
+/** Names of devices in other programs. */
+const DEVICE_ALIASES: Readonly<Record<string, Device>> = {
+  ...{ gpu: 'cuda', webgpu: 'cuda', nvidia: 'cuda', wasm: 'cpu' },
+}
+
+const lookUp = <T>(table: Readonly<Record<string, T>>, value: unknown): T | undefined =>
+  typeof value === 'string' && Object.hasOwn(table, value.toLowerCase()) ? table[value.toLowerCase()] : undefined
+
+/** Return the error for a wrong device. @param where caller and argument, or the option of a command */
+export function deviceError(where: string, value: unknown): ConfigError {
+  const near =
+    lookUp(DEVICE_ALIASES, value) ?? (typeof value === 'string' ? nearest(value, ['cpu', 'cuda'], 2) : undefined)
+  const hint = near === undefined ? '' : ` Did you mean ${quoted(where, near)}?`
+  const names = ['cpu', 'cuda', 'cuda:0'].map((name) => quoted(where, name))
+  return new ConfigError(
+    `${where}: expected a device, ${names[0]}, ${names[1]} or ${names[2]}, got ${shown(value)}.${hint}`,
+    {
+      argument: 'device',
+      value,
+    },
+  )
+}
+
+/** Return the error for a dtype that is not one of `known`. */
+export function dtypeError(where: string, value: unknown, known: readonly DType[]): ConfigError | DTypeError {
+  const scheme = known === NETWORK_DTYPES ? lookUp(QUANTIZED, value) : undefined
+  const device = lookUp(DEVICE_ALIASES, value)
+  const near = lookUp(DTYPE_ALIASES, value) ?? (typeof value === 'string' ? nearest(value, known, 3) : undefined)
+  const option = where.startsWith('--') ? `--quantize ${scheme}` : `{ quantize: '${scheme}' }`
+  const hint = scheme
+    ? ` Quantization is another option: ${option}.`
+    : device
+      ? ` Did you mean the device ${quoted(where, device)}?`
+      : near !== undefined && known.includes(near as DType)
+        ? ` Did you mean ${quoted(where, near)}?`
+        : ''
+  const Class = (dtypes as readonly unknown[]).includes(value) ? DTypeError : ConfigError
+  const list = `${known.slice(0, -1).join(', ')} or ${known.at(-1)}`
+  return new Class(`${where}: expected ${list}, got ${shown(value)}.${hint}`, { argument: 'dtype', value })
+}
+
+/** Names are in quotes in code, but not on a command line. */
+const quoted = (where: string, name: string): string => (where.startsWith('--') ? name : `'${name}'`)
+
+/** Check a device, which may be left out. @throws ConfigError that suggests the nearest, also for `gpu` or `webgpu` */
+export function requireDevice(where: string, device: unknown): void {
+  if (device === undefined || (typeof device === 'string' && DEVICE.test(device))) return
+  throw deviceError(where, device)
+}
+
+/** Check a dtype, which may be left out. @throws ConfigError that suggests the nearest, also for `fp32` or `half` */
+export function requireDType(where: string, dtype: unknown): void {
+  if (dtype === undefined || (dtypes as readonly unknown[]).includes(dtype)) return
+  throw dtypeError(where, dtype, dtypes)
+}
+
+/**
+ * Check the dtype of a network's weights, which may be left out.
+ * @throws ConfigError that suggests the nearest, also for transformers.js's `fp16` or `q4`; DTypeError for a dtype that is not
+ *   floating point
+ */
+export function requireNetworkDType(where: string, dtype: unknown): void {
+  if (dtype === undefined || (NETWORK_DTYPES as readonly unknown[]).includes(dtype)) return
+  throw dtypeError(where, dtype, NETWORK_DTYPES)
+}
+
+/**
+ * Return the error for a wrong device or dtype among the arguments that no form of an operator takes; undefined for another
+ * mistake.
+ */
+export function placementError(message: string): Error | undefined {
+  const where = /^no form of '(\w+)'/.exec(message)?.[1] ?? 'operator'
+  const [, name, value] = /[(,] ?(device|dtype): '([^'\n]{0,100})'/.exec(message.split('; it has:', 1)[0] ?? '') ?? []
+  if (name === 'device' && !DEVICE.test(value as string)) return deviceError(`${where}: device`, value)
+  if (name !== 'dtype' || (dtypes as readonly unknown[]).includes(value)) return undefined
+  return dtypeError(`${where}: dtype`, value, dtypes)
+}
+
 /** Encode a device for native code: 0 for none, else 1 + type * 256 + index (255 without an index). */
 export function deviceWord(device: Device | null): number {
   if (device === null) return 0
-  const match = typeof device === 'string' ? /^(cpu|meta|cuda)(?::(\d{1,2}))?$/.exec(device) : null
+  const match = typeof device === 'string' ? DEVICE.exec(device) : null
   if (match === null) {
-    throw new ConfigError(`expected a device ('cpu', 'cuda', 'cuda:0' or 'meta'), got ${shown(device)}`, { device })
+    throw deviceError('device', device)
   }
   const type = match[1] === 'cpu' ? 0 : match[1] === 'cuda' ? 1 : 14
   return 1 + type * 256 + (match[2] === undefined ? 255 : Number(match[2]))

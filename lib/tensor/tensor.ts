@@ -6,11 +6,12 @@ import { callNative, op, readNumbers } from '../native/call.js'
 import { type Callback, registerCallback } from '../native/callbacks.js'
 import { GRAD, INFERENCE, runInContext } from '../native/context.js'
 import { type Complex, put, putEllipsis, Slice } from '../native/encode.js'
+import { registerArgumentMistake } from '../native/failure.js'
 import type { MemoryFormat, TensorOperators } from '../native/generated/operators.js'
 import { Handle, handleOf, isHandle } from '../native/handle.js'
 import { queueNative } from '../native/jobs.js'
 import { registerTensorClass } from '../native/objects.js'
-import { type Device, type DType, deviceName, dtypeFacts, dtypeName, type TypedArray } from './dtype.js'
+import { type Device, type DType, deviceName, dtypeFacts, dtypeName, placementError, type TypedArray } from './dtype.js'
 
 /** One element as a JavaScript value. */
 export type Scalar = number | bigint | boolean | Complex
@@ -439,6 +440,7 @@ export class Tensor extends Handle {
 }
 
 registerTensorClass(Tensor)
+registerArgumentMistake(placementError)
 
 // Outside the method: native code holds this closure, which must not reference the tensor.
 function hookCallback(hook: (gradient: Tensor) => unknown, state: { active: boolean }): Callback {

@@ -89,7 +89,11 @@ function checkOptions(messages: readonly ChatMessage[], options: ChatOptions): v
   ])
   if (!Array.isArray(messages)) throw argumentError(where, 'messages', 'an array of messages', messages)
   if (messages.length === 0) throw argumentError(where, 'messages', 'at least one message', messages)
-  for (const [i, message] of messages.entries()) requireObject(where, `messages[${i}]`, message)
+  for (const [i, message] of messages.entries()) {
+    requireObject(where, `messages[${i}]`, message)
+    if (message.role === undefined)
+      throw argumentError(where, `messages[${i}].role`, "a role, such as 'user' or 'assistant'", message.role)
+  }
   for (const name of ['tools', 'documents'] as const) {
     const list = options[name]
     if (list === undefined || list === null) continue

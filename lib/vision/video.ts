@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { argumentError, requireNumber, requireOptions, requireSignal, shown } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { type ChangesOf, SIGNAL, settings } from '../base/settings.js'
+import { unopened } from '../files/byte-source.js'
 import { empty, scope, type Tensor, tensor } from '../tensor/index.js'
 import { FrameFolder } from './frame-folder.js'
 import { VideoFile } from './video-file.js'
@@ -278,7 +279,7 @@ export async function openVideo(path: string, options: OpenVideoOptions = {}): P
   const { rate, maxPixels, threads, signal } = OPEN.read(where, options)
   signal?.throwIfAborted()
   const facts = await stat(path).catch((cause: Error) => {
-    throw new DataError(`${path}: cannot be opened: ${cause.message}`, { file: path, cause })
+    throw new DataError(`${path}: cannot be opened: ${unopened(path, cause)}`, { file: path, cause })
   })
   if (facts.isDirectory()) return new Video(await FrameFolder.open(path, rate, maxPixels, signal))
   if (!facts.isFile()) throw new DataError(`${path}: expected a regular file or a folder`, { file: path })

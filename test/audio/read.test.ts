@@ -168,7 +168,12 @@ describe('options', () => {
     }
     await expect(readAudio(7 as never)).rejects.toMatchObject({ code: 'ERR_CONFIG' })
     await expect(readAudio(join(folder, 'none.wav'))).rejects.toMatchObject({ code: 'ERR_DATA' })
-    await expect(readAudio(folder)).rejects.toThrow(/expected a regular file/)
+    await expect(readAudio(join(folder, 'none.wav'))).rejects.toThrow(
+      new RegExp(`^${join(folder, 'none.wav')}: it cannot be opened: there is no such file$`),
+    )
+    await expect(readAudio('https://example.org/a.mp3')).rejects.toThrow(/it is a URL\. Download the file/)
+    await expect(readAudio(new Uint8Array())).rejects.toThrow(/got an empty file/)
+    await expect(readAudio(folder)).rejects.toThrow(/expected a regular file, got a folder/)
     await expect(gathered(stereo, { chunkSeconds: 0 })).rejects.toMatchObject({ code: 'ERR_CONFIG' })
   })
 })

@@ -110,7 +110,18 @@ describe('voxtorch', () => {
     [['runs', 'a', 'b'], /expected at most one folder, got a second argument "b"/],
     [['transcribe'], /expected an audio file, got none/],
     [['transcribe', 'a.wav', '--words'], /--words: expected --format json, got lines/],
-    [['weights', 'whisper-bas'], /did you mean 'whisper-base'/],
+    [['weights', 'whisper-bas'], /^voxtorch: whisper-bas: there are no such .* Did you mean 'whisper-base'/],
+    [['transcribe', 'a.wav', 'b.wav', '--format', 'srt'], /--format srt: expected one recording, .* got 2/],
+    [['transcribe', 'a.wav', '--output', 'x'], /got --output\. .* write > FILE/],
+    [['transcribe', 'a.wav', '--timestamps'], /got --timestamps\. The default format has segment times/],
+    [['transcribe', 'a.wav', '--beams', '0'], /--beams: expected an integer of at least 1, got "0"/],
+    [['transcribe', 'a.wav', '--dtype', 'q8'], /got "q8"\. Quantization is another option: --quantize int8\./],
+    [['transcribe', 'a.wav', '--device', 'gpu'], /--device: .* Did you mean cuda\?/],
+    [
+      ['transcribe', 'a.wav', '--model', 'minilm'],
+      /such as whisper-base or .*, got minilm, a sentence embedding model/,
+    ],
+    [['transcribe', 'nowhere.wav'], /^voxtorch: nowhere\.wav: it cannot be opened: there is no such file\n$/],
     [['weights', 'minilm', '--index-url', 'nowhere'], /expected an http or https URL/],
   ])('%j fails with a sentence', (words, message) => {
     const { status, stdout, stderr } = voxtorch(...words)

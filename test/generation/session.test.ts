@@ -97,6 +97,17 @@ describe('a stream', () => {
 
   it('refuses beams', async () => {
     await expect(model.stream({ inputIds }, { numBeams: 2 }).next()).rejects.toThrow(/beams.*generate/)
+    const ids = { inputIds: [1, 2] as unknown as typeof inputIds }
+    const said = 'inputIds: expected a tensor, got an array of length 2. Write tensor([ids]).'
+    await expect(model.generate(ids)).rejects.toThrow(`generate: ${said}`)
+    await expect(model.generate(ids)).rejects.toThrow(ConfigError)
+    await expect(model.stream(ids).next()).rejects.toThrow(`generate: ${said}`)
+    await expect(model.forward(ids)).rejects.toThrow(`DecoderLM.forward: ${said}`)
+    for (const wrong of ['hi', inputIds, null]) {
+      await expect(model.generate(wrong as never)).rejects.toThrow(
+        /^generate: expected inputs to be an object of tensors/,
+      )
+    }
   })
 })
 

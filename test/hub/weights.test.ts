@@ -5,16 +5,22 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { chatModels } from '../../lib/cli/chat-models.js'
 import { CATALOG, type WeightsEntry } from '../../lib/hub/catalog.js'
 import { fetchEntry } from '../../lib/hub/weights.js'
 import {
+  Bert,
   CancelledError,
+  CheckpointError,
   ConfigError,
+  DecoderLM,
   fetchWeights,
   HubError,
   publishedWeights,
   resolveModel,
+  SileroVad,
   Tokenizer,
+  Whisper,
 } from '../../lib/index.js'
 import { makeZip } from '../files/zip-maker.js'
 
@@ -213,12 +219,54 @@ describe('fetchWeights', () => {
       vi.unstubAllEnvs()
     }
     await expect(fetched({ signal: AbortSignal.abort() })).rejects.toThrow(CancelledError)
-    await expect(fetchWeights('whisper-bas')).rejects.toThrow(/did you mean 'whisper-base'/)
+    await expect(fetchWeights('whisper-bas')).rejects.toThrow(
+      /^whisper-bas: there are no such published weights \(there are whisper-base, .*\)\. Did you mean 'whisper-base'\?$/,
+    )
+    for (const [name, near] of [
+      ['smollm', 'smollm2-135m-instruct'],
+      ['SmolLM2', 'smollm2-135m-instruct'],
+      ['all-minilm-l6-v2', 'minilm'],
+    ]) {
+      await expect(fetchWeights(name as string)).rejects.toThrow(`Did you mean '${near}'?`)
+      await expect(resolveModel(name as string)).rejects.toThrow(`Did you mean '${near}'?`)
+    }
     await expect(fetchWeights('whisper-base', { ofline: true } as never)).rejects.toThrow(/offline/)
   })
 })
 
+describe('a cache that cannot be used', () => {
+  const withFile = (variable?: string) => {
+    const file = join(cacheDir, `a-file-${variable}`)
+    writeFileSync(file, '')
+    return file
+  }
+
+  it('names the variable of the folder, and its value', async () => {
+    vi.stubEnv('XDG_CACHE_HOME', withFile('xdg'))
+    await expect(fetchWeights('silero-vad')).rejects.toMatchObject({ code: 'ERR_HUB', reason: 'storage' })
+    await expect(fetchWeights('silero-vad')).rejects.toThrow(
+      /^the cache cannot be used: ENOTDIR.* Set XDG_CACHE_HOME to a writable folder; it is now .*a-file-xdg\.$/,
+    )
+    // A path that leads through a file is no folder with weights.
+    expect(publishedWeights(join(withFile(), 'x')).some(({ present }) => present)).toBe(false)
+    vi.unstubAllEnvs()
+  })
+})
+
 describe('names', () => {
+  it('of weights for another network are refused before the download, with those that fit', async () => {
+    const chat = 'got smollm2-135m-instruct, a chat model. Load it with DecoderLM.'
+    await expect(Whisper.fromPretrained('smollm2-135m-instruct')).rejects.toThrow(
+      `fromPretrained: expected weights of Whisper, such as whisper-base or whisper-tiny.en, ${chat}`,
+    )
+    await expect(SileroVad.fromPretrained('smollm2-135m-instruct')).rejects.toThrow(chat)
+    await expect(DecoderLM.fromPretrained('whisper-tiny.en')).rejects.toThrow(CheckpointError)
+    await expect(Bert.fromPretrained('silero-vad')).rejects.toThrow(/such as minilm, got silero-vad, a voice activity/)
+    await expect(chatModels.text?.('whisper-tiny.en', {})).rejects.toThrow(
+      /^serve text: --model: expected weights of DecoderLM, such as smollm2-135m-instruct, got whisper-tiny\.en/,
+    )
+  })
+
   it('are listed, each pinned, and stand where a model does', async () => {
     const listed = publishedWeights(cacheDir)
     expect(listed.map(({ name }) => name)).toEqual([

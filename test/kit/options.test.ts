@@ -78,6 +78,19 @@ describe('a table of options', () => {
     expect(() => read(line)).toThrow(message)
   })
 
+  it('checks devices, and says what to do instead of an option of another program', () => {
+    const table = { device: { type: 'string', help: 'device' } } as const
+    const readDevice =
+      (...argv: string[]) =>
+      () =>
+        readOptions('thing', table, argv, { output: { instead: 'Use >.' } })
+    expect(readDevice('--device', 'cuda:1')().options).toEqual({ device: 'cuda:1' })
+    expect(readDevice('--device', 'gpu')).toThrow(
+      '--device: expected a device, cpu, cuda or cuda:0, got "gpu". Did you mean cuda?',
+    )
+    expect(readDevice('--output', 'x')).toThrow('thing: expected a known option, got --output. Use >.')
+  })
+
   it('takes the short spellings that a table has, and no others', () => {
     const table = { output: { type: 'string', help: 'x', aliases: ['log_dir', '-l'] } } as const
     const originals = { '-mc': { takesValue: true, reason: 'nothing is kept' } } as const

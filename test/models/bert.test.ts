@@ -49,6 +49,12 @@ describe('embedSentences', () => {
         expect([vectors.shape, vectors.requiresGrad]).toEqual([[4, 8], false])
         for (const [i, row] of alone.entries()) expectClose(vectors.select(0, i), row.select(0, 0), 1e-5)
       }
+      const texted = (...values: unknown[]) => embedSentences(model, tokenizer, values as string[])
+      await expect(texted('a', 1)).rejects.toThrow('embedSentences: expected texts[1] to be a string, got 1')
+      using small = Bert.fromConfig({ ...model.config, vocabSize: 6 })
+      await expect(embedSentences(small, tokenizer, texts)).rejects.toThrow(
+        /tokenizer: expected the tokenizer of the network, with at most 6 tokens, got one with \d+/,
+      )
       const unit = await embedSentences(model, tokenizer, texts, { normalize: true, pooling: 'cls' })
       for (const row of unit.square().sum([1]).toArray() as number[]) expect(row).toBeCloseTo(1, 5)
       const cut = await embedSentences(model, tokenizer, ['one two three two one'], { maxLength: 4 })

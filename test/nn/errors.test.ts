@@ -54,6 +54,15 @@ describe('layers refuse in the words of the layer', () => {
 
   // biome-ignore format: a table
   const refused: [string, () => unknown, ErrorClass, RegExp][] = [
+    ['a device of another name', () => new Linear(2, 2, { device: 'gpu' as never }), ConfigError, /^Linear: device: expected a device, 'cpu', 'cuda' or 'cuda:0', got "gpu"\. Did you mean 'cuda'\?$/],
+    ["PyTorch's name of a dtype", () => new Linear(2, 2, { dtype: 'half' as never }), ConfigError, /^Linear: dtype: .* got "half"\. Did you mean 'float16'\?$/],
+    ['Module.to another device', () => new Linear(2, 2).to({ device: 'gpu' as never }), ConfigError, /^Module\.to: device: .* Did you mean 'cuda'\?$/],
+    ['Module.to another dtype', () => new Linear(2, 2).to({ dtype: 'bf16' as never }), ConfigError, /^Module\.to: dtype: .* Did you mean 'bfloat16'\?$/],
+    ['an operator with another dtype', () => ones([2], { dtype: 'fp32' as never }), ConfigError, /^ones: dtype: .* got "fp32"\. Did you mean 'float32'\?$/],
+    ['Tensor.to another device', () => tensor([1]).to('gpu' as never), ConfigError, /^to: dtype: .* Did you mean the device 'cuda'\?$/],
+    ['tensor on another device', () => tensor([1], { device: 'webgpu' as never }), ConfigError, /^tensor: device: .* Did you mean 'cuda'\?$/],
+    ['a network of another dtype', () => vt.Bert.fromConfig({}, { dtype: 'fp32' as never }), ConfigError, /^bert: dtype: expected float32, bfloat16, float16 or float64, got "fp32"\. Did you mean 'float32'\?$/],
+    ['a network of integers', () => vt.Bert.fromConfig({}, { dtype: 'int8' }), DTypeError, /Quantization is another option: \{ quantize: 'int8' \}\.$/],
     ['Linear of whole numbers', () => new Linear(2, 2).forward(whole), DTypeError, /got int64. tensor\(\) makes int64.*float32/],
     ['Linear of another width', () => new Linear(3, 2).forward(floats), ShapeError, /dimension 1 .* size 3, got shape \[2,5\]/],
     ['Linear of another type', () => new Linear(5, 2).forward(floats.to({ dtype: 'float64' })), DTypeError, /input and weight of one dtype, got float64 and float32/],

@@ -294,9 +294,22 @@ describe('pipeline', () => {
       expect(await settledTensors()).toBe(loaded)
     }
     expect(await settledTensors()).toBe(before)
+    // A misspelled option is the error that TypeScript reports, and an answer goes on with a conversation.
+    const typed = async (
+      transcriber: vt.SpeechRecognitionPipeline,
+      generator: vt.TextGenerationPipeline,
+      messages: { role: string; content: string }[],
+    ) => {
+      // @ts-expect-error: 'returnTimestamp' does not exist
+      await transcriber('a.wav', { returnTimestamp: true })
+      const [answer] = await generator(messages)
+      if (answer) messages.push(answer.generated_text.at(-1))
+    }
+    expect(typed).toBeTypeOf('function')
     const ended = await vt.pipeline('emotion-recognition', at('emotions'))
     ended.dispose()
     await expect(ended(audio)).rejects.toThrow(vt.DisposedError)
+    await expect(ended(audio)).rejects.toThrow(/expected a pipeline in use, got a disposed one/)
   })
 
   it('leaves a network that it was given to its owner', async () => {
@@ -321,6 +334,27 @@ describe('pipeline', () => {
       /expected one of the tasks 'automatic.*, got "text-generaton"; did you mean 'text-generation'\?/,
     ],
     [7, 'x', {}, /expected one of the tasks .*, got 7/],
+    ['speech-to-text', 'x', {}, /got "speech-to-text"; did you mean 'automatic-speech-recognition'\?/],
+    [
+      'automatic-speech-recognition',
+      undefined,
+      {},
+      /expected a model as the second argument, got none\. .* For example: 'whisper-base'\./,
+    ],
+    ['text-generation', null, {}, /expected DecoderLM, got null/],
+    [
+      'text-generation',
+      at('llama'),
+      { device: 'gpu' },
+      /device: expected a device, .* got "gpu"\. Did you mean 'cuda'\?/,
+    ],
+    ['text-generation', at('llama'), { dtype: 'fp16' }, /got "fp16"\. Did you mean 'float16'\?/],
+    [
+      'text-generation',
+      at('llama'),
+      { dtype: 'q4' },
+      /got "q4"\. Quantization is another option: \{ quantize: 'nf4' \}\./,
+    ],
     ['text-generation', at('nowhere'), {}, /nowhere/],
     ['text-generation', whisper, {}, /expected DecoderLM, got Whisper.* It is for 'automatic-speech-recognition'/],
     [
@@ -331,7 +365,6 @@ describe('pipeline', () => {
     ],
     ['automatic-speech-recognition', at('wavlm'), {}, /expected Whisper, Wav2Vec2ForCTC, WavLMForCTC, got WavLM/],
     ['text-generation', { eval() {} }, {}, /got Object/],
-    ['text-generation', null, {}, /got another value/],
     ['text-generation', at('llama'), { dtyp: 'float32' }, /did you mean 'dtype'/],
     ['text-generation', at('llama'), { tokenizer: {} }, /tokenizer to be a Tokenizer/],
     ['audio-classification', at('emotions'), { normalizeAudio: 1 }, /normalizeAudio to be true or false/],
@@ -361,6 +394,10 @@ describe('pipeline', () => {
       { timestamps: 'word' },
       /expected returnTimestamps, its name in a pipeline, got timestamps/,
     ],
+    ['automatic-speech-recognition', 'ctc', 'audio', { returnTimestamp: true }, /did you mean 'returnTimestamps'/],
+    ['text-generation', 'llama', 'a', { stream: true }, /got 'stream'\. Use model\.stream, and streamText for text/],
+    ['text-generation', 'llama', [{ role: 'usr', content: 'a' }], {}, /messages\[0\]\.role: .* Did you mean 'user'\?/],
+    ['text-generation', 'llama', [{ content: 'a' }], {}, /messages\[0\]\.role to be a role/],
     ['automatic-speech-recognition', 'ctc', {}, {}, /audio to be/],
     ['audio-classification', 'emotions', 'audio', { topk: 2 }, /did you mean 'topK'/],
     ['audio-classification', 'emotions', 'audio', { topK: 0 }, /topK to be an integer of at least 1/],

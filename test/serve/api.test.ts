@@ -187,6 +187,9 @@ describe('POST /v1/chat/completions', () => {
     await refusal('{"messages": "x", "__proto__": {"n": 2}}', 400, 'unknown_parameter', '__proto__')
     await refusal({ messages, model: 'other' }, 404, 'model_not_found', 'model')
     await refusal({ messages, model: { toString: 1 } }, 404, 'model_not_found', 'model')
+    expect(await refusal({ messages, prompt: 'x' }, 400, 'unknown_parameter', 'prompt')).toContain(
+      'Did you mean "messages"?',
+    )
     const named = await refusal({ messages, ['y'.repeat(1_000_000)]: 1 }, 400, 'unknown_parameter', 'y'.repeat(100))
     expect(named.length).toBeLessThan(300)
     const wordy = { messages: Array(6).fill(user(text('x'.repeat(200_000)))) }

@@ -45,13 +45,16 @@ describe('voxtorch serve', () => {
   })
 
   it.each([
-    ['--model dir', /expected a model: parrot; got none/],
-    ['parot --model dir', /unknown model "parot". Did you mean "parrot"/],
-    ['constructor --model dir', /unknown model "constructor"/],
-    ['parrot', /--model: expected the folder of the model, got none/],
+    ['--model dir', /expected a kind of model: parrot; got none/],
+    ['parot --model dir', /got "parot". Did you mean "parrot"/],
+    ['constructor --model dir', /got "constructor"/],
+    ['parrot', /--model: expected the folder of the model, got none. Add --model DIR/],
     ['parrot more --model dir', /got a second argument "more"/],
+    ['parrot --model dir --device gpu', /--device: expected a device, .* Did you mean cuda\?/],
+    ['parrot --model dir --dtype float', /^--dtype: expected float32, .* got "float"\. Did you mean float32\?/],
+    ['parrot --model dir --host 0.0.0.0', /--host: expected an API key, .* Set VOXTORCH_API_KEY or --api-key/],
     ['parrot --model dir --port x', /--port: expected an integer/],
-    ['parrot --model dir --concurrent 1.5', /--concurrent: expected an integer/],
+    ['parrot --model dir --concurrent 1.5', /--concurrent: expected an integer of at least 1/],
     ['parrot --model dir --max-body -1', /--max-body: expected a number of at least 0/],
     ['parrot --model dir --colour', /serve: expected a known option, got --colour/],
   ])('refuses %s', (line, message) => {
@@ -59,18 +62,37 @@ describe('voxtorch serve', () => {
     expect(() => parsed(line)).toThrow(message)
   })
 
+  it('suggests the command for a language model', () => {
+    const text = { text: models.parrot }
+    const said = /Did you mean `voxtorch serve text --model smollm2-135m-instruct`\?/
+    expect(() => parseServe(['smollm2-135m-instruct'], text, {})).toThrow(said)
+    expect(() => parseServe(['--model', 'smollm2'], text, {})).toThrow(said)
+    expect(() => parseServe(['text'], text, {})).toThrow(/For example: --model smollm2-135m-instruct/)
+  })
+
   it('says how it is used, and fails with a sentence', () => {
     const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
     const run = (...values: string[]) => spawnSync(process.execPath, [main, ...values], { encoding: 'utf8' })
     const help = run('serve', '--help')
     expect([help.status, help.stderr]).toEqual([0, ''])
-    for (const option of ['--model <dir>', '--host', '--port', '--api-key', '--max-body', '--concurrent', '--queue']) {
+    for (const option of [
+      '--model <model>',
+      '--host',
+      '--port',
+      '--api-key',
+      '--max-body',
+      '--concurrent',
+      '--queue',
+    ]) {
       expect(help.stdout).toContain(option)
     }
+    const forText = run('serve', 'text', '--help').stdout
+    expect(forText).not.toContain('emoverse:')
+    expect(help.stdout).toContain('emoverse:')
     expect(run('--help').stdout).toMatch(/^ {2}serve +Serve a speech, vision or text model/m)
     const unknown = run('serve', 'nothing-known', '--model', 'x')
     expect(unknown.status).toBe(1)
-    expect(unknown.stderr).toMatch(/^voxtorch: serve: unknown model "nothing-known"/)
+    expect(unknown.stderr).toMatch(/^voxtorch: serve: expected a kind of model: text, .* got "nothing-known"/)
   })
 
   const script = fileURLToPath(new URL('process.mjs', import.meta.url))

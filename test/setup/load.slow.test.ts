@@ -114,8 +114,12 @@ describe('the command', () => {
       expect(stdout).toContain(line)
     }
     expect(stdout.trimEnd().split('\n').at(-1)).toMatch(
-      /^voxtorch cannot run here: libtorch, addon, loads failed \(marked ✗ above\)\. Next: npx voxtorch install$/,
+      /^voxtorch cannot run here: libtorch, addon, loads failed \(marked ✗ above\)\. Next: npx voxtorch install/,
     )
+    expect(run(['dist/cli/main.js', 'doctor'], { PATH: '/nowhere' }).stdout).toMatch(
+      /Next: npx voxtorch install; if no prebuilt addon fits, first install g\+\+ and cmake, which build it\n$/,
+    )
+    expect(stdout).toMatch(/^– driver/m)
   })
 
   test('install refuses another minor version, and a LIBTORCH that is none', () => {

@@ -42,7 +42,16 @@ export interface CtcTranscription {
   hypotheses?: (CtcHypothesis & { text: string })[]
 }
 
-const KEYS = ['beamWidth', 'nBest', 'timestamps', 'chunkSeconds', 'strideSeconds', 'skipSpecialTokens', 'signal']
+/** Options of `transcribe` of a CTC network. */
+export const CTC_TRANSCRIBE_KEYS = [
+  'beamWidth',
+  'nBest',
+  'timestamps',
+  'chunkSeconds',
+  'strideSeconds',
+  'skipSpecialTokens',
+  'signal',
+]
 
 /** Implement `Wav2Vec2ForCTC.transcribe`. */
 export async function transcribeCtc(
@@ -51,7 +60,7 @@ export async function transcribeCtc(
   options: CtcTranscribeOptions,
 ): Promise<CtcTranscription> {
   const where = `${model.constructor.name}.transcribe`
-  requireOptions(where, options, KEYS)
+  requireOptions(where, options, CTC_TRANSCRIBE_KEYS)
   const { beamWidth = 1, nBest = 1, timestamps = false, skipSpecialTokens = false, signal } = options
   requireWhole(where, 'beamWidth', beamWidth, 1)
   requireWhole(where, 'nBest', nBest, 1)

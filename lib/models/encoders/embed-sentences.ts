@@ -1,4 +1,5 @@
 import { argumentError, isArrayLike, requireOneOf, requireOptions, requireWhole } from '../../base/check.js'
+import { ConfigError } from '../../base/errors.js'
 import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { Bert } from './bert.js'
@@ -23,6 +24,20 @@ export function longestText(model: Bert | Roberta): number {
 export const longestOfRoberta = ({ maxPositionEmbeddings = 512, padTokenId = 1 }: RobertaConfig): number =>
   maxPositionEmbeddings - padTokenId - 1
 
+/** Check that a tokenizer's ids are ids of the network, as they are not with the tokenizer of another one. */
+export function requireVocabulary(
+  where: string,
+  tokenizer: Tokenizer,
+  { config }: { config: { vocabSize?: number } },
+): void {
+  const { vocabSize } = config
+  if (vocabSize === undefined || tokenizer.vocabSize <= vocabSize) return
+  throw new ConfigError(
+    `${where}: tokenizer: expected the tokenizer of the network, with at most ${vocabSize} tokens, got one with ${tokenizer.vocabSize}. Load it from the network's folder.`,
+    { argument: 'tokenizer' },
+  )
+}
+
 /**
  * Embed texts as sentence-transformers does (Reimers and Gurevych 2019, https://arxiv.org/abs/1908.10084): float [texts, hiddenSize], on
  * the network's device, without gradients.
@@ -44,9 +59,13 @@ export async function embedSentences(
   if (!(model instanceof Bert) && !(model instanceof Roberta))
     throw argumentError(where, 'model', 'a Bert or a Roberta', model)
   if (!(tokenizer instanceof Tokenizer)) throw argumentError(where, 'tokenizer', 'a Tokenizer', tokenizer)
-  if (!isArrayLike(texts) || !Array.from(texts).every((text) => typeof text === 'string') || texts.length === 0) {
+  if (!isArrayLike(texts) || texts.length === 0) {
     throw argumentError(where, 'texts', 'a list of at least one string', texts)
   }
+  Array.from(texts).forEach((text: unknown, i) => {
+    if (typeof text !== 'string') throw argumentError(where, `texts[${i}]`, 'a string', text)
+  })
+  requireVocabulary(where, tokenizer, model)
   requireOptions(where, options, ['pooling', 'normalize', 'batchSize', 'maxLength'])
   const longest = Math.min(longestText(model), tokenizer.modelMaxLength ?? Number.POSITIVE_INFINITY)
   const { pooling = 'mean', normalize = false, batchSize = 32, maxLength = longest } = options

@@ -171,7 +171,8 @@ const defaults: Required<Defaulted> = {
   carryInitialPrompt: false,
 }
 
-const KEYS = [
+/** Options of `transcribe`. */
+export const TRANSCRIBE_KEYS = [
   ...Object.keys(defaults),
   ...['language', 'initialPrompt', 'batchSize', 'vad', 'maxNewTokens', 'generation', 'generator', 'signal'],
 ]
@@ -210,7 +211,7 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   const bad = (problem: string): never => {
     throw new ConfigError(`Whisper.transcribe: ${problem}`, { ...options })
   }
-  requireOptions('Whisper.transcribe', options, KEYS)
+  requireOptions('Whisper.transcribe', options, TRANSCRIBE_KEYS)
   const settings = { ...defaults, ...folderDefaults(model), ...defined(options), prompt: [] as number[] } as Settings
   const { task, temperature } = settings
   requireSignal('Whisper.transcribe', settings.signal)

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { ConfigError } from '../../base/errors.js'
-import { didYouMean } from '../../base/words.js'
+import { nearest } from '../../base/words.js'
 import type { Tokenizer } from '../../text/index.js'
 import { readConfig } from '../pretrained.js'
 import type { WhisperConfig } from './config.js'
@@ -204,6 +204,8 @@ export function languageCode(tokens: WhisperTokens, language: string): string {
       language,
     })
   }
-  const hint = didYouMean(wanted, [...codes.map((one) => WHISPER_LANGUAGES[one] ?? one), ...codes])
-  throw new ConfigError(`language: expected a language of this Whisper, got '${language}'${hint}`, { language })
+  const names = codes.map((one) => WHISPER_LANGUAGES[one] ?? one)
+  const near = nearest(wanted, [...names, ...codes], Math.max(1, Math.floor(wanted.length / 3)))
+  const hint = near === undefined ? ` It supports ${codes.join(', ')}.` : ` Did you mean '${near}'?`
+  throw new ConfigError(`language: expected a language of this Whisper, got '${language}'.${hint}`, { language })
 }

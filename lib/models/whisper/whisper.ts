@@ -14,6 +14,7 @@ import {
   stream,
 } from '../../generation/generate.js'
 import { opAsync } from '../../native/call.js'
+import { requireTensorInputs } from '../../nn/check.js'
 import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { MakeOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
@@ -140,7 +141,8 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
   }
 
   /** Run the encoder alone, to reuse its result for several calls. Runs on the executor. */
-  encode(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
+  async encode(inputs: WhisperEncoderInputs): Promise<WhisperEncoderOutput> {
+    requireTensorInputs('Whisper.encode', inputs)
     return encoderForward(withActiveAdapters(this), inputs) as Promise<WhisperEncoderOutput>
   }
 
@@ -168,6 +170,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     config: GenerationConfig = {},
     options?: GenerateOptions,
   ): AsyncGenerator<GenerateStep, void, void> {
+    requireTensorInputs('Whisper.stream', inputs)
     const { inputFeatures, featuresMask } = inputs
     const made = await this.#prepared(inputs, config, options)
     try {
@@ -187,6 +190,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
     config: GenerationConfig,
     options: GenerateOptions = {},
   ): Promise<GenerateInputs> {
+    requireTensorInputs('Whisper.generate', inputs)
     const { inputFeatures, featuresMask, ...rest } = inputs
     const made: GenerateInputs = { ...rest }
     if (inputFeatures) {
