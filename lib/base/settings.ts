@@ -245,7 +245,7 @@ export function mismatch(value: unknown, setting: Omit<Setting, 'help'>): string
       if (infinite && value === Infinity) return undefined
       return unless(
         isNumber && value > -Infinity,
-        [Math.abs(value as number) === Infinity ? 'a finite number' : 'a number', bounds.join(' and ')]
+        [value === Infinity || value === -Infinity ? 'a finite number' : 'a number', bounds.join(' and ')]
           .join(' ')
           .trim(),
       )

@@ -86,7 +86,7 @@ const CALLS = Object.fromEntries([
   ['retrievalMetrics at', (x) => vt.retrievalMetrics([[1]], { at: x })],
   ['retrievalMetrics targets', (x) => vt.retrievalMetrics([[1]], { targets: x })],
   ['references', (x) => vt.corpusBleu(['a'], [x])],
-  ...[vt.ClassificationMetric, vt.RegressionMetric, vt.SpearmanMetric, vt.RocAucMetric, vt.WordErrorRate, vt.CharacterErrorRate, vt.BleuScore, vt.ChrfScore, vt.RougeMetric, vt.MeteorMetric].flatMap(updated),
+  ...[vt.ClassificationMetric, vt.RegressionMetric, vt.SpearmanMetric, vt.RocAucMetric, vt.WordErrorRateMetric, vt.CharacterErrorRateMetric, vt.BleuMetric, vt.ChrfMetric, vt.RougeMetric, vt.MeteorMetric].flatMap(updated),
   ['ConcatDataset', (x) => new vt.ConcatDataset(x)],
   ['ConcatDataset part', (x) => new vt.ConcatDataset([x]).get(0)],
   ['Subset', (x) => new vt.Subset([1, 2], x)],
