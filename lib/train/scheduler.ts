@@ -11,7 +11,6 @@ import {
   type Ramp,
   warmupStableDecaySchedule,
 } from './schedule-shapes.js'
-import { SCHEDULER_TYPES, type SchedulerType } from './scheduler-types.js'
 import {
   constantSchedule,
   constantScheduleWithWarmup,
@@ -23,6 +22,7 @@ import {
   type Scheduled,
   type WarmupOptions,
 } from './schedules.js'
+import { SCHEDULER_TYPES, type SchedulerType } from './training-names.js'
 
 export { SCHEDULER_TYPES, type SchedulerType }
 

@@ -1,4 +1,7 @@
-import type { SchedulerSpecificOptions, SchedulerType } from '../scheduler.js'
+import type { SchedulerSpecificOptions } from '../scheduler.js'
+import type { OptimizerName, SchedulerType } from '../training-names.js'
+
+export type { OptimizerName }
 
 /** Interval at which something happens: never, every n steps, or at the end of each epoch. */
 export type IntervalStrategy = 'no' | 'steps' | 'epoch'
@@ -155,17 +158,6 @@ export interface TrainingArguments {
   /** With several processes, whether parameters may be unused by a loss. Default true, always; false is a little faster. */
   ddpFindUnusedParameters?: boolean
 }
-
-export type OptimizerName =
-  | 'adamw_torch'
-  | 'adamw_torch_fused'
-  | 'adamw_8bit'
-  | 'adamw_bnb_8bit'
-  | 'lion_32bit'
-  | 'sgd'
-  | 'adagrad'
-  | 'rmsprop'
-  | 'adafactor'
 
 export type ReportTarget = 'jsonl' | 'tensorboard' | 'html'
 

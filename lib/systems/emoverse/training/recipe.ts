@@ -1,5 +1,5 @@
 import { settings, type ValuesOf } from '../../../base/settings.js'
-import { SCHEDULER_TYPES } from '../../../train/scheduler-types.js'
+import { SCHEDULER_TYPES } from '../../../train/training-names.js'
 
 /**
  * Training settings of a stage: defaults, checks, command-line options and names in TrainingArguments. Defaults are those of
