@@ -276,7 +276,7 @@ export class Module {
    * point or complex and does not affect integer buffers. Tensors keep their identity.
    */
   to(target: Device | DType | { device?: Device; dtype?: DType } = {}): this {
-    const options = typeof target === 'string' ? targetOf(target) : target
+    const options: { device?: Device; dtype?: DType } = typeof target === 'string' ? targetOf(target) : target
     requireOptions('Module.to', options, ['device', 'dtype'])
     const { device, dtype } = options
     if (dtype && !isFloating(dtype)) {

@@ -26,7 +26,7 @@ export type DType =
 export type Device = 'cpu' | 'cuda' | 'meta' | `cuda:${number}`
 
 /** Return the option of `to` for a name: a device's or a dtype's. */
-export const targetOf = (name: string): { device: Device } | { dtype: DType } =>
+export const targetOf = (name: string): { device?: Device; dtype?: DType } =>
   /^(cpu|cuda|meta)(:|$)/.test(name) ? { device: name as Device } : { dtype: name as DType }
 
 export type TypedArray =

@@ -87,6 +87,10 @@ describe('checks of one argument', () => {
       'f: expected options to be an object, got',
     ],
   }
+  it('requireOptions suggests options for names of TrainingArguments', () => {
+    expect(() => requireOptions('f', { learningRate: 1 }, ['lr'])).toThrow(/'learningRate'; did you mean 'lr'\?/)
+    expect(() => requireOptions('f', { learningRate: 1 }, ['x'])).toThrow(/'learningRate'$/)
+  })
   it('requireOptions shows the first options that exist', () => {
     expect(() => requireOptions('f', 2, ['stride', 'padding', 'bias', 'groups'])).toThrow(
       'f: expected options to be an object, got 2. Write { stride, padding, bias, … }.',
