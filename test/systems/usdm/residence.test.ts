@@ -30,6 +30,7 @@ describe('Residence', () => {
     let room = false
     class Part extends Module {
       override to(target: Parameters<Module['to']>[0] = {}): this {
+        const { device } = typeof target === 'string' ? { device: target } : target
         moves.push(device)
         if (device === 'cuda:0' && !room) throw new Error('out of memory')
         return this
