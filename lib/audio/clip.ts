@@ -89,7 +89,7 @@ export interface ClipPlace {
  * no conversion is needed.
  *
  * ```ts
- * const samples = await readClip('call.mp3', { longAudio: 'cut', mostSamples: 10 * SPEECH_RATE })
+ * const samples = await readClip('call.mp3', { longAudio: 'cut', mostSamples: 10 * 16_000 })
  * ```
  *
  * @throws ConfigError for a value that is not a clip; DataError naming the file for a clip that cannot be read, has no samples,

@@ -51,7 +51,14 @@ export function requireObject(where: string, argument: string, value: unknown): 
  * `functional.dropout(x, 0.1, this)`.
  */
 export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
-  requireObject(where, 'options', options)
+  if (typeof options !== 'object' || options === null) {
+    const names = known.length > 3 ? [...known.slice(0, 3), '…'] : known
+    const advice = names.length > 0 ? `. Write { ${names.join(', ')} }.` : ''
+    throw new ConfigError(`${where}: expected options to be an object, got ${shown(options)}${advice}`, {
+      argument: 'options',
+      value: options,
+    })
+  }
   requireKnown(where, options as object, known)
 }
 

@@ -6,7 +6,7 @@ import { withArticle } from './words.js'
 
 /**
  * Check of a value that no named type describes, such as a callback. Throws if the value is wrong. `T` is the value's type.
- * Create one with {@link checkedBy}.
+ * Create one with `checkedBy`.
  */
 export interface Check<T = unknown> {
   (where: string, name: string, value: unknown): void

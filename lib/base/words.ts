@@ -39,10 +39,24 @@ export const shortened = (text: string, most = 200): string => (text.length > mo
 
 const lettersOf = (word: string): string => [...word.toLowerCase()].sort().join('')
 
+/** Names of TrainingArguments for options of optimizers. */
+const SYNONYMS: Readonly<Record<string, string>> = {
+  learningRate: 'lr',
+  learning_rate: 'lr',
+  adamBeta1: 'betas',
+  adamBeta2: 'betas',
+  adamEpsilon: 'eps',
+}
+
 /** Return `; did you mean '…'?` with the nearest of `words`, or '' if none is near. */
 export function didYouMean(word: string, words: Iterable<string>): string {
-  const near = nearest(word, words)
+  const near = nearest(word, words) ?? synonymOf(word, words)
   return near === undefined ? '' : `; did you mean '${near}'?`
+}
+
+function synonymOf(word: string, words: Iterable<string>): string | undefined {
+  const synonym = Object.hasOwn(SYNONYMS, word) ? SYNONYMS[word] : undefined
+  return synonym !== undefined && [...words].includes(synonym) ? synonym : undefined
 }
 
 /** Return the edit distance with insertions, deletions, substitutions and swaps (optimal string alignment). */

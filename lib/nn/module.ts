@@ -2,7 +2,7 @@ import { shown } from '../base/arguments.js'
 import { requireOptions } from '../base/check.js'
 import { ConfigError, DeviceError, DTypeError } from '../base/errors.js'
 import { withArticle } from '../base/words.js'
-import { requireDevice, requireDType } from '../tensor/dtype.js'
+import { requireDevice, requireDType, targetOf } from '../tensor/dtype.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
 import { isFloating, requireTensors } from './check.js'
@@ -272,10 +272,11 @@ export class Module {
   }
 
   /**
-   * Move parameters, their gradients and buffers. `dtype` must be floating point or complex and does not affect integer
-   * buffers. Tensors keep their identity.
+   * Move parameters, their gradients and buffers: `to('cuda')`, `to('bfloat16')`, or `to({ device, dtype })`. `dtype` must be floating
+   * point or complex and does not affect integer buffers. Tensors keep their identity.
    */
-  to(options: { device?: Device; dtype?: DType } = {}): this {
+  to(target: Device | DType | { device?: Device; dtype?: DType } = {}): this {
+    const options: { device?: Device; dtype?: DType } = typeof target === 'string' ? targetOf(target) : target
     requireOptions('Module.to', options, ['device', 'dtype'])
     const { device, dtype } = options
     requireDevice('Module.to: device', device)

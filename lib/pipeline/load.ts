@@ -68,6 +68,8 @@ const TAKES = {
     llama: { Network: DecoderLM, head: 'ForCausalLM' },
     mistral: { Network: DecoderLM, head: 'ForCausalLM' },
     qwen2: { Network: DecoderLM, head: 'ForCausalLM' },
+    phi3: { Network: DecoderLM, head: 'ForCausalLM' },
+    internlm2: { Network: DecoderLM, head: 'ForCausalLM' },
   },
   'feature-extraction': {
     bert: { Network: Bert },

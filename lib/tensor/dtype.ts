@@ -26,6 +26,10 @@ export type DType =
 /** `'cpu'`, `'cuda'` (the first device), `'cuda:1'`, or `'meta'` (shapes without memory). */
 export type Device = 'cpu' | 'cuda' | 'meta' | `cuda:${number}`
 
+/** Return the option of `to` for a name: a device's or a dtype's. */
+export const targetOf = (name: string): { device?: Device; dtype?: DType } =>
+  /^(cpu|cuda|meta)(:|$)/.test(name) ? { device: name as Device } : { dtype: name as DType }
+
 export type TypedArray =
   | Float32Array
   | Float64Array

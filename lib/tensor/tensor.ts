@@ -11,7 +11,16 @@ import type { MemoryFormat, TensorOperators } from '../native/generated/operator
 import { Handle, handleOf, isHandle } from '../native/handle.js'
 import { queueNative } from '../native/jobs.js'
 import { registerTensorClass } from '../native/objects.js'
-import { type Device, type DType, deviceName, dtypeFacts, dtypeName, placementError, type TypedArray } from './dtype.js'
+import {
+  type Device,
+  type DType,
+  deviceName,
+  dtypeFacts,
+  dtypeName,
+  placementError,
+  type TypedArray,
+  targetOf,
+} from './dtype.js'
 
 /** One element as a JavaScript value. */
 export type Scalar = number | bigint | boolean | Complex
@@ -350,9 +359,7 @@ export class Tensor extends Handle {
     if (isTensor(target)) return moved(this, target, options) as Tensor
     let all: ToOptions
     try {
-      if (typeof target !== 'string') all = { ...target, ...options }
-      else if (/^(cpu|cuda|meta)(:|$)/.test(target)) all = { device: target as Device, ...options }
-      else all = { dtype: target as DType, ...options }
+      all = { ...(typeof target === 'string' ? targetOf(target) : target), ...options }
     } catch (error) {
       throw asTyped('to', error)
     }

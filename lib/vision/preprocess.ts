@@ -41,7 +41,7 @@ const IMAGE = PREPROCESS.extend({
   processor: { type: ['languagebind', 'clip'], default: 'languagebind' },
 })
 
-/** Options of {@link preprocessImage}. @interface */
+/** Options of `preprocessImage`. @interface */
 export type PreprocessImageOptions = ChangesOf<typeof IMAGE.table>
 
 /**

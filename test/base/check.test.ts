@@ -87,6 +87,16 @@ describe('checks of one argument', () => {
       'f: expected options to be an object, got',
     ],
   }
+  it('requireOptions suggests options for names of TrainingArguments', () => {
+    expect(() => requireOptions('f', { learningRate: 1 }, ['lr'])).toThrow(/'learningRate'; did you mean 'lr'\?/)
+    expect(() => requireOptions('f', { learningRate: 1 }, ['x'])).toThrow(/'learningRate'$/)
+  })
+  it('requireOptions shows the first options that exist', () => {
+    expect(() => requireOptions('f', 2, ['stride', 'padding', 'bias', 'groups'])).toThrow(
+      'f: expected options to be an object, got 2. Write { stride, padding, bias, … }.',
+    )
+    expect(() => requireOptions('f', 2, ['a'])).toThrow(/got 2\. Write \{ a \}\.$/)
+  })
   it.each(Object.entries(check))('%s', (_, [call, good, bad, message]) => {
     for (const value of good) expect(() => call(value)).not.toThrow()
     for (const value of bad) {

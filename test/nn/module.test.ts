@@ -239,6 +239,8 @@ describe('state of a module', () => {
         .backward()
       expect(weight.grad?.dtype).toBe('float64')
       expect(() => block.to({ dtype: 'int64' })).toThrow(DTypeError)
+      expect(() => block.to('int64')).toThrow(DTypeError)
+      expect(block.to('float32').to('cpu').first.weight.dtype).toBe('float32')
     }))
 
   test('freeze by name, path, glob and RegExp', () => {

@@ -41,6 +41,8 @@ const wave = (samples: number, seed: number) => {
 }
 const samplesOf = (input: Float32Array) => vt.tensor(input)
 let tokenizer: vt.Tokenizer
+/** Other model types of DecoderLM. */
+const FAMILIES = ['mistral', 'qwen2', 'phi3', 'internlm2'] as const
 
 beforeAll(async () => {
   tokenizer = await tinyTokenizer(at('tokenizer'))
@@ -64,6 +66,9 @@ beforeAll(async () => {
     'llama',
     vt.DecoderLM.fromConfig({ ...text, modelType: 'llama', numKeyValueHeads: 2, initializerRange: 1 }),
   )
+  for (const modelType of FAMILIES) {
+    await save(`llama-as-${modelType}`, vt.DecoderLM.fromConfig({ ...text, modelType, numKeyValueHeads: 2 }))
+  }
 })
 
 describe("pipeline('automatic-speech-recognition')", () => {
@@ -210,6 +215,13 @@ describe("pipeline('text-generation')", () => {
     const drawn = await generator('a', { ...greedy, do_sample: true, num_return_sequences: 3 })
     expect(drawn).toHaveLength(3)
     expect(await generator([], greedy)).toEqual([])
+  })
+
+  it.each(FAMILIES)('loads a folder of type %s', async (modelType) => {
+    using generator = await vt.pipeline('text-generation', at(`llama-as-${modelType}`))
+    expect(generator.model.config.modelType).toBe(modelType)
+    const [{ generated_text }] = (await generator('a', greedy)) as [vt.TextGenerationOutput]
+    expect(generated_text.startsWith('a')).toBe(true)
   })
 
   it('answers conversations by the template of the tokenizer', async () => {

@@ -71,7 +71,8 @@ export function savedEntries(
       fail(`expected well-formed text in the metadata '${key}', got a lone surrogate`)
   }
   return Object.entries(tensors).map(([name, value]) => {
-    if (!(value instanceof Tensor)) fail(`'${name}' is not a tensor`, { tensor: name })
+    if (!(value instanceof Tensor))
+      fail(`'${name}' is not a tensor. Write other values with writeJson.`, { tensor: name })
     const { dtype, shape } = value
     if (!isSafetensorsDType(dtype))
       fail(`expected a dtype that safetensors can store, but '${name}' is ${dtype}`, { tensor: name })

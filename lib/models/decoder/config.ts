@@ -29,7 +29,8 @@ export interface RopeParameters {
   truncate?: boolean
 }
 
-type ModelType = 'llama' | 'mistral' | 'qwen2' | 'phi3' | 'internlm2'
+/** Model types of {@link DecoderLM}, as in config.json. */
+export type ModelType = 'llama' | 'mistral' | 'qwen2' | 'phi3' | 'internlm2'
 
 /** The keys of a published config.json in camelCase. Defaults are those of transformers' configuration class. */
 export interface DecoderLMConfig extends NetworkConfig {

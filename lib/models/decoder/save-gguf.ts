@@ -7,7 +7,7 @@ import { PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
-import type { DecoderLMConfig, RopeParameters } from './config.js'
+import type { DecoderLMConfig, ModelType, RopeParameters } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
 import { theirName, toNeighbors } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
@@ -32,14 +32,23 @@ export interface SaveGgufAdapterOptions {
 
 /** llama.cpp's file type numbers. */
 const FILE_TYPES: Readonly<Record<GgufSaveType, number>> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 }
-const architectureOf = ({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' => {
-  if (modelType === 'phi3' || modelType === 'internlm2') {
-    throw new ConfigError(
-      `DecoderLM.saveGguf: expected a model of type llama, mistral or qwen2, got ${modelType}, whose fused projections are not supported`,
-      { modelType },
-    )
-  }
-  return modelType === 'qwen2' ? 'qwen2' : 'llama'
+/** llama.cpp's architecture of each model type; null for those whose fused projections are not supported. */
+const ARCHITECTURES: Readonly<Record<ModelType, 'llama' | 'qwen2' | null>> = {
+  llama: 'llama',
+  mistral: 'llama',
+  qwen2: 'qwen2',
+  phi3: null,
+  internlm2: null,
+}
+
+function architectureOf({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' {
+  const architecture = Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : null
+  if (architecture !== null) return architecture
+  const supported = Object.keys(ARCHITECTURES).filter((name) => ARCHITECTURES[name as ModelType] !== null)
+  throw new ConfigError(
+    `DecoderLM.saveGguf: expected a model of type ${supported.join(', ')}, got '${modelType}'. Save it with save() as safetensors.`,
+    { modelType },
+  )
 }
 
 /** See {@link DecoderLM.saveGguf}. */

@@ -77,7 +77,7 @@ export interface TranscribeOptions {
    */
   batchSize?: number
   /**
-   * With `batchSize`: the speech detector, such as {@link SileroVad}'s `segments`, or `energyVad`. Default: SileroVad if
+   * With `batchSize`: the speech detector, such as `segments` of `SileroVad`, or `energyVad`. Default: SileroVad if
    * `fetchWeights('silero-vad')` has stored its weights, else `energyVad`.
    */
   vad?: VoiceActivity

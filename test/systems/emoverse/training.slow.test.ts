@@ -202,15 +202,15 @@ describe('trainEmoVerse', () => {
       hashOf(model.model.stateDict()['model.layers.0.self_attn.q_proj.weight'] as Tensor),
     )
     using same = await tinyEmoVerse({ seed: 3 })
-    await expect(trainEmoVerse(same, settings(7))).rejects.toThrow(/expected a stage with the same settings, got another one \(recipe differ\)\. Choose another outputDir/)
-    await expect(trainEmoVerse(same, settings(6, first))).rejects.toThrow(/same settings, got another one \(data differ/)
-    await expect(trainEmoVerse(again, settings(6))).rejects.toThrow(/same settings, got another one \(base differ/)
+    await expect(trainEmoVerse(same, settings(7))).rejects.toThrow(/expected a stage with the same settings, got another one \(recipe\.epochs differs\)\. Choose another outputDir/)
+    await expect(trainEmoVerse(same, settings(6, first))).rejects.toThrow(/same settings, got another one \(data differs/)
+    await expect(trainEmoVerse(again, settings(6))).rejects.toThrow(/same settings, got another one \(base differs/)
     using other = await tinyEmoVerse({ seed: 4 })
-    await expect(trainEmoVerse(other, settings(6))).rejects.toThrow(/same settings, got another one \(base differ/)
+    await expect(trainEmoVerse(other, settings(6))).rejects.toThrow(/same settings, got another one \(base differs/)
     const changed = settings(6)
     await expect(
       trainEmoVerse(same, { ...changed, stages: [changed.stages[0] as never, { ...changed.stages[1], data: own }] }),
-    ).rejects.toThrow(/second.*same settings, got another one \(data differ/)
+    ).rejects.toThrow(/second.*same settings, got another one \(data differs/)
   })
 
   it('tells data in a file by its bytes, wherever it lies, and a stage that was begun by what it was begun with', async () => {
@@ -229,7 +229,7 @@ describe('trainEmoVerse', () => {
     const other = join(folder, 'other.json')
     await writeSwiftDataset(other, asked(13))
     // It has no results yet, and is another's all the same.
-    await expect(run(other)).rejects.toThrow(/same settings, got another one \(data differ/)
+    await expect(run(other)).rejects.toThrow(/same settings, got another one \(data differs/)
     const home = join(folder, 'bytes')
     expect(await run(two)).toEqual({ adapter: join(home, 'stage-1/adapter'), saved: join(home, 'model'), notes: [expect.stringMatching(/^the longest/)] })
     // A folder of its own for what is another training, the same one each time.

@@ -29,7 +29,8 @@ describe('Residence', () => {
     const moves: unknown[] = []
     let room = false
     class Part extends Module {
-      override to({ device }: { device?: string } = {}): this {
+      override to(target: Parameters<Module['to']>[0] = {}): this {
+        const { device } = typeof target === 'string' ? { device: target } : target
         moves.push(device)
         if (device === 'cuda:0' && !room) throw new Error('out of memory')
         return this

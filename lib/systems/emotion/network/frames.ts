@@ -3,7 +3,7 @@ import { Linear, Module, MultiheadAttention } from '../../../nn/index.js'
 import type { FactoryOptions } from '../../../nn/parameter.js'
 import { cat, ops, scope, type Tensor } from '../../../tensor/index.js'
 
-/** Masks of {@link FrameFusion}. Default: every state counts. */
+/** Masks of FrameFusion. Default: every state counts. */
 export interface FrameMasks {
   /** bool [clips], true if the clip has a video. */
   video?: Tensor | null

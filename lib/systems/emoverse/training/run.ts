@@ -7,6 +7,7 @@ import { contentHash } from '../../../kit/fingerprint.js'
 import { SwiftDataset } from '../data/dataset.js'
 import { keyOf } from '../data/media.js'
 import { type EmoVerseRecords, invalidData } from '../data/open.js'
+import { EMOVERSE_RECIPE } from './recipe.js'
 
 /** Data and settings that a stage's weights depend on. They identify the training of a folder. */
 export type StageSettings = Readonly<Record<string, unknown>>
@@ -45,7 +46,7 @@ export async function runFolder(
     if (other === undefined) return folder
     if (!versions) {
       throw new ConfigError(
-        `${other.folder}: expected a stage with the same settings, got another one (${other.keys.join(', ')} differ). Choose another outputDir.`,
+        `${other.folder}: expected a stage with the same settings, got another one (${other.keys.join(', ')} ${other.keys.length === 1 ? 'differs' : 'differ'}). Choose another outputDir.`,
         { argument: 'outputDir', before: other.before, now: other.now },
       )
     }
@@ -53,14 +54,16 @@ export async function runFolder(
 }
 
 async function otherIn(outputDir: string, stages: readonly NamedSettings[]) {
+  let base: string | undefined
   for (const { name, settings: now } of stages) {
     const folder = join(outputDir, name)
     const before = await settingsIn(folder)
-    if (before === undefined || same(before, now)) continue
-    const keys = [...new Set([...Object.keys(before), ...Object.keys(now)])].filter(
-      (key) => !same(before[key], now[key]),
-    )
-    return { folder, before, now, keys }
+    if (before === undefined) continue
+    const [was, is] = [flat(completed(before)), flat({ ...now, base: base ?? now.base })]
+    const keys = [...new Set([...Object.keys(was), ...Object.keys(is)])].filter((key) => !same(was[key], is[key]))
+    if (keys.length > 0) return { folder, before, now, keys }
+    // Settings that the file lacks are not part of the later stages' `base` either.
+    base = keyOf(String(before.base), JSON.stringify(before))
   }
   return undefined
 }
@@ -71,6 +74,19 @@ async function settingsIn(folder: string): Promise<StageSettings | undefined> {
   if (existsSync(settings)) return (await readJson(settings)) as StageSettings
   return existsSync(results) ? (((await readJson(results)) as { settings?: StageSettings }).settings ?? {}) : undefined
 }
+
+/** Return the settings with the defaults of those of the recipe that did not exist when the file was written. */
+const completed = (settings: StageSettings): StageSettings =>
+  isRecord(settings.recipe) ? { ...settings, recipe: { ...EMOVERSE_RECIPE, ...settings.recipe } } : settings
+
+/** Return the settings with those of the recipe as `recipe.NAME`. */
+function flat({ recipe, ...others }: StageSettings): StageSettings {
+  if (!isRecord(recipe)) return { recipe, ...others }
+  return { ...Object.fromEntries(Object.entries(recipe).map(([name, value]) => [`recipe.${name}`, value])), ...others }
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Compare two values as JSON. */
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
