@@ -24,7 +24,7 @@ afterAll(() => rmSync(home, { recursive: true, force: true }))
 describe('what the scripts leave out', () => {
   it('is what ms-swift 2.6.1 takes then', async () => {
     expect(EMOVERSE_RECIPE).toEqual({
-      ...{ learningRate: 1e-4, schedule: 'cosine', warmupRatio: 0.05, epochs: 2, betas: [0.9, 0.95], eps: 1e-8 },
+      ...{ optim: 'adamw_torch', learningRate: 1e-4, schedule: 'cosine', warmupRatio: 0.05, epochs: 2, betas: [0.9, 0.95], eps: 1e-8 },
       ...{ weightDecay: 0.1, maxGradNorm: 1, batchSize: 1, evalBatchSize: 1, accumulation: 8, maxLength: 2048 },
       ...{ maxExpandedLength: null, gradientCheckpointing: true, validationShare: 0.01, seed: 42 },
       ...{ logSteps: 10, evalSteps: 1000, saveSteps: 500, saveTotalLimit: 3 },

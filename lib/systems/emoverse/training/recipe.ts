@@ -1,5 +1,5 @@
 import { settings, type ValuesOf } from '../../../base/settings.js'
-import { SCHEDULER_TYPES } from '../../../train/training-names.js'
+import { OPTIMIZER_NAMES, SCHEDULER_TYPES } from '../../../train/training-names.js'
 
 /**
  * Training settings of a stage: defaults, checks, command-line options and names in TrainingArguments. Defaults are those of
@@ -44,6 +44,13 @@ export const EMOVERSE_SETTINGS = settings({
     argument: 'gradientAccumulationSteps',
   },
   learningRate: { type: 'number', default: 1e-4, help: 'peak learning rate', argument: 'learningRate' },
+  optim: {
+    type: OPTIMIZER_NAMES,
+    default: 'adamw_torch',
+    help: 'optimizer, by its name in transformers',
+    placeholder: 'text',
+    argument: 'optim',
+  },
   schedule: {
     type: SCHEDULER_TYPES,
     default: 'cosine',
