@@ -17,6 +17,7 @@ export { CharacterErrorRateMetric, cer, characterErrors, WordErrorRateMetric, we
 
 export { MeteorMetric, meteor } from './meteor.js'
 export { Metric, type MetricDefinition } from './metric.js'
+export { MeanAbsolutePercentageErrorMetric, meanAbsolutePercentageError } from './percentage-error.js'
 export { PerplexityMetric, perplexity } from './perplexity.js'
 export {
   concordance,
