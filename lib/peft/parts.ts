@@ -46,7 +46,7 @@ export async function saveParts(where: string, directory: string, module: Module
   // Adapters of the module itself are in the directory, where only the old index tells whether an earlier save wrote them.
   const old = await readIndex(join(finalPath(directory), PARTS_INDEX)).catch(() => ({}) as Record<string, string[]>)
   const earlier = (folder: string) => [
-    ...filesIn(folder, new RegExp(`^${PARTS_INDEX}$`)),
+    ...(existsSync(join(folder, PARTS_INDEX)) ? [PARTS_INDEX] : []),
     ...filesIn(folder, ADAPTER_FILES, FOLDER),
     ...(old['']?.includes('default') ? filesIn(folder, ADAPTER_FILES) : []),
     ...(old[''] ?? []).flatMap((name) => filesIn(folder, ADAPTER_FILES, name)),
