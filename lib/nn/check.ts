@@ -28,9 +28,12 @@ export function requireTensors(where: string, ...values: unknown[]): void {
   }
 }
 
+/** Inputs that are tensors in every network. Others, such as lengths, may be arrays. */
+const TENSORS = /(?:ids|mask|values|embeds|features|labels)$/i
+
 /**
- * Check the inputs of a network: an object whose fields are tensors, or flags and caches. A text or an array, where a tensor
- * is expected, is the usual mistake. `lengths` may be an array.
+ * Check the inputs of a network: an object whose fields are tensors, flags, caches or lists. A text or an array of numbers, where
+ * a tensor is expected, is the usual mistake.
  */
 export function requireTensorInputs(where: string, inputs: unknown): void {
   if (typeof inputs !== 'object' || inputs === null || inputs instanceof Tensor || Array.isArray(inputs)) {
@@ -46,8 +49,9 @@ export function requireTensorInputs(where: string, inputs: unknown): void {
     throw asTyped(where, error)
   }
   for (const [name, value] of entries) {
-    const isData = typeof value === 'string' || Array.isArray(value) || ArrayBuffer.isView(value)
-    if (!isData || name === 'lengths') continue
+    if (!TENSORS.test(name)) continue
+    const isList = Array.isArray(value) && !(value[0] instanceof Tensor)
+    if (!isList && typeof value !== 'string' && !ArrayBuffer.isView(value)) continue
     const advice = /ids$/i.test(name) ? 'tensor([ids])' : 'tensor(…)'
     throw new ConfigError(`${where}: ${name}: expected a tensor, got ${shown(value)}. Write ${advice}.`, {
       argument: name,

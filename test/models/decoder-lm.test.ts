@@ -132,7 +132,7 @@ describe('arguments', () => {
     await refused({ inputIds: tensor([[1000]]) }, /range|index/)
     using cache = new KvCache()
     await refused({ inputIds, cache, labels: inputIds }, /labels or a cache/)
-    expect(() => model.forward({ inputIds, cache: model as never })).toThrow(/KvCache/)
+    await expect(model.forward({ inputIds, cache: model as never })).rejects.toThrow(/KvCache/)
   })
 
   it('refuses configurations that contradict themselves', () => {

@@ -453,7 +453,7 @@ describe('transcribe', () => {
     await refused({ lanugage: 'en' }, /expected a known option, got 'lanugage'; did you mean 'language'/)
     await refused(
       { language: 'frensh' },
-      /language: expected a language of this Whisper, got 'frensh'; did you mean 'french'\?/,
+      /language: expected a language of this Whisper, got 'frensh'\. Did you mean 'french'\?/,
     )
     await refused({ task: 'sing' }, /task/)
     await refused({ temperature: -1 }, /temperature/)

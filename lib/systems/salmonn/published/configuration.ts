@@ -1,3 +1,4 @@
+import { snakeCase } from '../../../base/words.js'
 import type { SalmonnConfiguration } from '../configuration/configuration.js'
 import { all, into, type Rule, type Sections } from '../configuration/rules.js'
 import type { SalmonnPart } from '../network/adapter.js'
@@ -139,7 +140,7 @@ export const PUBLISHED_SECTIONS: Sections = {
     gpu: ignored(LAUNCH),
     rank: ignored(LAUNCH),
   },
-  generate: all('generation', (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)),
+  generate: all('generation', snakeCase),
   training: ignored(UNREAD),
   evaluation: ignored(UNREAD),
 }
