@@ -236,6 +236,7 @@ function checked(flag: string, definition: OptionDefinition, text: string, befor
     if (word === undefined) throw fail(type.join(' or '))
     return word
   }
+  if (flag === '--device') requireDevice(flag, text)
   if (type === 'string') return text
   if (type === 'list') return text.split(',').map((item) => item.trim())
   if (type === 'strings') return [...(before ?? []), text]
@@ -243,7 +244,6 @@ function checked(flag: string, definition: OptionDefinition, text: string, befor
     if (text !== 'true' && text !== 'false') throw fail('true or false')
     return text === 'true'
   }
-  if (flag === '--device') requireDevice(flag, text)
   const value = text.trim() === '' ? Number.NaN : Number(text)
   const expected = mismatch(value, { ...definition, type })
   if (expected !== undefined) throw fail(expected)

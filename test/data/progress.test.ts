@@ -63,11 +63,11 @@ it('writes plain lines elsewhere, and a last one', () => {
   bar.print('saved')
   bar.close()
   expect(to.written).toEqual([
-    '33%  10/30  00:10<00:20  1 batches/s\n',
-    '66%  20/30  00:20<00:10  1 batches/s\n',
-    '100%  30/30  00:30  1 batches/s\n',
+    '33%  10/30 batches  00:10<00:20  1 batches/s\n',
+    '66%  20/30 batches  00:20<00:10  1 batches/s\n',
+    '100%  30/30 batches  00:30  1 batches/s\n',
     'saved\n',
-    '100%  30/30  00:30  1 batches/s\n',
+    '100%  30/30 batches  00:30  1 batches/s\n',
   ])
 })
 

@@ -161,7 +161,7 @@ describe('npm run demo -- --quick', () => {
   const chromium = (process.env.PATH ?? '').split(delimiter).some((path) => existsSync(join(path, 'chromium')))
   it.skipIf(!chromium)('shows in Chromium exactly the numbers of demo.json', async () => {
     const { stdout } = await promisify(execFile)(process.execPath, ['test/check-report.mjs', out], { cwd: root })
-    expect(stdout).toMatch(/\d+ numbers, 3 points of 3 curves, 8 sounds, all as in demo.json/)
+    expect(stdout).toMatch(/\d+ numbers, 3 points of 3 curves, 8 audio clips, all as in demo.json/)
   })
 })
 

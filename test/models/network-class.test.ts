@@ -77,7 +77,7 @@ describe('the classes of networks', () => {
     const { logits } = await model.forward({ inputIds, cache, logitsToKeep: 1 })
     expect(cache.length).toBe(3)
     expect(logits?.shape).toEqual([1, 1, 30])
-    expect(() => model.forward({ inputIds, cache: {} as never })).toThrow('cache: expected a KvCache')
+    await expect(model.forward({ inputIds, cache: {} as never })).rejects.toThrow('cache: expected a KvCache')
     using encoder = Roberta.fromConfig(text)
     await expect((async () => encoder.forward({ inputIds, cache } as never))()).rejects.toThrow(/cache/)
   })

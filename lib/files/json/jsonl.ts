@@ -96,7 +96,9 @@ const BATCH = 1 << 20
 export async function writeJsonl(path: string, rows: Iterable<unknown> | AsyncIterable<unknown>): Promise<void> {
   requireString('writeJsonl', 'path', path)
   const source = rows as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
-  if (typeof rows === 'string' || !(source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator])) {
+  // A typed array is one value, and a detached one cannot be read.
+  const isValue = typeof rows === 'string' || ArrayBuffer.isView(rows)
+  if (isValue || !(source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator])) {
     throw argumentError('writeJsonl', 'rows', 'an iterable of values', rows)
   }
   await writeAtomically(path, DataError, async (write) => {
