@@ -347,7 +347,7 @@ const warned = new Set<string>()
 
 /** Warn once about an option of sampling that has no effect, as transformers does. */
 function warnOfUnusedSampling(given: GenerationConfig, { doSample = false }: GenerationConfig): void {
-  if (doSample) return
+  if (doSample || given.doSample === false) return
   for (const [name, neutral] of [
     ['temperature', [0, 1]],
     ['topP', [1]],
