@@ -297,7 +297,7 @@ describe.skipIf(!chromium)('the page, in Chromium', () => {
         throw new Error('inside')
       }
       await page.click('#ask')
-      await page.until(() => /server failed/.test(document.getElementById('error').textContent))
+      await page.until(() => /Internal error/.test(document.getElementById('error').textContent))
       model.stream = stream
       expect(await page.evaluate(look)).toMatchObject({ turns: [], prompt: 'too much', clips: [{ name: 'short.wav' }] })
       await page.click('#ask')

@@ -189,7 +189,7 @@ describe.skipIf(!chromium)('the page of an EmoVerse, in Chromium', () => {
       await page.until(() =>
         /text without media markers, got <image>/.test(document.getElementById('error').textContent),
       )
-      expect(await page.evaluate(look)).toMatchObject({ turns: [], clips: ['Photo 2'] })
+      expect(await page.evaluate(look)).toMatchObject({ turns: [], clips: ['Image 2'] })
       expect(page.problems).toEqual([expect.stringMatching(/status of 400/)])
     })
   })

@@ -181,7 +181,7 @@ describe.skipIf(!chromium)('the page of a model that speaks, in Chromium', () =>
         await page.click('#stop')
         expect((await page.evaluate(look)).turns[3]).toMatchObject({
           voice: 'silent',
-          note: expect.stringMatching(/longest/),
+          note: expect.stringMatching(/maximum length/),
         })
         await page.click('#fresh')
         expect((await page.evaluate(look)).turns).toEqual([])

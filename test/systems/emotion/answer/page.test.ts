@@ -197,8 +197,8 @@ describe.skipIf(!chromium)('the report, in Chromium', () => {
       await page.press('Enter')
       await page.until(() => document.marks.length === 2)
       expect(await page.evaluate(() => document.marks)).toEqual([
-        'hear: Did you "see" that?',
-        'hear: They took it <all> & left.',
+        'play: Did you "see" that?',
+        'play: They took it <all> & left.',
       ])
       await page.until(() => document.querySelector('.playing') === null)
       await page.size(390, 844, true)
