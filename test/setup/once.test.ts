@@ -17,7 +17,11 @@ const filesWith = (pattern: RegExp): string[] =>
 
 it.each<[string, RegExp, string[]]>([
   // A lock is taken away, not written.
-  ['files and folders are put in place', /\brename(?:Sync)?\(/, ['base/atomic-folder.ts', 'base/atomic.ts', 'base/lock.ts']],
+  [
+    'files and folders are put in place',
+    /\brename(?:Sync)?\(/,
+    ['base/atomic-folder.ts', 'base/atomic.ts', 'base/lock.ts'],
+  ],
   ['a file is written whole or not at all', /\bwriteFile(?:Sync)?\(/, ['cli/build.ts', 'files/file-tensors.ts']],
   [
     'texts are escaped for HTML; templates have the spelling of MarkupSafe',
