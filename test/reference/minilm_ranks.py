@@ -1,6 +1,6 @@
 """How far transformers' float32 is from its float64 in the similarities of MiniLM, for a list of sentences in a JSON file.
 
-Writes no fixture: it prints the error that test/models/published.test.ts allows, and how many rows of float32 have the
+Writes no fixture: it prints the error that test/models/published.slow.test.ts allows, and how many rows of float32 have the
 order of float64. Run on 1,000 sentences of the npm package sentiment 5.0.2: 4.7e-7, and 898.
 """
 

@@ -33,12 +33,12 @@ export const exclusions: readonly { file: string; tests: readonly string[]; reas
 /** Files that do not run there at all, with the reason. */
 export const leftOut: readonly { file: string; reason: string }[] = [
   {
-    file: 'test/models/published.test.ts',
+    file: 'test/models/published.slow.test.ts',
     reason:
       'Networks of 135 million numbers take 20 minutes where every thread of a GPU is a fiber. Their tiny twins run.',
   },
   {
-    file: 'test/models/whisper-published.test.ts',
+    file: 'test/models/whisper-published.slow.test.ts',
     reason: 'A hundred clips through Whisper base, of which the same holds.',
   },
 ]
