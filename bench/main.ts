@@ -9,6 +9,14 @@ import { isMet, type Report, table, writeCsv } from './report.js'
 const questions: Record<string, { asks: string; load: () => Promise<{ run: (options: Options) => Promise<Report> }> }> =
   {
     ops: { asks: 'What does one operator, and one small training step, cost?', load: () => import('./ops.js') },
+    limits: {
+      asks: 'How fast does this machine read memory, multiply and add at most, and what part of it is used?',
+      load: () => import('./limits.js'),
+    },
+    operators: {
+      asks: 'How fast are operators on small, middle and large inputs, with gradients and without?',
+      load: () => import('./operators.js'),
+    },
     audio: { asks: 'What do resampling and spectral features cost?', load: () => import('./audio.js') },
     text: { asks: 'How fast is text cut into tokens?', load: () => import('./text.js') },
     encoders: { asks: 'How fast are the networks of speech and text?', load: () => import('./encoders.js') },

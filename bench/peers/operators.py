@@ -1,0 +1,84 @@
+"""The operators of operators.json, with torch's default threads."""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from serve import serve, timed_blocks
+
+table = json.loads((Path(__file__).parent / "operators.json").read_text())
+
+
+def make(given):
+    if isinstance(given, list):
+        return torch.randn(given)
+    whole = torch.randint(0, given["below"], given["shape"])
+    return whole.bool() if given.get("bool") else whole
+
+
+def call_of(operator, i):
+    tensors = [make(one) for one in table["sizes"][operator["size"]][i]]
+    name = operator["name"]
+    call = getattr(F, name, None) or getattr(torch, name)
+    args, options = operator.get("args", []), operator.get("options", {})
+    given = [tensors] if operator.get("list") else tensors
+    if operator.get("last"):
+        given = [tensors[0], [tensors[0].shape[-1]]]
+    if "middle" in operator:
+        given = [tensors[0], operator["middle"], tensors[1]]
+    if name == "embedding":
+        given = [tensors[1], tensors[0]]
+    return (lambda: call(*given, *args, **options)), tensors
+
+
+def cases():
+    found = {}
+    for index, operator in enumerate(table["operators"]):
+        for i in range(3):
+            made = []
+
+            def get(made=made, operator=operator, i=i):
+                if not made:
+                    made.append(call_of(operator, i))
+                return made[0]
+
+            def forward(n, get=get):
+                run, _ = get()
+                with torch.no_grad():
+                    for _ in range(n):
+                        run()
+
+            def backward(n, get=get):
+                run, tensors = get()
+                leaves = [one for one in tensors if one.dtype == torch.float32]
+                for one in leaves:
+                    one.requires_grad_(True)
+                for _ in range(n):
+                    output = run()
+                    output.backward(torch.ones_like(output))
+                    for one in leaves:
+                        one.grad = None
+                for one in leaves:
+                    one.requires_grad_(False)
+
+            found[f"{index}.{i}.forward"] = forward
+            found[f"{index}.{i}.backward"] = backward
+    return found
+
+
+wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
+matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
+
+
+def gemm(n):
+    for _ in range(n):
+        wide @ tall
+
+
+def gemv(n):
+    for _ in range(n):
+        matrix @ vector
+
+
+serve(timed_blocks({**cases(), "gemm": gemm, "gemv": gemv}))
