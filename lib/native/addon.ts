@@ -54,4 +54,21 @@ export interface NativeAddon {
   setForwardHook(): void
 }
 
-export const native: NativeAddon = loadNative()
+const waiting: (() => void)[] = []
+
+/** Call a function once the addon is loaded. */
+export function whenLoaded(run: () => void): void {
+  waiting.push(run)
+}
+
+/**
+ * The addon, which is loaded when one of its functions is first used: mapping libtorch takes most of the time and memory that
+ * importing the library would otherwise take. @throws LibtorchError, in that first use, that says what to do
+ */
+export let native: NativeAddon = new Proxy({} as NativeAddon, {
+  get(_, name) {
+    native = loadNative()
+    for (const run of waiting.splice(0)) run()
+    return Reflect.get(native, name)
+  },
+})

@@ -1,4 +1,4 @@
-import { native } from './addon.js'
+import { native, whenLoaded } from './addon.js'
 import { type Context, scopeNumber } from './context.js'
 import { failure } from './failure.js'
 
@@ -39,9 +39,19 @@ export const DONE = 9
 export const JOB = 11
 export const HEADER = 16
 
-let buffer = native.callBuffer()
+// Until the addon is loaded, arguments are written into memory of this side.
+let buffer = new ArrayBuffer(32_768)
 export let cells = new Float64Array(buffer)
 export let integers = new BigInt64Array(buffer)
+
+whenLoaded(() => {
+  const written = cells
+  buffer = native.callBuffer()
+  if (buffer.byteLength < written.byteLength) buffer = native.growBuffer(written.length)
+  cells = new Float64Array(buffer)
+  integers = new BigInt64Array(buffer)
+  cells.set(written)
+})
 /**
  * Index of the next free cell. Calls nest (a getter in an options object may call an operator), so each starts where the
  * enclosing one ended.

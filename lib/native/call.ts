@@ -1,5 +1,5 @@
 import { asTyped } from '../base/arguments.js'
-import { native } from './addon.js'
+import { native, whenLoaded } from './addon.js'
 import {
   BEGIN,
   cells,
@@ -31,7 +31,7 @@ import { tensorClass, wrapTensor } from './objects.js'
 
 // Calls of operators and of the addon's own functions. Arguments go through the buffer and are checked natively.
 
-native.setDispatchers(settle, dispatch, unregisterCallback)
+whenLoaded(() => native.setDispatchers(settle, dispatch, unregisterCallback))
 
 const VERSIONS = 'voxtorch::versions'
 
