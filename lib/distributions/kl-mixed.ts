@@ -170,7 +170,7 @@ const targets = [
 
 /** Return where p's support is inside q's: always, never, or depending on the parameters. */
 function inside(from: Place, to: Place): 'always' | 'never' | ((p: Distribution, q: Distribution) => Tensor) {
-  if (to === 'real') return 'always'
+  if (to === 'real' || to === from) return 'always'
   if (from === 'interval') {
     return (p, q) => {
       const { low, high } = p as Uniform

@@ -328,7 +328,8 @@ export class PowerTransform extends Transform {
   }
 
   forward(x: Tensor): Tensor {
-    return x.pow(this.exponent as Tensor)
+    const { exponent } = this
+    return typeof exponent === 'number' ? x.pow(exponent) : x.pow(exponent)
   }
 
   inverse(y: Tensor): Tensor {
