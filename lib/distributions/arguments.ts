@@ -11,13 +11,13 @@ export interface DistributionOptions {
   validateArgs?: boolean | undefined
 }
 
-/** What the constructor of `Distribution` needs beside the shapes. @internal */
+/** Arguments of the constructor of `Distribution` after the shapes. @internal */
 export interface Setup extends DistributionOptions {
   parameters?: Record<string, Value>
 }
 
 /**
- * Return the arguments of a constructor by name. They may be positional, or fields of a last plain object beside `validateArgs`.
+ * Return the arguments of a constructor by name. They may be positional, or fields of a last plain object, together with `validateArgs`.
  * Arguments that are null or undefined are absent.
  */
 export function namedArguments(
@@ -105,7 +105,7 @@ export function elementwise(
   return [broadcastParameters(where, parameters), [], { validateArgs, parameters }]
 }
 
-/** The same for a distribution with `probs` or `logits` beside its other parameters. */
+/** Return the arguments of the constructor of such a distribution with `probs` or `logits`. */
 export function withProbsOrLogits(
   where: string,
   names: readonly string[],

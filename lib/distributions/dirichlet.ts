@@ -60,7 +60,7 @@ export class Dirichlet extends Distribution {
     return a.div(a.sum(-1, true))
   }
 
-  /** Where all concentrations are below 1, the density is infinite in the corners: the mode is the corner of the largest. */
+  /** The corner of the largest concentration where all are below 1: there the density is infinite. */
   protected override computeMode(): Tensor {
     const a = this.concentration
     const inner = a.sub(1).clamp(0)

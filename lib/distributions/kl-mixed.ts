@@ -21,7 +21,7 @@ import { Uniform } from './uniform.js'
 // biome-ignore lint/suspicious/noExplicitAny: constructors of distributions have different arguments.
 type Family<D extends Distribution = Distribution> = abstract new (...args: any[]) => D
 
-/** Where a family's values are: [0, 1], above 0, anywhere, above its `scale`, or from `low` to `high`. */
+/** Support of a family: [0, 1], above 0, all numbers, above its `scale`, or from `low` to `high`. */
 type Place = 'unit' | 'positive' | 'real' | 'aboveScale' | 'interval'
 
 /** Expectations under p; absent where there is no formula. */
