@@ -328,8 +328,7 @@ export class PowerTransform extends Transform {
   }
 
   forward(x: Tensor): Tensor {
-    const { exponent } = this
-    return typeof exponent === 'number' ? x.pow(exponent) : x.pow(exponent)
+    return x.pow(this.exponent as number)
   }
 
   inverse(y: Tensor): Tensor {
