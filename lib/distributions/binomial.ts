@@ -1,5 +1,5 @@
 import { NotImplementedError } from '../base/errors.js'
-import { arange, ops, type Tensor } from '../tensor/index.js'
+import { arange, ops, scope, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, type Value, withProbsOrLogits } from './arguments.js'
 import { type Constraint, integerInterval, nonnegativeInteger } from './constraints.js'
 import { Binary, type ProbsOrLogits } from './probs-or-logits.js'
@@ -15,7 +15,7 @@ export class Binomial extends Binary {
   }
 
   get totalCount(): Tensor {
-    return this.parameter('totalCount').to(this.factory.dtype)
+    return scope(() => this.parameter('totalCount').to({ dtype: this.factory.dtype, copy: true }))
   }
 
   override get hasEnumerateSupport(): boolean {

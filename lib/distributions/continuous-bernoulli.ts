@@ -1,6 +1,6 @@
 import { argumentError } from '../base/check.js'
 import { isOptions } from '../native/encode.js'
-import { rand, type Tensor } from '../tensor/index.js'
+import { rand, scope, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, type Value, withProbsOrLogits } from './arguments.js'
 import { crossEntropy } from './bernoulli.js'
 import { type Constraint, unitInterval } from './constraints.js'
@@ -37,7 +37,7 @@ export class ContinuousBernoulli extends Binary {
 
   /** Probabilities, clamped to (0, 1). */
   override get probs(): Tensor {
-    return clampProbs(super.probs)
+    return scope(() => clampProbs(super.probs))
   }
 
   override get hasRsample(): boolean {
@@ -63,15 +63,17 @@ export class ContinuousBernoulli extends Binary {
 
   /** Logarithm of the constant that normalizes the density. */
   get logNormalizer(): Tensor {
-    return this.byRegion(
-      (p) => logOddsOf(p).abs().log().sub(p.mul(-2).add(1).abs().log()),
-      (x) =>
-        x
-          .square()
-          .mul(104 / 45)
-          .add(4 / 3)
-          .mul(x.square())
-          .add(Math.LN2),
+    return scope(() =>
+      this.byRegion(
+        (p) => logOddsOf(p).abs().log().sub(p.mul(-2).add(1).abs().log()),
+        (x) =>
+          x
+            .square()
+            .mul(104 / 45)
+            .add(4 / 3)
+            .mul(x.square())
+            .add(Math.LN2),
+      ),
     )
   }
 

@@ -1,5 +1,5 @@
 import { op } from '../native/call.js'
-import type { Tensor } from '../tensor/index.js'
+import { scope, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, elementwise, type Value } from './arguments.js'
 import { type Constraint, nonnegative, positive } from './constraints.js'
 import { Distribution } from './distribution.js'
@@ -99,7 +99,7 @@ export class Chi2 extends Gamma {
   }
 
   override get concentration(): Tensor {
-    return this.df.mul(0.5)
+    return scope(() => this.df.mul(0.5))
   }
 
   override get rate(): Tensor {

@@ -1,6 +1,6 @@
 import { argumentError } from '../base/check.js'
 import { ShapeError } from '../base/errors.js'
-import type { Tensor } from '../tensor/index.js'
+import { scope, type Tensor } from '../tensor/index.js'
 import { broadcastShapes, type DistributionOptions, namedArguments } from './arguments.js'
 import { Categorical } from './categorical.js'
 import type { Constraint } from './constraints.js'
@@ -24,7 +24,7 @@ export class MixtureSameFamily<D extends Distribution = Distribution> extends Di
     if (!(mixture instanceof Categorical)) throw argumentError(where, 'mixtureDistribution', 'a Categorical', mixture)
     const component = requireDistribution(where, 'componentDistribution', found.componentDistribution)
     const batchShape = component.batchShape.slice(0, -1)
-    const [count, own] = [mixture.probs.size(-1), component.batchShape.at(-1)]
+    const [count, own] = [scope(() => mixture.probs.size(-1)), component.batchShape.at(-1)]
     if (count !== own) {
       throw new ShapeError(
         `${where}: expected the last batch dimension of componentDistribution to be the ${count} classes of ` +

@@ -1,5 +1,5 @@
 import { ShapeError } from '../base/errors.js'
-import { eye, ops, randn, type Tensor } from '../tensor/index.js'
+import { eye, ops, randn, scope, type Tensor } from '../tensor/index.js'
 import { broadcastShapes, type DistributionOptions, exactlyOne, namedArguments, requireMatrix } from './arguments.js'
 import {
   type Constraint,
@@ -27,11 +27,23 @@ export abstract class GaussianVector extends Distribution {
   }
 
   /** Lower triangular factor of the covariance, [...batchShape, n, n]. */
-  abstract get scaleTril(): Tensor
+  get scaleTril(): Tensor {
+    return scope(() => this.computeScaleTril())
+  }
+
   /** [...batchShape, n, n] */
-  abstract get covarianceMatrix(): Tensor
+  get covarianceMatrix(): Tensor {
+    return scope(() => this.computeCovarianceMatrix())
+  }
+
   /** Inverse of the covariance, [...batchShape, n, n]. */
-  abstract get precisionMatrix(): Tensor
+  get precisionMatrix(): Tensor {
+    return scope(() => this.computePrecisionMatrix())
+  }
+
+  protected abstract computeScaleTril(): Tensor
+  protected abstract computeCovarianceMatrix(): Tensor
+  protected abstract computePrecisionMatrix(): Tensor
 
   /** Return xᵀ Σ⁻¹ x of each row x of [..., ...batchShape, m, n], as [..., ...batchShape, m]. @internal */
   abstract mahalanobis(rows: Tensor): Tensor
@@ -132,17 +144,17 @@ export class MultivariateNormal extends GaussianVector {
     return ops.linalgSolveTriangular(upper.mT, identity, { upper: false })
   }
 
-  override get scaleTril(): Tensor {
+  protected override computeScaleTril(): Tensor {
     return this.inBatch(this.factor, 2)
   }
 
-  override get covarianceMatrix(): Tensor {
+  protected override computeCovarianceMatrix(): Tensor {
     if (this.parameters.covarianceMatrix !== undefined) return this.parameter('covarianceMatrix', 2)
     const { factor } = this
     return this.inBatch(factor.matmul(factor.mT), 2)
   }
 
-  override get precisionMatrix(): Tensor {
+  protected override computePrecisionMatrix(): Tensor {
     if (this.parameters.precisionMatrix !== undefined) return this.parameter('precisionMatrix', 2)
     return this.inBatch(ops.choleskyInverse(this.factor), 2)
   }
@@ -232,7 +244,7 @@ export class LowRankMultivariateNormal extends GaussianVector {
     return [weighted, ops.linalgCholesky(weighted.matmul(factor).add(identity))]
   }
 
-  override get scaleTril(): Tensor {
+  protected override computeScaleTril(): Tensor {
     const { factor, diagonal } = this.narrow
     const root = diagonal.sqrt().unsqueeze(-1)
     const scaled = factor.div(root)
@@ -240,12 +252,12 @@ export class LowRankMultivariateNormal extends GaussianVector {
     return this.inBatch(root.mul(ops.linalgCholesky(inner)), 2)
   }
 
-  override get covarianceMatrix(): Tensor {
+  protected override computeCovarianceMatrix(): Tensor {
     const { factor, diagonal } = this.narrow
     return this.inBatch(factor.matmul(factor.mT).add(diagonal.diagEmbed()), 2)
   }
 
-  override get precisionMatrix(): Tensor {
+  protected override computePrecisionMatrix(): Tensor {
     const [weighted, tril] = this.capacitance()
     const a = ops.linalgSolveTriangular(tril, weighted, { upper: false })
     return this.inBatch(this.narrow.diagonal.reciprocal().diagEmbed().sub(a.mT.matmul(a)), 2)

@@ -1,4 +1,4 @@
-import { ops, type Tensor } from '../tensor/index.js'
+import { ops, scope, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, type Value, withProbsOrLogits } from './arguments.js'
 import { type Constraint, halfOpenInterval, nonnegative, nonnegativeInteger, real } from './constraints.js'
 import { Gamma } from './gamma.js'
@@ -16,7 +16,7 @@ export class NegativeBinomial extends Binary {
   }
 
   get totalCount(): Tensor {
-    return this.parameter('totalCount').to(this.factory.dtype)
+    return scope(() => this.parameter('totalCount').to({ dtype: this.factory.dtype, copy: true }))
   }
 
   override get argConstraints(): Record<string, Constraint> {

@@ -1,5 +1,5 @@
 import { ShapeError } from '../base/errors.js'
-import type { Tensor } from '../tensor/index.js'
+import { scope, type Tensor } from '../tensor/index.js'
 import { exactlyOne, namedArguments, requireMatrix, type Setup, type Value } from './arguments.js'
 import { type Constraint, real, realVector, simplex, unitInterval } from './constraints.js'
 import { Distribution } from './distribution.js'
@@ -11,11 +11,15 @@ export type ProbsOrLogits<V = Value> = { probs: V; logits?: null } | { probs?: n
 /** A distribution whose parameter is the probability of an event: `probs`, or its log odds `logits`. */
 export abstract class Binary extends Distribution {
   get probs(): Tensor {
-    return this.parameters.probs === undefined ? this.parameter('logits').sigmoid() : this.parameter('probs')
+    return scope(() =>
+      this.parameters.probs === undefined ? this.parameter('logits').sigmoid() : this.parameter('probs'),
+    )
   }
 
   get logits(): Tensor {
-    return this.parameters.logits === undefined ? binaryLogits(this.parameter('probs')) : this.parameter('logits')
+    return scope(() =>
+      this.parameters.logits === undefined ? binaryLogits(this.parameter('probs')) : this.parameter('logits'),
+    )
   }
 
   override get argConstraints(): Record<string, Constraint> {
@@ -48,16 +52,20 @@ export function classArguments(
 export abstract class Classes extends Distribution {
   /** Normalized probabilities [...batchShape, k]. */
   get probs(): Tensor {
-    if (this.parameters.probs === undefined) return this.logits.softmax(-1)
-    const given = this.parameter('probs', 1)
-    return given.div(given.sum(-1, true))
+    return scope(() => {
+      if (this.parameters.probs === undefined) return this.logits.softmax(-1)
+      const given = this.parameter('probs', 1)
+      return given.div(given.sum(-1, true))
+    })
   }
 
   /** Normalized log-probabilities [...batchShape, k]. */
   get logits(): Tensor {
-    if (this.parameters.logits === undefined) return clampProbs(this.probs).log()
-    const given = this.parameter('logits', 1)
-    return given.sub(given.logsumexp(-1, true))
+    return scope(() => {
+      if (this.parameters.logits === undefined) return clampProbs(this.probs).log()
+      const given = this.parameter('logits', 1)
+      return given.sub(given.logsumexp(-1, true))
+    })
   }
 
   override get argConstraints(): Record<string, Constraint> {

@@ -1,7 +1,7 @@
 import { argumentError } from '../base/check.js'
 import { NotImplementedError, ShapeError } from '../base/errors.js'
-import { ops, type Tensor } from '../tensor/index.js'
-import { broadcastShapes, type Value } from './arguments.js'
+import { ops, scope, type Tensor } from '../tensor/index.js'
+import { broadcastShapes, requireTensor, type Value } from './arguments.js'
 import {
   type Constraint,
   independent,
@@ -17,7 +17,8 @@ import { floatLimits, inOpenInterval, logAndRest, sumLast } from './math.js'
 
 /**
  * A differentiable function of tensors with an inverse and the logarithm of its Jacobian determinant, for a
- * `TransformedDistribution`. For one of your own, extend this class.
+ * `TransformedDistribution`. For one of your own, extend this class and override the `compute…` methods, whose temporaries are
+ * freed.
  */
 export abstract class Transform {
   /** Values that `forward` takes. */
@@ -40,11 +41,29 @@ export abstract class Transform {
     throw new NotImplementedError(`${this.constructor.name}.sign: this transform is not monotonic`)
   }
 
-  abstract forward(x: Tensor): Tensor
-  abstract inverse(y: Tensor): Tensor
+  /** Return f(x). */
+  forward(x: Tensor): Tensor {
+    requireTensor(`${this.constructor.name}.forward`, 'x', x)
+    return scope(() => this.computeForward(x))
+  }
+
+  /** Return the x with f(x) = y. */
+  inverse(y: Tensor): Tensor {
+    requireTensor(`${this.constructor.name}.inverse`, 'y', y)
+    return scope(() => this.computeInverse(y))
+  }
 
   /** Return log |det J| at x, where y = forward(x), without the dimensions of the domain's event. */
-  logAbsDetJacobian(_x: Tensor, _y: Tensor): Tensor {
+  logAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
+    requireTensor(`${this.constructor.name}.logAbsDetJacobian`, 'x', x)
+    requireTensor(`${this.constructor.name}.logAbsDetJacobian`, 'y', y)
+    return scope(() => this.computeLogAbsDetJacobian(x, y))
+  }
+
+  protected abstract computeForward(x: Tensor): Tensor
+  protected abstract computeInverse(y: Tensor): Tensor
+
+  protected computeLogAbsDetJacobian(_x: Tensor, _y: Tensor): Tensor {
     throw new NotImplementedError(`${this.constructor.name}.logAbsDetJacobian: this transform is not bijective`)
   }
 
@@ -98,15 +117,15 @@ class InverseTransform extends Transform {
     return this.base
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return this.base.inverse(x)
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     return this.base.forward(y)
   }
 
-  override logAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
     return this.base.logAbsDetJacobian(y, x).neg()
   }
 
@@ -144,16 +163,16 @@ export class ExpTransform extends Fixed {
     return positive
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return x.exp()
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     return y.log()
   }
 
-  override logAbsDetJacobian(x: Tensor): Tensor {
-    return x
+  protected override computeLogAbsDetJacobian(x: Tensor): Tensor {
+    return ops.alias(x)
   }
 }
 
@@ -163,16 +182,16 @@ export class SigmoidTransform extends Fixed {
     return unitInterval
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return inOpenInterval(x.sigmoid())
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     const [log, logRest] = logAndRest(y)
     return log.sub(logRest)
   }
 
-  override logAbsDetJacobian(x: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor): Tensor {
     return ops.softplus(x.neg()).add(ops.softplus(x)).neg()
   }
 }
@@ -183,15 +202,15 @@ export class TanhTransform extends Fixed {
     return interval(-1, 1)
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return x.tanh()
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     return y.atanh()
   }
 
-  override logAbsDetJacobian(x: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor): Tensor {
     // log(1 - tanh²x), which rounds to -∞ for large x if computed from y.
     return x
       .add(ops.softplus(x.mul(-2)))
@@ -206,15 +225,15 @@ export class SoftplusTransform extends Fixed {
     return positive
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return ops.softplus(x)
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     return y.neg().expm1().neg().log().add(y)
   }
 
-  override logAbsDetJacobian(x: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor): Tensor {
     return ops.softplus(x.neg()).neg()
   }
 }
@@ -233,12 +252,12 @@ export class AbsTransform extends Fixed {
     throw new NotImplementedError('AbsTransform.sign: this transform is not monotonic')
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return x.abs()
   }
 
-  inverse(y: Tensor): Tensor {
-    return y
+  protected override computeInverse(y: Tensor): Tensor {
+    return ops.alias(y)
   }
 }
 
@@ -281,15 +300,15 @@ export class AffineTransform extends Transform {
     return typeof this.scale === 'number' ? Math.sign(this.scale) : this.scale.sign()
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return x.mul(this.scale as Tensor).add(this.loc as Tensor)
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     return y.sub(this.loc as Tensor).div(this.scale as Tensor)
   }
 
-  override logAbsDetJacobian(x: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor): Tensor {
     const { scale } = this
     const log =
       typeof scale === 'number' ? ops.fullLike(x, Math.log(Math.abs(scale))) : scale.abs().log().expand(x.shape)
@@ -327,16 +346,16 @@ export class PowerTransform extends Transform {
     return typeof this.exponent === 'number' ? Math.sign(this.exponent) : this.exponent.sign()
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return x.pow(this.exponent as number)
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     const { exponent } = this
     return y.pow(typeof exponent === 'number' ? 1 / exponent : exponent.reciprocal())
   }
 
-  override logAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
     return y
       .mul(this.exponent as Tensor)
       .div(x)
@@ -371,11 +390,11 @@ export class SoftmaxTransform extends Fixed {
     return false
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return x.softmax(-1)
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     return y.log()
   }
 }
@@ -395,20 +414,20 @@ export class StickBreakingTransform extends Fixed {
     return ops.arange(n, 0, -1, { dtype: like.dtype, device: like.device }).log()
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     const fraction = inOpenInterval(x.sub(this.offset(x, x.size(-1))).sigmoid())
     const rest = fraction.rsub(1).cumprod(-1)
     return ops.pad(fraction, [0, 1], 'constant', 1).mul(ops.pad(rest, [1, 0], 'constant', 1))
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     const n = y.size(-1) - 1
     const parts = y.narrow(-1, 0, n)
     const rest = parts.cumsum(-1).rsub(1).clamp(floatLimits(y.dtype).tiny)
     return parts.log().sub(rest.log()).add(this.offset(y, n))
   }
 
-  override logAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
     const n = x.size(-1)
     const moved = x.sub(this.offset(x, n))
     return ops
@@ -447,11 +466,11 @@ export class LowerCholeskyTransform extends Fixed {
     return false
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return x.tril(-1).add(x.diagonal(0, -2, -1).exp().diagEmbed())
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     return y.tril(-1).add(y.diagonal(0, -2, -1).log().diagEmbed())
   }
 }
@@ -485,15 +504,15 @@ export class IndependentTransform extends Transform {
     return this.baseTransform.sign
   }
 
-  forward(x: Tensor): Tensor {
+  protected override computeForward(x: Tensor): Tensor {
     return this.baseTransform.forward(x)
   }
 
-  inverse(y: Tensor): Tensor {
+  protected override computeInverse(y: Tensor): Tensor {
     return this.baseTransform.inverse(y)
   }
 
-  override logAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
     return sumLast(this.baseTransform.logAbsDetJacobian(x, y), this.reinterpretedBatchNdims)
   }
 
@@ -548,15 +567,15 @@ export class ComposeTransform extends Transform {
     return new ComposeTransform([...this.parts].reverse().map((part) => part.inv))
   }
 
-  forward(x: Tensor): Tensor {
-    return this.parts.reduce((value, part) => part.forward(value), x)
+  protected override computeForward(x: Tensor): Tensor {
+    return this.parts.reduce((value, part) => part.forward(value), ops.alias(x))
   }
 
-  inverse(y: Tensor): Tensor {
-    return this.parts.reduceRight((value, part) => part.inverse(value), y)
+  protected override computeInverse(y: Tensor): Tensor {
+    return this.parts.reduceRight((value, part) => part.inverse(value), ops.alias(y))
   }
 
-  override logAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
+  protected override computeLogAbsDetJacobian(x: Tensor, y: Tensor): Tensor {
     if (this.parts.length === 0) return ops.zerosLike(x)
     let dims = this.domain.eventDim
     let value = x

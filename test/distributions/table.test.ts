@@ -1,7 +1,7 @@
 // The tables of docs/guide/distributions.md against the classes.
 import { readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
-import { distributions, scope, type Tensor } from '../../lib/index.js'
+import { distributions, memoryStats, scope, type Tensor } from '../../lib/index.js'
 import { fixture, tensorsOf } from '../helpers.js'
 import { build } from './build.js'
 
@@ -18,14 +18,18 @@ const files = await Promise.all(
 
 const METHODS = ['rsample', 'cdf', 'icdf', 'entropy', 'mean', 'variance', 'mode', 'enumerateSupport'] as const
 
+function call(made: distributions.Distribution, method: (typeof METHODS)[number], value: Tensor): Tensor {
+  if (method === 'mean' || method === 'variance' || method === 'mode') return made[method]
+  if (method === 'cdf') return made.cdf(value)
+  if (method === 'icdf') return made.icdf(value)
+  return made[method]()
+}
+
 /** Return `yes` for each method that a distribution has. */
 function supported(made: distributions.Distribution, value: Tensor): string[] {
   return METHODS.map((method) => {
     try {
-      if (method === 'mean' || method === 'variance' || method === 'mode') void made[method]
-      else if (method === 'cdf') made.cdf(value)
-      else if (method === 'icdf') made.icdf(made.cdf(value))
-      else made[method]()
+      call(made, method, value)
       return 'yes'
     } catch (error) {
       expect((error as { code: string }).code).toBe('ERR_NOT_IMPLEMENTED')
@@ -51,4 +55,35 @@ it('the page says what each class supports', () => {
   })
   const found = rows.filter((row) => row.length === METHODS.length + 4)
   expect(found.map(([, name, , ...cells]) => [name, ...cells.slice(0, -1)])).toEqual(expected)
+})
+
+it('every method and property leaves no tensor but its result', () => {
+  for (const file of files) {
+    for (const { name, constants } of file.cases) {
+      scope(() => {
+        const made = build(name, tensorsOf(file, name, 'param'), constants)
+        const { value } = tensorsOf(file, name, 'in')
+        const properties = Object.keys(made.argConstraints).concat('probs', 'logits')
+        const read = (property: string) => (made as unknown as Record<string, Tensor | undefined>)[property]
+        const calls: Record<string, () => Tensor | undefined> = {
+          logProb: () => made.logProb(value!),
+          sample: () => made.sample([2]),
+          perplexity: () => made.perplexity(),
+          stddev: () => made.stddev,
+          ...Object.fromEntries(properties.map((property) => [property, () => read(property)])),
+          ...Object.fromEntries(METHODS.map((method) => [method, () => call(made, method, value!)])),
+        }
+        for (const [what, run] of Object.entries(calls)) {
+          const before = memoryStats().liveTensors
+          let count = 1
+          try {
+            count = run() === undefined ? 0 : 1
+          } catch {
+            count = 0
+          }
+          expect(memoryStats().liveTensors - before, `${name}.${what}`).toBe(count)
+        }
+      })
+    }
+  }
 })
