@@ -9,6 +9,11 @@ export interface Constraint {
   readonly name: string
   readonly isDiscrete: boolean
   readonly eventDim: number
+  /** Ends of an interval of real numbers. */
+  readonly low?: Tensor | number
+  readonly high?: Tensor | number
+  /** Constraint of each element, if this is one of vectors or larger events. */
+  readonly base?: Constraint
   /** Return for each value whether it is in the set, a bool tensor without the last `eventDim` dimensions. */
   check(value: Tensor): Tensor
 }
@@ -81,27 +86,25 @@ export const lowerCholesky = make(
 
 /** Numbers above `low`. */
 export function greaterThan(low: End): Constraint {
-  return make(`> ${shownEnd(low)}`, (value) => value.gt(low as number))
+  return { ...make(`> ${shownEnd(low)}`, (value) => value.gt(low as number)), low }
 }
 /** Numbers of at least `low`. */
 export function greaterThanEq(low: End): Constraint {
-  return make(`>= ${shownEnd(low)}`, (value) => value.ge(low as number))
+  return { ...make(`>= ${shownEnd(low)}`, (value) => value.ge(low as number)), low }
 }
 /** Numbers below `high`. */
 export function lessThan(high: End): Constraint {
-  return make(`< ${shownEnd(high)}`, (value) => value.lt(high as number))
+  return { ...make(`< ${shownEnd(high)}`, (value) => value.lt(high as number)), high }
 }
 /** Numbers in [low, high]. */
 export function interval(low: End, high: End): Constraint {
-  return make(`in [${shownEnd(low)}, ${shownEnd(high)}]`, (value) =>
-    both(value.ge(low as number), value.le(high as number)),
-  )
+  const name = `in [${shownEnd(low)}, ${shownEnd(high)}]`
+  return { ...make(name, (value) => both(value.ge(low as number), value.le(high as number))), low, high }
 }
 /** Numbers in [low, high). */
 export function halfOpenInterval(low: End, high: End): Constraint {
-  return make(`in [${shownEnd(low)}, ${shownEnd(high)})`, (value) =>
-    both(value.ge(low as number), value.lt(high as number)),
-  )
+  const name = `in [${shownEnd(low)}, ${shownEnd(high)})`
+  return { ...make(name, (value) => both(value.ge(low as number), value.lt(high as number))), low, high }
 }
 /** Integers from `low` to `high`, both included. */
 export function integerInterval(low: End, high: End): Constraint {
@@ -123,11 +126,8 @@ export function multinomial(totalCount: number): Constraint {
 }
 /** Values whose last `dims` batch dimensions belong to the event: all their elements are in `base`. */
 export function independent(base: Constraint, dims: number): Constraint {
+  if (dims === 0) return base
   const name = dims === 1 && base.eventDim === 0 ? `vector of ${base.name}` : `${base.name}, ${dims} dimensions`
-  return make(
-    dims === 0 ? base.name : name,
-    (value) => all(base.check(value), Array<number>(dims).fill(-1)),
-    base.eventDim + dims,
-    base.isDiscrete,
-  )
+  const check: Check = (value) => all(base.check(value), Array<number>(dims).fill(-1))
+  return { ...make(name, check, base.eventDim + dims, base.isDiscrete), base }
 }

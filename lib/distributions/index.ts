@@ -4,6 +4,7 @@ import './kl-mixed.js'
 export type { DistributionOptions, Value } from './arguments.js'
 export { Bernoulli } from './bernoulli.js'
 export { Beta } from './beta.js'
+export { bijectTo, transformTo } from './bijections.js'
 export { Binomial } from './binomial.js'
 export { Categorical } from './categorical.js'
 export { Cauchy, HalfCauchy } from './cauchy.js'
@@ -41,6 +42,7 @@ export {
   ExpTransform,
   IndependentTransform,
   LowerCholeskyTransform,
+  PositiveDefiniteTransform,
   PowerTransform,
   SigmoidTransform,
   SoftmaxTransform,

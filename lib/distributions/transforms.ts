@@ -8,6 +8,7 @@ import {
   interval,
   lowerCholesky,
   positive,
+  positiveDefinite,
   real,
   realVector,
   simplex,
@@ -472,6 +473,30 @@ export class LowerCholeskyTransform extends Fixed {
 
   protected override computeInverse(y: Tensor): Tensor {
     return y.tril(-1).add(y.diagonal(0, -2, -1).log().diagEmbed())
+  }
+}
+
+/** Square matrices to symmetric positive definite ones: L · Lᵀ for the L of {@link LowerCholeskyTransform}. */
+export class PositiveDefiniteTransform extends Fixed {
+  override get domain(): Constraint {
+    return independent(real, 2)
+  }
+
+  override get codomain(): Constraint {
+    return positiveDefinite
+  }
+
+  override get bijective(): boolean {
+    return false
+  }
+
+  protected override computeForward(x: Tensor): Tensor {
+    const lower = new LowerCholeskyTransform().forward(x)
+    return lower.matmul(lower.mT)
+  }
+
+  protected override computeInverse(y: Tensor): Tensor {
+    return new LowerCholeskyTransform().inverse(ops.linalgCholesky(y))
   }
 }
 

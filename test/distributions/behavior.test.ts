@@ -587,6 +587,55 @@ describe('transforms', () => {
   })
 })
 
+describe('transformTo and bijectTo', () => {
+  const { bijectTo, constraints, transformTo } = distributions
+  const cases: [string, distributions.Constraint, number[]][] = [
+    ['real', constraints.real, [4]],
+    ['realVector', constraints.realVector, [2, 4]],
+    ['positive', constraints.positive, [4]],
+    ['nonnegative', constraints.nonnegative, [4]],
+    ['greaterThan', constraints.greaterThan(2), [4]],
+    ['lessThan', constraints.lessThan(-1), [4]],
+    ['unitInterval', constraints.unitInterval, [4]],
+    ['interval', constraints.interval(-3, 5), [4]],
+    ['halfOpenInterval', constraints.halfOpenInterval(1, 2), [4]],
+    ['independent', constraints.independent(constraints.positive, 2), [3, 2, 2]],
+    ['simplex', constraints.simplex, [3, 4]],
+    ['lowerCholesky', constraints.lowerCholesky, [2, 3, 3]],
+    ['positiveDefinite', constraints.positiveDefinite, [2, 3, 3]],
+  ]
+
+  it.each(cases)('%s', (_, constraint, shape) =>
+    scope(() => {
+      manualSeed(5)
+      for (const make of [transformTo, bijectTo]) {
+        const transform = make(constraint)
+        const x = randn(shape, { dtype: 'float64' })
+        const y = transform.forward(x)
+        expect(constraint.check(y).all().item(), make.name).toBe(true)
+        expect(transform.forwardShape(shape)).toEqual(y.shape)
+        expectClose(transform.forward(transform.inverse(y)), y, 1e-9)
+        expect(transform.codomain.eventDim).toBe(constraint.eventDim)
+      }
+    }),
+  )
+
+  it('of a support that tensors bound, and errors', () =>
+    scope(() => {
+      const { support } = new Uniform(tensor([-1.5, 2]), 3)
+      const y = bijectTo(support).forward(randn([4, 2]))
+      expect(support.check(y).all().item()).toBe(true)
+      expect(errorOf(() => bijectTo(constraints.boolean))).toEqual([
+        'ERR_NOT_IMPLEMENTED',
+        expect.stringContaining('boolean'),
+      ])
+      expect(errorOf(() => transformTo(3 as never))).toEqual([
+        'ERR_CONFIG',
+        expect.stringContaining('transformTo: expected constraint'),
+      ])
+    }))
+})
+
 it('prints its parameters', () =>
   scope(() => {
     expect(String(new Normal(zeros([3]), 1))).toBe('Normal(loc: [3], scale: 1)')
