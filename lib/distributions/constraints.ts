@@ -1,5 +1,6 @@
 import { op } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
+import { floatLimits } from './math.js'
 
 /**
  * A set of values that a parameter or a sample may have. `eventDim` is the number of last dimensions that belong to one value:
@@ -81,6 +82,17 @@ export const lowerTriangular = make('lower triangular matrix', (value) => all(va
 export const lowerCholesky = make(
   'lower triangular matrix with a positive diagonal',
   (value) => both(lowerTriangular.check(value), value.diagonal(0, -2, -1).gt(0).all(-1)),
+  2,
+)
+
+/** Cholesky factors of correlation matrices: lower triangular, with a positive diagonal and rows of length 1. */
+export const corrCholesky = make(
+  'Cholesky factor of a correlation matrix',
+  (value) => {
+    const tolerance = 10 * value.size(-1) * floatLimits(value.dtype).eps
+    const lengths = ops.linalgVectorNorm(value, 2, [-1])
+    return both(lowerCholesky.check(value), lengths.sub(1).abs().lt(tolerance).all(-1))
+  },
   2,
 )
 

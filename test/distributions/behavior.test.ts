@@ -105,6 +105,7 @@ describe('arguments', () => {
     ['no class', () => new Categorical(zeros([2, 0])), 'ERR_SHAPE', 'at least one class'],
     ['negative classes', () => new Categorical(tensor([-0.5, 1.5])), 'ERR_CONFIG', 'simplex'],
     ['impossible success', () => new Geometric(0), 'ERR_CONFIG', 'probs above 0'],
+    ['one row', () => new distributions.LKJCholesky(1), 'ERR_CONFIG', 'LKJCholesky: expected dim'],
     ['half a draw', () => new Multinomial(1.5, tensor([0.5, 0.5])), 'ERR_CONFIG', 'totalCount'],
     ['half a count', () => new Binomial(1.5, 0.5), 'ERR_CONFIG', 'totalCount'],
     [
@@ -309,6 +310,7 @@ describe('expand', () => {
     ],
     ['LogisticNormal', () => new distributions.LogisticNormal(zeros([2, 3]), 1)],
     ['Gumbel', () => new distributions.Gumbel(zeros([2]), 1)],
+    ['LKJCholesky', () => new distributions.LKJCholesky(3, tensor([0.5, 2]))],
   ]
 
   it.each(made)('%s', (_, make) =>

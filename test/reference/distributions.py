@@ -46,6 +46,12 @@ def covariance(name, *shape):
     return ((product + product.mT) / 2 * 4096).round().float() / 4096
 
 
+def correlation(name, *shape):
+    """Cholesky factors of correlation matrices, whose rows have length 1."""
+    factor = tril(name, *shape).double()
+    return (factor / factor.norm(dim=-1, keepdim=True)).float()
+
+
 class Case:
     def __init__(self, kind, parameters, value=None, constants=None, build=None, title=''):
         self.kind = kind
@@ -240,6 +246,7 @@ VECTORS = [
         simplex('RelaxedOneHot/value', 3, 2, 4),
         title='logits',
     ),
+    Case('LKJCholesky', {'concentration': torch.tensor([0.7, 2.5])}, correlation('LKJCholesky', 3, 1, 3, 3), {'dim': 3, 'validate_args': False}),
     Case('LogisticNormal', {'loc': randn('LogisticNormal', 2, 3), 'scale': positive('LogisticNormal/scale', 3)}, simplex('LogisticNormal/value', 2, 4)),
     Case(
         'Independent',
