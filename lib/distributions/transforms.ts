@@ -353,7 +353,7 @@ export class PowerTransform extends Transform {
 
   protected override computeInverse(y: Tensor): Tensor {
     const { exponent } = this
-    return y.pow(typeof exponent === 'number' ? 1 / exponent : exponent.reciprocal())
+    return typeof exponent === 'number' ? y.pow(1 / exponent) : y.pow(exponent.reciprocal())
   }
 
   protected override computeLogAbsDetJacobian(x: Tensor, y: Tensor): Tensor {

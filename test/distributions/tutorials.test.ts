@@ -33,7 +33,7 @@ class VAE extends Module {
   fc4 = new Linear(12, 16)
   prior = new Normal(0, 1)
 
-  forward(x: Tensor): [reconstruction: Tensor, posterior: distributions.Normal] {
+  override forward(x: Tensor): [reconstruction: Tensor, posterior: distributions.Normal] {
     const hidden = this.fc1.forward(x).relu()
     const posterior = new Normal(this.fc21.forward(hidden), this.fc22.forward(hidden).mul(0.5).exp())
     const decoded = this.fc3.forward(posterior.rsample()).relu()
@@ -68,7 +68,7 @@ class Policy extends Module {
   action_head = new Linear(16, 2)
   value_head = new Linear(16, 1)
 
-  forward(x: Tensor): [probs: Tensor, value: Tensor] {
+  override forward(x: Tensor): [probs: Tensor, value: Tensor] {
     const hidden = this.affine1.forward(x).relu()
     return [this.action_head.forward(hidden).softmax(-1), this.value_head.forward(hidden)]
   }
