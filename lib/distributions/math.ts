@@ -6,16 +6,29 @@ import type { DType, Scalar, Tensor } from '../tensor/index.js'
 export const sumLast = (value: Tensor, dims: number): Tensor =>
   dims === 0 ? value : value.sum(Array.from({ length: dims }, (_, i) => -1 - i))
 
-const FLOATS: Partial<Record<DType, { eps: number; tiny: number; max: number }>> = {
-  float64: { eps: 2 ** -52, tiny: 2 ** -1022, max: Number.MAX_VALUE },
-  float32: { eps: 2 ** -23, tiny: 2 ** -126, max: (2 - 2 ** -23) * 2 ** 127 },
-  bfloat16: { eps: 2 ** -7, tiny: 2 ** -126, max: (2 - 2 ** -7) * 2 ** 127 },
-  float16: { eps: 2 ** -10, tiny: 2 ** -14, max: 65504 },
+interface FloatLimits {
+  eps: number
+  tiny: number
+  max: number
 }
 
+/** Return the limits of a format by the bits of its fraction and its least and greatest exponents. */
+const limitsOf = (bits: number, least: number, greatest: number): FloatLimits => ({
+  eps: 2 ** -bits,
+  tiny: 2 ** least,
+  max: (2 - 2 ** -bits) * 2 ** greatest,
+})
+
+const limits = new Map<DType, FloatLimits>([
+  ['float64', limitsOf(52, -1022, 1023)],
+  ['float32', limitsOf(23, -126, 127)],
+  ['bfloat16', limitsOf(7, -126, 127)],
+  ['float16', limitsOf(10, -14, 15)],
+])
+
 /** Return the spacing at 1, the smallest normal number and the largest number of a floating-point dtype. */
-export function floatLimits(dtype: DType): { eps: number; tiny: number; max: number } {
-  const found = FLOATS[dtype]
+export function floatLimits(dtype: DType): FloatLimits {
+  const found = limits.get(dtype)
   if (found === undefined) throw new DTypeError(`expected a floating-point dtype, got ${shown(dtype)}`, { dtype })
   return found
 }
