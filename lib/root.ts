@@ -4,6 +4,7 @@ export * from './audio/index.js'
 export * from './base/errors.js'
 export * from './data/index.js'
 export * from './distributed/index.js'
+export * as distributions from './distributions/index.js'
 export {
   loadSafetensors,
   loadTorch,

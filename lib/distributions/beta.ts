@@ -1,0 +1,69 @@
+import { stack, type Tensor } from '../tensor/index.js'
+import { type DistributionOptions, elementwise, type Value } from './arguments.js'
+import { positive, unitInterval } from './constraints.js'
+import { Dirichlet, drawDirichlet } from './dirichlet.js'
+import { Distribution } from './distribution.js'
+
+/** Beta distribution over [0, 1]; its mean is concentration1 / (concentration1 + concentration0). */
+export class Beta extends Distribution {
+  constructor(concentration1: Value, concentration0: Value, options?: DistributionOptions)
+  constructor(named: { concentration1: Value; concentration0: Value } & DistributionOptions)
+  constructor(...args: unknown[]) {
+    super(...elementwise('Beta', ['concentration1', 'concentration0'], args))
+  }
+
+  get concentration1(): Tensor {
+    return this.parameter('concentration1')
+  }
+
+  get concentration0(): Tensor {
+    return this.parameter('concentration0')
+  }
+
+  override get hasRsample(): boolean {
+    return true
+  }
+
+  override get argConstraints() {
+    return { concentration1: positive, concentration0: positive }
+  }
+
+  override get support() {
+    return unitInterval
+  }
+
+  private get concentrations(): Tensor {
+    return stack([this.concentration1, this.concentration0], -1)
+  }
+
+  /** The Dirichlet distribution of [x, 1 - x]. */
+  private get dirichlet(): Dirichlet {
+    return new Dirichlet(this.concentrations, { validateArgs: false })
+  }
+
+  protected override computeMean(): Tensor {
+    return this.concentration1.div(this.concentration1.add(this.concentration0))
+  }
+
+  protected override computeMode(): Tensor {
+    return this.dirichlet.mode.select(-1, 0)
+  }
+
+  protected override computeVariance(): Tensor {
+    const [a, b] = [this.concentration1, this.concentration0]
+    const total = a.add(b)
+    return a.mul(b).div(total.square().mul(total.add(1)))
+  }
+
+  protected override computeRsample(shape: number[]): Tensor {
+    return drawDirichlet(this.concentrations.expand([...shape, 2])).select(-1, 0)
+  }
+
+  protected override computeLogProb(value: Tensor): Tensor {
+    return this.dirichlet.logProb(stack([value, value.rsub(1)], -1))
+  }
+
+  protected override computeEntropy(): Tensor {
+    return this.dirichlet.entropy()
+  }
+}

@@ -1,0 +1,45 @@
+import { ops, type Tensor } from '../tensor/index.js'
+import { type DistributionOptions, elementwise, type Value } from './arguments.js'
+import { nonnegative, nonnegativeInteger } from './constraints.js'
+import { Distribution } from './distribution.js'
+
+/** Poisson distribution: the number of events whose expectation is `rate`. */
+export class Poisson extends Distribution {
+  constructor(rate: Value, options?: DistributionOptions)
+  constructor(named: { rate: Value } & DistributionOptions)
+  constructor(...args: unknown[]) {
+    super(...elementwise('Poisson', ['rate'], args))
+  }
+
+  get rate(): Tensor {
+    return this.parameter('rate')
+  }
+
+  override get argConstraints() {
+    return { rate: nonnegative }
+  }
+
+  override get support() {
+    return nonnegativeInteger
+  }
+
+  protected override computeMean(): Tensor {
+    return this.rate
+  }
+
+  protected override computeMode(): Tensor {
+    return this.rate.floor()
+  }
+
+  protected override computeVariance(): Tensor {
+    return this.rate
+  }
+
+  protected override computeSample(shape: number[]): Tensor {
+    return ops.poisson(this.rate.expand(shape))
+  }
+
+  protected override computeLogProb(value: Tensor): Tensor {
+    return value.xlogy(this.rate).sub(this.rate).sub(value.add(1).lgamma())
+  }
+}
