@@ -114,7 +114,7 @@ export const batchNorm = byPosition(
 /** Check that each channel has several values, without which it has no variance. */
 export function requireBatch(where: string, input: Tensor): void {
   const perChannel = input.shape.reduce((product, size, dim) => (dim === 1 ? product : product * size), 1)
-  if (perChannel >= 2) return
+  if (perChannel !== 1) return
   throw new ShapeError(
     `${where}: expected more than one value per channel for batch statistics, got an input of shape [${input.shape}]. ` +
       'Use a larger batch or eval()',

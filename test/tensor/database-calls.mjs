@@ -39,6 +39,8 @@ export function called({ name, variant }, input, args, { requires_grad: _, ...kw
   if (special) return special(input, ...given(args, kwargs))
   const [, module, inner] = /^(nn\.functional|fft|linalg|special)\.(\w+)$/.exec(name) ?? []
   const own = module && modules[module][camel(inner)]
+  // In place on a copy: a leaf that requires a gradient refuses it.
+  if (own && inner.endsWith('_')) return own(input.clone(), ...plain(given(args, kwargs)))
   if (own)
     return module === 'nn.functional' ? own(input, ...plain(given(args, kwargs))) : own(input, ...given(args, kwargs))
   const short = camel(
