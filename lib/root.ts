@@ -5,6 +5,7 @@ export * from './base/errors.js'
 export * from './data/index.js'
 export * from './distributed/index.js'
 export {
+  load,
   loadSafetensors,
   loadTorch,
   type ReadJsonlOptions,
@@ -12,6 +13,7 @@ export {
   readJson,
   readJsonl,
   readPickle,
+  save,
   saveSafetensors,
   type WriteJsonOptions,
   writeJson,

@@ -2,7 +2,7 @@ import { asTyped, optionsOf } from '../base/arguments.js'
 import { ConfigError, DataError, DTypeError } from '../base/errors.js'
 import { withArticle } from '../base/words.js'
 import { op } from '../native/call.js'
-import { currentContext } from '../native/context.js'
+import { currentDevice } from '../native/context.js'
 import { Double, isComplex } from '../native/encode.js'
 import { type Device, type DType, dtypeFacts, requireDevice, requireDType, type TypedArray } from './dtype.js'
 import type { Generator } from './random.js'
@@ -52,7 +52,7 @@ function fromData(data: TensorData, options: TensorOptions & { shape?: readonly 
   const { requiresGrad = false, shape } = optionsOf(options, 'tensor', TENSOR)
   requireDType('tensor: dtype', options.dtype)
   requireDevice('tensor: device', options.device)
-  const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
+  const device = options.device ?? (currentDevice() as Device | null) ?? 'cpu'
   const result = ArrayBuffer.isView(data)
     ? fromView(data as TypedArray, options.dtype, shape, device)
     : fromNested(data, options.dtype, requiresGrad, device, shape)
