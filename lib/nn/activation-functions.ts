@@ -1,5 +1,5 @@
 import { type DType, ops, scope, type Tensor } from '../tensor/index.js'
-import { byPosition, requireBoolean } from './by-position.js'
+import { type ByPosition, byPosition, requireBoolean } from './by-position.js'
 import { requireTensors } from './check.js'
 
 export interface InPlaceOptions {
@@ -24,15 +24,20 @@ function activation<O extends object, const N extends readonly (keyof O & string
   apart: Run,
   inPlace: Run,
 ) {
-  return byPosition(
-    where,
-    [...names, 'inplace'] as unknown as readonly [...N, 'inplace'] & readonly (keyof (O & InPlaceOptions) & string)[],
-    (input: Tensor, options: O & InPlaceOptions): Tensor => {
-      const { inplace = false } = options
-      requireBoolean(where, 'inplace', inplace)
-      return (inplace ? inPlace : apart)(input, ...names.map((name) => options[name]))
-    },
-  )
+  const run = (input: Tensor, options: O & InPlaceOptions): Tensor => {
+    const { inplace = false } = options
+    requireBoolean(where, 'inplace', inplace)
+    return (inplace ? inPlace : apart)(input, ...names.map((name) => options[name]))
+  }
+  const places: readonly string[] = [...names, 'inplace']
+  // The compiler cannot tell that the names of an unknown type and `inplace` are keys of the options.
+  type Places = readonly [...N, 'inplace']
+  return byPosition(where, places as readonly never[], run) as unknown as ByPosition<
+    [input: Tensor],
+    O & InPlaceOptions,
+    Places,
+    Tensor
+  >
 }
 
 type Plain = Record<never, never>

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
+import type { TorchValue } from '../../lib/files/index.js'
 import {
   AdamW,
   CheckpointError,
@@ -13,7 +14,6 @@ import {
   save,
   scope,
   type Tensor,
-  type TorchValue,
   tensor,
   zeros,
 } from '../../lib/index.js'

@@ -114,7 +114,9 @@ test('functions take options by position, by name and both, but no option twice 
     expect(() => functional.gelu(x, 'tanh' as never)).toThrow(
       /expected options to be an object, got "tanh". Write { approximate }/,
     )
-    expect(() => functional.elu(x, 1, false, 3 as never)).toThrow(/expected at most 3 arguments, got 4/)
+    expect(() => (functional.elu as (...args: unknown[]) => unknown)(x, 1, false, 3)).toThrow(
+      /expected at most 3 arguments, got 4/,
+    )
     expect(() => functional.relu(x, 1 as never)).toThrow(/relu: expected inplace to be true or false/)
     // A module as options gives `training`; positions go before its other fields.
     class Own {
@@ -122,6 +124,27 @@ test('functions take options by position, by name and both, but no option twice 
       p = 0.9
     }
     expect(functional.dropout(x, 0.5, new Own()).toArray()).toEqual(x.toArray())
+  }))
+
+test("types take PyTorch's arguments by position and by name, and nothing else", () =>
+  scope(() => {
+    const x = zeros([1, 1, 4])
+    functional.elu(x, 0.5, false)
+    functional.elu(x, 0.5, { inplace: false })
+    functional.threshold(x, { threshold: 0, value: 1 })
+    functional.softmax(x, { dim: -1 })
+    const [output, indices] = functional.maxPool1d(x, 2, { returnIndices: true })
+    expect([output.shape, indices.shape, functional.maxPool1d(x, { kernelSize: 2 }).shape]).toEqual([
+      [1, 1, 2],
+      [1, 1, 2],
+      [1, 1, 2],
+    ])
+    // @ts-expect-error: dim is required
+    expect(() => functional.softmax(x)).toThrow()
+    // @ts-expect-error: alpha is a number
+    expect(() => functional.elu(x, 'a')).toThrow()
+    // @ts-expect-error: no option of that name
+    expect(() => functional.relu(x, { inPlace: true })).toThrow(ConfigError)
   }))
 
 test('the namespaces are the operators, which tell named results apart', () =>
