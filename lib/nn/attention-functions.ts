@@ -28,7 +28,7 @@ export interface MultiheadAttentionResult {
   weights: Tensor | null
 }
 
-/** What {@link attend} computes with. */
+/** Weights, masks and options of {@link attend}. */
 interface Attention extends MultiheadAttentionCallOptions {
   /** Caller, for errors. */
   where: string

@@ -1,4 +1,4 @@
-import { optionsOf, shown } from '../base/arguments.js'
+import { asTyped, optionsOf, shown } from '../base/arguments.js'
 import { argumentError, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { isOptions } from '../native/encode.js'
@@ -26,7 +26,7 @@ export type WithIndices<O, N extends readonly unknown[], R extends unknown[], T>
 > &
   ByPosition<R, O, N, T>
 
-/** Whether a value holds arguments by name: any object that is no argument itself. */
+/** Whether a value holds arguments by name: any object but tensors and lists. */
 const isNamed = (value: unknown): value is object =>
   typeof value === 'object' && value !== null && !isHandle(value) && !Array.isArray(value) && !ArrayBuffer.isView(value)
 
@@ -46,7 +46,7 @@ export function byPosition<R extends unknown[], O extends object, const N extend
 ): ByPosition<R, O, N, T> {
   const tensors = run.length - 1
   const known = [...names, ...keywords]
-  const call = (...args: unknown[]): T => {
+  const read = (args: unknown[]): unknown[] => {
     const leading = args.slice(0, tensors)
     while (leading.length < tensors) leading.push(undefined)
     const last = args.length > tensors ? args.at(-1) : undefined
@@ -66,7 +66,18 @@ export function byPosition<R extends unknown[], O extends object, const N extend
       }
       options[name] = value
     })
-    return run(...([...leading, options] as unknown as [...R, O]))
+    return [...leading, options]
+  }
+  const call = (...args: unknown[]): T => {
+    let values: unknown[] = []
+    try {
+      values = read(args)
+      return run(...(values as unknown as [...R, O]))
+    } catch (error) {
+      // Proxies as arguments may throw anything, wherever they are read; so may a function of the caller, whose errors pass.
+      const calls = Object.values(values.at(-1) ?? {}).some((value) => typeof value === 'function')
+      throw error instanceof TypeError && !calls ? asTyped(where, error) : error
+    }
   }
   return call as ByPosition<R, O, N, T>
 }

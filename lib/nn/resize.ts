@@ -202,7 +202,7 @@ export type PaddingMode = 'constant' | 'reflect' | 'replicate' | 'circular'
 export interface PadArguments {
   /** [before, after] of the last dimension, then of the second to last, …; negative numbers crop. */
   pad: readonly number[]
-  /** What the padding holds. Default: 'constant'. */
+  /** Source of the padding's elements. Default: 'constant'. */
   mode?: PaddingMode
   /** Constant of the padding. Default: 0. */
   value?: number | null

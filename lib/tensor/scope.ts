@@ -216,7 +216,7 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
 /**
  * Create new tensors on a device unless their call or {@link withDevice} names another; null is the CPU. Other threads are not
  * affected.
- * @throws ConfigError for a name that is no device
+ * @throws ConfigError for an unknown device
  */
 export function setDefaultDevice(device: Device | null): void {
   defaultDevice.word = deviceWord(device)

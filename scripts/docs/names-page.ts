@@ -12,7 +12,7 @@ export const reasons = read<Record<string, Record<string, string>>>('pytorch-rea
 
 const library = voxtorch as unknown as Record<string, object | undefined>
 
-/** Where the names of a namespace are: the object, and how its members are written. */
+/** Objects with the names of each namespace, and the prefixes of their members. */
 const places: Readonly<Record<string, { object: object | undefined; prefix: string }>> = {
   'torch.nn.functional': { object: voxtorch.functional, prefix: 'functional.' },
   'torch.nn': { object: voxtorch, prefix: '' },
@@ -32,7 +32,7 @@ export interface NameRow {
   there: string
   /** The name here; undefined where it is missing. */
   here: string | undefined
-  /** Why it is missing; undefined where nobody wrote a reason. */
+  /** Why it is missing; undefined without a written reason. */
   reason: string | undefined
 }
 

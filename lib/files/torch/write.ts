@@ -7,7 +7,7 @@ import { scope, Tensor } from '../../tensor/index.js'
 import { bytePart, placeBytes, requirePath, writeFileParts } from '../file-tensors.js'
 import { type WrittenEntry, zipDirectory, zipHead } from '../zip/writer.js'
 
-/** What {@link save} writes: tensors, plain values, and lists, sets, maps and plain objects of them. */
+/** Value for {@link save}: tensors, plain values, and lists, sets, maps and plain objects of them. */
 export type TorchValue =
   | null
   | boolean
@@ -170,7 +170,7 @@ const crc32 = opAsync('voxtorch::crc32')
  * Each tensor is written by itself, contiguous and on the CPU: tensors that share memory, and objects that occur twice, do not
  * share it in the file. Modules and optimizers are not written: pass their `stateDict()`.
  *
- * @throws ConfigError that names the place of a value that is none of these, or that contains itself; DTypeError for a dtype
+ * @throws ConfigError that names the place of a value of another type, or that contains itself; DTypeError for a dtype
  *   without a storage class in torch, such as float8_e4m3fn
  */
 export async function save(value: TorchValue, path: string): Promise<void> {
