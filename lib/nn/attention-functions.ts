@@ -218,7 +218,7 @@ export interface MultiHeadAttentionForwardArguments extends MultiheadAttentionCa
 
 /**
  * Compute multi-head attention of query [target, batch, embedDim], key and value [source, batch, ...], or without the batch, with
- * the parameters of {@link MultiheadAttention}. Returns the output and the attention weights, null without `needWeights`.
+ * the parameters of `MultiheadAttention`. Returns the output and the attention weights, null without `needWeights`.
  */
 export const multiHeadAttentionForward = byPosition(
   'multiHeadAttentionForward',

@@ -172,7 +172,7 @@ export const affineGrid = byPosition(
     ops.affineGridGenerator(theta, size, alignCorners ?? false),
 )
 
-/** {@link interpolate}, under its older name. */
+/** Resize like {@link interpolate}, under its older name. */
 export const upsample = byPosition(
   'upsample',
   ['size', 'scaleFactor', 'mode', 'alignCorners'],
@@ -182,14 +182,14 @@ export const upsample = byPosition(
 
 type UpsampleOptions = Pick<InterpolateOptions, 'size' | 'scaleFactor'>
 
-/** {@link interpolate} by nearest neighbor. */
+/** Resize like {@link interpolate}, by nearest neighbor. */
 export const upsampleNearest = byPosition(
   'upsampleNearest',
   ['size', 'scaleFactor'],
   (input: Tensor, options: UpsampleOptions): Tensor => interpolated(input, { ...options, mode: 'nearest' }),
 )
 
-/** {@link interpolate} images in mode 'bilinear', with aligned corners. */
+/** Resize images like {@link interpolate} in mode 'bilinear', with aligned corners. */
 export const upsampleBilinear = byPosition(
   'upsampleBilinear',
   ['size', 'scaleFactor'],

@@ -163,7 +163,7 @@ class PickleWriter {
 const crc32 = opAsync('voxtorch::crc32')
 
 /**
- * Write a file that `torch.load` in Python and {@link load} read: the zip format of torch.save. `value` is a tensor, a state dict,
+ * Write a file that `torch.load` in Python and `load` read: the zip format of torch.save. `value` is a tensor, a state dict,
  * or any nesting of lists, sets, maps and plain objects with tensors, numbers, texts and bytes. An object becomes a dict, and
  * an integer an int.
  *
