@@ -69,17 +69,27 @@ export function byPosition<R extends unknown[], O extends object, const N extend
     return [...leading, options]
   }
   const call = (...args: unknown[]): T => {
-    let values: unknown[] = []
+    let values = args
     try {
-      values = read(args)
+      // The usual calls need no sorting of arguments: layers make them for every input.
+      if (args.length === tensors) values = [...args, {}]
+      else if (args.length === tensors + 1 && isOptions(args[tensors])) requireOptions(where, args[tensors], known)
+      else values = read(args)
       return run(...(values as unknown as [...R, O]))
     } catch (error) {
-      // Proxies as arguments may throw anything, wherever they are read; so may a function of the caller, whose errors pass.
-      const calls = Object.values(values.at(-1) ?? {}).some((value) => typeof value === 'function')
-      throw error instanceof TypeError && !calls ? asTyped(where, error) : error
+      // Proxies as arguments may throw anything, wherever they are read. Errors of a caller's function pass.
+      throw hasFunction(values.at(-1)) ? error : asTyped(where, error)
     }
   }
   return call as ByPosition<R, O, N, T>
+}
+
+function hasFunction(options: unknown): boolean {
+  try {
+    return Object.values(options ?? {}).some((value) => typeof value === 'function')
+  } catch {
+    return false
+  }
 }
 
 function tooMany(where: string, places: unknown[], most: number, tensors: number, known: string[]): ConfigError {
