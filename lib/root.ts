@@ -6,6 +6,7 @@ export * from './data/index.js'
 export * from './distributed/index.js'
 export * as distributions from './distributions/index.js'
 export {
+  load,
   loadSafetensors,
   loadTorch,
   type ReadJsonlOptions,
@@ -13,6 +14,7 @@ export {
   readJson,
   readJsonl,
   readPickle,
+  save,
   saveSafetensors,
   type WriteJsonOptions,
   writeJson,

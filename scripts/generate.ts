@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { op } from '../lib/native/call.js'
-import { operatorDoc, pageAddress } from './operator-docs.js'
+import { operatorDoc, pageAddress, prefixes } from './operator-docs.js'
 import { type Argument, camel, publicSchemas, type Schema } from './schemas.js'
 
 const generated = 'lib/native/generated'
@@ -245,6 +245,36 @@ ${methodNames.join('\n')}
 ]
 `
 
+/** The functions of PyTorch's modules of operators: torch.linalg.svd is the operator linalg_svd. */
+const modules = Object.entries(prefixes).map(([module, prefix]) => {
+  const found = [...byName.keys()].filter((name) => name.startsWith(prefix) && name[prefix.length] !== '_').sort()
+  return { module, short: module.replace('torch.', ''), operators: found, prefix }
+})
+const capital = (word: string): string => word[0]!.toUpperCase() + word.slice(1)
+
+const namespaces = `${notice}import type { TensorFunctions } from './operators.js'
+
+${modules
+  .map(({ module, short, operators, prefix }) => {
+    const members = operators.map((name) => {
+      const doc = operatorDoc(name)
+      // Sentences call the operators by their names in \`ops\`.
+      const sentence = doc?.sentence.replace(
+        /`(?:fft|linalg|special)([A-Z])/g,
+        (_, first: string) => `\`${first.toLowerCase()}`,
+      )
+      const comment = doc === undefined ? '' : `  /** ${sentence} [${doc.page}](${pageAddress(doc.page)}) */\n`
+      return `${comment}  readonly ${camel(name.slice(prefix.length))}: TensorFunctions['${camel(name)}']`
+    })
+    return `/** Functions of ${module}. */\nexport interface ${capital(short)}Functions {\n${members.join('\n')}\n}\n`
+  })
+  .join('\n')}
+/** Names of the functions of each module. */
+export const moduleNames = {
+${modules.map(({ short, operators, prefix }) => `  ${short}: [${operators.map((name) => `'${camel(name.slice(prefix.length))}'`).join(', ')}],`).join('\n')}
+}
+`
+
 const biome = fileURLToPath(import.meta.resolve('@biomejs/biome/bin/biome'))
 
 /** Format a source as `npm run format` does. */
@@ -260,6 +290,7 @@ let stale = false
 for (const [file, unformatted] of [
   ['operators.ts', types],
   ['names.ts', names],
+  ['namespaces.ts', namespaces],
 ] as const) {
   const path = join(values.into, file)
   const text = formatted(`${generated}/${file}`, unformatted)

@@ -8,6 +8,13 @@ const sentences: Readonly<Record<string, Readonly<Record<string, string>>>> = JS
   readFileSync(new URL('../docs/operators.json', import.meta.url), 'utf8'),
 )
 
+/** Prefixes of the operators of a module, by its page's name. */
+export const prefixes: Readonly<Record<string, string>> = {
+  'torch.fft': 'fft_',
+  'torch.linalg': 'linalg_',
+  'torch.special': 'special_',
+}
+
 /** Operators whose name differs from that of their page, and not only by the module in front. */
 const operatorNames: Readonly<Record<string, string>> = {
   'torch.nn.functional.affine_grid': 'affine_grid_generator',
@@ -35,7 +42,7 @@ export interface OperatorDoc {
 /** The operators with a sentence of their own, by ATen's name. */
 export const operatorDocs: ReadonlyMap<string, OperatorDoc> = new Map(
   Object.entries(sentences).flatMap(([module, entries]) => {
-    const prefix = module === 'torch.linalg' ? 'linalg_' : module === 'torch.fft' ? 'fft_' : ''
+    const prefix = prefixes[module] ?? ''
     return Object.entries(entries).map(([name, sentence]) => {
       const page = `${module}.${name}`
       return [operatorNames[page] ?? `${prefix}${name}`, { sentence, page }] as const
@@ -64,5 +71,13 @@ export function operatorDoc(operator: string): OperatorDoc | undefined {
   return doc && { sentence: inPlaceSentence(doc.sentence), page: inPlacePage(doc.page) }
 }
 
-/** Return the address of PyTorch's page of that name. */
-export const pageAddress = (page: string): string => `https://docs.pytorch.org/docs/stable/generated/${page}.html`
+const DOCS = 'https://docs.pytorch.org/docs/stable'
+
+/** Functions of torch.special that its page does not mention. */
+const undocumented = /^torch\.special\.(?:bessel_y[01]|modified_bessel_\w+|\w+_polynomial_\w+)$/
+
+/** Return the address of PyTorch's page of that name; torch.special has one page for all of its functions. */
+export function pageAddress(page: string): string {
+  if (!page.startsWith('torch.special.')) return `${DOCS}/generated/${page}.html`
+  return `${DOCS}/special.html${undocumented.test(page) ? '' : `#${page}`}`
+}

@@ -38,6 +38,7 @@ const guide = [
       page('Several processes', '/guide/processes'),
       page('Test runners and bundlers', '/guide/tools'),
       page('From PyTorch', '/guide/from-pytorch'),
+      page("PyTorch's names", '/guide/pytorch-names'),
       page('From transformers and PEFT', '/guide/from-transformers'),
     ],
   },

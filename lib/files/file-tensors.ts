@@ -1,7 +1,7 @@
 import { argumentError, requireString } from '../base/check.js'
 import { ConfigError, DataError, InsufficientMemoryError } from '../base/errors.js'
 import { opAsync } from '../native/call.js'
-import { currentContext } from '../native/context.js'
+import { currentDevice } from '../native/context.js'
 import { tensor } from '../tensor/create.js'
 import { type Device, type DType, dtypeFacts } from '../tensor/dtype.js'
 import type { Tensor } from '../tensor/tensor.js'
@@ -56,7 +56,7 @@ export async function readPlaces(
       mmap && (start + offset) % alignment === 0
     const mapped = places.filter(isMapped)
     const copied = places.filter((place) => !isMapped(place))
-    if (mmap || (device ?? currentContext().deviceName ?? 'cpu') === 'cpu') {
+    if (mmap || (device ?? currentDevice() ?? 'cpu') === 'cpu') {
       requireMemory(
         source,
         copied.reduce((sum, one) => sum + placeBytes(one), 0),

@@ -40,5 +40,6 @@ export {
   type TextGridTier,
   writeTextGrid,
 } from './textgrid.js'
-export { type LoadTorchOptions, loadTorch } from './torch/torch.js'
+export { type LoadTorchOptions, loadTorch, loadTorch as load } from './torch/torch.js'
+export { save, type TorchValue } from './torch/write.js'
 export { type ReadYamlOptions, readConfig, readYaml } from './yaml/yaml.js'

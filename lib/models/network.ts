@@ -3,7 +3,7 @@ import { requireObject } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { type KvCache, nativeCacheOf } from '../generation/kv-cache.js'
 import { opAsync } from '../native/call.js'
-import { currentContext } from '../native/context.js'
+import { currentDevice } from '../native/context.js'
 import { requireTensorInputs } from '../nn/check.js'
 import { Module } from '../nn/module.js'
 import { isConfiguration, makeNative, NativeModule, withActiveAdapters } from '../nn/native-module.js'
@@ -228,7 +228,7 @@ function withFiles<C extends NetworkConfig, Class>(
     ): T {
       const { seed, ...factory } = optionsOf(options)
       const whole = configOf(this.name, config, layoutOf(this as never).sizes)
-      const device = (factory.device ?? currentContext().deviceName ?? 'cpu') as Device
+      const device = (factory.device ?? currentDevice() ?? 'cpu') as Device
       return withSeed(seed, () => new this(whole, factory), device)
     }
 

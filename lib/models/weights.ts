@@ -6,7 +6,7 @@ import { readJson } from '../files/json/json.js'
 import { loadSafetensors, readSafetensorsHeader } from '../files/safetensors/safetensors.js'
 import { loadTorch } from '../files/torch/torch.js'
 import { opAsync } from '../native/call.js'
-import { currentContext } from '../native/context.js'
+import { currentDevice } from '../native/context.js'
 import type { Module } from '../nn/module.js'
 import type { NetworkOptions } from '../nn/parameter.js'
 import { isBlocks, QUANTIZATION_SCHEMES, quantizationOf } from '../nn/quantized-weight.js'
@@ -77,7 +77,7 @@ export async function readWeights(
 }
 
 function isMapped(options: FillOptions, dtypes: readonly (DType | null | undefined)[]): boolean {
-  const { mmap = false, quantize, dtype = 'float32', device = currentContext().deviceName ?? 'cpu' } = options
+  const { mmap = false, quantize, dtype = 'float32', device = currentDevice() ?? 'cpu' } = options
   return mmap || (quantize ?? false) !== false || device !== 'cpu' || dtypes.some((one) => one !== dtype)
 }
 
@@ -218,7 +218,7 @@ async function take(
 
 async function pack(network: Fillable, packing: QuantizeOptions, options: FillOptions): Promise<void> {
   const { mmap = false, dtype = 'float32' } = options
-  const device = options.device ?? (currentContext().deviceName as Device | undefined) ?? 'cpu'
+  const device = options.device ?? (currentDevice() as Device | undefined) ?? 'cpu'
   await packLayers(network, packing)
   const packed = new Set<Tensor>()
   for (const layer of network.modules()) {

@@ -1,5 +1,5 @@
 import { native, whenLoaded } from './addon.js'
-import { type Context, scopeNumber } from './context.js'
+import { type Context, defaultDevice, scopeNumber } from './context.js'
 import { failure } from './failure.js'
 
 /**
@@ -88,7 +88,7 @@ export function enter(base: number, context: Context): number {
   cells[END] = top
   cells[FLAGS] = context.flags
   cells[SCOPE] = scope
-  cells[DEVICE] = context.device
+  cells[DEVICE] = context.device || defaultDevice.word
   return scope
 }
 

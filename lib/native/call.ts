@@ -21,7 +21,7 @@ import {
   WARNED,
 } from './buffer.js'
 import { dispatch, unregisterCallback } from './callbacks.js'
-import { currentContext, scopeNumber } from './context.js'
+import { currentContext, defaultDevice, scopeNumber } from './context.js'
 import { decode } from './decode.js'
 import { putArguments } from './encode.js'
 import { failure } from './failure.js'
@@ -76,7 +76,7 @@ export class Operator {
       cells[END] = base + 2 + 2 * args.length
       cells[FLAGS] = context.flags
       cells[SCOPE] = scope
-      cells[DEVICE] = context.device
+      cells[DEVICE] = context.device || defaultDevice.word
       native.call()
       if (cells[STATUS] === 0 && cells[WARNED] === 0 && cells[base] === TENSOR)
         return wrapTensor(cells[base + 1]!, scope)

@@ -31,11 +31,17 @@ export const INFERENCE = 2
 
 const root: Context = { scope: null, flags: GRAD, device: 0, deviceName: null }
 
+/** Device of new tensors where neither the call nor `withDevice` names one: that of `setDefaultDevice`. */
+export const defaultDevice: { word: number; name: string | null } = { word: 0, name: null }
+
 const storage = new AsyncLocalStorage<Context>()
 
 export function currentContext(): Context {
   return storage.getStore() ?? root
 }
+
+/** Return the name of the device on which new tensors are created; null for the CPU by default. */
+export const currentDevice = (): string | null => currentContext().deviceName ?? defaultDevice.name
 
 export function runInContext<T>(context: Context, fn: () => T): T {
   return storage.run(context, requireFunction(fn))

@@ -1,6 +1,7 @@
 import { requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { ops, scope, type Tensor } from '../tensor/index.js'
+import { ops, type Tensor } from '../tensor/index.js'
+import { softmin, softsign, tanhshrink } from './activation-functions.js'
 import { layerOptions, requireSettings, requireSizes } from './check.js'
 import { constant_ } from './init.js'
 import { Module } from './module.js'
@@ -72,7 +73,7 @@ export class LogSoftmax extends Softmax {
 /** {@link Softmax} of -x. */
 export class Softmin extends Softmax {
   override forward(input: Tensor): Tensor {
-    return scope(() => ops.softmax(ops.neg(input), this.dim))
+    return softmin(input, this.dim)
   }
 }
 
@@ -142,14 +143,14 @@ export class SELU extends Module {
 /** x / (1 + |x|) */
 export class Softsign extends Module {
   override forward(input: Tensor): Tensor {
-    return scope(() => ops.div(input, ops.abs(input).add(1)))
+    return softsign(input)
   }
 }
 
 /** x - tanh(x) */
 export class Tanhshrink extends Module {
   override forward(input: Tensor): Tensor {
-    return scope(() => ops.sub(input, ops.tanh(input)))
+    return tanhshrink(input)
   }
 }
 

@@ -1,8 +1,8 @@
-import { ShapeError } from '../base/errors.js'
 import { noGrad, ops, scope, type Tensor, zeros } from '../tensor/index.js'
 import { explain, layerOptions, notFloating, otherRank, otherSize, requireSizes } from './check.js'
 import { ones_, zeros_ } from './init.js'
 import { Module } from './module.js'
+import { requireBatch, requirePlane } from './norm-functions.js'
 import type { ChannelNormOptions } from './normalization.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
@@ -77,14 +77,7 @@ abstract class BatchNorm extends RunningNorm {
     const wrong = otherRank(layer, input, ranks, layout)
     if (wrong) throw wrong
     const useBatch = this.training || !this.running_mean
-    const perChannel = input.shape.reduce((product, size, dim) => (dim === 1 ? product : product * size), 1)
-    if (useBatch && perChannel < 2) {
-      throw new ShapeError(
-        `${layer}: expected more than one value per channel for batch statistics, got an input of shape [${input.shape}]. ` +
-          'Use a larger batch or eval()',
-        { shape: input.shape },
-      )
-    }
+    if (useBatch) requireBatch(layer, input)
     return scope(() => {
       const momentum = this.training ? this.#countBatch() : 0
       const { weight, bias, running_mean, running_var, eps } = this
@@ -148,14 +141,7 @@ abstract class InstanceNorm extends RunningNorm {
     const wrong = otherRank(layer, input, [dims + 1, dims + 2], `[batch, channels, ${layout}] or [channels, ${layout}]`)
     if (wrong) throw wrong
     const useInput = this.training || !this.running_mean
-    if (useInput && input.shape.slice(-dims).every((size) => size === 1)) {
-      throw new ShapeError(
-        `${layer}: expected more than one value per channel, got an input of shape [${input.shape}]`,
-        {
-          shape: input.shape,
-        },
-      )
-    }
+    if (useInput) requirePlane(layer, input, input.ndim - dims)
     const { weight, bias, running_mean, running_var, momentum, eps } = this
     return scope(() => {
       const whole = input.ndim === dims + 2

@@ -1,7 +1,7 @@
 import { ConfigError } from '../base/errors.js'
-import { ops, scope, type Tensor } from '../tensor/index.js'
+import { scope, type Tensor } from '../tensor/index.js'
 import { layerOptions, requireSizes, sizeList } from './check.js'
-import { type ConvOptions, conv1d, conv2d, type PaddingMode, pad } from './functional.js'
+import { type ConvOptions, conv1d, conv2d, conv3d, type PaddingMode, pad } from './functional.js'
 import { calculateFans, kaimingUniform_, uniform_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
@@ -44,7 +44,8 @@ class Convolution extends Module {
     } = layerOptions(this.constructor.name, options, 'stride', 'padding', 'dilation', 'groups', 'bias', 'paddingMode')
     const { paddingMode = 'zeros', ...factory } = rest
     const layer = this.constructor.name
-    const list = (name: string, value: number | number[], least: number) => sizeList(layer, name, value, dims, least)
+    const list = (name: string, value: number | readonly number[], least: number) =>
+      sizeList(layer, name, value, dims, least)
     requireSizes(layer, { inChannels, outChannels, groups })
     if (inChannels % groups !== 0 || outChannels % groups !== 0) {
       throw new ConfigError(
@@ -134,10 +135,4 @@ export class Conv3d extends Convolution {
   override forward(input: Tensor): Tensor {
     return this.convolve(conv3d, input)
   }
-}
-
-const conv3d: typeof conv1d = (input, weight, options = {}) => {
-  const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options
-  // A string selects the overload with named padding; the generated types allow one overload at a time.
-  return ops.conv3d(input, weight, bias, stride, padding as number, dilation, groups)
 }

@@ -1,7 +1,7 @@
 import { requireOptions } from '../base/check.js'
-import { ops, type Tensor } from '../tensor/index.js'
+import type { Tensor } from '../tensor/index.js'
 import { requireSettings } from './check.js'
-import { cosineSimilarity } from './functional.js'
+import { cosineSimilarity, pairwiseDistance } from './functional.js'
 import { Module } from './module.js'
 
 /** Cosine of the angle between two inputs along `dim`. */
@@ -20,7 +20,7 @@ export class CosineSimilarity extends Module {
   }
 
   override forward(x1: Tensor, x2: Tensor): Tensor {
-    return cosineSimilarity(x1, x2, { dim: this.dim, eps: this.eps })
+    return cosineSimilarity(x1, x2, this.dim, this.eps)
   }
 }
 
@@ -50,6 +50,6 @@ export class PairwiseDistance extends Module {
   }
 
   override forward(x1: Tensor, x2: Tensor): Tensor {
-    return ops.pairwiseDistance(x1, x2, this.norm, this.eps, this.keepdim)
+    return pairwiseDistance(x1, x2, this.norm, this.eps, this.keepdim)
   }
 }

@@ -1,5 +1,5 @@
-import { requireOptions } from '../base/check.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
+import { byPosition, requireBoolean } from './by-position.js'
 import { otherRank, requireProbability } from './check.js'
 import { Module } from './module.js'
 
@@ -54,52 +54,77 @@ export class FeatureAlphaDropout extends Dropout {
 }
 
 export interface DropoutOptions {
-  /** Whether to drop elements. Default: true; false returns the input. */
+  /** Probability of an element to be zeroed. Default: 0.5. */
+  p?: number
+  /** Whether to drop elements; false returns the input. */
   training?: boolean
+  /** Overwrite the input and return it. Default: false. */
+  inplace?: boolean
 }
 
 type Drop = (input: Tensor, p: number, train: boolean) => Tensor
 
-function drop(where: string, run: Drop, input: Tensor, p: number, options: DropoutOptions): Tensor {
-  requireOptions(where, options, ['training'])
-  requireProbability(where, p)
-  return run(input, p, options.training ?? true)
+/** A dropout function, which trains by default or does not, as PyTorch's of that name. */
+function dropping(where: string, trains: boolean, apart: Drop, inPlace: Drop) {
+  return byPosition(where, ['p', 'training', 'inplace'], (input: Tensor, options: DropoutOptions): Tensor => {
+    const { p = 0.5, training = trains, inplace = false } = options
+    requireProbability(where, p)
+    requireBoolean(where, 'training', training)
+    requireBoolean(where, 'inplace', inplace)
+    return (inplace ? inPlace : apart)(input, p, training)
+  })
 }
 
-/** Zero elements with probability `p` and scale the rest by 1 / (1 - p), if `training`. */
-export const dropout = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
-  drop('dropout', ops.dropout, input, p, options)
+const droppingChannels = (where: string) =>
+  dropping(
+    where,
+    true,
+    (...values) => dropChannels(where, ...values),
+    (...values) => dropChannels(where, ...values, ops.featureDropout_),
+  )
 
-/** Apply {@link dropout} for the input of SELU: keeps mean and variance (https://arxiv.org/abs/1706.02515). */
-export const alphaDropout = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
-  drop('alphaDropout', ops.alphaDropout, input, p, options)
+/** Zero elements with probability `p` and scale the rest by 1 / (1 - p), if `training` (default). */
+export const dropout = dropping('dropout', true, ops.dropout, ops.dropout_)
 
-/** Apply {@link alphaDropout} to entire channels: input [batch, channels, ...]. */
-export const featureAlphaDropout = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
-  drop('featureAlphaDropout', ops.featureAlphaDropout, input, p, options)
+/** Apply {@link dropout} for the input of SELU, if `training` (default false): keeps mean and variance (https://arxiv.org/abs/1706.02515). */
+export const alphaDropout = dropping('alphaDropout', false, ops.alphaDropout, ops.alphaDropout_)
+
+/** Apply {@link alphaDropout} to entire channels, if `training` (default false): input [batch, channels, ...]. */
+export const featureAlphaDropout = dropping(
+  'featureAlphaDropout',
+  false,
+  ops.featureAlphaDropout,
+  ops.featureAlphaDropout_,
+)
 
 /** Apply {@link dropout} to entire channels: input [batch, channels, length] (or [channels, length]). */
-export const dropout1d = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
-  drop('dropout1d', (...values) => dropChannels('dropout1d', ...values), input, p, options)
+export const dropout1d = droppingChannels('dropout1d')
 
 /**
  * Apply {@link dropout} to entire channels: input [batch, channels, height, width] (or [batch, channels, length], as PyTorch).
  */
-export const dropout2d = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
-  drop('dropout2d', (...values) => dropChannels('dropout2d', ...values), input, p, options)
+export const dropout2d = droppingChannels('dropout2d')
 
 /** Apply {@link dropout} to entire channels: input [batch, channels, depth, height, width] (or without the batch). */
-export const dropout3d = (input: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor =>
-  drop('dropout3d', (...values) => dropChannels('dropout3d', ...values), input, p, options)
+export const dropout3d = droppingChannels('dropout3d')
 
 const CHANNEL_RANKS: Record<string, [number, number]> = { '1': [2, 3], '2': [3, 4], '3': [4, 5] }
 
 /** Drop channels. `where` ends in the number of spatial dimensions and a 'd'. */
-function dropChannels(where: string, input: Tensor, p: number, training: boolean): Tensor {
+function dropChannels(
+  where: string,
+  input: Tensor,
+  p: number,
+  training: boolean,
+  run: Drop = ops.featureDropout,
+): Tensor {
   const ranks = CHANNEL_RANKS[where.at(-2) as string] as [number, number]
   const wrong = otherRank(where, input, ranks, `${ranks.join(' or ')} dimensions`)
   if (wrong) throw wrong
   // In an input of three dimensions, PyTorch's dropout2d takes the first for the batch; the others take it for the channels.
-  if (ranks[0] === 3 || input.ndim === ranks[1]) return ops.featureDropout(input, p, training)
-  return scope(() => ops.featureDropout(input.unsqueeze(0), p, training).squeeze(0))
+  if (ranks[0] === 3 || input.ndim === ranks[1]) return run(input, p, training)
+  const dropped = scope(() => run(input.unsqueeze(0), p, training).squeeze(0))
+  if (run === ops.featureDropout) return dropped
+  dropped.dispose()
+  return input
 }

@@ -1,8 +1,8 @@
 import { requireOneOf, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { arange, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
+import { noGrad, scope, type Tensor } from '../tensor/index.js'
 import { layerOptions, requireSettings, requireSizes, requireTensors } from './check.js'
-import { embedding } from './functional.js'
+import { embedding, embeddingBag, shortenRows } from './embedding-functions.js'
 import { normal_ } from './init.js'
 import { adaptersOf, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
@@ -65,27 +65,23 @@ export class Embedding extends Module {
     const { weight, paddingIdx } = this
     const packed = quantizationOf(this)
     if (packed) return quantizedEmbedding(indices, packed)
-    shorten(this, indices)
-    const adapted = adaptersOf(this)?.forward(indices)
-    if (adapted) return adapted
-    if (this.scaleGradByFreq) return ops.embedding(weight, indices, paddingIdx ?? -1, true)
-    return embedding(indices, weight, { paddingIdx })
+    const { maxNorm, normType, scaleGradByFreq } = this
+    const adapters = adaptersOf(this)
+    if (adapters) {
+      requireTensors('Embedding', indices)
+      shortenRows('Embedding', indices, weight, maxNorm, normType)
+      const adapted = adapters.forward(indices)
+      if (adapted) return adapted
+    }
+    return embedding(indices, weight, { paddingIdx, maxNorm, normType, scaleGradByFreq })
   }
 }
 
-/** Scale down the rows that are about to be looked up. */
-function shorten(layer: { weight: Tensor; maxNorm: number | null; normType: number }, indices: Tensor): void {
-  const { weight, maxNorm, normType } = layer
-  if (maxNorm === null) return
-  requireTensors(layer.constructor.name, indices)
-  scope(() => noGrad(() => void weight.detach().embeddingRenorm_(indices.reshape([-1]), maxNorm, normType)))
-}
-
-const MODES = { sum: 0, mean: 1, max: 2 } as const
+type Mode = 'sum' | 'mean' | 'max'
 
 export interface EmbeddingBagOptions extends EmbeddingOptions {
   /** Reduction of a bag's rows. Default: 'mean'. */
-  mode?: keyof typeof MODES
+  mode?: Mode
   /** Whether the offsets end with the number of indices. Default: false. */
   includeLastOffset?: boolean
 }
@@ -101,7 +97,7 @@ export interface EmbeddingBagCall {
 export class EmbeddingBag extends Module {
   readonly numEmbeddings: number
   readonly embeddingDim: number
-  readonly mode: keyof typeof MODES
+  readonly mode: Mode
   readonly paddingIdx: number | null
   readonly maxNorm: number | null
   readonly normType: number
@@ -113,7 +109,7 @@ export class EmbeddingBag extends Module {
     super()
     const optionNames = ['mode', 'includeLastOffset', 'paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
     const { mode = 'mean', includeLastOffset = false, ...table } = layerOptions('EmbeddingBag', options, ...optionNames)
-    requireOneOf('EmbeddingBag', 'mode', mode, Object.keys(MODES))
+    requireOneOf('EmbeddingBag', 'mode', mode, ['sum', 'mean', 'max'])
     const rows = new Embedding(numEmbeddings, embeddingDim, table)
     this.numEmbeddings = numEmbeddings
     this.embeddingDim = embeddingDim
@@ -130,36 +126,8 @@ export class EmbeddingBag extends Module {
   override forward(indices: Tensor, options: EmbeddingBagCall = {}): Tensor {
     requireTensors('EmbeddingBag', indices)
     requireOptions('EmbeddingBag.forward', options, ['offsets', 'perSampleWeights'])
-    const { offsets = null, perSampleWeights = null } = options
-    requireTensors('EmbeddingBag', ...[offsets, perSampleWeights].filter((one) => one !== null))
-    if ((indices.ndim === 1) !== (offsets !== null) || indices.ndim > 2) {
-      throw new ConfigError(
-        `EmbeddingBag: expected indices [bags, length], or [count] and offsets, got [${indices.shape}] ` +
-          `${offsets ? 'with' : 'without'} offsets`,
-        { shape: indices.shape },
-      )
-    }
-    if (perSampleWeights && this.mode !== 'sum') {
-      throw new ConfigError(`EmbeddingBag: expected mode 'sum' with perSampleWeights, got '${this.mode}'`, {})
-    }
-    shorten(this, indices)
-    return scope(() => {
-      const { device } = indices
-      const starts = offsets ?? arange(0, indices.numel(), Math.max(1, indices.size(1)), { dtype: 'int64', device })
-      const { weight, scaleGradByFreq, includeLastOffset, paddingIdx } = this
-      const factors = perSampleWeights?.reshape([-1]) ?? null
-      const [output] = ops.embeddingBag(
-        weight,
-        indices.reshape([-1]),
-        starts,
-        scaleGradByFreq,
-        MODES[this.mode],
-        false,
-        factors,
-        includeLastOffset,
-        paddingIdx,
-      )
-      return output
-    })
+    const { weight, mode, paddingIdx, maxNorm, normType, scaleGradByFreq, includeLastOffset } = this
+    const settings = { mode, paddingIdx, maxNorm, normType, scaleGradByFreq, includeLastOffset }
+    return embeddingBag(indices, weight, { ...options, ...settings })
   }
 }

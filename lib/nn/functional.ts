@@ -1,20 +1,12 @@
 /** Layers and losses as functions of tensors, without state. Shapes as in PyTorch's torch.nn.functional. */
 
-import { requireOneOf, requireOptions } from '../base/check.js'
-import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
-import { arange, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
-import {
-  badIndices,
-  explain,
-  notFloating,
-  otherRank,
-  otherSize,
-  otherType,
-  requireNumbers,
-  requireTensors,
-} from './check.js'
+import { ops, type Tensor } from '../tensor/index.js'
+import { byPosition } from './by-position.js'
+import { explain, notFloating, otherRank, otherSize, otherType } from './check.js'
 
+export * from './activation-functions.js'
+export { type MultiHeadAttentionForwardArguments, multiHeadAttentionForward } from './attention-functions.js'
 export {
   alphaDropout,
   type DropoutOptions,
@@ -24,48 +16,75 @@ export {
   dropout3d,
   featureAlphaDropout,
 } from './dropout.js'
+export {
+  type EmbeddingArguments,
+  type EmbeddingBagArguments,
+  embedding,
+  embeddingBag,
+  oneHot,
+} from './embedding-functions.js'
 export * from './losses.js'
-export * from './resize.js'
-
-// ---- activations
-
-/** max(x, 0) */
-export const relu = (input: Tensor): Tensor => ops.relu(input)
-
-/** x Φ(x), exact or by the tanh formula. */
-export const gelu = (input: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor => {
-  requireOptions('gelu', options, ['approximate'])
-  const { approximate = 'none' } = options
-  return ops.gelu(input, { approximate })
-}
-
-/** x sigmoid(x) */
-export const silu = (input: Tensor): Tensor => ops.silu(input)
-
-export const softmax = (input: Tensor, dim: number): Tensor => ops.softmax(input, dim)
-
-export const logSoftmax = (input: Tensor, dim: number): Tensor => ops.logSoftmax(input, dim)
-
-/** Apply softmax to -x. */
-export function softmin(input: Tensor, dim: number): Tensor {
-  requireTensors('softmin', input)
-  return scope(() => ops.softmax(input.neg(), dim))
-}
-
-/** x / (1 + |x|) */
-export function softsign(input: Tensor): Tensor {
-  requireTensors('softsign', input)
-  return scope(() => input.div(input.abs().add(1)))
-}
-
-/** x - tanh(x) */
-export function tanhshrink(input: Tensor): Tensor {
-  requireTensors('tanhshrink', input)
-  return scope(() => input.sub(input.tanh()))
-}
-
-/** Split `dim` into halves a and b: a sigmoid(b). */
-export const glu = (input: Tensor, dim = -1): Tensor => ops.glu(input, dim)
+export {
+  batchNorm,
+  groupNorm,
+  instanceNorm,
+  layerNorm,
+  localResponseNorm,
+  normalize,
+  rmsNorm,
+} from './norm-functions.js'
+export {
+  adaptiveAvgPool1d,
+  adaptiveAvgPool2d,
+  adaptiveAvgPool3d,
+  adaptiveMaxPool1d,
+  adaptiveMaxPool1dWithIndices,
+  adaptiveMaxPool2d,
+  adaptiveMaxPool2dWithIndices,
+  adaptiveMaxPool3d,
+  adaptiveMaxPool3dWithIndices,
+  avgPool1d,
+  avgPool2d,
+  avgPool3d,
+  fractionalMaxPool2d,
+  fractionalMaxPool2dWithIndices,
+  fractionalMaxPool3d,
+  fractionalMaxPool3dWithIndices,
+  lpPool1d,
+  lpPool2d,
+  lpPool3d,
+  maxPool1d,
+  maxPool1dWithIndices,
+  maxPool2d,
+  maxPool2dWithIndices,
+  maxPool3d,
+  maxPool3dWithIndices,
+  maxUnpool1d,
+  maxUnpool2d,
+  maxUnpool3d,
+} from './pooling-functions.js'
+export {
+  type AffineGridArguments,
+  affineGrid,
+  channelShuffle,
+  type FoldArguments,
+  fold,
+  type GridSampleOptions,
+  gridSample,
+  type InterpolateMode,
+  type InterpolateOptions,
+  interpolate,
+  type PadArguments,
+  type PaddingMode,
+  pad,
+  pixelShuffle,
+  pixelUnshuffle,
+  type UnfoldArguments,
+  unfold,
+  upsample,
+  upsampleBilinear,
+  upsampleNearest,
+} from './resize.js'
 
 // ---- linear, convolution, embedding
 
@@ -86,214 +105,51 @@ export function linear(input: Tensor, weight: Tensor, bias: Tensor | null = null
 
 export interface ConvOptions {
   bias?: Tensor | null
-  stride?: number | number[]
+  stride?: number | readonly number[]
   /** Zeros added at both ends, or 'valid' (none), or 'same' (output as long as the input; stride 1). */
-  padding?: number | number[] | 'valid' | 'same'
-  dilation?: number | number[]
+  padding?: number | readonly number[] | 'valid' | 'same'
+  dilation?: number | readonly number[]
   groups?: number
 }
 
+const LAYOUTS = ['length', 'height, width', 'depth, height, width']
+
+function convolution(dims: 1 | 2 | 3) {
+  const where = `conv${dims}d`
+  const convolve = [ops.conv1d, ops.conv2d, ops.conv3d][dims - 1] as typeof ops.conv1d
+  const list = (value: number | readonly number[]) =>
+    typeof value === 'number' ? Array<number>(dims).fill(value) : (value as number[])
+  return byPosition(
+    where,
+    ['bias', 'stride', 'padding', 'dilation', 'groups'],
+    (input: Tensor, weight: Tensor, options: ConvOptions): Tensor => {
+      const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options
+      try {
+        // A string selects the overload with named padding; the generated types allow one overload at a time.
+        const pad = typeof padding === 'string' ? (padding as unknown as number[]) : list(padding)
+        return convolve(input, weight, bias, list(stride), pad, list(dilation), groups)
+      } catch (error) {
+        throw explain(error, () => [
+          notFloating(where, input),
+          otherRank(where, input, [dims + 1, dims + 2], `[batch, channels, ${LAYOUTS[dims - 1]}]`),
+          otherSize(where, input, -dims - 1, weight.size(1) * groups),
+          otherType(where, input, weight),
+        ])
+      }
+    },
+  )
+}
+
 /** Convolve input [batch, in, length] (or [in, length]) with weight [out, in / groups, kernel]. */
-export const conv1d = (input: Tensor, weight: Tensor, options: ConvOptions = {}): Tensor =>
-  convolution(ops.conv1d, 1, input, weight, options)
-
+export const conv1d = convolution(1)
 /** Convolve input [batch, in, height, width] (or [in, height, width]) with weight [out, in / groups, kernel, kernel]. */
-export const conv2d = (input: Tensor, weight: Tensor, options: ConvOptions = {}): Tensor =>
-  convolution(ops.conv2d, 2, input, weight, options)
+export const conv2d = convolution(2)
+/** Convolve input [batch, in, depth, height, width] (or [in, ...]) with weight [out, in / groups, kernel, kernel, kernel]. */
+export const conv3d = convolution(3)
 
-function convolution(
-  run: typeof ops.conv1d,
-  dims: number,
-  input: Tensor,
-  weight: Tensor,
-  options: ConvOptions,
-): Tensor {
-  requireOptions(`conv${dims}d`, options, ['bias', 'stride', 'padding', 'dilation', 'groups'])
-  const { bias = null, stride = 1, padding = 0, dilation = 1, groups = 1 } = options
-  const list = (value: number | number[]) => (typeof value === 'number' ? Array<number>(dims).fill(value) : value)
-  try {
-    // A string selects the overload with named padding; the generated types allow one overload at a time.
-    const pad = typeof padding === 'string' ? (padding as unknown as number[]) : list(padding)
-    return run(input, weight, bias, list(stride), pad, list(dilation), groups)
-  } catch (error) {
-    const where = `conv${dims}d`
-    throw explain(error, () => [
-      notFloating(where, input),
-      otherRank(where, input, [dims + 1, dims + 2], `[batch, channels, ${dims === 1 ? 'length' : 'height, width'}]`),
-      otherSize(where, input, -dims - 1, weight.size(1) * groups),
-      otherType(where, input, weight),
-    ])
-  }
-}
+export const { convTbc, convTranspose1d, convTranspose2d, convTranspose3d } = ops
 
-/**
- * Look up rows of weight [count, dim] by integer indices [...]: [..., dim]. Row `paddingIdx` (negative counts from the end)
- * gets no gradient.
- */
-export function embedding(indices: Tensor, weight: Tensor, options: { paddingIdx?: number | null } = {}): Tensor {
-  requireOptions('embedding', options, ['paddingIdx'])
-  const { paddingIdx = null } = options
-  requireTensors('embedding', indices, weight)
-  if (paddingIdx !== null) requireNumbers('embedding', { paddingIdx })
-  // In ATen -1 means no padding index.
-  const padding = paddingIdx === null ? -1 : paddingIdx < 0 ? paddingIdx + weight.size(0) : paddingIdx
-  try {
-    return ops.embedding(weight, indices, padding)
-  } catch (error) {
-    throw explain(error, () => [badIndices('embedding', indices, weight.size(0))])
-  }
-}
-
-export interface EmbeddingBagOptions {
-  /** First index of each bag among one-dimensional indices, [bags]; none for indices [bags, length]. */
-  offsets?: Tensor | null
-  /** Reduction of a bag's rows. Default: 'mean'. */
-  mode?: 'sum' | 'mean' | 'max'
-  /** Factor of each row, in the indices' shape; for 'sum' only. */
-  perSampleWeights?: Tensor | null
-  /** Whether `offsets` ends with the number of indices. Default: false. */
-  includeLastOffset?: boolean
-  /** Row that is ignored and gets no gradient; negative counts from the end. */
-  paddingIdx?: number | null
-  /** Divide gradients by the number of an index's lookups; not for 'max'. Default: false. */
-  scaleGradByFreq?: boolean
-  /** Make the gradient of the weight a sparse tensor; not for 'max'. Default: false. */
-  sparse?: boolean
-  /** Maximum norm: rows that are looked up and longer are scaled down to it in place. */
-  maxNorm?: number | null
-  /** Order of that norm. Default: 2. */
-  normType?: number
-}
-
-const BAG = [
-  'offsets',
-  'mode',
-  'perSampleWeights',
-  'includeLastOffset',
-  'paddingIdx',
-  'scaleGradByFreq',
-  'sparse',
-  'maxNorm',
-  'normType',
-]
-
-/** Return sums, means or maxima over bags of rows of weight [count, dim] by integer indices: [bags, dim]. */
-export function embeddingBag(indices: Tensor, weight: Tensor, options: EmbeddingBagOptions = {}): Tensor {
-  const where = 'embeddingBag'
-  requireOptions(where, options, BAG)
-  requireTensors(where, indices, weight)
-  const { mode = 'mean', perSampleWeights = null, paddingIdx = null, maxNorm = null, normType = 2, ...rest } = options
-  const { offsets = null, includeLastOffset = false, scaleGradByFreq = false, sparse = false } = rest
-  requireOneOf(where, 'mode', mode, ['sum', 'mean', 'max'])
-  const flat = indices.ndim === 1
-  if (flat === (offsets === null)) {
-    throw new ConfigError(
-      `${where}: expected offsets with one-dimensional indices, and none with two-dimensional ones`,
-      {},
-    )
-  }
-  if (perSampleWeights !== null && mode !== 'sum') {
-    throw new ConfigError(`${where}: expected mode 'sum' with perSampleWeights, got '${mode}'`, { mode })
-  }
-  return scope(() => {
-    if (maxNorm !== null) noGrad(() => weight.embeddingRenorm_(indices.contiguous().flatten(), maxNorm, normType))
-    const starts = offsets ?? arange(0, indices.numel(), Math.max(1, indices.size(1)), { dtype: indices.dtype })
-    const [bags] = ops.embeddingBag(weight, flat ? indices : indices.flatten(), starts, {
-      mode,
-      scaleGradByFreq,
-      sparse,
-      perSampleWeights: flat || perSampleWeights === null ? perSampleWeights : perSampleWeights.flatten(),
-      includeLastOffset,
-      paddingIdx,
-    })
-    return bags
-  })
-}
-
-/** Encode integer classes [...] as int64 zeros and ones [..., numClasses]; -1 (default) uses the greatest class + 1. */
-export const oneHot = (classes: Tensor, numClasses = -1): Tensor => ops.oneHot(classes, numClasses)
-
-// ---- normalization
-
-export interface LayerNormOptions {
-  weight?: Tensor | null
-  bias?: Tensor | null
-  /** Added to the variance. Default: 1e-5. */
-  eps?: number
-}
-
-const fastLayerNorm = op('voxtorch::layer_norm')
-
-/** Normalize over the trailing dimensions, which must equal `normalizedShape`. */
-export function layerNorm(input: Tensor, normalizedShape: number[], options: LayerNormOptions = {}): Tensor {
-  requireOptions('layerNorm', options, ['weight', 'bias', 'eps'])
-  const { weight = null, bias = null, eps = 1e-5 } = options
-  try {
-    return fastLayerNorm(input, normalizedShape, weight, bias, eps)
-  } catch (error) {
-    throw explain(error, () => [
-      notFloating('layerNorm', input),
-      ...normalizedShape.map((size, i) => otherSize('layerNorm', input, i - normalizedShape.length, size)),
-    ])
-  }
-}
-
-/** Return x / sqrt(mean(x²) + eps) over the trailing dimensions; `eps` null uses the dtype's machine epsilon. */
-export function rmsNorm(
-  input: Tensor,
-  normalizedShape: number[],
-  options: { weight?: Tensor | null; eps?: number | null } = {},
-): Tensor {
-  requireOptions('rmsNorm', options, ['weight', 'eps'])
-  const { weight = null, eps = null } = options
-  try {
-    return ops.rmsNorm(input, normalizedShape, weight, eps)
-  } catch (error) {
-    throw explain(error, () => [
-      notFloating('rmsNorm', input),
-      ...normalizedShape.map((size, i) => otherSize('rmsNorm', input, i - normalizedShape.length, size)),
-    ])
-  }
-}
-
-/**
- * Return x / (k + alpha mean(x²))^beta, with the mean over `size` neighboring channels of input [batch, channels, ...]
- * (Krizhevsky et al. 2012).
- */
-export function localResponseNorm(
-  input: Tensor,
-  size: number,
-  options: { alpha?: number; beta?: number; k?: number } = {},
-): Tensor {
-  const where = 'localResponseNorm'
-  requireOptions(where, options, ['alpha', 'beta', 'k'])
-  const { alpha = 1e-4, beta = 0.75, k = 1 } = options
-  requireNumbers(where, { size, alpha, beta, k })
-  const wrong = otherRank(where, input, [3, 4, 5, 6], '[batch, channels, ...]')
-  if (wrong) throw wrong
-  return scope(() => {
-    const [batch, channels] = input.shape as [number, number]
-    const rows = input.square().reshape(batch, 1, channels, -1)
-    const padded = ops.pad(rows, [0, 0, Math.floor(size / 2), Math.floor((size - 1) / 2)])
-    const mean = ops.avgPool2d(padded, [size, 1], [1, 1]).reshape(input.shape)
-    return input.div(mean.mul(alpha).add(k).pow(beta))
-  })
-}
-
-/** Return x / max(|x|, eps), with the norm of order `p` along `dim`. */
-export function normalize(input: Tensor, options: { p?: number; dim?: number; eps?: number } = {}): Tensor {
-  requireOptions('normalize', options, ['p', 'dim', 'eps'])
-  const { p = 2, dim = 1, eps = 1e-12 } = options
-  requireTensors('normalize', input)
-  return scope(() => input.div(ops.linalgVectorNorm(input, p, [dim], true).clampMin(eps)))
-}
-
-/** Return the cosine of the angle between x1 and x2 along `dim` (default 1). */
-export const cosineSimilarity = (x1: Tensor, x2: Tensor, options: { dim?: number; eps?: number } = {}): Tensor => {
-  requireOptions('cosineSimilarity', options, ['dim', 'eps'])
-  const { dim = 1, eps = 1e-8 } = options
-  return ops.cosineSimilarity(x1, x2, dim, eps)
-}
+export const { bilinear, cosineSimilarity, pairwiseDistance, pdist } = ops
 
 // ---- attention
 
@@ -309,34 +165,13 @@ export interface AttentionOptions {
   enableGqa?: boolean
 }
 
-const ATTENTION = ['attnMask', 'dropoutP', 'isCausal', 'scale', 'enableGqa']
-
 /** Return softmax(query keyᵀ scale + mask) value; query [..., L, dim], key [..., S, dim], value [..., S, dimV]. */
-export const scaledDotProductAttention = (
-  query: Tensor,
-  key: Tensor,
-  value: Tensor,
-  options: AttentionOptions = {},
-): Tensor => {
-  requireOptions('scaledDotProductAttention', options, ATTENTION)
-  const { attnMask = null, dropoutP = 0, isCausal = false, scale = null, enableGqa = false } = options
-  return ops.scaledDotProductAttention(query, key, value, attnMask, dropoutP, isCausal, { scale, enableGqa })
-}
-
-// ---- resizing
-
-export type PaddingMode = 'constant' | 'reflect' | 'replicate' | 'circular'
-
-/**
- * Pad a tensor at both ends: `padding` is [before, after] of the last dimension, then of the second to last, …; negative
- * numbers crop.
- */
-export const pad = (
-  input: Tensor,
-  padding: number[],
-  options: { mode?: PaddingMode; value?: number | null } = {},
-): Tensor => {
-  requireOptions('pad', options, ['mode', 'value'])
-  const { mode = 'constant', value = null } = options
-  return ops.pad(input, padding, mode, value)
-}
+export const scaledDotProductAttention = byPosition(
+  'scaledDotProductAttention',
+  ['attnMask', 'dropoutP', 'isCausal'],
+  (query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions): Tensor => {
+    const { attnMask = null, dropoutP = 0, isCausal = false, scale = null, enableGqa = false } = options
+    return ops.scaledDotProductAttention(query, key, value, attnMask, dropoutP, isCausal, { scale, enableGqa })
+  },
+  ['scale', 'enableGqa'],
+)

@@ -6,8 +6,17 @@
 import { requireFunction, shown } from '../base/arguments.js'
 import { requireOptions } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
-import { type Generator, tensor as makeTensor, noGrad, ops, scope, type Tensor } from '../tensor/index.js'
-import { requireNumbers, requireTensors } from './check.js'
+import {
+  type Generator,
+  eye as makeEye,
+  tensor as makeTensor,
+  noGrad,
+  ops,
+  randperm,
+  scope,
+  type Tensor,
+} from '../tensor/index.js'
+import { otherRank, requireNumbers, requireTensors } from './check.js'
 
 export type Nonlinearity = 'linear' | 'conv1d' | 'conv2d' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' | 'selu'
 export type FanMode = 'fanIn' | 'fanOut'
@@ -171,6 +180,67 @@ export function orthogonal_(tensor: Tensor, gain = 1, options: InitOptions = {})
     const signed = Q.mul(R.diagonal().sign())
     t.copy_((wide ? signed.t() : signed).reshape(t.shape)).mul_(gain)
   })
+}
+
+/** Fill a matrix with the identity: ones on its diagonal, and zeros elsewhere. */
+export function eye_(tensor: Tensor): Tensor {
+  requireRank('eye_', tensor, [2])
+  return fill(tensor, (t) => t.copy_(makeEye(t.size(0), t.size(1), { dtype: t.dtype, device: t.device })))
+}
+
+/**
+ * Fill the weight [out, in, ...kernel] of a convolution so that it preserves as many channels as possible: ones at the kernel's
+ * center, and zeros elsewhere.
+ * @param groups groups of the convolution, each of which preserves its channels
+ */
+export function dirac_(tensor: Tensor, groups = 1): Tensor {
+  requireRank('dirac_', tensor, [3, 4, 5])
+  const [outputs, inputs, ...kernel] = tensor.shape as [number, number, ...number[]]
+  if (!Number.isSafeInteger(groups) || groups < 1 || outputs % groups !== 0) {
+    throw new ConfigError(`dirac_: expected groups to divide the ${outputs} output channels, got ${shown(groups)}`, {})
+  }
+  const perGroup = outputs / groups
+  const center = kernel.map((size) => Math.floor(size / 2))
+  return fill(tensor, (t) => {
+    t.zero_()
+    if (t.device === 'meta' || kernel.includes(0)) return
+    for (let group = 0; group < groups; group++) {
+      for (let i = 0; i < Math.min(perGroup, inputs); i++) t.setAt([group * perGroup + i, i, ...center], 1)
+    }
+  })
+}
+
+/**
+ * Fill a matrix normally with deviation `std`, and set the fraction `sparsity` of each column to 0, at random (Martens 2010).
+ * The zeros are drawn by the default generator, as in PyTorch.
+ */
+export function sparse_(tensor: Tensor, sparsity: number, std = 0.01, options: InitOptions = {}): Tensor {
+  const { generator } = initOptions(options)
+  requireRank('sparse_', tensor, [2])
+  requireNumbers('sparse_', { sparsity, std })
+  if (!(sparsity >= 0 && sparsity <= 1)) {
+    throw new ConfigError(`sparse_: expected sparsity from 0 to 1, got ${sparsity}`, { sparsity })
+  }
+  return fill(tensor, (t) => {
+    t.normal_(0, std, { generator })
+    if (t.device === 'meta') return
+    const [rows, columns] = t.shape as [number, number]
+    const zeros = Math.ceil(sparsity * rows)
+    for (let column = 0; column < columns; column++) {
+      const chosen = randperm(rows, { device: 'cpu' }).narrow(0, 0, zeros).to({ device: t.device })
+      t.select(1, column).indexFill_(0, chosen, 0)
+    }
+  })
+}
+
+function requireRank(where: string, tensor: Tensor, ranks: number[]): void {
+  const wrong = otherRank(
+    `init.${where}`,
+    tensor,
+    ranks,
+    `of ${ranks.join(', ').replace(/, (\d)$/, ' or $1')} dimensions`,
+  )
+  if (wrong) throw wrong
 }
 
 const drawing = ({ generator }: InitOptions): InitOptions => ({ generator })

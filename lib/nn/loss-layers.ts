@@ -1,7 +1,7 @@
 import { requireOneOf, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { ops, scope, type Tensor } from '../tensor/index.js'
-import { requireSameShape, requireSettings, requireTensors } from './check.js'
+import type { Tensor } from '../tensor/index.js'
+import { requireSettings } from './check.js'
 import {
   binaryCrossEntropy,
   binaryCrossEntropyWithLogits,
@@ -9,24 +9,33 @@ import {
   cosineEmbeddingLoss,
   crossEntropy,
   ctcLoss,
+  type GaussianNllLossOptions,
+  gaussianNllLoss,
+  hingeEmbeddingLoss,
   huberLoss,
   klDiv,
   type LossOptions,
   l1Loss,
+  type MultiMarginLossOptions,
+  marginRankingLoss,
   mseLoss,
+  multilabelMarginLoss,
+  multilabelSoftMarginLoss,
+  multiMarginLoss,
   nllLoss,
+  type PoissonNllLossOptions,
+  poissonNllLoss,
   type Reduction,
   smoothL1Loss,
+  softMarginLoss,
+  type TripletMarginLossOptions,
   tripletMarginLoss,
 } from './losses.js'
 import { Module } from './module.js'
 
-const REDUCTIONS: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
-
-/** Return ATen's code of a reduction. */
-function reductionCode(reduction: Reduction): number {
-  requireOneOf('a loss', 'reduction', reduction, Object.keys(REDUCTIONS))
-  return REDUCTIONS[reduction]
+/** Check the reduction of a loss. */
+function requireReduction(reduction: Reduction): void {
+  requireOneOf('a loss', 'reduction', reduction, ['none', 'mean', 'sum'])
 }
 
 /** Base class of the losses with a reduction. */
@@ -35,14 +44,8 @@ abstract class Loss extends Module {
 
   constructor({ reduction = 'mean' }: LossOptions) {
     super()
-    reductionCode(reduction)
+    requireReduction(reduction)
     this.reduction = reduction
-  }
-
-  /** Reduce the losses of a batch according to `reduction`. */
-  protected reduced(losses: Tensor): Tensor {
-    if (this.reduction === 'none') return losses
-    return this.reduction === 'sum' ? losses.sum() : losses.mean()
   }
 }
 
@@ -76,8 +79,7 @@ export class MSELoss extends PairLoss {
 /** log(1 + exp(-target input)), target -1 or 1. */
 export class SoftMarginLoss extends PairLoss {
   override forward(input: Tensor, target: Tensor): Tensor {
-    requireSameShape('SoftMarginLoss', input, target)
-    return ops.softMarginLoss(input, target, reductionCode(this.reduction))
+    return softMarginLoss(input, target, { reduction: this.reduction })
   }
 }
 
@@ -87,8 +89,7 @@ export class SoftMarginLoss extends PairLoss {
  */
 export class MultiLabelMarginLoss extends PairLoss {
   override forward(input: Tensor, target: Tensor): Tensor {
-    requireSameShape('MultiLabelMarginLoss', input, target)
-    return ops.multilabelMarginLoss(input, target, reductionCode(this.reduction))
+    return multilabelMarginLoss(input, target, { reduction: this.reduction })
   }
 }
 
@@ -213,23 +214,9 @@ export class MultiLabelSoftMarginLoss extends WeightedLoss {
   }
 
   override forward(logits: Tensor, target: Tensor): Tensor {
-    requireSameShape('MultiLabelSoftMarginLoss', logits, target)
-    return scope(() => {
-      const positive = target.mul(ops.logSigmoid(logits))
-      const negative = target.neg().add(1).mul(ops.logSigmoid(logits.neg()))
-      const losses = positive.add(negative).neg()
-      return this.reduced((this.weight ? losses.mul(this.weight) : losses).mean([-1]))
-    })
+    const { weight, reduction } = this
+    return multilabelSoftMarginLoss(logits, target, { weight, reduction })
   }
-}
-
-export interface MultiMarginLossOptions extends LossOptions {
-  /** Exponent of each term, 1 (default) or 2. */
-  p?: number
-  /** Margin. Default: 1. */
-  margin?: number
-  /** Weight of each class, [classes]; the layer takes ownership of it. */
-  weight?: Tensor | null
 }
 
 /** Mean over the other classes of max(0, margin - input[target] + input[other])^p; input [batch, classes] or [classes]. */
@@ -247,7 +234,8 @@ export class MultiMarginLoss extends WeightedLoss {
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
-    return ops.multiMarginLoss(input, target, this.p, this.margin, this.weight, reductionCode(this.reduction))
+    const { p, margin, weight, reduction } = this
+    return multiMarginLoss(input, target, { p, margin, weight, reduction })
   }
 }
 
@@ -259,7 +247,7 @@ export class KLDivLoss extends Module {
   constructor(options: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {}) {
     super()
     const { reduction = 'mean', logTarget = false } = lossOptions('KLDivLoss', options, 'logTarget')
-    if (reduction !== 'batchmean') reductionCode(reduction)
+    if (reduction !== 'batchmean') requireReduction(reduction)
     this.reduction = reduction
     this.logTarget = logTarget
   }
@@ -297,9 +285,7 @@ export class MarginRankingLoss extends Loss {
   }
 
   override forward(x1: Tensor, x2: Tensor, target: Tensor): Tensor {
-    requireSameShape('MarginRankingLoss', x1, x2)
-    requireSameShape('MarginRankingLoss', x1, target)
-    return ops.marginRankingLoss(x1, x2, target, this.margin, reductionCode(this.reduction))
+    return marginRankingLoss(x1, x2, target, { margin: this.margin, reduction: this.reduction })
   }
 }
 
@@ -315,20 +301,8 @@ export class HingeEmbeddingLoss extends Loss {
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
-    requireSameShape('HingeEmbeddingLoss', input, target)
-    return ops.hingeEmbeddingLoss(input, target, this.margin, reductionCode(this.reduction))
+    return hingeEmbeddingLoss(input, target, { margin: this.margin, reduction: this.reduction })
   }
-}
-
-export interface TripletMarginLossOptions extends LossOptions {
-  /** Margin. Default: 1. */
-  margin?: number
-  /** Order of the norm. Default: 2. */
-  p?: number
-  /** Added to the distances. Default: 1e-6. */
-  eps?: number
-  /** Use the harder negative: the one nearer to anchor or positive. Default: false. */
-  swap?: boolean
 }
 
 /** max(0, |anchor - positive| - |anchor - negative| + margin). */
@@ -354,22 +328,13 @@ export class TripletMarginLoss extends Loss {
   }
 }
 
-export interface PoissonNLLLossOptions extends LossOptions {
-  /** Whether the input is the logarithm of the rate. Default: true. */
-  logInput?: boolean
-  /** Add Stirling's approximation of log(target!). Default: false. */
-  full?: boolean
-  /** Added to a rate that is not a logarithm. Default: 1e-8. */
-  eps?: number
-}
-
 /** Negative log likelihood of counts under Poisson distributions. */
 export class PoissonNLLLoss extends Loss {
   readonly logInput: boolean
   readonly full: boolean
   readonly eps: number
 
-  constructor(options: PoissonNLLLossOptions = {}) {
+  constructor(options: PoissonNllLossOptions = {}) {
     super(lossOptions('PoissonNLLLoss', options, 'logInput', 'full', 'eps'))
     const { logInput = true, full = false, eps = 1e-8 } = options
     requireSettings('PoissonNLLLoss', { eps })
@@ -379,16 +344,9 @@ export class PoissonNLLLoss extends Loss {
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
-    requireSameShape('PoissonNLLLoss', input, target)
-    return ops.poissonNllLoss(input, target, this.logInput, this.full, this.eps, reductionCode(this.reduction))
+    const { logInput, full, eps, reduction } = this
+    return poissonNllLoss(input, target, { logInput, full, eps, reduction })
   }
-}
-
-export interface GaussianNLLLossOptions extends LossOptions {
-  /** Add log(2π) / 2. Default: false. */
-  full?: boolean
-  /** Minimum variance. Default: 1e-6. */
-  eps?: number
 }
 
 /** Negative log likelihood of targets under normal distributions with the input as mean, and `variance`. */
@@ -396,7 +354,7 @@ export class GaussianNLLLoss extends Loss {
   readonly full: boolean
   readonly eps: number
 
-  constructor(options: GaussianNLLLossOptions = {}) {
+  constructor(options: GaussianNllLossOptions = {}) {
     super(lossOptions('GaussianNLLLoss', options, 'full', 'eps'))
     const { full = false, eps = 1e-6 } = options
     requireSettings('GaussianNLLLoss', { eps })
@@ -406,17 +364,8 @@ export class GaussianNLLLoss extends Loss {
 
   /** @param variance in the input's shape, or with a last dimension of 1, or without it; at least 0 */
   override forward(input: Tensor, target: Tensor, variance: Tensor): Tensor {
-    requireTensors('GaussianNLLLoss', input, target, variance)
-    return scope(() => {
-      if (variance.lt(0).any().item())
-        throw new ConfigError('GaussianNLLLoss: expected variances of at least 0, got a negative one', {})
-      const without = variance.ndim === input.ndim - 1 && variance.shape.join() === input.shape.slice(0, -1).join()
-      const spread = without ? variance.unsqueeze(-1) : variance
-      // Clamp without affecting the gradient of the variance.
-      const floored = spread.add(spread.detach().clampMin(this.eps).sub(spread.detach()))
-      const losses = floored.log().add(input.sub(target).square().div(floored)).mul(0.5)
-      return this.reduced(this.full ? losses.add(0.5 * Math.log(2 * Math.PI)) : losses)
-    })
+    const { full, eps, reduction } = this
+    return gaussianNllLoss(input, target, variance, { full, eps, reduction })
   }
 }
 

@@ -4,7 +4,7 @@ import { toSnake, withArticle } from '../base/words.js'
 import { native } from '../native/addon.js'
 import { callNative, op } from '../native/call.js'
 import { registerCallback } from '../native/callbacks.js'
-import { currentContext } from '../native/context.js'
+import { currentDevice } from '../native/context.js'
 import { put } from '../native/encode.js'
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
@@ -52,7 +52,7 @@ export function makeNative(kind: string, config: object, options: MakeOptions = 
     throw new ConfigError(`${kind}: expected a configuration object, got ${shown(config)}`, { network: kind, config })
   }
   const {
-    device = currentContext().deviceName ?? 'cpu',
+    device = currentDevice() ?? 'cpu',
     dtype = 'float32',
     initialize = true,
     seed,

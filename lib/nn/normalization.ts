@@ -1,18 +1,10 @@
 import { requireOptions } from '../base/check.js'
-import { ConfigError, ShapeError } from '../base/errors.js'
-import { ops, scope, type Tensor } from '../tensor/index.js'
-import {
-  explain,
-  layerOptions,
-  notFloating,
-  otherSize,
-  requireSettings,
-  requireSizes,
-  requireTensors,
-} from './check.js'
-import { layerNorm, rmsNorm } from './functional.js'
+import { ConfigError } from '../base/errors.js'
+import type { Tensor } from '../tensor/index.js'
+import { explain, layerOptions, otherSize, requireSettings, requireSizes } from './check.js'
 import { ones_, zeros_ } from './init.js'
 import { Module } from './module.js'
+import { groupNorm, layerNorm, localResponseNorm, rmsNorm } from './norm-functions.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface LayerNormOptions extends FactoryOptions {
@@ -146,10 +138,11 @@ export class GroupNorm extends Module {
 
   /** Normalize [batch, channels, ...]; the shape is kept. */
   override forward(input: Tensor): Tensor {
+    const { numGroups, weight, bias, eps } = this
     try {
-      return ops.groupNorm(input, this.numGroups, this.weight, this.bias, this.eps)
+      return groupNorm(input, { numGroups, weight, bias, eps })
     } catch (error) {
-      throw explain(error, () => [notFloating('GroupNorm', input), otherSize('GroupNorm', input, 1, this.numChannels)])
+      throw explain(error, () => [otherSize('GroupNorm', input, 1, this.numChannels)])
     }
   }
 }
@@ -184,19 +177,7 @@ export class LocalResponseNorm extends Module {
 
   /** Normalize [batch, channels, ...]; the shape is kept. */
   override forward(input: Tensor): Tensor {
-    requireTensors('LocalResponseNorm', input)
-    if (input.ndim < 3) {
-      throw new ShapeError(`LocalResponseNorm: expected an input [batch, channels, ...], got shape [${input.shape}]`, {
-        shape: input.shape,
-      })
-    }
     const { size, alpha, beta, k } = this
-    return scope(() => {
-      // Treat the channels as the length of a one-dimensional mean.
-      const squares = input.square().flatten(2).transpose(1, 2) // [batch, positions, channels]
-      const padded = ops.pad(squares, [Math.floor(size / 2), Math.floor((size - 1) / 2)])
-      const means = ops.avgPool1d(padded, [size], [1]).transpose(1, 2).reshape(input.shape)
-      return input.div(means.mul(alpha).add(k).pow(beta))
-    })
+    return localResponseNorm(input, { size, alpha, beta, k })
   }
 }

@@ -1,7 +1,10 @@
 import { requireOptions } from '../base/check.js'
-import { ops, scope, type Tensor } from '../tensor/index.js'
-import { requireSettings, requireTensors, sizeList } from './check.js'
+import type { Tensor } from '../tensor/index.js'
+import { requireSettings, sizeList } from './check.js'
 import { Module } from './module.js'
+import * as run from './pooling-functions.js'
+
+export type { OutputSize } from './pooling-functions.js'
 
 type Sizes = number | number[]
 
@@ -24,8 +27,14 @@ export interface MaxPoolOptions {
   ceilMode?: boolean
 }
 
-const maxPool = [ops.maxPool1d, ops.maxPool2d, ops.maxPool3d] as const
-const maxPoolWithIndices = [ops.maxPool1dWithIndices, ops.maxPool2dWithIndices, ops.maxPool3dWithIndices] as const
+/** Name the results of a pooling function, as a layer returns them. */
+export const pooled = (result: Tensor | [output: Tensor, indices: Tensor]): Tensor | PoolResult =>
+  Array.isArray(result) ? { output: result[0], indices: result[1] } : result
+
+const maxPool = [run.maxPool1d, run.maxPool2d, run.maxPool3d]
+const adaptiveAvgPool = [run.adaptiveAvgPool1d, run.adaptiveAvgPool2d, run.adaptiveAvgPool3d]
+const adaptiveMaxPool = [run.adaptiveMaxPool1d, run.adaptiveMaxPool2d, run.adaptiveMaxPool3d]
+const lpPool = [run.lpPool1d, run.lpPool2d, run.lpPool3d]
 
 class MaxPool extends Module {
   readonly kernelSize: number[]
@@ -53,11 +62,9 @@ class MaxPool extends Module {
   /** Pool an input with or without a batch; with `returnIndices` returns `{ output, indices }`. */
   override forward(input: Tensor): Tensor
   override forward(input: Tensor): Tensor | PoolResult {
-    const { kernelSize, stride, padding, dilation, ceilMode } = this
-    const settings = [kernelSize, stride, padding, dilation, ceilMode] as const
-    if (!this.returnIndices) return maxPool[(this.#dims - 1) as 0](input, ...settings)
-    const [output, indices] = maxPoolWithIndices[(this.#dims - 1) as 0](input, ...settings) as [Tensor, Tensor]
-    return { output, indices }
+    const { kernelSize, stride, padding, dilation, ceilMode, returnIndices } = this
+    const settings = { kernelSize, stride, padding, dilation, ceilMode, returnIndices }
+    return pooled(maxPool[this.#dims - 1]!(input, settings))
   }
 }
 
@@ -121,10 +128,10 @@ class AvgPool extends Module {
 
   /** Pool an input with or without a batch. */
   override forward(input: Tensor): Tensor {
-    const { kernelSize, stride, padding, ceilMode, countIncludePad } = this
-    if (this.#dims === 1) return ops.avgPool1d(input, kernelSize, stride, padding, ceilMode, countIncludePad)
-    const run = this.#dims === 2 ? ops.avgPool2d : ops.avgPool3d
-    return run(input, kernelSize, stride, padding, ceilMode, countIncludePad, this.divisorOverride)
+    const { kernelSize, stride, padding, ceilMode, countIncludePad, divisorOverride } = this
+    const settings = { kernelSize, stride, padding, ceilMode, countIncludePad }
+    if (this.#dims === 1) return run.avgPool1d(input, settings)
+    return (this.#dims === 2 ? run.avgPool2d : run.avgPool3d)(input, { ...settings, divisorOverride })
   }
 }
 
@@ -149,52 +156,43 @@ export class AvgPool3d extends AvgPool {
   }
 }
 
-/** Sizes of the output; null keeps the input's. */
-export type OutputSize = number | null | (number | null)[]
-
 class AdaptivePool extends Module {
   readonly outputSize: (number | null)[]
 
-  constructor(dims: number, outputSize: OutputSize) {
+  constructor(dims: number, outputSize: run.OutputSize) {
     super()
-    const sizes = Array.isArray(outputSize) ? outputSize : Array<number | null>(dims).fill(outputSize)
+    const sizes: readonly (number | null)[] =
+      typeof outputSize === 'object' && outputSize !== null ? outputSize : Array(dims).fill(outputSize)
     const known = sizes.map((size) => size ?? 1)
     sizeList(new.target.name, 'outputSize', known, dims)
     this.outputSize = [...sizes]
-  }
-
-  protected sizeFor(input: Tensor): number[] {
-    requireTensors(this.constructor.name, input)
-    const { outputSize } = this
-    return outputSize.map((size, i) => size ?? (input.shape[input.ndim - outputSize.length + i] as number))
   }
 }
 
 class AdaptiveAvgPool extends AdaptivePool {
   /** Pool an input with or without a batch. */
   override forward(input: Tensor): Tensor {
-    const run = [ops.adaptiveAvgPool1d, ops.adaptiveAvgPool2d, ops.adaptiveAvgPool3d] as const
-    return run[(this.outputSize.length - 1) as 0](input, this.sizeFor(input))
+    return adaptiveAvgPool[this.outputSize.length - 1]!(input, this.outputSize)
   }
 }
 
 /** Means of windows of [batch, channels, length], as many as `outputSize`. */
 export class AdaptiveAvgPool1d extends AdaptiveAvgPool {
-  constructor(outputSize: OutputSize) {
+  constructor(outputSize: run.OutputSize) {
     super(1, outputSize)
   }
 }
 
 /** Means of windows of [batch, channels, height, width], as many as `outputSize`. */
 export class AdaptiveAvgPool2d extends AdaptiveAvgPool {
-  constructor(outputSize: OutputSize) {
+  constructor(outputSize: run.OutputSize) {
     super(2, outputSize)
   }
 }
 
 /** Means of windows of [batch, channels, depth, height, width], as many as `outputSize`. */
 export class AdaptiveAvgPool3d extends AdaptiveAvgPool {
-  constructor(outputSize: OutputSize) {
+  constructor(outputSize: run.OutputSize) {
     super(3, outputSize)
   }
 }
@@ -202,7 +200,7 @@ export class AdaptiveAvgPool3d extends AdaptiveAvgPool {
 class AdaptiveMaxPool extends AdaptivePool {
   readonly returnIndices: boolean
 
-  constructor(dims: number, outputSize: OutputSize, options: { returnIndices?: boolean }) {
+  constructor(dims: number, outputSize: run.OutputSize, options: { returnIndices?: boolean }) {
     super(dims, outputSize)
     requireOptions(new.target.name, options, ['returnIndices'])
     this.returnIndices = options.returnIndices ?? false
@@ -211,31 +209,28 @@ class AdaptiveMaxPool extends AdaptivePool {
   /** Pool an input with or without a batch; with `returnIndices` returns `{ output, indices }`. */
   override forward(input: Tensor): Tensor
   override forward(input: Tensor): Tensor | PoolResult {
-    const run = [ops.adaptiveMaxPool1d, ops.adaptiveMaxPool2d, ops.adaptiveMaxPool3d] as const
-    return scope(() => {
-      const [output, indices] = run[(this.outputSize.length - 1) as 0](input, this.sizeFor(input))
-      return this.returnIndices ? { output, indices } : output
-    })
+    const { outputSize, returnIndices } = this
+    return pooled(adaptiveMaxPool[outputSize.length - 1]!(input, { outputSize, returnIndices }))
   }
 }
 
 /** Maxima of windows of [batch, channels, length], as many as `outputSize`. */
 export class AdaptiveMaxPool1d extends AdaptiveMaxPool {
-  constructor(outputSize: OutputSize, options: { returnIndices?: boolean } = {}) {
+  constructor(outputSize: run.OutputSize, options: { returnIndices?: boolean } = {}) {
     super(1, outputSize, options)
   }
 }
 
 /** Maxima of windows of [batch, channels, height, width], as many as `outputSize`. */
 export class AdaptiveMaxPool2d extends AdaptiveMaxPool {
-  constructor(outputSize: OutputSize, options: { returnIndices?: boolean } = {}) {
+  constructor(outputSize: run.OutputSize, options: { returnIndices?: boolean } = {}) {
     super(2, outputSize, options)
   }
 }
 
 /** Maxima of windows of [batch, channels, depth, height, width], as many as `outputSize`. */
 export class AdaptiveMaxPool3d extends AdaptiveMaxPool {
-  constructor(outputSize: OutputSize, options: { returnIndices?: boolean } = {}) {
+  constructor(outputSize: run.OutputSize, options: { returnIndices?: boolean } = {}) {
     super(3, outputSize, options)
   }
 }
@@ -266,17 +261,8 @@ class LPPool extends Module {
 
   /** Pool an input with or without a batch. */
   override forward(input: Tensor): Tensor {
-    const { kernelSize, stride, normType, ceilMode } = this
-    const run = [ops.avgPool1d, ops.avgPool2d, ops.avgPool3d] as const
-    const count = kernelSize.reduce((product, size) => product * size, 1)
-    return scope(() => {
-      const mean = run[(kernelSize.length - 1) as 0](ops.pow(input, normType), kernelSize, stride, 0, ceilMode)
-      return mean
-        .sign()
-        .mul(mean.abs().relu())
-        .mul(count)
-        .pow(1 / normType)
-    })
+    const { normType, kernelSize, stride, ceilMode } = this
+    return lpPool[kernelSize.length - 1]!(input, { normType, kernelSize, stride, ceilMode })
   }
 }
 

@@ -1,10 +1,9 @@
 import { requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { ops, type Tensor } from '../tensor/index.js'
-import { requireSizes, requireTensors, sizeList } from './check.js'
-import { type InterpolateOptions, interpolate } from './functional.js'
+import { requireSizes, sizeList } from './check.js'
 import { Module } from './module.js'
-import { INTERPOLATE_OPTIONS } from './resize.js'
+import { fold, INTERPOLATE_OPTIONS, type InterpolateOptions, interpolate, unfold } from './resize.js'
 
 /** Splits dimension `dim` into several, one of which may be -1: the inverse of `Flatten`. */
 export class Unflatten extends Module {
@@ -31,7 +30,7 @@ export class Upsample extends Module {
   constructor(options: InterpolateOptions) {
     super()
     requireOptions('Upsample', options, INTERPOLATE_OPTIONS)
-    if ((options.size === undefined) === (options.scaleFactor === undefined)) {
+    if (((options.size ?? null) === null) === ((options.scaleFactor ?? null) === null)) {
       throw new ConfigError('Upsample: expected either size or scaleFactor', { ...options })
     }
     this.options = { ...options }
@@ -136,8 +135,7 @@ export class Unfold extends Blocks {
   }
 
   override forward(input: Tensor): Tensor {
-    requireTensors('Unfold', input)
-    return ops.im2col(input, this.kernelSize, this.dilation, this.padding, this.stride)
+    return unfold(input, this.kernelSize, this.dilation, this.padding, this.stride)
   }
 }
 
@@ -151,7 +149,6 @@ export class Fold extends Blocks {
   }
 
   override forward(input: Tensor): Tensor {
-    requireTensors('Fold', input)
-    return ops.col2im(input, this.outputSize, this.kernelSize, this.dilation, this.padding, this.stride)
+    return fold(input, this.outputSize, this.kernelSize, this.dilation, this.padding, this.stride)
   }
 }

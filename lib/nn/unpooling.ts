@@ -1,9 +1,17 @@
 import { requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { ops, rand, scope, type Tensor } from '../tensor/index.js'
-import { otherRank, requireTensors, sizeList } from './check.js'
+import type { Tensor } from '../tensor/index.js'
+import { sizeList } from './check.js'
 import { Module } from './module.js'
-import type { PoolResult } from './pooling.js'
+import { type PoolResult, pooled } from './pooling.js'
+import {
+  fractionalMaxPool2d,
+  fractionalMaxPool3d,
+  maxUnpool1d,
+  maxUnpool2d,
+  maxUnpool3d,
+  ratioList,
+} from './pooling-functions.js'
 
 type Sizes = number | number[]
 
@@ -34,19 +42,9 @@ class MaxUnpool extends Module {
    */
   override forward(input: Tensor, indices: Tensor, options: { outputSize?: number[] } = {}): Tensor {
     const { kernelSize, stride, padding } = this
-    const layer = this.constructor.name
-    requireTensors(layer, input, indices)
-    requireOptions(`${layer}.forward`, options, ['outputSize'])
-    const dims = kernelSize.length
-    const wrong = otherRank(layer, input, [dims + 1, dims + 2], `[batch, channels, ...] with ${dims} more dimensions`)
-    if (wrong) throw wrong
-    const plain = kernelSize.map(
-      (size, i) => ((input.shape[input.ndim - dims + i] as number) - 1) * stride[i]! - 2 * padding[i]! + size,
-    )
-    const size = options.outputSize ? sizeList(layer, 'outputSize', options.outputSize, dims, 1) : plain
-    if (dims === 3) return ops.maxUnpool3d(input, indices, size, stride, padding)
-    if (dims === 2) return ops.maxUnpool2d(input, indices, size)
-    return scope(() => ops.maxUnpool2d(input.unsqueeze(-1), indices.unsqueeze(-1), [...size, 1]).squeeze(-1))
+    requireOptions(`${this.constructor.name}.forward`, options, ['outputSize'])
+    const unpool = [maxUnpool1d, maxUnpool2d, maxUnpool3d][kernelSize.length - 1]!
+    return unpool(input, indices, { kernelSize, stride, padding, outputSize: options.outputSize ?? null })
   }
 }
 
@@ -96,31 +94,16 @@ class FractionalMaxPool extends Module {
     }
     this.kernelSize = sizeList(layer, 'kernelSize', kernelSize, dims, 1)
     this.outputSize = outputSize === undefined ? null : sizeList(layer, 'outputSize', outputSize, dims, 1)
-    const ratios = typeof outputRatio === 'number' ? Array<number>(dims).fill(outputRatio) : (outputRatio ?? null)
-    if (ratios && !(Array.isArray(ratios) && ratios.length === dims && ratios.every((one) => one > 0 && one < 1))) {
-      throw new ConfigError(`${layer}: expected outputRatio to be ${dims} numbers above 0 and below 1`, { outputRatio })
-    }
-    this.outputRatio = ratios
+    this.outputRatio = outputRatio === undefined ? null : ratioList(layer, outputRatio, dims)
     this.returnIndices = returnIndices
   }
 
   /** @param randomSamples uniform in [0, 1), [batch, channels, dimensions]; default: drawn at random */
   override forward(input: Tensor, randomSamples?: Tensor | null): Tensor
   override forward(input: Tensor, randomSamples: Tensor | null = null): Tensor | PoolResult {
-    const { kernelSize, outputRatio } = this
-    const dims = kernelSize.length
-    const wrong = otherRank(this.constructor.name, input, [dims + 1, dims + 2], '[batch, channels, ...]')
-    if (wrong) throw wrong
-    const spatial = input.shape.slice(-dims)
-    const size = this.outputSize ?? spatial.map((length, i) => Math.floor(length * outputRatio![i]!))
-    return scope(() => {
-      const batch = input.ndim === dims + 2 ? input.size(0) : 1
-      const { dtype, device } = input
-      const samples = randomSamples ?? rand([batch, input.size(-dims - 1), dims], { dtype, device })
-      const run = dims === 2 ? ops.fractionalMaxPool2d : ops.fractionalMaxPool3d
-      const [output, indices] = run(input, kernelSize, size, samples)
-      return this.returnIndices ? { output, indices } : output
-    })
+    const { kernelSize, outputSize, outputRatio, returnIndices } = this
+    const pool = kernelSize.length === 2 ? fractionalMaxPool2d : fractionalMaxPool3d
+    return pooled(pool(input, { kernelSize, outputSize, outputRatio, returnIndices, randomSamples }))
   }
 }
 

@@ -2,11 +2,11 @@ import { asTyped, optionsOf } from '../base/arguments.js'
 import { ConfigError, DataError, DTypeError } from '../base/errors.js'
 import { withArticle } from '../base/words.js'
 import { op } from '../native/call.js'
-import { currentContext } from '../native/context.js'
+import { currentDevice } from '../native/context.js'
 import { Double, isComplex } from '../native/encode.js'
 import { type Device, type DType, dtypeFacts, requireDevice, requireDType, type TypedArray } from './dtype.js'
 import type { Generator } from './random.js'
-import { fromTypedArray, isTensor, type Scalar, type Tensor } from './tensor.js'
+import { fromTypedArray, isTensor, type Scalar, Tensor } from './tensor.js'
 
 export interface TensorOptions {
   /** Dtype. Default: float32 for functions that fill; see {@link tensor} for data. */
@@ -52,7 +52,7 @@ function fromData(data: TensorData, options: TensorOptions & { shape?: readonly 
   const { requiresGrad = false, shape } = optionsOf(options, 'tensor', TENSOR)
   requireDType('tensor: dtype', options.dtype)
   requireDevice('tensor: device', options.device)
-  const device = options.device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
+  const device = options.device ?? (currentDevice() as Device | null) ?? 'cpu'
   const result = ArrayBuffer.isView(data)
     ? fromView(data as TypedArray, options.dtype, shape, device)
     : fromNested(data, options.dtype, requiresGrad, device, shape)
@@ -369,4 +369,37 @@ export function unique(input: Tensor, options: UniqueOptions = {}): [Tensor, Ten
 /** Mark a number as floating point where JavaScript cannot tell: `x.mul(asFloat(2))` promotes an int64 `x`. */
 export function asFloat(value: number): number {
   return new Double(value) as unknown as number
+}
+
+declare module './tensor.js' {
+  interface Tensor {
+    /** Create a tensor from data on this tensor's device, in this tensor's dtype unless `dtype` says otherwise. */
+    newTensor(data: TensorData, options?: TensorOptions): Tensor
+    /** Return the distinct elements (or slices): `[values, inverse, counts]`, see {@link unique}. */
+    unique(options?: UniqueOptions): [Tensor, Tensor, Tensor]
+    /** Compute the derivative of order `n` of the digamma function of each element. */
+    polygamma(n: number): Tensor
+    /** Convert to a sparse tensor of coordinates and values, like `toSparse`. */
+    toSparseCoo(): Tensor
+  }
+}
+
+const polygamma = op('aten::polygamma')
+
+const methods = {
+  newTensor(this: Tensor, data: TensorData, options: TensorOptions = {}): Tensor {
+    return tensor(data, { dtype: this.dtype, device: this.device, ...optionsOf(options, 'newTensor', TENSOR) })
+  },
+  unique(this: Tensor, options: UniqueOptions = {}): [Tensor, Tensor, Tensor] {
+    return unique(this, options)
+  },
+  polygamma(this: Tensor, n: number): Tensor {
+    return polygamma(n, this) as Tensor
+  },
+  toSparseCoo(this: Tensor): Tensor {
+    return this.toSparse()
+  },
+}
+for (const [name, value] of Object.entries(methods)) {
+  Object.defineProperty(Tensor.prototype, name, { value, writable: true, configurable: true })
 }

@@ -1,5 +1,4 @@
 import * as gradients from './autograd.js'
-import './print.js'
 
 export type { Complex } from '../native/encode.js'
 export { AutogradFunction, detectAnomaly, FunctionContext } from './autograd.js'
@@ -8,6 +7,8 @@ export * from './create.js'
 export type { Device, DType, TypedArray } from './dtype.js'
 export { type GradcheckOptions, gradcheck } from './gradcheck.js'
 export { ops } from './methods.js'
+export { fft, linalg, special } from './namespaces.js'
+export { type PrintOptions, setPrintoptions } from './print.js'
 export { unravelIndex } from './python-forms.js'
 export { Generator, getRngState, manualSeed, setRngState } from './random.js'
 export * from './runtime.js'
@@ -15,12 +16,14 @@ export {
   type AutocastOptions,
   autocast,
   enableGrad,
+  getDefaultDevice,
   inferenceMode,
   isGradEnabled,
   keepAlive,
   keepForever,
   noGrad,
   scope,
+  setDefaultDevice,
   withDevice,
 } from './scope.js'
 export { type Index, isTensor, type NestedArray, type Scalar, slice, Tensor } from './tensor.js'

@@ -1,3 +1,4 @@
+import { argumentError, requireOneOf, requireOptions, requireWhole } from '../base/check.js'
 import { BusyError, VoxtorchError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { type Complex, Slice } from '../native/encode.js'
@@ -8,10 +9,45 @@ import { type Index, type NestedArray, registerPrinter, type Scalar, type Tensor
 
 /** Print tensors as PyTorch does: same numbers, same columns, same suffixes. */
 
-const PRECISION = 4
-const THRESHOLD = 1000
-const EDGE_ITEMS = 3
-const LINE_WIDTH = 80
+export interface PrintOptions {
+  /** Number of digits after the decimal point. Default: 4. */
+  precision?: number
+  /** Number of elements above which a tensor is summarized; Infinity for never. Default: 1000. */
+  threshold?: number
+  /** Number of elements shown at each end of a summarized dimension. Default: 3. */
+  edgeitems?: number
+  /** Number of characters of a line. Default: 80. */
+  linewidth?: number
+  /** Values for the four options above: the defaults, fewer digits and elements ('short'), or all elements ('full'). */
+  profile?: 'default' | 'short' | 'full'
+  /** Whether to print in scientific notation; null decides by the elements. Default: null, also where it is left out. */
+  sciMode?: boolean | null
+}
+
+const DEFAULTS = { precision: 4, threshold: 1000, edgeitems: 3, linewidth: 80 }
+const PROFILES = {
+  default: DEFAULTS,
+  short: { ...DEFAULTS, precision: 2, edgeitems: 2 },
+  full: { ...DEFAULTS, threshold: Number.POSITIVE_INFINITY },
+}
+const settings = { ...DEFAULTS, sciMode: null as boolean | null }
+
+/** Set how tensors are printed, like torch.set_printoptions. Options that are left out keep their values, except `sciMode`. */
+export function setPrintoptions(options: PrintOptions): void {
+  const where = 'setPrintoptions'
+  requireOptions(where, options, [...Object.keys(DEFAULTS), 'profile', 'sciMode'])
+  const { profile, sciMode = null, ...own } = options
+  if (profile !== undefined) requireOneOf(where, 'profile', profile, Object.keys(PROFILES))
+  const numbers = Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined))
+  for (const [name, value] of Object.entries(numbers)) {
+    if (name === 'threshold' && value === Number.POSITIVE_INFINITY) continue
+    requireWhole(where, name, value, name === 'precision' || name === 'threshold' ? 0 : 1)
+    if (name === 'precision' && value > 100) throw argumentError(where, name, 'an integer of at most 100', value)
+  }
+  if (sciMode !== null && typeof sciMode !== 'boolean')
+    throw argumentError(where, 'sciMode', 'true, false or null', sciMode)
+  Object.assign(settings, profile === undefined ? {} : PROFILES[profile], numbers, { sciMode })
+}
 
 type Format = (value: Scalar) => string
 
@@ -25,7 +61,7 @@ function fixed(value: number, digits: number): string {
   const scale = 10 ** digits
   const scaled = Math.abs(value) * scale
   const whole = Math.floor(scaled)
-  if (scaled - whole === 0.5 && whole % 2 === 0 && Number.isInteger(value * 32)) {
+  if (scaled - whole === 0.5 && whole % 2 === 0 && Number.isInteger(value * 2 ** (digits + 1))) {
     return `${value < 0 ? '-' : ''}${(whole / scale).toFixed(digits)}`
   }
   const text = value.toFixed(digits)
@@ -38,7 +74,7 @@ function nonFinite(value: number): string {
 }
 
 function exponential(value: number): string {
-  let text = value.toExponential(PRECISION)
+  let text = value.toExponential(settings.precision)
   // Round ties to even here too: the digits before an exact 5 stay if the last of them is even.
   const tie = /^(-?\d\.\d*[02468])50*(e.*)$/.exec(value.toExponential(100))
   if (tie !== null && tie[1]!.length === text.indexOf('e')) text = tie[1]! + tie[2]!
@@ -57,11 +93,12 @@ function floatFormatter(values: readonly number[]): Formatter {
     largest = Math.max(largest, Math.abs(value))
     if (!Number.isInteger(value)) whole = false
   }
-  const scientific = finite.length > 0 && (largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4)
+  const spread = largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4
+  const scientific = finite.length > 0 && (settings.sciMode ?? spread)
   const text = (value: number): string => {
     if (!Number.isFinite(value)) return nonFinite(value)
     if (scientific) return exponential(value)
-    return whole ? `${fixed(value, 0)}.` : fixed(value, PRECISION)
+    return whole ? `${fixed(value, 0)}.` : fixed(value, settings.precision)
   }
   const width = finite.reduce((widest, value) => Math.max(widest, text(value).length), 1)
   return { width, format: (value) => text(value as number).padStart(width) }
@@ -92,13 +129,16 @@ function formatterFor(values: readonly Scalar[], dtype: DType): Formatter {
   return kind === 'float' ? floatFormatter(values as number[]) : plainFormatter(values)
 }
 
-/** Return the corners that a summary shows: at most three from each end of each dimension. */
+/** Return the corners that a summary shows: the first and last elements of each dimension. */
 function corners(tensor: Tensor): Tensor {
   let result = tensor
   tensor.shape.forEach((size, dim) => {
-    if (size <= 2 * EDGE_ITEMS) return
+    if (size <= 2 * settings.edgeitems) return
     const before: Index[] = new Array(dim).fill(new Slice())
-    result = cat([result.at(...before, new Slice(0, EDGE_ITEMS)), result.at(...before, new Slice(-EDGE_ITEMS))], dim)
+    result = cat(
+      [result.at(...before, new Slice(0, settings.edgeitems)), result.at(...before, new Slice(-settings.edgeitems))],
+      dim,
+    )
   })
   return result
 }
@@ -113,17 +153,17 @@ function body(
 ): string {
   if (dim === shape.length) return format.format(values as Scalar)
   const list = values as NestedArray[]
-  const cut = summary && shape[dim]! > 2 * EDGE_ITEMS
+  const cut = summary && shape[dim]! > 2 * settings.edgeitems
   if (dim === shape.length - 1) {
-    const perLine = Math.max(1, Math.floor((LINE_WIDTH - indent) / (format.width + 2)))
+    const perLine = Math.max(1, Math.floor((settings.linewidth - indent) / (format.width + 2)))
     const items = list.map((value) => format.format(value as Scalar))
-    if (cut) items.splice(EDGE_ITEMS, 0, ' ...')
+    if (cut) items.splice(settings.edgeitems, 0, ' ...')
     const lines: string[] = []
     for (let i = 0; i < items.length; i += perLine) lines.push(items.slice(i, i + perLine).join(', '))
     return `[${lines.join(`,\n${' '.repeat(indent + 1)}`)}]`
   }
   const parts = list.map((value) => body(value, shape, dim + 1, indent + 1, summary, format))
-  if (cut) parts.splice(EDGE_ITEMS, 0, '...')
+  if (cut) parts.splice(settings.edgeitems, 0, '...')
   return `[${parts.join(`,${'\n'.repeat(shape.length - dim - 1)}${' '.repeat(indent + 1)}`)}]`
 }
 
@@ -165,7 +205,7 @@ export function format(tensor: Tensor): string {
       if (count === 0 && device !== 'meta') text = '[]'
       else if (device !== 'meta') {
         try {
-          const summary = count > THRESHOLD
+          const summary = count > settings.threshold
           const shown = summary ? corners(tensor.detach()) : tensor.detach()
           const values = shown.toArray()
           const flat = [values].flat(shape.length as 1) as Scalar[]
@@ -182,7 +222,7 @@ export function format(tensor: Tensor): string {
       let result = prefix + text
       let length = result.length - (result.lastIndexOf('\n') + 1)
       for (const suffix of [...extra, ...suffixes(tensor, dtype, showShape, hidden)]) {
-        if (length + suffix.length + 2 > LINE_WIDTH) {
+        if (length + suffix.length + 2 > settings.linewidth) {
           result += `,\n${' '.repeat(prefix.length)}${suffix}`
           length = prefix.length + suffix.length
         } else {

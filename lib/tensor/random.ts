@@ -2,7 +2,7 @@ import { optionsOf, shown } from '../base/arguments.js'
 import { ConfigError, DeviceError } from '../base/errors.js'
 import { native } from '../native/addon.js'
 import { op } from '../native/call.js'
-import { currentContext } from '../native/context.js'
+import { currentDevice } from '../native/context.js'
 import { Handle, handleOf, isHandle } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
 import { noCudaReason } from '../native/runtime.js'
@@ -31,7 +31,7 @@ export function manualSeed(seed: number | bigint): void {
 export function withSeed<T>(seed: number | bigint | undefined, work: () => T, device?: Device): T {
   if (seed === undefined) return work()
   checkSeed(seed)
-  const generatorDevice = device ?? (currentContext().deviceName as Device | null) ?? 'cpu'
+  const generatorDevice = device ?? (currentDevice() as Device | null) ?? 'cpu'
   const devices: Device[] = generatorDevice.startsWith('cuda') ? ['cpu', generatorDevice] : ['cpu']
   const before = devices.map((one) => getRngState(one))
   try {

@@ -5,6 +5,8 @@ import { native } from '../native/addon.js'
 import { op } from '../native/call.js'
 import {
   currentContext,
+  currentDevice,
+  defaultDevice,
   GRAD,
   INFERENCE,
   runInContext,
@@ -209,6 +211,21 @@ export function autocast<T>(options: AutocastOptions, fn: () => T): T {
   if (promise !== undefined) return promise.finally(() => clearAutocastCache()) as T
   clearAutocastCache()
   return result
+}
+
+/**
+ * Create new tensors on a device unless their call or {@link withDevice} names another; null is the CPU. Other threads are not
+ * affected.
+ * @throws ConfigError for an unknown device
+ */
+export function setDefaultDevice(device: Device | null): void {
+  defaultDevice.word = deviceWord(device)
+  defaultDevice.name = device
+}
+
+/** Return the device on which new tensors are created. */
+export function getDefaultDevice(): Device {
+  return (currentDevice() as Device | null) ?? 'cpu'
 }
 
 /** Create new tensors inside `fn` on a device unless they name another. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { asTyped, optionsOf, shown } from '../base/arguments.js'
-import { ConfigError, IndexError } from '../base/errors.js'
+import { ConfigError, DeviceError, DTypeError, IndexError, ShapeError } from '../base/errors.js'
 import { native } from '../native/addon.js'
 import { callNative, op, readNumbers } from '../native/call.js'
 import { type Callback, registerCallback } from '../native/callbacks.js'
@@ -56,6 +56,10 @@ const item = op('aten::item')
 const whereOp = op('aten::where')
 const reversed = op('aten::numpy_T')
 const swapped = op('aten::mT')
+const adjoint = op('aten::adjoint')
+const resolved = op('aten::conj')
+const expand = op('aten::expand')
+const copyInto = op('aten::copy_')
 const moved = op('aten::to')
 const convert = op('aten::to')
 const flags = (tensor: Tensor, index: number): number => readNumbers(native.facts, () => put(tensor))[index]!
@@ -424,6 +428,103 @@ export class Tensor extends Handle {
     return moved(this, { device: `cuda:${index}` }) as Tensor
   }
 
+  /** Convert to uint8. */
+  byte(): Tensor {
+    return convert(this, 'uint8') as Tensor
+  }
+
+  /** Convert to int8. */
+  char(): Tensor {
+    return convert(this, 'int8') as Tensor
+  }
+
+  /** Convert to int16. */
+  short(): Tensor {
+    return convert(this, 'int16') as Tensor
+  }
+
+  /** Convert to complex64. */
+  cfloat(): Tensor {
+    return convert(this, 'complex64') as Tensor
+  }
+
+  /** Convert to complex128. */
+  cdouble(): Tensor {
+    return convert(this, 'complex128') as Tensor
+  }
+
+  /** Whether the tensor is on the CPU. */
+  get isCpu(): boolean {
+    return this.device === 'cpu'
+  }
+
+  /** Whether the tensor is on an NVIDIA device. */
+  get isCuda(): boolean {
+    return this.device.startsWith('cuda')
+  }
+
+  /** Whether the tensor has a shape but no memory. */
+  get isMeta(): boolean {
+    return this.device === 'meta'
+  }
+
+  /** Conjugate transpose of a matrix. @throws ShapeError unless the tensor has two dimensions, or none */
+  get H(): Tensor {
+    const { shape } = this
+    if (shape.length !== 0 && shape.length !== 2) {
+      throw new ShapeError(`H: expected a matrix, got shape [${shape}]. For batches of matrices call adjoint()`, {
+        shape,
+      })
+    }
+    return (shape.length === 0 ? resolved(this) : adjoint(this)) as Tensor
+  }
+
+  /** Size of an element in bytes. */
+  get itemsize(): number {
+    return dtypeFacts(this.dtype).bytes
+  }
+
+  /** Number of bytes of all elements. */
+  get nbytes(): number {
+    return this.numel() * this.itemsize
+  }
+
+  /** Return the size of an element in bytes, like `itemsize`. */
+  elementSize(): number {
+    return this.itemsize
+  }
+
+  /** Return the number of dimensions, like `ndim`. */
+  ndimension(): number {
+    return this.ndim
+  }
+
+  /** Return the number of elements, like `numel`. */
+  nelement(): number {
+    return this.numel()
+  }
+
+  /** Return all elements as nested arrays, like {@link toArray}. */
+  tolist(): NestedArray {
+    return this.toArray()
+  }
+
+  /** Return the dimensions in the order of memory, from the largest stride to the smallest. */
+  dimOrder(): number[] {
+    const { strides } = this
+    return strides.map((_, dim) => dim).sort((a, b) => strides[b]! - strides[a]! || a - b)
+  }
+
+  /** Change each element in place by a function, slowly; on the CPU only. */
+  apply_(fn: (value: number) => number): this {
+    return changed(this, 'apply_', fn, [])
+  }
+
+  /** Change each element in place by a function of it and the element of `other` at its place, slowly; on the CPU only. */
+  map_(other: Tensor, fn: (value: number, other: number) => number): this {
+    return changed(this, 'map_', fn, [other])
+  }
+
   override toString(): string {
     return printer(this)
   }
@@ -444,6 +545,32 @@ export class Tensor extends Handle {
   get [Symbol.toStringTag](): string {
     return `Tensor ${contents(this)}`
   }
+}
+
+/** Write what `fn` returns for the elements of a tensor and of `others`, which broadcast to its shape. */
+function changed<T extends Tensor>(
+  tensor: T,
+  where: string,
+  fn: (...values: never[]) => number,
+  others: readonly Tensor[],
+): T {
+  if (typeof fn !== 'function') throw new ConfigError(`${where}: expected a function, got ${shown(fn)}`)
+  if (tensor.device !== 'cpu')
+    throw new DeviceError(`${where}: expected a tensor on the CPU, got one on ${tensor.device}`)
+  if (tensor.requiresGrad) throw new ConfigError(`${where}: expected a tensor that requires no gradient`)
+  const { shape, dtype } = tensor
+  if (dtype.startsWith('complex')) throw new DTypeError(`${where}: expected real elements, got ${dtype}`, { dtype })
+  const sources = [tensor, ...others.map((other) => expand(other, shape) as Tensor)]
+  try {
+    const lists = sources.map((source) => elements(source.dataSync(), source.dtype) as number[])
+    const values = lists[0]!.map((_, i) => fn(...(lists.map((list) => Number(list[i])) as never[])))
+    const flat = convert(fromTypedArray(Float64Array.from(values), shape, 'float64', 'cpu'), dtype) as Tensor
+    copyInto(tensor, flat)
+    flat.dispose()
+  } finally {
+    for (const source of sources) if (source !== tensor && !others.includes(source)) source.dispose()
+  }
+  return tensor
 }
 
 registerTensorClass(Tensor)

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { cliPage } from './cli-page.js'
 import { checkLinks } from './links.js'
+import { namesPage } from './names-page.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const docs = join(root, 'docs')
@@ -61,6 +62,7 @@ Operators of ATen are methods of [Tensor](./tensor/classes/Tensor.md) and functi
 from the operators' schemas, come with the package; [From PyTorch](../guide/from-pytorch.md) shows how they are called.
 `
 
+step('names', () => writeFileSync(join(docs, 'guide/pytorch-names.md'), namesPage()))
 step('commands', () => writeFileSync(join(docs, 'cli.md'), cliPage()))
 if (!process.argv.includes('--no-api') || !existsSync(join(docs, 'api'))) {
   rmSync(join(docs, 'api'), { recursive: true, force: true })

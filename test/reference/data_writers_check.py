@@ -1,6 +1,6 @@
-"""Has saveSafetensorsSharded, saveNpy and saveNpz write files and reads them with Python.
+"""Has saveSafetensorsSharded, saveNpy, saveNpz and save write files and reads them with Python.
 
-    python test/reference/data_writers_check.py [MODULE]     MODULE exports the three; default dist/index.js
+    python test/reference/data_writers_check.py [MODULE]     MODULE is the root, beside files/; default dist/index.js
 
 Compares values, dtypes and shapes; .npy files with what numpy itself writes, byte for byte; the shards' files and index
 with what transformers writes for the same state (json.dumps with indent=2 and sort_keys=True of huggingface_hub's split).
@@ -9,6 +9,7 @@ Prints (numpy 2.4.6, safetensors 0.8.0, huggingface_hub 2.4.0, torch 2.13.0):
     npy: 18 files, equal to numpy's byte for byte
     npz: 18 arrays, zip sound
     shards: 3 files, index equal byte for byte
+    torch: 11 dtypes and a nested checkpoint, with weights_only
 """
 
 import io
@@ -27,7 +28,8 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = 'float64 float32 float16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool complex64 complex128'.split()
 WRITE = """
-const { arange, saveNpy, saveNpz, saveSafetensorsSharded, tensor, zeros } = await import(process.argv[1])
+const { arange, save, tensor, zeros } = await import(process.argv[1])
+const { saveNpy, saveNpz, saveSafetensorsSharded } = await import(new URL('files/index.js', process.argv[1]))
 const folder = process.argv[2]
 const arrays = Object.fromEntries(
   process.argv[3].split(' ').map((dtype) => [dtype, tensor([0, 1, 2, 3, 4, 6]).to(dtype).reshape(2, 3)]),
@@ -42,6 +44,12 @@ const state = { a: arange(6).to('float32'), 'b.ä\\x7f"': arange(4).to('float32'
 state['😀'] = arange(3)
 state['\\uffee'] = tensor([1.5])
 await saveSafetensorsSharded(`${folder}/shards`, state, { maxShardBytes: 40 })
+const dtypes = process.argv[3].split(' ').filter((name) => !/uint(16|32|64)/.test(name))
+await save({
+  tensors: Object.fromEntries(dtypes.map((dtype) => [dtype, tensor([0, 1, 2, 3, 4, 6]).to(dtype).reshape(2, 3).t()])),
+  half: tensor([1.5]).to('bfloat16'), wanted: zeros([2], { requiresGrad: true }), scalar: tensor(2.5), empty: zeros([0, 3]),
+  plain: [null, true, 0.5, -0, 2 ** 53 - 1, -(2n ** 70n), 'größe 😀', new Uint8Array([0, 255]), new Set([1, 'a']), new Map([[1, 2]])],
+}, `${folder}/x.pt`)
 """
 
 
@@ -110,6 +118,21 @@ def check_shards(folder):
     print(f'shards: {len(split.filename_to_tensors)} files, index equal byte for byte')
 
 
+def check_torch(path):
+    got = torch.load(path)  # with weights_only, the default
+    dtypes = [name for name in DTYPES if name not in ('uint16', 'uint32', 'uint64')]
+    assert list(got['tensors']) == dtypes
+    for name in dtypes:
+        wanted = torch.tensor([[0, 1, 2], [3, 4, 6]]).to(getattr(torch, name)).t()
+        value = got['tensors'][name]
+        assert value.dtype == wanted.dtype and torch.equal(value, wanted), name
+    assert got['half'].dtype == torch.bfloat16 and got['half'].tolist() == [1.5]
+    assert got['wanted'].requires_grad and got['scalar'].shape == () and got['empty'].shape == (0, 3)
+    plain = [None, True, 0.5, -0.0, 2**53 - 1, -(2**70), 'größe 😀', b'\x00\xff', {1, 'a'}, {1: 2}]
+    assert got['plain'] == plain and str(got['plain'][3]) == '-0.0'
+    print(f'torch: {len(dtypes)} dtypes and a nested checkpoint, with weights_only')
+
+
 def main():
     module = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / 'dist/index.js'
     with tempfile.TemporaryDirectory() as directory:
@@ -121,6 +144,7 @@ def main():
         check_npy(folder, arrays)
         check_npz(folder, arrays)
         check_shards(folder / 'shards')
+        check_torch(folder / 'x.pt')
 
 
 if __name__ == '__main__':

@@ -134,8 +134,8 @@ def resizing():
             if len(shape) == 2 + dims or dims != 2:
                 case(f'dropout{dims}d {len(shape)}', f'dropout{dims}d', x, ['$x', 0.4], lambda x, run=run: run(x, 0.4), seed=5)
     x = {'x': randn('alpha', 3, 4)}
-    case('alphaDropout', 'alphaDropout', x, ['$x', 0.4], lambda x: F.alpha_dropout(x, 0.4, True), seed=5)
-    case('featureAlphaDropout', 'featureAlphaDropout', x, ['$x', 0.4], lambda x: F.feature_alpha_dropout(x, 0.4, True), seed=5)
+    case('alphaDropout', 'alphaDropout', x, ['$x', 0.4, True], lambda x: F.alpha_dropout(x, 0.4, True), seed=5)
+    case('featureAlphaDropout', 'featureAlphaDropout', x, ['$x', 0.4, True], lambda x: F.feature_alpha_dropout(x, 0.4, True), seed=5)
 
     table = {'i': randint('bag i', 0, 4, 5), 'o': torch.tensor([0, 2]), 'w': randn('bag w', 4, 3)}
     for mode in ('sum', 'mean', 'max'):

@@ -380,6 +380,18 @@ def initial():
         module = getattr(nn, kind)(*[python(value) for value in args], **{names.get(key, snake(key)): value for key, value in options.items()})
         described = {'name': kind, 'call': f'nn.{kind}', 'construct': [*args, options], 'state': list(module.state_dict())}
         fixture.case(described, state=module.state_dict(), following={'next': torch.rand(2)})
+    for name, function, shape, args, run in (
+        ('eye', 'eye_', [3, 4], [], nn.init.eye_),
+        ('dirac', 'dirac_', [3, 4, 5], [], nn.init.dirac_),
+        ('dirac groups', 'dirac_', [4, 3, 2, 3], [2], lambda t: nn.init.dirac_(t, 2)),
+        ('dirac 3d', 'dirac_', [2, 1, 3, 2, 1], [], nn.init.dirac_),
+        ('sparse', 'sparse_', [5, 4], [0.3], lambda t: nn.init.sparse_(t, 0.3)),
+        ('sparse std', 'sparse_', [3, 4], [0.5, 2], lambda t: nn.init.sparse_(t, 0.5, 2)),
+    ):
+        torch.manual_seed(0)
+        t = run(torch.empty(shape))
+        described = {'name': name, 'call': f'init.{function}', 'shape': shape, 'args': args}
+        fixture.case(described, state={'t': t}, following={'next': torch.rand(2)})
     torch.manual_seed(0)
     module = nn.Transformer(4, 2, 1, 1, 6)
     options = {'dModel': 4, 'nhead': 2, 'numEncoderLayers': 1, 'numDecoderLayers': 1} | small

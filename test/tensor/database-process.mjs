@@ -6,8 +6,10 @@ import * as voxtorch from 'voxtorch'
 import { called, unsigned, unwritten } from './database-calls.mjs'
 
 const { manualSeed, ops, scope, slice, tensor, Tensor, asFloat, arange } = voxtorch
-const file = new URL('../fixtures/tensor/operator-database.json.gz', import.meta.url)
-const { operators } = JSON.parse(gunzipSync(readFileSync(file)).toString())
+const operators = ['operator-database', 'torch-functions'].flatMap((name) => {
+  const file = new URL(`../fixtures/tensor/${name}.json.gz`, import.meta.url)
+  return JSON.parse(gunzipSync(readFileSync(file)).toString()).operators
+})
 const say = (line) => writeSync(1, `${JSON.stringify(line)}\n`)
 const TOLERANCE = 1e-5
 

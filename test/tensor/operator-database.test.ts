@@ -2,6 +2,8 @@ import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, expect, test } from 'vitest'
+import { fft, functional, linalg, special } from '../../lib/index.js'
+import { camel } from '../../scripts/schemas.js'
 
 /** Why operators are not there, or not wholly. */
 const listed = JSON.parse(readFileSync(new URL('operator-database.json', import.meta.url), 'utf8')) as {
@@ -37,7 +39,7 @@ beforeAll(async () => {
   for (const line of output.trim().split('\n')) {
     const { begins, name, results: found } = JSON.parse(line)
     last = begins
-    if (found) results.set(name, found)
+    if (found) results.set(name, [...(results.get(name) ?? []), ...found])
   }
   if (code !== 0) ending = `it ended with ${code ?? signal} in ${last}: ${errors}`
 }, 600_000)
@@ -67,6 +69,22 @@ test('what refuses some samples is on the list, with its reason', () => {
   const refusing = having('refused').map(([name, found]) => [name, found.find((one) => one.outcome === 'refused')!.why])
   expect(refusing.filter(([name]) => !Object.hasOwn(listed.partly, name!))).toEqual([])
   expect(refusing.map(([name]) => name)).toEqual(Object.keys(listed.partly))
+})
+
+test('every function of functional, fft, linalg and special has a sample of PyTorch, with its arguments', () => {
+  const compared = new Set(
+    having('equal').map(([name]) => {
+      const [, module = '', inner = ''] = /^(nn\.functional|fft|linalg|special)\.(\w+)/.exec(name!) ?? []
+      return `${module.replace('nn.', '')}.${camel(inner)}`
+    }),
+  )
+  const modules = { functional, fft, linalg, special }
+  const all = Object.entries(modules).flatMap(([module, names]) =>
+    Object.keys(names).map((name) => `${module}.${name}`),
+  )
+  // The asynchronous form of linearCrossEntropy is not PyTorch's.
+  expect(all.filter((name) => !compared.has(name))).toEqual(['functional.linearCrossEntropyAsync'])
+  expect(all.length).toBeGreaterThanOrEqual(247)
 })
 
 test('the tally', () => {

@@ -3224,7 +3224,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the 2-D Fourier transform of half a Hermitian signal, which gives a real spectrum. [torch.fft.hfft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.hfft2.html)
+   *
+   * `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftHfft2(
     self: Tensor,
     s?:
@@ -3242,7 +3246,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the n-dimensional Fourier transform of half a Hermitian signal, which gives a real spectrum. [torch.fft.hfftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.hfftn.html)
+   *
+   * `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftHfftn(
     self: Tensor,
     s?:
@@ -3340,7 +3348,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftHfft2`: half of the Hermitian signal of a real 2-D spectrum. [torch.fft.ihfft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.ihfft2.html)
+   *
+   * `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftIhfft2(
     self: Tensor,
     s?:
@@ -3358,7 +3370,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftHfftn`: half of the Hermitian signal of a real n-dimensional spectrum. [torch.fft.ihfftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.ihfftn.html)
+   *
+   * `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftIhfftn(
     self: Tensor,
     s?:
@@ -5003,7 +5019,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
    * `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor`
    */
   linalgCholesky(self: Tensor, options?: { upper?: boolean }): Result<Q, Tensor>
-  /** `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)` */
+  /**
+   * Compute the Cholesky factor `L` of each matrix, with `info` above 0 where it is not positive-definite. [torch.linalg.cholesky_ex](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cholesky_ex.html)
+   *
+   * `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)`
+   */
   linalgCholeskyEx(
     self: Tensor,
     options?: { upper?: boolean; checkErrors?: boolean },
@@ -5073,7 +5093,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
    * `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor`
    */
   linalgEigvalsh(self: Tensor, UPLO?: string | { UPLO?: string }, options?: { UPLO?: string }): Result<Q, Tensor>
-  /** `aten::linalg_householder_product(Tensor input, Tensor tau) -> Tensor` */
+  /**
+   * Compute the first columns of the product of Householder matrices, from their vectors and the factors `tau`. [torch.linalg.householder_product](https://docs.pytorch.org/docs/stable/generated/torch.linalg.householder_product.html)
+   *
+   * `aten::linalg_householder_product(Tensor input, Tensor tau) -> Tensor`
+   */
   linalgHouseholderProduct(input: Tensor, tau: Tensor): Result<Q, Tensor>
   /**
    * Compute the inverse of each square matrix; an error if one is singular. [torch.linalg.inv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.inv.html)
@@ -5081,11 +5105,23 @@ export interface Operators<Q extends 'now' | 'queued'> {
    * `aten::linalg_inv(Tensor A) -> Tensor`
    */
   linalgInv(A: Tensor): Result<Q, Tensor>
-  /** `aten::linalg_inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor info)` */
+  /**
+   * Invert each square matrix, with `info` above 0 where it is singular instead of an error. [torch.linalg.inv_ex](https://docs.pytorch.org/docs/stable/generated/torch.linalg.inv_ex.html)
+   *
+   * `aten::linalg_inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor inverse, Tensor info)`
+   */
   linalgInvEx(A: Tensor, options?: { checkErrors?: boolean }): Result<Q, { inverse: Tensor; info: Tensor }>
-  /** `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)` */
+  /**
+   * Return the compact `LD` factorization of each symmetric or Hermitian matrix, and its `pivots`. [torch.linalg.ldl_factor](https://docs.pytorch.org/docs/stable/generated/torch.linalg.ldl_factor.html)
+   *
+   * `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)`
+   */
   linalgLdlFactor(self: Tensor, options?: { hermitian?: boolean }): Result<Q, { LD: Tensor; pivots: Tensor }>
-  /** `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)` */
+  /**
+   * Return the compact `LD` factorization of each symmetric or Hermitian matrix, its `pivots` and `info`, above 0 where it failed. [torch.linalg.ldl_factor_ex](https://docs.pytorch.org/docs/stable/generated/torch.linalg.ldl_factor_ex.html)
+   *
+   * `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)`
+   */
   linalgLdlFactorEx(
     self: Tensor,
     options?: { hermitian?: boolean; checkErrors?: boolean },
@@ -5113,7 +5149,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
    * `aten::linalg_lu_factor(Tensor A, *, bool pivot=True) -> (Tensor LU, Tensor pivots)`
    */
   linalgLuFactor(A: Tensor, options?: { pivot?: boolean }): Result<Q, { LU: Tensor; pivots: Tensor }>
-  /** `aten::linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> (Tensor LU, Tensor pivots, Tensor info)` */
+  /**
+   * Return the compact `LU` factorization of each matrix, its `pivots` and `info`, above 0 where it is singular. [torch.linalg.lu_factor_ex](https://docs.pytorch.org/docs/stable/generated/torch.linalg.lu_factor_ex.html)
+   *
+   * `aten::linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> (Tensor LU, Tensor pivots, Tensor info)`
+   */
   linalgLuFactorEx(
     A: Tensor,
     options?: { pivot?: boolean; checkErrors?: boolean },
@@ -5129,7 +5169,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
     B: Tensor,
     options?: { left?: boolean; adjoint?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Multiply matrices, or batches of them, or vectors, like `matmul`. [torch.linalg.matmul](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matmul.html)
+   *
+   * `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor`
+   */
   linalgMatmul(self: Tensor, other: Tensor): Result<Q, Tensor>
   /**
    * Compute matrix exponentials: [..., n, n] gives [..., n, n]. [torch.linalg.matrix_exp](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_exp.html)
@@ -5312,7 +5356,11 @@ export interface Operators<Q extends 'now' | 'queued'> {
    * `aten::linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor`
    */
   linalgSolve(A: Tensor, B: Tensor, options?: { left?: boolean }): Result<Q, Tensor>
-  /** `aten::linalg_solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) -> (Tensor result, Tensor info)` */
+  /**
+   * Solve A X = `B` for each square matrix A, with `info` above 0 where it is singular instead of an error. [torch.linalg.solve_ex](https://docs.pytorch.org/docs/stable/generated/torch.linalg.solve_ex.html)
+   *
+   * `aten::linalg_solve_ex(Tensor A, Tensor B, *, bool left=True, bool check_errors=False) -> (Tensor result, Tensor info)`
+   */
   linalgSolveEx(
     A: Tensor,
     B: Tensor,
@@ -5344,20 +5392,32 @@ export interface Operators<Q extends 'now' | 'queued'> {
    * `aten::linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor`
    */
   linalgSvdvals(A: Tensor, options?: { driver?: string | null }): Result<Q, Tensor>
-  /** `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor` */
+  /**
+   * Invert a tensor as a map from its last dimensions to its first `ind` ones, with respect to `tensordot`. [torch.linalg.tensorinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.tensorinv.html)
+   *
+   * `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor`
+   */
   linalgTensorinv(
     self: Tensor,
     ind?: number | bigint | { ind?: number | bigint },
     options?: { ind?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor` */
+  /**
+   * Solve tensordot(A, X) = `other` for X, where A is `self`, after moving its dimensions `dims` to the end. [torch.linalg.tensorsolve](https://docs.pytorch.org/docs/stable/generated/torch.linalg.tensorsolve.html)
+   *
+   * `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor`
+   */
   linalgTensorsolve(
     self: Tensor,
     other: Tensor,
     dims?: readonly number[] | null | { dims?: readonly number[] | null },
     options?: { dims?: readonly number[] | null },
   ): Result<Q, Tensor>
-  /** `aten::linalg_vander(Tensor x, *, SymInt? N=None) -> Tensor` */
+  /**
+   * Return the Vandermonde matrix [..., `N`] of the last dimension, whose columns are ascending powers. [torch.linalg.vander](https://docs.pytorch.org/docs/stable/generated/torch.linalg.vander.html)
+   *
+   * `aten::linalg_vander(Tensor x, *, SymInt? N=None) -> Tensor`
+   */
   linalgVander(x: Tensor, options?: { N?: number | bigint | null }): Result<Q, Tensor>
   /**
    * Compute the dot products of vectors along `dim`, with the first ones conjugated. [torch.linalg.vecdot](https://docs.pytorch.org/docs/stable/generated/torch.linalg.vecdot.html)
@@ -8607,119 +8667,319 @@ export interface Operators<Q extends 'now' | 'queued'> {
     mat2: Tensor,
     options?: { beta?: Scalar; alpha?: Scalar },
   ): Result<Q, Tensor>
-  /** `aten::special_airy_ai(Tensor x) -> Tensor` */
+  /**
+   * Compute the Airy function Ai of each element. [torch.special.airy_ai](https://docs.pytorch.org/docs/stable/special.html#torch.special.airy_ai)
+   *
+   * `aten::special_airy_ai(Tensor x) -> Tensor`
+   */
   specialAiryAi(x: Tensor): Result<Q, Tensor>
-  /** `aten::special_bessel_j0(Tensor self) -> Tensor` */
+  /**
+   * Compute the Bessel function of the first kind of order 0 of each element. [torch.special.bessel_j0](https://docs.pytorch.org/docs/stable/special.html#torch.special.bessel_j0)
+   *
+   * `aten::special_bessel_j0(Tensor self) -> Tensor`
+   */
   specialBesselJ0(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_bessel_j1(Tensor self) -> Tensor` */
+  /**
+   * Compute the Bessel function of the first kind of order 1 of each element. [torch.special.bessel_j1](https://docs.pytorch.org/docs/stable/special.html#torch.special.bessel_j1)
+   *
+   * `aten::special_bessel_j1(Tensor self) -> Tensor`
+   */
   specialBesselJ1(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_bessel_y0(Tensor self) -> Tensor` */
+  /**
+   * Compute the Bessel function of the second kind of order 0 of each element. [torch.special.bessel_y0](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_bessel_y0(Tensor self) -> Tensor`
+   */
   specialBesselY0(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_bessel_y1(Tensor self) -> Tensor` */
+  /**
+   * Compute the Bessel function of the second kind of order 1 of each element. [torch.special.bessel_y1](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_bessel_y1(Tensor self) -> Tensor`
+   */
   specialBesselY1(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_digamma(Tensor self) -> Tensor` */
+  /**
+   * Compute the derivative of the logarithm of the gamma function of each element, like `digamma`. [torch.special.digamma](https://docs.pytorch.org/docs/stable/special.html#torch.special.digamma)
+   *
+   * `aten::special_digamma(Tensor self) -> Tensor`
+   */
   specialDigamma(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_entr(Tensor self) -> Tensor` */
+  /**
+   * Compute the entropy term -x log(x) of each element, 0 at 0 and -Infinity below. [torch.special.entr](https://docs.pytorch.org/docs/stable/special.html#torch.special.entr)
+   *
+   * `aten::special_entr(Tensor self) -> Tensor`
+   */
   specialEntr(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_erf(Tensor self) -> Tensor` */
+  /**
+   * Compute the error function of each element, like `erf`. [torch.special.erf](https://docs.pytorch.org/docs/stable/special.html#torch.special.erf)
+   *
+   * `aten::special_erf(Tensor self) -> Tensor`
+   */
   specialErf(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_erfc(Tensor self) -> Tensor` */
+  /**
+   * Compute 1 - erf(x) of each element, like `erfc`. [torch.special.erfc](https://docs.pytorch.org/docs/stable/special.html#torch.special.erfc)
+   *
+   * `aten::special_erfc(Tensor self) -> Tensor`
+   */
   specialErfc(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_erfcx(Tensor self) -> Tensor` */
+  /**
+   * Compute the scaled complementary error function exp(x²) erfc(x) of each element. [torch.special.erfcx](https://docs.pytorch.org/docs/stable/special.html#torch.special.erfcx)
+   *
+   * `aten::special_erfcx(Tensor self) -> Tensor`
+   */
   specialErfcx(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_erfinv(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse of the error function of each element, like `erfinv`. [torch.special.erfinv](https://docs.pytorch.org/docs/stable/special.html#torch.special.erfinv)
+   *
+   * `aten::special_erfinv(Tensor self) -> Tensor`
+   */
   specialErfinv(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_exp2(Tensor self) -> Tensor` */
+  /**
+   * Compute 2 to the power of each element, like `exp2`. [torch.special.exp2](https://docs.pytorch.org/docs/stable/special.html#torch.special.exp2)
+   *
+   * `aten::special_exp2(Tensor self) -> Tensor`
+   */
   specialExp2(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_expit(Tensor self) -> Tensor` */
+  /**
+   * Compute the logistic function 1 / (1 + exp(-x)) of each element, like `sigmoid`. [torch.special.expit](https://docs.pytorch.org/docs/stable/special.html#torch.special.expit)
+   *
+   * `aten::special_expit(Tensor self) -> Tensor`
+   */
   specialExpit(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_expm1(Tensor self) -> Tensor` */
+  /**
+   * Compute exp(x) - 1 of each element, exactly also for small x, like `expm1`. [torch.special.expm1](https://docs.pytorch.org/docs/stable/special.html#torch.special.expm1)
+   *
+   * `aten::special_expm1(Tensor self) -> Tensor`
+   */
   specialExpm1(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_gammainc(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the regularized lower incomplete gamma function of each pair of elements of `self` and `other`. [torch.special.gammainc](https://docs.pytorch.org/docs/stable/special.html#torch.special.gammainc)
+   *
+   * `aten::special_gammainc(Tensor self, Tensor other) -> Tensor`
+   */
   specialGammainc(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::special_gammaincc(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the regularized upper incomplete gamma function of each pair of elements of `self` and `other`. [torch.special.gammaincc](https://docs.pytorch.org/docs/stable/special.html#torch.special.gammaincc)
+   *
+   * `aten::special_gammaincc(Tensor self, Tensor other) -> Tensor`
+   */
   specialGammaincc(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::special_gammaln(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm of the absolute value of the gamma function of each element, like `lgamma`. [torch.special.gammaln](https://docs.pytorch.org/docs/stable/special.html#torch.special.gammaln)
+   *
+   * `aten::special_gammaln(Tensor self) -> Tensor`
+   */
   specialGammaln(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_i0(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0 of each element, like `i0`. [torch.special.i0](https://docs.pytorch.org/docs/stable/special.html#torch.special.i0)
+   *
+   * `aten::special_i0(Tensor self) -> Tensor`
+   */
   specialI0(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_i0e(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0, times exp(-|x|), of each element. [torch.special.i0e](https://docs.pytorch.org/docs/stable/special.html#torch.special.i0e)
+   *
+   * `aten::special_i0e(Tensor self) -> Tensor`
+   */
   specialI0e(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_i1(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 1 of each element. [torch.special.i1](https://docs.pytorch.org/docs/stable/special.html#torch.special.i1)
+   *
+   * `aten::special_i1(Tensor self) -> Tensor`
+   */
   specialI1(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_i1e(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 1, times exp(-|x|), of each element. [torch.special.i1e](https://docs.pytorch.org/docs/stable/special.html#torch.special.i1e)
+   *
+   * `aten::special_i1e(Tensor self) -> Tensor`
+   */
   specialI1e(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_log1p(Tensor self) -> Tensor` */
+  /**
+   * Compute log(1 + x) of each element, exactly also for small x, like `log1p`. [torch.special.log1p](https://docs.pytorch.org/docs/stable/special.html#torch.special.log1p)
+   *
+   * `aten::special_log1p(Tensor self) -> Tensor`
+   */
   specialLog1p(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_log_ndtr(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm of the standard normal cumulative distribution function of each element. [torch.special.log_ndtr](https://docs.pytorch.org/docs/stable/special.html#torch.special.log_ndtr)
+   *
+   * `aten::special_log_ndtr(Tensor self) -> Tensor`
+   */
   specialLogNdtr(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the logarithm of the softmax along `dim`, like `logSoftmax`. [torch.special.log_softmax](https://docs.pytorch.org/docs/stable/special.html#torch.special.log_softmax)
+   *
+   * `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+   */
   specialLogSoftmax(self: Tensor, dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::special_logit(Tensor self, float? eps=None) -> Tensor` */
+  /**
+   * Compute log(x / (1 - x)) of each element, after limiting it to [`eps`, 1 - `eps`] if that is given. [torch.special.logit](https://docs.pytorch.org/docs/stable/special.html#torch.special.logit)
+   *
+   * `aten::special_logit(Tensor self, float? eps=None) -> Tensor`
+   */
   specialLogit(
     self: Tensor,
     eps?: number | null | { eps?: number | null },
     options?: { eps?: number | null },
   ): Result<Q, Tensor>
-  /** `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Compute the logarithm of the sum of exponentials along `dim`, like `logsumexp`. [torch.special.logsumexp](https://docs.pytorch.org/docs/stable/special.html#torch.special.logsumexp)
+   *
+   * `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor`
+   */
   specialLogsumexp(
     self: Tensor,
     dim: number | readonly number[],
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::special_modified_bessel_i0(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0 of each element. [torch.special.modified_bessel_i0](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_modified_bessel_i0(Tensor self) -> Tensor`
+   */
   specialModifiedBesselI0(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_modified_bessel_i1(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 1 of each element. [torch.special.modified_bessel_i1](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_modified_bessel_i1(Tensor self) -> Tensor`
+   */
   specialModifiedBesselI1(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_modified_bessel_k0(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the second kind of order 0 of each element. [torch.special.modified_bessel_k0](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_modified_bessel_k0(Tensor self) -> Tensor`
+   */
   specialModifiedBesselK0(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_modified_bessel_k1(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the second kind of order 1 of each element. [torch.special.modified_bessel_k1](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_modified_bessel_k1(Tensor self) -> Tensor`
+   */
   specialModifiedBesselK1(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_multigammaln(Tensor self, int p) -> Tensor` */
+  /**
+   * Compute the logarithm of the multivariate gamma function of dimension `p` of each element. [torch.special.multigammaln](https://docs.pytorch.org/docs/stable/special.html#torch.special.multigammaln)
+   *
+   * `aten::special_multigammaln(Tensor self, int p) -> Tensor`
+   */
   specialMultigammaln(self: Tensor, p: number | bigint): Result<Q, Tensor>
-  /** `aten::special_ndtr(Tensor self) -> Tensor` */
+  /**
+   * Compute the standard normal cumulative distribution function of each element. [torch.special.ndtr](https://docs.pytorch.org/docs/stable/special.html#torch.special.ndtr)
+   *
+   * `aten::special_ndtr(Tensor self) -> Tensor`
+   */
   specialNdtr(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_ndtri(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse of the standard normal cumulative distribution function of each element. [torch.special.ndtri](https://docs.pytorch.org/docs/stable/special.html#torch.special.ndtri)
+   *
+   * `aten::special_ndtri(Tensor self) -> Tensor`
+   */
   specialNdtri(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_polygamma(int n, Tensor self) -> Tensor` */
+  /**
+   * Compute the derivative of order `n` of the digamma function of each element. [torch.special.polygamma](https://docs.pytorch.org/docs/stable/special.html#torch.special.polygamma)
+   *
+   * `aten::special_polygamma(int n, Tensor self) -> Tensor`
+   */
   specialPolygamma(n: number | bigint, self: Tensor): Result<Q, Tensor>
-  /** `aten::special_psi(Tensor self) -> Tensor` */
+  /**
+   * Compute the derivative of the logarithm of the gamma function of each element, like `digamma`. [torch.special.psi](https://docs.pytorch.org/docs/stable/special.html#torch.special.psi)
+   *
+   * `aten::special_psi(Tensor self) -> Tensor`
+   */
   specialPsi(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_round(Tensor self, *, int decimals=0) -> Tensor` */
+  /**
+   * Round each element to `decimals` places, halves to the even neighbor, like `round`. [torch.special.round](https://docs.pytorch.org/docs/stable/special.html#torch.special.round)
+   *
+   * `aten::special_round(Tensor self, *, int decimals=0) -> Tensor`
+   */
   specialRound(self: Tensor, options?: { decimals?: number | bigint }): Result<Q, Tensor>
-  /** `aten::special_scaled_modified_bessel_k0(Tensor x) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the second kind of order 0, times exp(x), of each element. [torch.special.scaled_modified_bessel_k0](https://docs.pytorch.org/docs/stable/special.html#torch.special.scaled_modified_bessel_k0)
+   *
+   * `aten::special_scaled_modified_bessel_k0(Tensor x) -> Tensor`
+   */
   specialScaledModifiedBesselK0(x: Tensor): Result<Q, Tensor>
-  /** `aten::special_scaled_modified_bessel_k1(Tensor x) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the second kind of order 1, times exp(x), of each element. [torch.special.scaled_modified_bessel_k1](https://docs.pytorch.org/docs/stable/special.html#torch.special.scaled_modified_bessel_k1)
+   *
+   * `aten::special_scaled_modified_bessel_k1(Tensor x) -> Tensor`
+   */
   specialScaledModifiedBesselK1(x: Tensor): Result<Q, Tensor>
-  /** `aten::special_sinc(Tensor self) -> Tensor` */
+  /**
+   * Compute sin(πx) / (πx) of each element, 1 at 0, like `sinc`. [torch.special.sinc](https://docs.pytorch.org/docs/stable/special.html#torch.special.sinc)
+   *
+   * `aten::special_sinc(Tensor self) -> Tensor`
+   */
   specialSinc(self: Tensor): Result<Q, Tensor>
-  /** `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the softmax along `dim`, like `softmax`. [torch.special.softmax](https://docs.pytorch.org/docs/stable/special.html#torch.special.softmax)
+   *
+   * `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+   */
   specialSoftmax(
     self: Tensor,
     dim: number | bigint,
     dtype?: DType | null | { dtype?: DType | null },
     options?: { dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::special_spherical_bessel_j0(Tensor x) -> Tensor` */
+  /**
+   * Compute the spherical Bessel function of the first kind of order 0 of each element. [torch.special.spherical_bessel_j0](https://docs.pytorch.org/docs/stable/special.html#torch.special.spherical_bessel_j0)
+   *
+   * `aten::special_spherical_bessel_j0(Tensor x) -> Tensor`
+   */
   specialSphericalBesselJ0(x: Tensor): Result<Q, Tensor>
-  /** `aten::special_xlog1py(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute `self` times log1p(`other`), with 0 where `self` is 0. [torch.special.xlog1py](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlog1py)
+   *
+   * `aten::special_xlog1py(Tensor self, Tensor other) -> Tensor`
+   */
   specialXlog1py(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::special_xlog1py.other_scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute `self` times log1p(`other`), with 0 where `self` is 0. [torch.special.xlog1py](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlog1py)
+   *
+   * `aten::special_xlog1py.other_scalar(Tensor self, Scalar other) -> Tensor`
+   */
   specialXlog1py(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::special_xlog1py.self_scalar(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Compute `self` times log1p(`other`), with 0 where `self` is 0. [torch.special.xlog1py](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlog1py)
+   *
+   * `aten::special_xlog1py.self_scalar(Scalar self, Tensor other) -> Tensor`
+   */
   specialXlog1py(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::special_xlogy(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute `self` times log(`other`), with 0 where `self` is 0, like `xlogy`. [torch.special.xlogy](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlogy)
+   *
+   * `aten::special_xlogy(Tensor self, Tensor other) -> Tensor`
+   */
   specialXlogy(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::special_xlogy.other_scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute `self` times log(`other`), with 0 where `self` is 0, like `xlogy`. [torch.special.xlogy](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlogy)
+   *
+   * `aten::special_xlogy.other_scalar(Tensor self, Scalar other) -> Tensor`
+   */
   specialXlogy(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::special_xlogy.self_scalar(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Compute `self` times log(`other`), with 0 where `self` is 0, like `xlogy`. [torch.special.xlogy](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlogy)
+   *
+   * `aten::special_xlogy.self_scalar(Scalar self, Tensor other) -> Tensor`
+   */
   specialXlogy(self: Scalar, other: Tensor): Result<Q, Tensor>
-  /** `aten::special_zeta(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the Hurwitz zeta function of each pair of elements of `self` and `other`. [torch.special.zeta](https://docs.pytorch.org/docs/stable/special.html#torch.special.zeta)
+   *
+   * `aten::special_zeta(Tensor self, Tensor other) -> Tensor`
+   */
   specialZeta(self: Tensor, other: Tensor): Result<Q, Tensor>
-  /** `aten::special_zeta.other_scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the Hurwitz zeta function of each pair of elements of `self` and `other`. [torch.special.zeta](https://docs.pytorch.org/docs/stable/special.html#torch.special.zeta)
+   *
+   * `aten::special_zeta.other_scalar(Tensor self, Scalar other) -> Tensor`
+   */
   specialZeta(self: Tensor, other: Scalar): Result<Q, Tensor>
-  /** `aten::special_zeta.self_scalar(Scalar self, Tensor other) -> Tensor` */
+  /**
+   * Compute the Hurwitz zeta function of each pair of elements of `self` and `other`. [torch.special.zeta](https://docs.pytorch.org/docs/stable/special.html#torch.special.zeta)
+   *
+   * `aten::special_zeta.self_scalar(Scalar self, Tensor other) -> Tensor`
+   */
   specialZeta(self: Scalar, other: Tensor): Result<Q, Tensor>
   /**
    * Split along `dim` into views of size `splitSize`, the last one smaller if need be, or of the sizes given as a list. [torch.split](https://docs.pytorch.org/docs/stable/generated/torch.split.html)
@@ -12014,7 +12274,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the 2-D Fourier transform of half a Hermitian signal, which gives a real spectrum. [torch.fft.hfft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.hfft2.html)
+   *
+   * `aten::fft_hfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftHfft2(
     s?:
       | number
@@ -12031,7 +12295,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the n-dimensional Fourier transform of half a Hermitian signal, which gives a real spectrum. [torch.fft.hfftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.hfftn.html)
+   *
+   * `aten::fft_hfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftHfftn(
     s?:
       | number
@@ -12123,7 +12391,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     norm?: string | null | { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
     options?: { n?: number | bigint | null; dim?: number | bigint; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftHfft2`: half of the Hermitian signal of a real 2-D spectrum. [torch.fft.ihfft2](https://docs.pytorch.org/docs/stable/generated/torch.fft.ihfft2.html)
+   *
+   * `aten::fft_ihfft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2, -1], str? norm=None) -> Tensor`
+   */
   fftIhfft2(
     s?:
       | number
@@ -12140,7 +12412,11 @@ interface Methods<Q extends 'now' | 'queued'> {
       | { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
     options?: { s?: number | readonly number[] | null; dim?: number | readonly number[]; norm?: string | null },
   ): Result<Q, Tensor>
-  /** `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor` */
+  /**
+   * Compute the inverse of `fftHfftn`: half of the Hermitian signal of a real n-dimensional spectrum. [torch.fft.ihfftn](https://docs.pytorch.org/docs/stable/generated/torch.fft.ihfftn.html)
+   *
+   * `aten::fft_ihfftn(Tensor self, SymInt[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor`
+   */
   fftIhfftn(
     s?:
       | number
@@ -13452,7 +13728,11 @@ interface Methods<Q extends 'now' | 'queued'> {
    * `aten::linalg_cholesky(Tensor self, *, bool upper=False) -> Tensor`
    */
   linalgCholesky(options?: { upper?: boolean }): Result<Q, Tensor>
-  /** `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)` */
+  /**
+   * Compute the Cholesky factor `L` of each matrix, with `info` above 0 where it is not positive-definite. [torch.linalg.cholesky_ex](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cholesky_ex.html)
+   *
+   * `aten::linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)`
+   */
   linalgCholeskyEx(options?: { upper?: boolean; checkErrors?: boolean }): Result<Q, { L: Tensor; info: Tensor }>
   /**
    * Compute the condition number of each matrix in the norm `p`, by default the 2-norm. [torch.linalg.cond](https://docs.pytorch.org/docs/stable/generated/torch.linalg.cond.html)
@@ -13499,9 +13779,17 @@ interface Methods<Q extends 'now' | 'queued'> {
    * `aten::linalg_eigvalsh(Tensor self, str UPLO="L") -> Tensor`
    */
   linalgEigvalsh(UPLO?: string | { UPLO?: string }, options?: { UPLO?: string }): Result<Q, Tensor>
-  /** `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)` */
+  /**
+   * Return the compact `LD` factorization of each symmetric or Hermitian matrix, and its `pivots`. [torch.linalg.ldl_factor](https://docs.pytorch.org/docs/stable/generated/torch.linalg.ldl_factor.html)
+   *
+   * `aten::linalg_ldl_factor(Tensor self, *, bool hermitian=False) -> (Tensor LD, Tensor pivots)`
+   */
   linalgLdlFactor(options?: { hermitian?: boolean }): Result<Q, { LD: Tensor; pivots: Tensor }>
-  /** `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)` */
+  /**
+   * Return the compact `LD` factorization of each symmetric or Hermitian matrix, its `pivots` and `info`, above 0 where it failed. [torch.linalg.ldl_factor_ex](https://docs.pytorch.org/docs/stable/generated/torch.linalg.ldl_factor_ex.html)
+   *
+   * `aten::linalg_ldl_factor_ex(Tensor self, *, bool hermitian=False, bool check_errors=False) -> (Tensor LD, Tensor pivots, Tensor info)`
+   */
   linalgLdlFactorEx(options?: {
     hermitian?: boolean
     checkErrors?: boolean
@@ -13516,7 +13804,11 @@ interface Methods<Q extends 'now' | 'queued'> {
     rcond?: number | null | { rcond?: number | null; driver?: string | null },
     options?: { rcond?: number | null; driver?: string | null },
   ): Result<Q, { solution: Tensor; residuals: Tensor; rank: Tensor; singularValues: Tensor }>
-  /** `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Multiply matrices, or batches of them, or vectors, like `matmul`. [torch.linalg.matmul](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matmul.html)
+   *
+   * `aten::linalg_matmul(Tensor self, Tensor other) -> Tensor`
+   */
   linalgMatmul(other: Tensor): Result<Q, Tensor>
   /**
    * Compute matrix exponentials: [..., n, n] gives [..., n, n]. [torch.linalg.matrix_exp](https://docs.pytorch.org/docs/stable/generated/torch.linalg.matrix_exp.html)
@@ -13644,12 +13936,20 @@ interface Methods<Q extends 'now' | 'queued'> {
     B: Tensor,
     options?: { upper?: boolean; left?: boolean; unitriangular?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor` */
+  /**
+   * Invert a tensor as a map from its last dimensions to its first `ind` ones, with respect to `tensordot`. [torch.linalg.tensorinv](https://docs.pytorch.org/docs/stable/generated/torch.linalg.tensorinv.html)
+   *
+   * `aten::linalg_tensorinv(Tensor self, int ind=2) -> Tensor`
+   */
   linalgTensorinv(
     ind?: number | bigint | { ind?: number | bigint },
     options?: { ind?: number | bigint },
   ): Result<Q, Tensor>
-  /** `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor` */
+  /**
+   * Solve tensordot(A, X) = `other` for X, where A is `self`, after moving its dimensions `dims` to the end. [torch.linalg.tensorsolve](https://docs.pytorch.org/docs/stable/generated/torch.linalg.tensorsolve.html)
+   *
+   * `aten::linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None) -> Tensor`
+   */
   linalgTensorsolve(
     other: Tensor,
     dims?: readonly number[] | null | { dims?: readonly number[] | null },
@@ -15946,97 +16246,265 @@ interface Methods<Q extends 'now' | 'queued'> {
   sparseMask(mask: Tensor): Result<Q, Tensor>
   /** `aten::sparse_sampled_addmm(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1) -> Tensor` */
   sparseSampledAddmm(mat1: Tensor, mat2: Tensor, options?: { beta?: Scalar; alpha?: Scalar }): Result<Q, Tensor>
-  /** `aten::special_bessel_j0(Tensor self) -> Tensor` */
+  /**
+   * Compute the Bessel function of the first kind of order 0 of each element. [torch.special.bessel_j0](https://docs.pytorch.org/docs/stable/special.html#torch.special.bessel_j0)
+   *
+   * `aten::special_bessel_j0(Tensor self) -> Tensor`
+   */
   specialBesselJ0(): Result<Q, Tensor>
-  /** `aten::special_bessel_j1(Tensor self) -> Tensor` */
+  /**
+   * Compute the Bessel function of the first kind of order 1 of each element. [torch.special.bessel_j1](https://docs.pytorch.org/docs/stable/special.html#torch.special.bessel_j1)
+   *
+   * `aten::special_bessel_j1(Tensor self) -> Tensor`
+   */
   specialBesselJ1(): Result<Q, Tensor>
-  /** `aten::special_bessel_y0(Tensor self) -> Tensor` */
+  /**
+   * Compute the Bessel function of the second kind of order 0 of each element. [torch.special.bessel_y0](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_bessel_y0(Tensor self) -> Tensor`
+   */
   specialBesselY0(): Result<Q, Tensor>
-  /** `aten::special_bessel_y1(Tensor self) -> Tensor` */
+  /**
+   * Compute the Bessel function of the second kind of order 1 of each element. [torch.special.bessel_y1](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_bessel_y1(Tensor self) -> Tensor`
+   */
   specialBesselY1(): Result<Q, Tensor>
-  /** `aten::special_digamma(Tensor self) -> Tensor` */
+  /**
+   * Compute the derivative of the logarithm of the gamma function of each element, like `digamma`. [torch.special.digamma](https://docs.pytorch.org/docs/stable/special.html#torch.special.digamma)
+   *
+   * `aten::special_digamma(Tensor self) -> Tensor`
+   */
   specialDigamma(): Result<Q, Tensor>
-  /** `aten::special_entr(Tensor self) -> Tensor` */
+  /**
+   * Compute the entropy term -x log(x) of each element, 0 at 0 and -Infinity below. [torch.special.entr](https://docs.pytorch.org/docs/stable/special.html#torch.special.entr)
+   *
+   * `aten::special_entr(Tensor self) -> Tensor`
+   */
   specialEntr(): Result<Q, Tensor>
-  /** `aten::special_erf(Tensor self) -> Tensor` */
+  /**
+   * Compute the error function of each element, like `erf`. [torch.special.erf](https://docs.pytorch.org/docs/stable/special.html#torch.special.erf)
+   *
+   * `aten::special_erf(Tensor self) -> Tensor`
+   */
   specialErf(): Result<Q, Tensor>
-  /** `aten::special_erfc(Tensor self) -> Tensor` */
+  /**
+   * Compute 1 - erf(x) of each element, like `erfc`. [torch.special.erfc](https://docs.pytorch.org/docs/stable/special.html#torch.special.erfc)
+   *
+   * `aten::special_erfc(Tensor self) -> Tensor`
+   */
   specialErfc(): Result<Q, Tensor>
-  /** `aten::special_erfcx(Tensor self) -> Tensor` */
+  /**
+   * Compute the scaled complementary error function exp(x²) erfc(x) of each element. [torch.special.erfcx](https://docs.pytorch.org/docs/stable/special.html#torch.special.erfcx)
+   *
+   * `aten::special_erfcx(Tensor self) -> Tensor`
+   */
   specialErfcx(): Result<Q, Tensor>
-  /** `aten::special_erfinv(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse of the error function of each element, like `erfinv`. [torch.special.erfinv](https://docs.pytorch.org/docs/stable/special.html#torch.special.erfinv)
+   *
+   * `aten::special_erfinv(Tensor self) -> Tensor`
+   */
   specialErfinv(): Result<Q, Tensor>
-  /** `aten::special_exp2(Tensor self) -> Tensor` */
+  /**
+   * Compute 2 to the power of each element, like `exp2`. [torch.special.exp2](https://docs.pytorch.org/docs/stable/special.html#torch.special.exp2)
+   *
+   * `aten::special_exp2(Tensor self) -> Tensor`
+   */
   specialExp2(): Result<Q, Tensor>
-  /** `aten::special_expit(Tensor self) -> Tensor` */
+  /**
+   * Compute the logistic function 1 / (1 + exp(-x)) of each element, like `sigmoid`. [torch.special.expit](https://docs.pytorch.org/docs/stable/special.html#torch.special.expit)
+   *
+   * `aten::special_expit(Tensor self) -> Tensor`
+   */
   specialExpit(): Result<Q, Tensor>
-  /** `aten::special_expm1(Tensor self) -> Tensor` */
+  /**
+   * Compute exp(x) - 1 of each element, exactly also for small x, like `expm1`. [torch.special.expm1](https://docs.pytorch.org/docs/stable/special.html#torch.special.expm1)
+   *
+   * `aten::special_expm1(Tensor self) -> Tensor`
+   */
   specialExpm1(): Result<Q, Tensor>
-  /** `aten::special_gammainc(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the regularized lower incomplete gamma function of each pair of elements of `self` and `other`. [torch.special.gammainc](https://docs.pytorch.org/docs/stable/special.html#torch.special.gammainc)
+   *
+   * `aten::special_gammainc(Tensor self, Tensor other) -> Tensor`
+   */
   specialGammainc(other: Tensor): Result<Q, Tensor>
-  /** `aten::special_gammaincc(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the regularized upper incomplete gamma function of each pair of elements of `self` and `other`. [torch.special.gammaincc](https://docs.pytorch.org/docs/stable/special.html#torch.special.gammaincc)
+   *
+   * `aten::special_gammaincc(Tensor self, Tensor other) -> Tensor`
+   */
   specialGammaincc(other: Tensor): Result<Q, Tensor>
-  /** `aten::special_gammaln(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm of the absolute value of the gamma function of each element, like `lgamma`. [torch.special.gammaln](https://docs.pytorch.org/docs/stable/special.html#torch.special.gammaln)
+   *
+   * `aten::special_gammaln(Tensor self) -> Tensor`
+   */
   specialGammaln(): Result<Q, Tensor>
-  /** `aten::special_i0(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0 of each element, like `i0`. [torch.special.i0](https://docs.pytorch.org/docs/stable/special.html#torch.special.i0)
+   *
+   * `aten::special_i0(Tensor self) -> Tensor`
+   */
   specialI0(): Result<Q, Tensor>
-  /** `aten::special_i0e(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0, times exp(-|x|), of each element. [torch.special.i0e](https://docs.pytorch.org/docs/stable/special.html#torch.special.i0e)
+   *
+   * `aten::special_i0e(Tensor self) -> Tensor`
+   */
   specialI0e(): Result<Q, Tensor>
-  /** `aten::special_i1(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 1 of each element. [torch.special.i1](https://docs.pytorch.org/docs/stable/special.html#torch.special.i1)
+   *
+   * `aten::special_i1(Tensor self) -> Tensor`
+   */
   specialI1(): Result<Q, Tensor>
-  /** `aten::special_i1e(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 1, times exp(-|x|), of each element. [torch.special.i1e](https://docs.pytorch.org/docs/stable/special.html#torch.special.i1e)
+   *
+   * `aten::special_i1e(Tensor self) -> Tensor`
+   */
   specialI1e(): Result<Q, Tensor>
-  /** `aten::special_log1p(Tensor self) -> Tensor` */
+  /**
+   * Compute log(1 + x) of each element, exactly also for small x, like `log1p`. [torch.special.log1p](https://docs.pytorch.org/docs/stable/special.html#torch.special.log1p)
+   *
+   * `aten::special_log1p(Tensor self) -> Tensor`
+   */
   specialLog1p(): Result<Q, Tensor>
-  /** `aten::special_log_ndtr(Tensor self) -> Tensor` */
+  /**
+   * Compute the logarithm of the standard normal cumulative distribution function of each element. [torch.special.log_ndtr](https://docs.pytorch.org/docs/stable/special.html#torch.special.log_ndtr)
+   *
+   * `aten::special_log_ndtr(Tensor self) -> Tensor`
+   */
   specialLogNdtr(): Result<Q, Tensor>
-  /** `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the logarithm of the softmax along `dim`, like `logSoftmax`. [torch.special.log_softmax](https://docs.pytorch.org/docs/stable/special.html#torch.special.log_softmax)
+   *
+   * `aten::special_log_softmax(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor`
+   */
   specialLogSoftmax(dim: number | bigint, options?: { dtype?: DType | null }): Result<Q, Tensor>
-  /** `aten::special_logit(Tensor self, float? eps=None) -> Tensor` */
+  /**
+   * Compute log(x / (1 - x)) of each element, after limiting it to [`eps`, 1 - `eps`] if that is given. [torch.special.logit](https://docs.pytorch.org/docs/stable/special.html#torch.special.logit)
+   *
+   * `aten::special_logit(Tensor self, float? eps=None) -> Tensor`
+   */
   specialLogit(eps?: number | null | { eps?: number | null }, options?: { eps?: number | null }): Result<Q, Tensor>
-  /** `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor` */
+  /**
+   * Compute the logarithm of the sum of exponentials along `dim`, like `logsumexp`. [torch.special.logsumexp](https://docs.pytorch.org/docs/stable/special.html#torch.special.logsumexp)
+   *
+   * `aten::special_logsumexp(Tensor self, int[1] dim, bool keepdim=False) -> Tensor`
+   */
   specialLogsumexp(
     dim: number | readonly number[],
     keepdim?: boolean | { keepdim?: boolean },
     options?: { keepdim?: boolean },
   ): Result<Q, Tensor>
-  /** `aten::special_modified_bessel_i0(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 0 of each element. [torch.special.modified_bessel_i0](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_modified_bessel_i0(Tensor self) -> Tensor`
+   */
   specialModifiedBesselI0(): Result<Q, Tensor>
-  /** `aten::special_modified_bessel_i1(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the first kind of order 1 of each element. [torch.special.modified_bessel_i1](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_modified_bessel_i1(Tensor self) -> Tensor`
+   */
   specialModifiedBesselI1(): Result<Q, Tensor>
-  /** `aten::special_modified_bessel_k0(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the second kind of order 0 of each element. [torch.special.modified_bessel_k0](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_modified_bessel_k0(Tensor self) -> Tensor`
+   */
   specialModifiedBesselK0(): Result<Q, Tensor>
-  /** `aten::special_modified_bessel_k1(Tensor self) -> Tensor` */
+  /**
+   * Compute the modified Bessel function of the second kind of order 1 of each element. [torch.special.modified_bessel_k1](https://docs.pytorch.org/docs/stable/special.html)
+   *
+   * `aten::special_modified_bessel_k1(Tensor self) -> Tensor`
+   */
   specialModifiedBesselK1(): Result<Q, Tensor>
-  /** `aten::special_multigammaln(Tensor self, int p) -> Tensor` */
+  /**
+   * Compute the logarithm of the multivariate gamma function of dimension `p` of each element. [torch.special.multigammaln](https://docs.pytorch.org/docs/stable/special.html#torch.special.multigammaln)
+   *
+   * `aten::special_multigammaln(Tensor self, int p) -> Tensor`
+   */
   specialMultigammaln(p: number | bigint): Result<Q, Tensor>
-  /** `aten::special_ndtr(Tensor self) -> Tensor` */
+  /**
+   * Compute the standard normal cumulative distribution function of each element. [torch.special.ndtr](https://docs.pytorch.org/docs/stable/special.html#torch.special.ndtr)
+   *
+   * `aten::special_ndtr(Tensor self) -> Tensor`
+   */
   specialNdtr(): Result<Q, Tensor>
-  /** `aten::special_ndtri(Tensor self) -> Tensor` */
+  /**
+   * Compute the inverse of the standard normal cumulative distribution function of each element. [torch.special.ndtri](https://docs.pytorch.org/docs/stable/special.html#torch.special.ndtri)
+   *
+   * `aten::special_ndtri(Tensor self) -> Tensor`
+   */
   specialNdtri(): Result<Q, Tensor>
-  /** `aten::special_psi(Tensor self) -> Tensor` */
+  /**
+   * Compute the derivative of the logarithm of the gamma function of each element, like `digamma`. [torch.special.psi](https://docs.pytorch.org/docs/stable/special.html#torch.special.psi)
+   *
+   * `aten::special_psi(Tensor self) -> Tensor`
+   */
   specialPsi(): Result<Q, Tensor>
-  /** `aten::special_round(Tensor self, *, int decimals=0) -> Tensor` */
+  /**
+   * Round each element to `decimals` places, halves to the even neighbor, like `round`. [torch.special.round](https://docs.pytorch.org/docs/stable/special.html#torch.special.round)
+   *
+   * `aten::special_round(Tensor self, *, int decimals=0) -> Tensor`
+   */
   specialRound(options?: { decimals?: number | bigint }): Result<Q, Tensor>
-  /** `aten::special_sinc(Tensor self) -> Tensor` */
+  /**
+   * Compute sin(πx) / (πx) of each element, 1 at 0, like `sinc`. [torch.special.sinc](https://docs.pytorch.org/docs/stable/special.html#torch.special.sinc)
+   *
+   * `aten::special_sinc(Tensor self) -> Tensor`
+   */
   specialSinc(): Result<Q, Tensor>
-  /** `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor` */
+  /**
+   * Compute the softmax along `dim`, like `softmax`. [torch.special.softmax](https://docs.pytorch.org/docs/stable/special.html#torch.special.softmax)
+   *
+   * `aten::special_softmax(Tensor self, int dim, ScalarType? dtype=None) -> Tensor`
+   */
   specialSoftmax(
     dim: number | bigint,
     dtype?: DType | null | { dtype?: DType | null },
     options?: { dtype?: DType | null },
   ): Result<Q, Tensor>
-  /** `aten::special_xlog1py(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute `self` times log1p(`other`), with 0 where `self` is 0. [torch.special.xlog1py](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlog1py)
+   *
+   * `aten::special_xlog1py(Tensor self, Tensor other) -> Tensor`
+   */
   specialXlog1py(other: Tensor): Result<Q, Tensor>
-  /** `aten::special_xlog1py.other_scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute `self` times log1p(`other`), with 0 where `self` is 0. [torch.special.xlog1py](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlog1py)
+   *
+   * `aten::special_xlog1py.other_scalar(Tensor self, Scalar other) -> Tensor`
+   */
   specialXlog1py(other: Scalar): Result<Q, Tensor>
-  /** `aten::special_xlogy(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute `self` times log(`other`), with 0 where `self` is 0, like `xlogy`. [torch.special.xlogy](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlogy)
+   *
+   * `aten::special_xlogy(Tensor self, Tensor other) -> Tensor`
+   */
   specialXlogy(other: Tensor): Result<Q, Tensor>
-  /** `aten::special_xlogy.other_scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute `self` times log(`other`), with 0 where `self` is 0, like `xlogy`. [torch.special.xlogy](https://docs.pytorch.org/docs/stable/special.html#torch.special.xlogy)
+   *
+   * `aten::special_xlogy.other_scalar(Tensor self, Scalar other) -> Tensor`
+   */
   specialXlogy(other: Scalar): Result<Q, Tensor>
-  /** `aten::special_zeta(Tensor self, Tensor other) -> Tensor` */
+  /**
+   * Compute the Hurwitz zeta function of each pair of elements of `self` and `other`. [torch.special.zeta](https://docs.pytorch.org/docs/stable/special.html#torch.special.zeta)
+   *
+   * `aten::special_zeta(Tensor self, Tensor other) -> Tensor`
+   */
   specialZeta(other: Tensor): Result<Q, Tensor>
-  /** `aten::special_zeta.other_scalar(Tensor self, Scalar other) -> Tensor` */
+  /**
+   * Compute the Hurwitz zeta function of each pair of elements of `self` and `other`. [torch.special.zeta](https://docs.pytorch.org/docs/stable/special.html#torch.special.zeta)
+   *
+   * `aten::special_zeta.other_scalar(Tensor self, Scalar other) -> Tensor`
+   */
   specialZeta(other: Scalar): Result<Q, Tensor>
   /**
    * Split along `dim` into views of size `splitSize`, the last one smaller if need be, or of the sizes given as a list. [torch.split](https://docs.pytorch.org/docs/stable/generated/torch.split.html)
