@@ -15,6 +15,7 @@ const floors = [
   'vision',
   'text',
   'nn',
+  'func',
   'generation',
   'distributed',
   'peft',
