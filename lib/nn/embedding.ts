@@ -17,6 +17,8 @@ export interface EmbeddingOptions extends FactoryOptions {
   normType?: number
   /** Divide each row's gradient by the number of its lookups. Default: false. */
   scaleGradByFreq?: boolean
+  /** Whether the gradient of the table is sparse, with the rows that were looked up; for SparseAdam. Default: false. */
+  sparse?: boolean
 }
 
 /** Table of `numEmbeddings` vectors, looked up by index; initialized from a normal distribution with deviation 1. */
@@ -27,13 +29,14 @@ export class Embedding extends Module {
   readonly maxNorm: number | null
   readonly normType: number
   readonly scaleGradByFreq: boolean
+  readonly sparse: boolean
   weight: Parameter
 
   constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingOptions = {}) {
     super()
-    const optionNames = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
+    const optionNames = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq', 'sparse'] as const
     const { paddingIdx = null, ...rest } = layerOptions('Embedding', options, ...optionNames)
-    const { maxNorm = null, normType = 2, scaleGradByFreq = false, ...factory } = rest
+    const { maxNorm = null, normType = 2, scaleGradByFreq = false, sparse = false, ...factory } = rest
     requireSizes('Embedding', { numEmbeddings, embeddingDim })
     if (paddingIdx !== null && !(paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
       throw new ConfigError(
@@ -50,6 +53,7 @@ export class Embedding extends Module {
     this.maxNorm = maxNorm
     this.normType = normType
     this.scaleGradByFreq = scaleGradByFreq
+    this.sparse = sparse
     this.weight = parameter([numEmbeddings, embeddingDim], factory)
     this.resetParameters()
   }
@@ -68,7 +72,8 @@ export class Embedding extends Module {
     shorten(this, indices)
     const adapted = adaptersOf(this)?.forward(indices)
     if (adapted) return adapted
-    if (this.scaleGradByFreq) return ops.embedding(weight, indices, paddingIdx ?? -1, true)
+    const { scaleGradByFreq, sparse } = this
+    if (scaleGradByFreq || sparse) return ops.embedding(weight, indices, paddingIdx ?? -1, scaleGradByFreq, sparse)
     return embedding(indices, weight, { paddingIdx })
   }
 }
@@ -83,7 +88,7 @@ function shorten(layer: { weight: Tensor; maxNorm: number | null; normType: numb
 
 const MODES = { sum: 0, mean: 1, max: 2 } as const
 
-export interface EmbeddingBagOptions extends EmbeddingOptions {
+export interface EmbeddingBagOptions extends Omit<EmbeddingOptions, 'sparse'> {
   /** Reduction of a bag's rows. Default: 'mean'. */
   mode?: keyof typeof MODES
   /** Whether the offsets end with the number of indices. Default: false. */

@@ -1,4 +1,4 @@
-import { requireOneOf, requireOptions } from '../base/check.js'
+import { requireFunction, requireNumber, requireOneOf, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { requireSameShape, requireSettings, requireTensors } from './check.js'
@@ -351,6 +351,43 @@ export class TripletMarginLoss extends Loss {
   override forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
     const { margin, p, eps, swap, reduction } = this
     return tripletMarginLoss(anchor, positive, negative, { margin, p, eps, swap, reduction })
+  }
+}
+
+export interface TripletMarginWithDistanceLossOptions extends LossOptions {
+  /** Distance of two batches, [batch, ...] to [batch]. Default: Euclidean, as PairwiseDistance. */
+  distanceFunction?: ((a: Tensor, b: Tensor) => Tensor) | null
+  /** Least difference of the distances. Default: 1. */
+  margin?: number
+  /** Use the distance of positive and negative if it is smaller than that of anchor and negative. Default: false. */
+  swap?: boolean
+}
+
+/** Triplet loss with a distance of one's own: max(d(anchor, positive) - d(anchor, negative) + margin, 0). */
+export class TripletMarginWithDistanceLoss extends Loss {
+  readonly distanceFunction: (a: Tensor, b: Tensor) => Tensor
+  readonly margin: number
+  readonly swap: boolean
+
+  constructor(options: TripletMarginWithDistanceLossOptions = {}) {
+    super(lossOptions('TripletMarginWithDistanceLoss', options, 'distanceFunction', 'margin', 'swap'))
+    const { distanceFunction, margin = 1, swap = false } = options
+    if (distanceFunction) requireFunction('TripletMarginWithDistanceLoss', 'distanceFunction', distanceFunction)
+    requireNumber('TripletMarginWithDistanceLoss', 'margin', margin, { least: 0 })
+    this.distanceFunction = distanceFunction ?? ((a, b) => ops.pairwiseDistance(a, b))
+    this.margin = margin
+    this.swap = swap
+  }
+
+  override forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
+    const { distanceFunction: distance, margin, swap, reduction } = this
+    return scope(() => {
+      const near = distance(anchor, positive)
+      const far = distance(anchor, negative)
+      const nearest = swap ? far.minimum(distance(positive, negative)) : far
+      const loss = near.sub(nearest).add(margin).clampMin(0)
+      return reduction === 'mean' ? loss.mean() : reduction === 'sum' ? loss.sum() : loss
+    })
   }
 }
 
