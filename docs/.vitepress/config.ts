@@ -34,6 +34,7 @@ const guide = [
       page('CUDA: what is tested', '/guide/cuda-proof'),
       page('Fine-tune Whisper', '/guide/fine-tune-whisper'),
       page('Custom autograd functions', '/guide/custom-gradients'),
+      page('Function transforms', '/guide/function-transforms'),
       page('Several processes', '/guide/processes'),
       page('Test runners and bundlers', '/guide/tools'),
       page('From PyTorch', '/guide/from-pytorch'),
