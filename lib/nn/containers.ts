@@ -23,6 +23,10 @@ export class ModuleList<M extends Module = Module> extends Module implements Ite
     return this.#modules.map((module, index) => [String(index), module])
   }
 
+  protected override setMember(name: string, value: Tensor | Module): void {
+    this.#modules[Number(name)] = value as M
+  }
+
   get length(): number {
     return this.#modules.length
   }
@@ -88,6 +92,10 @@ export class ModuleDict<M extends Module = Module> extends Module implements Ite
     return this.#modules
   }
 
+  protected override setMember(name: string, value: Tensor | Module): void {
+    this.#modules.set(name, value as M)
+  }
+
   at(name: string): M {
     const module = this.#modules.get(name)
     if (!module)
@@ -136,8 +144,8 @@ export class ParameterList extends Module implements Iterable<Tensor> {
     return this.#parameters.map((parameter, index) => [String(index), parameter])
   }
 
-  protected override setMember(name: string, tensor: Tensor): void {
-    this.#parameters[Number(name)] = tensor
+  protected override setMember(name: string, value: Tensor | Module): void {
+    this.#parameters[Number(name)] = value as Tensor
   }
 
   get length(): number {
@@ -179,8 +187,8 @@ export class ParameterDict extends Module implements Iterable<[string, Tensor]> 
     return this.#parameters
   }
 
-  protected override setMember(name: string, tensor: Tensor): void {
-    this.#parameters.set(name, tensor)
+  protected override setMember(name: string, value: Tensor | Module): void {
+    this.#parameters.set(name, value as Tensor)
   }
 
   at(name: string): Parameter {

@@ -72,8 +72,8 @@ export interface TensorPlace {
 
 /** Return the places of all parameters and buffers. */
 export let tensorPlaces: (module: Module) => TensorPlace[]
-/** Put a tensor in place of a member. */
-export let setMember: (owner: Module, member: string, tensor: Tensor) => void
+/** Put a tensor or a child in place of a member. */
+export let setMember: (owner: Module, member: string, value: Tensor | Module) => void
 export let adaptersOf: (layer: Module) => LayerAdapters | undefined
 export let setAdapters: (layer: Module, adapters: LayerAdapters | undefined) => void
 
@@ -127,7 +127,7 @@ export class Module {
             tensor,
           })),
         )
-    setMember = (owner, member, tensor) => owner.setMember(member, tensor)
+    setMember = (owner, member, value) => owner.setMember(member, value)
     adaptersOf = (layer) => Module.#checked(layer).#adapters
     setAdapters = (layer, adapters) => {
       layer.#adapters = adapters
@@ -147,9 +147,9 @@ export class Module {
     return Object.entries(this)
   }
 
-  /** Put a tensor in place of the member of this name. Containers override it. */
-  protected setMember(name: string, tensor: Tensor): void {
-    Reflect.set(this, name, tensor)
+  /** Put a tensor or a child in place of the member of this name. Containers override it. */
+  protected setMember(name: string, value: Tensor | Module): void {
+    Reflect.set(this, name, value)
   }
 
   /** Makes `tensor` part of the module's state, though not trained: it moves with `to()`, and if `persistent`

@@ -40,7 +40,7 @@ function linear(): Linear {
 
 class Pair extends Module {
   weight = new Parameter((weights.pair as Tensor).clone())
-  forward(x: Tensor, y: Tensor, factor: number): Tensor[] {
+  override forward(x: Tensor, y: Tensor, factor: number): Tensor[] {
     return [x.mul(this.weight).mul(factor), y.sin()]
   }
 }
@@ -330,7 +330,7 @@ describe('backward hooks', () => {
       inferenceMode(() => layer.forward(given))
       remove()
       class Text extends Module {
-        forward(x: Tensor): string {
+        override forward(x: Tensor): string {
           return String(x.shape)
         }
       }

@@ -197,7 +197,7 @@ describe('containers of parameters', () => {
       class Mixed extends Module {
         scales = new ParameterList([ones([2]), new Parameter(ones([3]))])
         named = new ParameterDict({ left: ones([1]), right: tensor([2, 3]).float() })
-        forward(): Tensor {
+        override forward(): Tensor {
           return this.scales.at(-1).sum().add(this.named.at('right').sum())
         }
       }
