@@ -99,7 +99,7 @@ export function stackModuleState(modules: readonly Module[]): [Record<string, Te
   for (const module of modules) {
     if (module.constructor === first.constructor && module.training === first.training) continue
     throw new ConfigError(
-      `stackModuleState: expected modules of one class, all in training or all in evaluation mode, got ${module.constructor.name} beside ${first.constructor.name}`,
+      `stackModuleState: expected modules of one class, all in training or all in evaluation mode, got ${module.constructor.name} next to ${first.constructor.name}`,
     )
   }
   const stacked = (named: (module: Module) => [string, Tensor][], learned: boolean): Record<string, Tensor> => {

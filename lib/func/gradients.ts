@@ -19,7 +19,7 @@ import {
 import { describe, mapTree, type Tree, tensorsOf, treeLike } from './tree.js'
 
 export interface GradTransformOptions {
-  /** Which arguments are differentiated: an index, or an array for an array of gradients. Default: 0. */
+  /** Arguments to differentiate: an index, or an array for an array of gradients. Default: 0. */
   argnums?: number | readonly number[]
   /** Whether the function returns `[output, aux]`, where aux is returned as it is. Default: false. */
   hasAux?: boolean

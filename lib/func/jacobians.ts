@@ -74,7 +74,7 @@ export function jacrev(fn: TensorFunction, options: JacobianOptions = {}): Tenso
 }
 
 export interface ForwardJacobianOptions extends GradTransformOptions {
-  /** What random operators do in the batch of all directions; see {@link VmapOptions}. Default: 'error'. */
+  /** Behavior of random operators in the batch of all directions; see {@link VmapOptions}. Default: 'error'. */
   randomness?: VmapOptions['randomness']
 }
 

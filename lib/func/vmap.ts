@@ -11,9 +11,9 @@ export type Dims = number | null | readonly Dims[] | { readonly [name: string]: 
 export interface VmapOptions {
   /** Batch dimension of each argument; null passes the argument as it is. Default: 0. */
   inDims?: Dims
-  /** Where each result has its batch dimension. Default: 0. */
+  /** Batch dimension of each result. Default: 0. */
   outDims?: Dims
-  /** What random operators do: throw, draw the same numbers for each sample, or different ones. Default: 'error'. */
+  /** Behavior of random operators: throw, draw the same numbers for each sample, or different ones. Default: 'error'. */
   randomness?: 'error' | 'same' | 'different'
   /** Compute so many samples at a time, to save memory. Default: all at once. */
   chunkSize?: number | null

@@ -78,7 +78,7 @@ export class AdaptiveLogSoftmaxWithLoss extends Module {
    * Return the log probability of each target, and the loss, the negative mean of them.
    * @param input [batch, inFeatures] or [inFeatures]
    * @param target int64 classes [batch] or []
-   * @throws IndexError for a target that is no class
+   * @throws IndexError for a target that is not a class
    */
   override forward(input: Tensor, target: Tensor): { output: Tensor; loss: Tensor } {
     const layer = this.constructor.name

@@ -5,7 +5,7 @@ import { intoScope, keepForever } from '../tensor/scope.js'
 import type { Module } from './module.js'
 
 /**
- * One gradient per argument or output of a forward pass; null for what is no tensor, and for an output that was not used. Zeros for
+ * One gradient per argument or output of a forward pass; null for what is not a tensor, and for an output that was not used. Zeros for
  * an argument that no gradient reaches.
  */
 export type Gradients = readonly (Tensor | null)[]

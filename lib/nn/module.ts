@@ -61,7 +61,7 @@ const forms = new WeakMap<Module, ChooseForm>()
 export const setStateForms = (layer: Module, choose: ChooseForm | undefined): void =>
   void (choose ? forms.set(layer, choose) : forms.delete(layer))
 
-/** Where one of a module's parameters or buffers is. */
+/** Place of one of a module's parameters or buffers. */
 export interface TensorPlace {
   /** Name in the state dictionary; a tied tensor has a place for each of its names. */
   name: string
@@ -456,7 +456,7 @@ export class Module {
 
   /**
    * Call `hook(module, gradInput, gradOutput)` when a backward pass has computed the gradients of the module's inputs: one per
-   * argument of `forward` and one per value that it returned, null for what is no tensor. A result other than undefined replaces
+   * argument of `forward` and one per value that it returned, null for what is not a tensor. A result other than undefined replaces
    * `gradInput`. Without an input that requires a gradient, the hook runs at the gradients of the outputs.
    *
    * `forward` must return a tensor, or an array or object of tensors. While a module has such a hook, its inputs and outputs
@@ -502,7 +502,7 @@ export class Module {
 
   /**
    * Call `hook(module, incompatible)` after `loadStateDict` copied the values, children first. The hook may remove names from
-   * `incompatible.missing` and `incompatible.unexpected`, which then are no errors. Returns a function that removes the hook.
+   * `incompatible.missing` and `incompatible.unexpected`, which then are not errors. Returns a function that removes the hook.
    */
   registerLoadStateDictPostHook(hook: LoadStateDictPostHook<this>): () => void {
     return this.#addStateHook('loadPost', 'registerLoadStateDictPostHook', hook as LoadStateDictPostHook)
