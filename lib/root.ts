@@ -20,6 +20,7 @@ export {
   writeJson,
   writeJsonl,
 } from './files/index.js'
+export * as func from './func/index.js'
 export * from './generation/index.js'
 export * from './hub/index.js'
 export * from './models/index.js'

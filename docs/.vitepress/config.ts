@@ -35,6 +35,7 @@ const guide = [
       page('Fine-tune Whisper', '/guide/fine-tune-whisper'),
       page('Custom autograd functions', '/guide/custom-gradients'),
       page('Distributions', '/guide/distributions'),
+      page('Function transforms', '/guide/function-transforms'),
       page('Several processes', '/guide/processes'),
       page('Test runners and bundlers', '/guide/tools'),
       page('From PyTorch', '/guide/from-pytorch'),

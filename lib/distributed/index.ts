@@ -19,4 +19,5 @@ export {
   type ProcessGroupOptions,
 } from './process-group.js'
 export { DistributedSampler, type DistributedSamplerOptions } from './sampler.js'
+export { SyncBatchNorm } from './sync-batch-norm.js'
 export { ZeroRedundancyOptimizer } from './zero.js'

@@ -52,6 +52,17 @@ export interface NativeAddon {
   registerHook(): void
   removeHook(): void
   setForwardHook(): void
+  registerAccumulateHook(): void
+  removeAccumulateHook(): void
+
+  // binding/functorch.cc
+  enterTransform(): void
+  leaveTransform(): void
+  wrapTensors(): void
+  unwrapTensors(): void
+  batchTensor(): void
+  unbatchTensor(): void
+  gradientsHere(): void
 }
 
 const waiting: (() => void)[] = []

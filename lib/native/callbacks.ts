@@ -21,7 +21,8 @@ export function unregisterCallback(id: number): void {
   callbacks.delete(id)
 }
 
-const argumentCounts = [0, 2, 1, 2] // forward, backward, hook of a gradient, hook of a block's forward
+// forward, backward, hook of a gradient, hook of a block's forward, hook after a gradient was accumulated
+const argumentCounts = [0, 2, 1, 2, 1]
 
 /** Run a callback on the arguments at `start`, write its results there and return their end. */
 export function dispatch(id: number, kind: number, start: number, flags: number): number {

@@ -66,7 +66,8 @@ abstract class RunningNorm extends Module {
 const BATCH = { eps: 1e-5, momentum: 0.1, affine: true, trackRunningStats: true }
 const OWN = ['eps', 'momentum', 'affine', 'trackRunningStats'] as const
 
-abstract class BatchNorm extends RunningNorm {
+/** Base class of the batch normalizations. */
+export abstract class BatchNorm extends RunningNorm {
   constructor(numFeatures: number, options: BatchNormOptions = {}) {
     const { device, dtype, ...own } = layerOptions(new.target.name, options, ...OWN)
     super(numFeatures, { ...BATCH, ...own }, { device, dtype })
@@ -79,7 +80,7 @@ abstract class BatchNorm extends RunningNorm {
     const useBatch = this.training || !this.running_mean
     if (useBatch) requireBatch(layer, input)
     return scope(() => {
-      const momentum = this.training ? this.#countBatch() : 0
+      const momentum = this.training ? this.countBatch() : 0
       const { weight, bias, running_mean, running_var, eps } = this
       return this.normed(input, 1, () =>
         ops.batchNorm(input, weight, bias, running_mean, running_var, useBatch, momentum, eps, true),
@@ -87,7 +88,8 @@ abstract class BatchNorm extends RunningNorm {
     })
   }
 
-  #countBatch(): number {
+  /** Count a batch, and return the weight of its statistics. */
+  protected countBatch(): number {
     const count = this.num_batches_tracked
     if (!count) return 0
     noGrad(() => count.add_(1))

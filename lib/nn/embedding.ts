@@ -17,6 +17,8 @@ export interface EmbeddingOptions extends FactoryOptions {
   normType?: number
   /** Divide each row's gradient by the number of its lookups. Default: false. */
   scaleGradByFreq?: boolean
+  /** Whether the gradient of the table is sparse, with the rows that were looked up; for SparseAdam. Default: false. */
+  sparse?: boolean
 }
 
 /** Table of `numEmbeddings` vectors, looked up by index; initialized from a normal distribution with deviation 1. */
@@ -27,13 +29,14 @@ export class Embedding extends Module {
   readonly maxNorm: number | null
   readonly normType: number
   readonly scaleGradByFreq: boolean
+  readonly sparse: boolean
   weight: Parameter
 
   constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingOptions = {}) {
     super()
-    const optionNames = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq'] as const
+    const optionNames = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq', 'sparse'] as const
     const { paddingIdx = null, ...rest } = layerOptions('Embedding', options, ...optionNames)
-    const { maxNorm = null, normType = 2, scaleGradByFreq = false, ...factory } = rest
+    const { maxNorm = null, normType = 2, scaleGradByFreq = false, sparse = false, ...factory } = rest
     requireSizes('Embedding', { numEmbeddings, embeddingDim })
     if (paddingIdx !== null && !(paddingIdx >= -numEmbeddings && paddingIdx < numEmbeddings)) {
       throw new ConfigError(
@@ -50,6 +53,7 @@ export class Embedding extends Module {
     this.maxNorm = maxNorm
     this.normType = normType
     this.scaleGradByFreq = scaleGradByFreq
+    this.sparse = sparse
     this.weight = parameter([numEmbeddings, embeddingDim], factory)
     this.resetParameters()
   }
@@ -65,7 +69,7 @@ export class Embedding extends Module {
     const { weight, paddingIdx } = this
     const packed = quantizationOf(this)
     if (packed) return quantizedEmbedding(indices, packed)
-    const { maxNorm, normType, scaleGradByFreq } = this
+    const { maxNorm, normType, scaleGradByFreq, sparse } = this
     const adapters = adaptersOf(this)
     if (adapters) {
       requireTensors('Embedding', indices)
@@ -73,13 +77,13 @@ export class Embedding extends Module {
       const adapted = adapters.forward(indices)
       if (adapted) return adapted
     }
-    return embedding(indices, weight, { paddingIdx, maxNorm, normType, scaleGradByFreq })
+    return embedding(indices, weight, { paddingIdx, maxNorm, normType, scaleGradByFreq, sparse })
   }
 }
 
 type Mode = 'sum' | 'mean' | 'max'
 
-export interface EmbeddingBagOptions extends EmbeddingOptions {
+export interface EmbeddingBagOptions extends Omit<EmbeddingOptions, 'sparse'> {
   /** Reduction of a bag's rows. Default: 'mean'. */
   mode?: Mode
   /** Whether the offsets end with the number of indices. Default: false. */

@@ -28,7 +28,9 @@ export {
   Tanhshrink,
   Threshold,
 } from './activation.js'
+export { type AdaptiveLogSoftmaxOptions, AdaptiveLogSoftmaxWithLoss } from './adaptive-softmax.js'
 export { MultiheadAttention, type MultiheadAttentionOptions } from './attention.js'
+export type { FullBackwardHook, FullBackwardPreHook, Gradients } from './backward-hooks.js'
 export {
   BatchNorm1d,
   BatchNorm2d,
@@ -39,7 +41,7 @@ export {
   InstanceNorm3d,
   type InstanceNormOptions,
 } from './batch-norm.js'
-export { type Layer, ModuleDict, ModuleList, Sequential } from './containers.js'
+export { type Layer, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential } from './containers.js'
 export { Conv1d, Conv2d, Conv3d, type ConvLayerOptions } from './conv.js'
 export { ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, type ConvTransposeOptions } from './conv-transpose.js'
 export { CosineSimilarity, PairwiseDistance } from './distance.js'
@@ -48,7 +50,23 @@ export { Embedding, EmbeddingBag, type EmbeddingBagOptions, type EmbeddingOption
 export { Transformer, type TransformerOptions } from './encoder-decoder.js'
 export { withEvalMode } from './eval-mode.js'
 export * as functional from './functional.js'
+export type { HookOptions } from './hooks.js'
 export * as init from './init.js'
+export {
+  LazyBatchNorm1d,
+  LazyBatchNorm2d,
+  LazyBatchNorm3d,
+  LazyConv1d,
+  LazyConv2d,
+  LazyConv3d,
+  LazyConvTranspose1d,
+  LazyConvTranspose2d,
+  LazyConvTranspose3d,
+  LazyInstanceNorm1d,
+  LazyInstanceNorm2d,
+  LazyInstanceNorm3d,
+  LazyLinear,
+} from './lazy.js'
 export { Bilinear, Flatten, Identity, Linear, type LinearOptions } from './linear.js'
 export {
   BCELoss,
@@ -72,8 +90,16 @@ export {
   SmoothL1Loss,
   SoftMarginLoss,
   TripletMarginLoss,
+  TripletMarginWithDistanceLoss,
 } from './loss-layers.js'
-export { type ForwardHook, Module } from './module.js'
+export {
+  type ForwardHook,
+  type ForwardPreHook,
+  type LoadStateDictPostHook,
+  Module,
+  type StateDictHook,
+  type StateDictPreHook,
+} from './module.js'
 export { NativeModule } from './native-module.js'
 export {
   GroupNorm,
@@ -100,7 +126,13 @@ export {
   ZeroPad2d,
   ZeroPad3d,
 } from './padding.js'
-export { type FactoryOptions, type NetworkOptions, Parameter } from './parameter.js'
+export {
+  type FactoryOptions,
+  type NetworkOptions,
+  Parameter,
+  UninitializedBuffer,
+  UninitializedParameter,
+} from './parameter.js'
 export {
   AdaptiveAvgPool1d,
   AdaptiveAvgPool2d,
@@ -132,7 +164,7 @@ export {
   UpsamplingBilinear2d,
   UpsamplingNearest2d,
 } from './reshaping.js'
-export { GRU, LSTM, type LSTMOptions, RNN, type RNNOptions } from './rnn.js'
+export { GRU, LSTM, type LSTMOptions, RNN, RNNBase, type RNNMode, type RNNOptions } from './rnn.js'
 export { GRUCell, LSTMCell, RNNCell } from './rnn-cells.js'
 export { TransformerEncoder, TransformerEncoderLayer, type TransformerEncoderLayerOptions } from './transformer.js'
 export {

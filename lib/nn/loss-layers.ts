@@ -1,6 +1,6 @@
-import { requireOneOf, requireOptions } from '../base/check.js'
+import { requireFunction, requireNumber, requireOneOf, requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import type { Tensor } from '../tensor/index.js'
+import { ops, type Tensor } from '../tensor/index.js'
 import { requireSettings } from './check.js'
 import {
   binaryCrossEntropy,
@@ -29,7 +29,9 @@ import {
   smoothL1Loss,
   softMarginLoss,
   type TripletMarginLossOptions,
+  type TripletMarginWithDistanceLossOptions,
   tripletMarginLoss,
+  tripletMarginWithDistanceLoss,
 } from './losses.js'
 import { Module } from './module.js'
 
@@ -325,6 +327,28 @@ export class TripletMarginLoss extends Loss {
   override forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
     const { margin, p, eps, swap, reduction } = this
     return tripletMarginLoss(anchor, positive, negative, { margin, p, eps, swap, reduction })
+  }
+}
+
+/** Triplet loss with a distance of one's own: max(d(anchor, positive) - d(anchor, negative) + margin, 0). */
+export class TripletMarginWithDistanceLoss extends Loss {
+  readonly distanceFunction: (a: Tensor, b: Tensor) => Tensor
+  readonly margin: number
+  readonly swap: boolean
+
+  constructor(options: TripletMarginWithDistanceLossOptions = {}) {
+    super(lossOptions('TripletMarginWithDistanceLoss', options, 'distanceFunction', 'margin', 'swap'))
+    const { distanceFunction, margin = 1, swap = false } = options
+    if (distanceFunction) requireFunction('TripletMarginWithDistanceLoss', 'distanceFunction', distanceFunction)
+    requireNumber('TripletMarginWithDistanceLoss', 'margin', margin, { least: 0 })
+    this.distanceFunction = distanceFunction ?? ((a, b) => ops.pairwiseDistance(a, b))
+    this.margin = margin
+    this.swap = swap
+  }
+
+  override forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
+    const { distanceFunction, margin, swap, reduction } = this
+    return tripletMarginWithDistanceLoss(anchor, positive, negative, { distanceFunction, margin, swap, reduction })
   }
 }
 

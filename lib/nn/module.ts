@@ -1,18 +1,39 @@
 import { shown } from '../base/arguments.js'
-import { requireOptions } from '../base/check.js'
+import { requireFunction, requireOptions } from '../base/check.js'
 import { ConfigError, DeviceError, DTypeError } from '../base/errors.js'
 import { withArticle } from '../base/words.js'
 import { requireDevice, requireDType, targetOf } from '../tensor/dtype.js'
 import { type Device, type DType, noGrad, scope, Tensor } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
+import type { FullBackwardHook, FullBackwardPreHook } from './backward-hooks.js'
 import { isFloating, requireTensors } from './check.js'
-import { ForwardHooks, wrapForward } from './hooks.js'
+import { ForwardHooks, type HookKind, HookList, type HookOptions, wrapForward } from './hooks.js'
 import { Parameter } from './parameter.js'
 import { layerRepr, reprText } from './repr.js'
 import { type Differences, joined, matcher, misfit, sameShape, summaryTable } from './text.js'
 
 /** Hook called after each `forward`; a result other than undefined replaces the output. */
 export type ForwardHook<M extends Module = Module> = (module: M, args: unknown[], output: unknown) => unknown
+/** Hook called before each `forward`; a result other than undefined replaces the arguments, or the only one. */
+export type ForwardPreHook<M extends Module = Module> = (module: M, args: unknown[]) => unknown
+/** Hook called before a module writes its tensors into a state dictionary, under names that begin with `prefix`. */
+export type StateDictPreHook<M extends Module = Module> = (module: M, prefix: string) => void
+/** Hook called with a state dictionary that it may change: the module's names begin with `prefix`. */
+export type StateDictHook<M extends Module = Module> = (
+  module: M,
+  state: Record<string, Tensor>,
+  prefix: string,
+) => void
+/** Hook called after a state dictionary was loaded. It may remove names from the two lists, which are errors if `strict`. */
+export type LoadStateDictPostHook<M extends Module = Module> = (module: M, incompatible: LoadResult) => void
+
+/** Hooks of one module on its state dictionary. */
+class StateHooks {
+  readonly savePre = new HookList<StateDictPreHook>()
+  readonly savePost = new HookList<StateDictHook>()
+  readonly loadPre = new HookList<StateDictHook>()
+  readonly loadPost = new HookList<LoadStateDictPostHook>()
+}
 
 /** Adapters that lib/peft attaches to a layer: parameters that train with it but are not in its state dictionary. */
 export interface LayerAdapters {
@@ -40,6 +61,19 @@ const forms = new WeakMap<Module, ChooseForm>()
 export const setStateForms = (layer: Module, choose: ChooseForm | undefined): void =>
   void (choose ? forms.set(layer, choose) : forms.delete(layer))
 
+/** Place of one of a module's parameters or buffers. */
+export interface TensorPlace {
+  /** Name in the state dictionary; a tied tensor has a place for each of its names. */
+  name: string
+  owner: Module
+  member: string
+  tensor: Tensor
+}
+
+/** Return the places of all parameters and buffers. */
+export let tensorPlaces: (module: Module) => TensorPlace[]
+/** Put a tensor or a child in place of a member. */
+export let setMember: (owner: Module, member: string, value: Tensor | Module) => void
 export let adaptersOf: (layer: Module) => LayerAdapters | undefined
 export let setAdapters: (layer: Module, adapters: LayerAdapters | undefined) => void
 
@@ -78,9 +112,22 @@ export class Module {
   training = true
   #buffers: Map<string, { persistent: boolean }> | undefined
   #hooks: ForwardHooks | undefined
+  #stateHooks: StateHooks | undefined
   #adapters: LayerAdapters | undefined
 
   static {
+    tensorPlaces = (module) =>
+      Module.#checked(module)
+        .#walkModules()
+        .flatMap(([path, owner]) =>
+          [...owner.#ownParameters(), ...owner.#ownBuffers()].map(([member, tensor]) => ({
+            name: joined(path, member),
+            owner,
+            member,
+            tensor,
+          })),
+        )
+    setMember = (owner, member, value) => owner.setMember(member, value)
     adaptersOf = (layer) => Module.#checked(layer).#adapters
     setAdapters = (layer, adapters) => {
       layer.#adapters = adapters
@@ -98,6 +145,11 @@ export class Module {
   /** Return name and value of each possible parameter, buffer or child. Containers override it. */
   protected members(): Iterable<[string, unknown]> {
     return Object.entries(this)
+  }
+
+  /** Put a tensor or a child in place of the member of this name. Containers override it. */
+  protected setMember(name: string, value: Tensor | Module): void {
+    Reflect.set(this, name, value)
   }
 
   /** Makes `tensor` part of the module's state, though not trained: it moves with `to()`, and if `persistent`
@@ -182,10 +234,21 @@ export class Module {
    * do not dispose them, and `clone()` them for a snapshot. A tied parameter has an entry under each of its names.
    */
   stateDict(): Record<string, Tensor> {
-    const state = Module.#checked(this)
-      .#walkModules()
-      .flatMap(([path, module]) => join<Tensor>(path, [...module.#ownParameters(), ...module.#ownBuffers(true)]))
+    const walked = Module.#checked(this).#walkModules()
+    if (walked.some(([, module]) => module.#stateHooks)) return this.#stateWithHooks('', {})
+    const state = walked.flatMap(([path, module]) =>
+      join<Tensor>(path, [...module.#ownParameters(), ...module.#ownBuffers(true)]),
+    )
     return Object.fromEntries(state)
+  }
+
+  #stateWithHooks(path: string, state: Record<string, Tensor>): Record<string, Tensor> {
+    const prefix = joined(path, '')
+    for (const hook of this.#stateHooks?.savePre ?? []) hook(this, prefix)
+    Object.assign(state, Object.fromEntries(join(path, [...this.#ownParameters(), ...this.#ownBuffers(true)])))
+    for (const [name, child] of this.#ownChildren()) child.#stateWithHooks(joined(path, name), state)
+    for (const hook of this.#stateHooks?.savePost ?? []) hook(this, state, prefix)
+    return state
   }
 
   /**
@@ -194,7 +257,8 @@ export class Module {
    * converted: an NF4 layer adopts the form of the dictionary's scales, and any other dtype counts as a wrong shape.
    *
    * @throws CheckpointError with `missing`, `unexpected` and `mismatched` ({ name, expected, actual } shapes). With `strict:
-   *   false` missing and unexpected names are returned instead; a wrong shape always throws
+   *   false` missing and unexpected names are returned instead; a wrong shape always throws. Where a module has a hook of
+   *   `registerLoadStateDictPostHook`, the values that fit are copied before missing and unexpected names throw
    */
   loadStateDict(state: Record<string, Tensor>, options: { strict?: boolean } = {}): LoadResult {
     requireOptions('loadStateDict', options, ['strict'])
@@ -207,7 +271,11 @@ export class Module {
     return scope(() => noGrad(() => Module.#checked(this).#load(state, strict)))
   }
 
-  #load(state: Record<string, Tensor>, strict: boolean): LoadResult {
+  #load(source: Record<string, Tensor>, strict: boolean): LoadResult {
+    const walked = this.#walkModules()
+    const hooked = walked.filter(([, module]) => module.#stateHooks)
+    const state = hooked.length > 0 ? { ...source } : source
+    for (const [path, module] of hooked) module.#prepareState(state, joined(path, ''))
     const { own, chosen } = this.#stateLike(state)
     const missing = Object.keys(own).filter((name) => !Object.hasOwn(state, name))
     const unexpected = Object.keys(state).filter((name) => !Object.hasOwn(own, name))
@@ -224,7 +292,9 @@ export class Module {
       } else if (sameShape(target.shape, source.shape)) pairs.push([target, source])
       else mismatched.push({ name, expected: target.shape, actual: source.shape })
     }
-    if (mismatched.length > 0 || (strict && missing.length + unexpected.length > 0)) {
+    const checkedLater = hooked.some(([, module]) => (module.#stateHooks?.loadPost.size ?? 0) > 0)
+    const misfits = () => strict && missing.length + unexpected.length > 0
+    if (mismatched.length > 0 || (!checkedLater && misfits())) {
       const sentence = `${this.constructor.name}.loadStateDict: expected a matching state dictionary; nothing was changed`
       throw misfit(sentence, { missing, unexpected, mismatched })
     }
@@ -237,7 +307,27 @@ export class Module {
     }
     for (const [target, source] of pairs) target.copy_(source)
     for (const form of chosen.values()) form.take()
-    return { missing, unexpected }
+    const result = { missing, unexpected }
+    if (checkedLater) {
+      this.#applied((module) => {
+        for (const hook of module.#stateHooks?.loadPost ?? []) hook(module, result)
+      })
+    }
+    if (checkedLater && misfits()) {
+      const sentence = `${this.constructor.name}.loadStateDict: expected a matching state dictionary; the values that fit were copied`
+      throw misfit(sentence, { missing, unexpected, mismatched })
+    }
+    return result
+  }
+
+  /** Run the hooks before loading on the entries that belong to this module. */
+  #prepareState(state: Record<string, Tensor>, prefix: string): void {
+    if (!this.#stateHooks || this.#stateHooks.loadPre.size === 0) return
+    const names = Object.keys(state).filter((name) => name.startsWith(prefix))
+    const entries = Object.fromEntries(names.map((name) => [name, state[name] as Tensor]))
+    for (const hook of this.#stateHooks.loadPre) hook(this, entries, prefix)
+    for (const name of names) delete state[name]
+    Object.assign(state, entries)
   }
 
   /** Return this module's state dictionary in the form of another one. */
@@ -350,13 +440,98 @@ export class Module {
    * ends.
    * @returns a function that removes the hook
    */
-  registerForwardHook(hook: ForwardHook<this>): () => void {
-    if (typeof hook !== 'function')
-      throw new ConfigError(`registerForwardHook: expected a function, got ${typeof hook}`)
-    Module.#checked(this)
-    this.#hooks ??= new ForwardHooks(this, (hooks) => this.watchForward(hooks))
-    return this.#hooks.add(hook as ForwardHook)
+  registerForwardHook(hook: ForwardHook<this>, options: HookOptions = {}): () => void {
+    return this.#addHook('forward', 'registerForwardHook', hook, options)
   }
+
+  /**
+   * Call `hook(module, args)` before each `forward`; a result other than undefined replaces the arguments: an array stands for
+   * all of them, any other value for the only one. The hook must be synchronous.
+   * @returns a function that removes the hook
+   * @throws ConfigError for a part of a native network, which native code calls
+   */
+  registerForwardPreHook(hook: ForwardPreHook<this>, options: HookOptions = {}): () => void {
+    return this.#addHook('forwardPre', 'registerForwardPreHook', hook, options)
+  }
+
+  /**
+   * Call `hook(module, gradInput, gradOutput)` when a backward pass has computed the gradients of the module's inputs: one per
+   * argument of `forward` and one per value that it returned, null for what is not a tensor. A result other than undefined replaces
+   * `gradInput`. Without an input that requires a gradient, the hook runs at the gradients of the outputs.
+   *
+   * `forward` must return a tensor, or an array or object of tensors. While a module has such a hook, its inputs and outputs
+   * are views that may not be changed in place. The hook must be synchronous, and the backward pass waits for it. To keep a
+   * gradient beyond the call, use `keepForever`. Hooks run in the order of registration.
+   * @returns a function that removes the hook
+   * @throws ConfigError for a part of a native network, which native code calls
+   */
+  registerFullBackwardHook(hook: FullBackwardHook<this>, options: HookOptions = {}): () => void {
+    return this.#addHook('fullBackward', 'registerFullBackwardHook', hook, options)
+  }
+
+  /**
+   * Call `hook(module, gradOutput)` when a backward pass has computed the gradients of the module's outputs, before it enters
+   * the module. A result other than undefined replaces them. Otherwise like {@link registerFullBackwardHook}.
+   * @returns a function that removes the hook
+   */
+  registerFullBackwardPreHook(hook: FullBackwardPreHook<this>, options: HookOptions = {}): () => void {
+    return this.#addHook('fullBackwardPre', 'registerFullBackwardPreHook', hook, options)
+  }
+
+  /** Call `hook(module, prefix)` before `stateDict` reads this module's tensors. Returns a function that removes the hook. */
+  registerStateDictPreHook(hook: StateDictPreHook<this>): () => void {
+    return this.#addStateHook('savePre', 'registerStateDictPreHook', hook as StateDictPreHook)
+  }
+
+  /**
+   * Call `hook(module, state, prefix)` when `stateDict` has read this module and its children. The hook may change `state`, where
+   * this module's names begin with `prefix`. Returns a function that removes the hook.
+   */
+  registerStateDictPostHook(hook: StateDictHook<this>): () => void {
+    return this.#addStateHook('savePost', 'registerStateDictPostHook', hook as StateDictHook)
+  }
+
+  /**
+   * Call `hook(module, state, prefix)` before `loadStateDict` compares names and shapes. The hook may change `state`, an object of the
+   * entries under `prefix` that is not the caller's, such as to rename those of an older version. Returns a function that removes
+   * the hook.
+   */
+  registerLoadStateDictPreHook(hook: StateDictHook<this>): () => void {
+    return this.#addStateHook('loadPre', 'registerLoadStateDictPreHook', hook as StateDictHook)
+  }
+
+  /**
+   * Call `hook(module, incompatible)` after `loadStateDict` copied the values, children first. The hook may remove names from
+   * `incompatible.missing` and `incompatible.unexpected`, which then are not errors. Returns a function that removes the hook.
+   */
+  registerLoadStateDictPostHook(hook: LoadStateDictPostHook<this>): () => void {
+    return this.#addStateHook('loadPost', 'registerLoadStateDictPostHook', hook as LoadStateDictPostHook)
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: each kind of hook has its own arguments.
+  #addHook(kind: HookKind, where: string, hook: (...args: any[]) => unknown, options: HookOptions): () => void {
+    requireFunction(where, 'hook', hook)
+    requireOptions(where, options, ['prepend'])
+    Module.#checked(this)
+    this.requireHook(kind, where)
+    this.#hooks ??= new ForwardHooks(this, (hooks) => this.watchForward(hooks))
+    return this.#hooks.add(kind, hook, options.prepend ?? false)
+  }
+
+  #addStateHook<K extends keyof StateHooks>(
+    kind: K,
+    where: string,
+    hook: StateHooks[K] extends HookList<infer H> ? H : never,
+  ): () => void {
+    requireFunction(where, 'hook', hook)
+    Module.#checked(this)
+    this.#stateHooks ??= new StateHooks()
+    const remove = (this.#stateHooks[kind] as HookList<typeof hook>).add(hook)
+    return () => void remove()
+  }
+
+  /** Throw if this module cannot run hooks of a kind. */
+  protected requireHook(_kind: HookKind, _where: string): void {}
 
   /** Run the hooks on each forward pass; returns a function that stops that. */
   protected watchForward(hooks: ForwardHooks): () => void {

@@ -13,7 +13,7 @@ import { type Device, scope } from '../tensor/index.js'
 import { withSeed } from '../tensor/random.js'
 import { inCallback, Tensor } from '../tensor/tensor.js'
 import { isFloating } from './check.js'
-import type { ForwardHooks } from './hooks.js'
+import type { ForwardHooks, HookKind } from './hooks.js'
 import { Module } from './module.js'
 import { adopt, type MakeOptions } from './parameter.js'
 import { nativeRepr } from './repr.js'
@@ -190,6 +190,14 @@ export class NativeModule extends Module {
       )
     }
     return this
+  }
+
+  protected override requireHook(kind: HookKind, where: string): void {
+    if (kind === 'forward' || this.forward !== Module.prototype.forward) return
+    throw new ConfigError(
+      `${where}: expected a module with a forward in TypeScript, got ${withArticle(this.reprName)} that native code calls. Hook the whole network, or use registerForwardHook() on this part`,
+      {},
+    )
   }
 
   protected override watchForward(hooks: ForwardHooks): () => void {

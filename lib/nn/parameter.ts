@@ -1,5 +1,5 @@
 import { requireOptions } from '../base/check.js'
-import { DTypeError } from '../base/errors.js'
+import { ConfigError, DTypeError } from '../base/errors.js'
 import { native } from '../native/addon.js'
 import { handleOf } from '../native/handle.js'
 import { freeWhenForgotten } from '../native/objects.js'
@@ -74,6 +74,56 @@ function unownedHandle(data: Tensor): number {
     return handle
   })
 }
+
+const noShape = (what: string): ConfigError =>
+  new ConfigError(
+    `${what}: expected a tensor with a shape, got one of a lazy layer that is not initialized. Run the network once, or load a state dictionary`,
+  )
+
+/** Return a tensor without a shape as one with it, of the same identity, dtype and device. Its elements are not initialized. */
+function materialize(tensor: Tensor, shape: readonly number[], type: { prototype: object }): void {
+  Object.setPrototypeOf(tensor, type.prototype)
+  scope(() => tensor.setData(empty([...shape], { dtype: tensor.dtype, device: tensor.device })))
+}
+
+/** A parameter of a lazy layer, whose shape the layer's first input decides. Like `torch.nn.parameter.UninitializedParameter`. */
+export class UninitializedParameter extends Parameter {
+  constructor({ device, dtype, requiresGrad = true }: FactoryOptions & ParameterOptions = {}) {
+    super(empty([0], { device, dtype }), { requiresGrad })
+  }
+
+  /** Give it a shape. From then on it is a {@link Parameter} whose elements are not initialized. */
+  materialize(shape: readonly number[]): void {
+    materialize(this, shape, Parameter)
+  }
+
+  /** @throws ConfigError, since it has none yet */
+  override get shape(): number[] {
+    throw noShape('UninitializedParameter')
+  }
+}
+
+/** A buffer of a lazy layer, whose shape the layer's first input decides. Like `torch.nn.parameter.UninitializedBuffer`. */
+export class UninitializedBuffer extends Tensor {
+  constructor({ device, dtype }: FactoryOptions = {}) {
+    super(unownedHandle(empty([0], { device, dtype })))
+    freeWhenForgotten(this)
+  }
+
+  /** Give it a shape. From then on it is a plain tensor whose elements are not initialized. */
+  materialize(shape: readonly number[]): void {
+    materialize(this, shape, Tensor)
+  }
+
+  /** @throws ConfigError, since it has none yet */
+  override get shape(): number[] {
+    throw noShape('UninitializedBuffer')
+  }
+}
+
+/** Return whether a tensor waits for its shape. */
+export const isUninitialized = (tensor: unknown): tensor is UninitializedParameter | UninitializedBuffer =>
+  tensor instanceof UninitializedParameter || tensor instanceof UninitializedBuffer
 
 const optimized = new WeakSet<Tensor>()
 

@@ -150,7 +150,7 @@ const EXTRA: Readonly<Record<string, (layer: Fields) => string>> = {
     `kernel_size=${sizes(layer.kernelSize)}, dilation=${sizes(layer.dilation)}, padding=${sizes(layer.padding)}, stride=${sizes(layer.stride)}`,
   Fold: (layer) =>
     `output_size=${sizes(layer.outputSize)}, kernel_size=${sizes(layer.kernelSize)}, dilation=${sizes(layer.dilation)}, padding=${sizes(layer.padding)}, stride=${sizes(layer.stride)}`,
-  Recurrent: recurrent,
+  RNNBase: recurrent,
   Cell: cell,
 }
 

@@ -64,11 +64,17 @@ interface Steps {
   inverse: Tensor | null
 }
 
+/** Kind of a recurrent network, by PyTorch's name. */
+export type RNNMode = 'LSTM' | 'GRU' | 'RNN_TANH' | 'RNN_RELU'
+
+const GATES: Readonly<Record<RNNMode, number>> = { LSTM: 4, GRU: 3, RNN_TANH: 1, RNN_RELU: 1 }
+
 /**
- * Base class of GRU and LSTM. The parameters of layer k are `weight_ih_l<k>` [gates · hidden, input], `weight_hh_l<k>` [gates ·
+ * Base class of RNN, GRU and LSTM, without a forward of its own. The parameters of layer k are `weight_ih_l<k>` [gates · hidden, input], `weight_hh_l<k>` [gates ·
  * hidden, hidden], `bias_ih_l<k>`, `bias_hh_l<k>`, and the same with `_reverse`; all are initialized uniformly in ±1/√hidden.
  */
-class Recurrent extends Module {
+export class RNNBase extends Module {
+  readonly mode: RNNMode
   readonly inputSize: number
   readonly hiddenSize: number
   /** Size of the projected hidden state, or 0 without projection. */
@@ -80,8 +86,11 @@ class Recurrent extends Module {
   readonly #hasBias: boolean
   readonly #names: string[] = []
 
-  constructor(gates: number, inputSize: number, hiddenSize: number, options: RecurrentOptions, projSize = 0) {
+  constructor(mode: RNNMode, inputSize: number, hiddenSize: number, options: RecurrentOptions = {}, projSize = 0) {
     super()
+    requireOneOf(this.constructor.name, 'mode', mode, Object.keys(GATES))
+    const gates = GATES[mode]
+    this.mode = mode
     if (!Number.isSafeInteger(projSize) || projSize < 0 || (projSize > 0 && projSize >= hiddenSize)) {
       throw new ConfigError(
         `LSTM: expected projSize to be an integer below hiddenSize ${hiddenSize}, got ${shown(projSize)}`,
@@ -279,14 +288,14 @@ export interface GRUResult {
 }
 
 /** Elman network: tanh or relu of two projections, of the input and of the previous state. */
-export class RNN extends Recurrent {
+export class RNN extends RNNBase {
   readonly nonlinearity: 'tanh' | 'relu'
 
   constructor(inputSize: number, hiddenSize: number, options: RNNOptions = {}) {
     requireObject('RNN', 'options', options)
     const { nonlinearity = 'tanh', ...rest } = options
     requireOneOf('RNN', 'nonlinearity', nonlinearity, ['tanh', 'relu'])
-    super(1, inputSize, hiddenSize, rest)
+    super(nonlinearity === 'tanh' ? 'RNN_TANH' : 'RNN_RELU', inputSize, hiddenSize, rest)
     this.nonlinearity = nonlinearity
   }
 
@@ -303,9 +312,9 @@ export class RNN extends Recurrent {
 }
 
 /** Gated recurrent unit (Cho et al. 2014), gates in PyTorch's order: reset, update, new. */
-export class GRU extends Recurrent {
+export class GRU extends RNNBase {
   constructor(inputSize: number, hiddenSize: number, options: RecurrentOptions = {}) {
-    super(3, inputSize, hiddenSize, options)
+    super('GRU', inputSize, hiddenSize, options)
   }
 
   /**
@@ -328,11 +337,11 @@ export interface LSTMResult extends GRUResult {
 }
 
 /** Long short-term memory (Hochreiter and Schmidhuber 1997), gates in PyTorch's order: input, forget, cell, output. */
-export class LSTM extends Recurrent {
+export class LSTM extends RNNBase {
   constructor(inputSize: number, hiddenSize: number, options: LSTMOptions = {}) {
     requireObject('LSTM', 'options', options)
     const { projSize = 0, ...rest } = options
-    super(4, inputSize, hiddenSize, rest, projSize)
+    super('LSTM', inputSize, hiddenSize, rest, projSize)
   }
 
   /**

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { asTyped, optionsOf, shown } from '../base/arguments.js'
-import { ConfigError, DeviceError, DTypeError, IndexError, ShapeError } from '../base/errors.js'
+import { ConfigError, DeviceError, DTypeError, GradientError, IndexError, ShapeError } from '../base/errors.js'
 import { native } from '../native/addon.js'
 import { callNative, op, readNumbers } from '../native/call.js'
 import { type Callback, registerCallback } from '../native/callbacks.js'
@@ -355,6 +355,32 @@ export class Tensor extends Handle {
   }
 
   /**
+   * Call `hook` with this parameter each time that a backward pass has added to its `grad`. The hook may read, change or clear
+   * `grad` and change the parameter in place, so that an update needs no second copy of all gradients. It must be synchronous;
+   * an `optimizer.step()` that it calls runs after the pass. Returns a function that removes it.
+   * @throws GradientError if this tensor is not a leaf that requires a gradient
+   */
+  registerPostAccumulateGradHook(hook: (parameter: this) => void): () => void {
+    if (typeof hook !== 'function') {
+      throw new ConfigError(`registerPostAccumulateGradHook: expected a function, got ${shown(hook)}`)
+    }
+    if (!this.requiresGrad || !this.isLeaf) {
+      throw new GradientError(
+        'registerPostAccumulateGradHook: expected a leaf that requires a gradient, got another tensor. Use registerHook() for the gradient of a result',
+      )
+    }
+    const id = registerCallback(accumulateCallback(new WeakRef<Tensor>(this), hook as (parameter: Tensor) => void))
+    const write = (number: unknown) => () => {
+      put(this)
+      put(number)
+    }
+    const position = callNative(native.registerAccumulateHook, write(id), true)
+    return () => {
+      if (!this.disposed) callNative(native.removeAccumulateHook, write(position), false)
+    }
+  }
+
+  /**
    * Return this tensor in another dtype, on another device, or both: `x.to('float16')`, `x.to('cuda')`, `x.to({ device: 'cuda',
    * dtype: 'bfloat16' })`, `x.to(other)`. Shares the memory if nothing changes, unless `copy` is set.
    * @throws DeviceError if the device does not exist
@@ -585,6 +611,13 @@ function hookCallback(hook: (gradient: Tensor) => unknown, state: { active: bool
       throw new ConfigError(`registerHook: expected the hook to return a Tensor or undefined, got ${typeof result}`)
     }
     return [result]
+  })
+}
+
+function accumulateCallback(parameter: WeakRef<Tensor>, hook: (parameter: Tensor) => void): Callback {
+  return inCallback(([handle]) => {
+    synchronous(hook(parameter.deref() ?? (handle as Tensor)), 'a hook of registerPostAccumulateGradHook')
+    return []
   })
 }
 

@@ -24,7 +24,7 @@ export function withGradients(params: Tensor[]): Gradient[] {
 const nonzeros = op('aten::_nnz')
 
 /** Return whether a tensor is sparse. No operator returns the layout, but only a sparse tensor has `_nnz`. */
-function isSparse(grad: Tensor): boolean {
+export function isSparse(grad: Tensor): boolean {
   try {
     return nonzeros(grad) !== undefined
   } catch (error) {

@@ -2,7 +2,7 @@ import { argumentError, defined, listOf, requireNumber, requireObject, requireOp
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { snakeCase } from '../base/words.js'
 import { opAsync } from '../native/call.js'
-import { setOptimized } from '../nn/parameter.js'
+import { isUninitialized, setOptimized } from '../nn/parameter.js'
 import { isHalf } from '../tensor/dtype.js'
 import { noGrad, scope, Tensor, zeros } from '../tensor/index.js'
 import { keepForever } from '../tensor/scope.js'
@@ -93,6 +93,11 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     const known = new Set(this.groups.flatMap((other) => other.params))
     for (const param of group.params) {
       if (!(param instanceof Tensor)) throw argumentError(this.constructor.name, 'a parameter', 'a Tensor', param)
+      if (isUninitialized(param)) {
+        throw this.#config(
+          'expected parameters with a shape, got one of a lazy layer. Run the network once before you create the optimizer',
+        )
+      }
       if (known.has(param)) throw this.#config(`expected each parameter once, got one of shape [${param.shape}] twice`)
       if (!param.isLeaf) {
         throw this.#config(`expected leaf tensors, got one of shape [${param.shape}] that is computed from others`)
@@ -121,7 +126,7 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
         scope(() => {
           for (const group of this.groups) {
             this.#check(group)
-            const pairs = withGradients(group.params)
+            const pairs = this.gradients(group.params)
             const stepped = group.masterWeights ? this.#onMasters(group, pairs, jobs) : pairs
             for (const same of this.#byKind(stepped)) jobs.push(...this.queueUpdate(group, same))
             const rounded = stepped.flatMap(({ param }, i) => (param === pairs[i]?.param ? [] : [i]))
@@ -249,6 +254,11 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
 
   /** Check the options. @throws ConfigError if one is out of range */
   protected abstract checkOptions(group: ParamGroup<O>): void
+
+  /** Return the parameters that have a gradient, with it. */
+  protected gradients(params: Tensor[]): Gradient[] {
+    return withGradients(params)
+  }
 
   /** Queue one update of parameters with the same device and dtype; called in a scope without grad mode. */
   protected abstract queueUpdate(group: ParamGroup<O>, pairs: Gradient[]): Promise<unknown>[]

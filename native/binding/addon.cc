@@ -17,6 +17,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_jobs(exports);
   export_tensors(exports);
   export_autograd(exports);
+  export_functorch(exports);
   return exports;
 }
 

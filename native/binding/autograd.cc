@@ -8,6 +8,7 @@
 
 #include "binding/environment.h"
 #include "core/block.h"
+#include "core/runtime/functorch.h"
 
 namespace voxtorch {
 namespace {
@@ -69,6 +70,11 @@ void apply_function(Environment& self, Reader& cells) {
     const auto at = static_cast<size_t>(self.buffer[Environment::kEnd]);
     return self.invoke_here(callback, kForward, without_grad, {}, at);
   };
+  if (in_transform()) {
+    fail(ErrorKind::kNotImplemented,
+         "expected no AutogradFunction inside a transform of func, got one. Write its formula with "
+         "operators there");
+  }
   std::vector<at::Tensor> outputs;
   {
     ContextGuard guard(context);
@@ -105,6 +111,18 @@ void remove_hook(Environment& self, Reader& cells) {
   tensor.remove_hook(static_cast<unsigned>(read_int(next(cells))));
 }
 
+// registerAccumulateHook with cells: leaf, callback. Writes the hook's number.
+void register_accumulate_hook(Environment& self, Reader& cells) {
+  const at::Tensor tensor = read_tensor(next(cells), self.slab);
+  auto owner = std::make_shared<CallbackOwner>(self.channel, static_cast<uint32_t>(read_int(next(cells))));
+  self.results().cell(Tag::kNumber, add_accumulate_hook(tensor, std::move(owner)));
+}
+
+void unregister_accumulate_hook(Environment& self, Reader& cells) {
+  const at::Tensor tensor = read_tensor(next(cells), self.slab);
+  remove_accumulate_hook(tensor, static_cast<unsigned>(read_int(next(cells))));
+}
+
 // setForwardHook with cells: module, callback or null.
 void set_forward_hook(Environment& self, Reader& cells) {
   const c10::intrusive_ptr<Module> module = read_module(next(cells), self.slab).toCustomClass<Module>();
@@ -130,6 +148,8 @@ void export_autograd(Napi::Object exports) {
   export_cells<write_graph_leaves>(exports, "graphLeaves", "checkpoint");
   export_cells<register_hook>(exports, "registerHook", "registerHook");
   export_cells<remove_hook>(exports, "removeHook", "registerHook");
+  export_cells<register_accumulate_hook>(exports, "registerAccumulateHook", "registerPostAccumulateGradHook");
+  export_cells<unregister_accumulate_hook>(exports, "removeAccumulateHook", "registerPostAccumulateGradHook");
   export_cells<set_forward_hook>(exports, "setForwardHook", "registerForwardHook");
 }
 

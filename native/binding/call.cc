@@ -1,5 +1,6 @@
 // Calling an operator now: its arguments become a stack, the result cells; and the buffer, texts and errors of calls.
 #include "binding/overloads.h"
+#include "core/runtime/functorch.h"
 
 namespace voxtorch {
 namespace {
@@ -36,7 +37,8 @@ class Elements {
 // Runs an operator on all cores if that is worth it, else here.
 template <typename Work>
 void compute(const Context& context, const Overload& overload, const Elements& elements, Work work) {
-  if (elements.count() >= overload.wide_from && run_wide(context, std::ref(work))) return;
+  // The levels of a transform belong to this thread.
+  if (elements.count() >= overload.wide_from && !in_transform() && run_wide(context, std::ref(work))) return;
   ContextGuard guard(context);
   work();
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/runtime/functorch.h"
+
 namespace voxtorch {
 
 Environment::Environment(Napi::Env env) : env(env) {
@@ -100,6 +102,13 @@ void Environment::report_memory() {
 }
 
 void Environment::submit(std::shared_ptr<QueuedJob> job) {
+  if (in_transform()) {
+    fail(ErrorKind::kNotImplemented,
+         job->name +
+             ": expected a synchronous operator inside a transform of func, got a job for the "
+             "executor's thread, which does not see the transform. Use the synchronous form; func.grad takes the place "
+             "of backward()");
+  }
   job->id = next_job_++;
   job->context = context();
   job->channel = channel;
@@ -166,6 +175,8 @@ std::vector<c10::IValue> Environment::invoke_here(uint32_t callback, int kind, c
   Writer writer(buffer, at, capacity);
   for (const c10::IValue& argument : arguments) write_value(writer, argument, slab, guard.scope);
   buffer[kScope] = guard.scope;
+  // The pass waits for the hook, which may change the parameter and its gradient.
+  const BusyTable::Exempt exempt(kind == kAccumulateHook ? arguments[0].toTensor() : at::Tensor());
   const napi_value returned = dispatch(on_callback, {double(callback), double(kind), double(at), context.flags()});
   double end = -1;
   check(napi_get_value_double(env, returned, &end), "napi_get_value_double");

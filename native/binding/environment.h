@@ -138,5 +138,6 @@ void export_calls(Napi::Object exports);
 void export_jobs(Napi::Object exports);
 void export_tensors(Napi::Object exports);
 void export_autograd(Napi::Object exports);
+void export_functorch(Napi::Object exports);
 
 }  // namespace voxtorch

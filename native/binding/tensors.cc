@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "binding/environment.h"
+#include "core/runtime/functorch.h"
 #include "core/runtime/names.h"
 #include "core/runtime/streams.h"
 
@@ -63,7 +64,15 @@ Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-at::Tensor readable(const at::Tensor& tensor) {
+at::Tensor readable(const at::Tensor& source) {
+  // The elements themselves, even inside a transform.
+  const c10::impl::ExcludeDispatchKeyGuard no_transform(c10::DispatchKeySet(
+      {c10::DispatchKey::FuncTorchDynamicLayerFrontMode, c10::DispatchKey::FuncTorchDynamicLayerBackMode}));
+  const at::Tensor tensor = without_wrappers(source);
+  if (!tensor.defined())
+    fail(ErrorKind::kNotImplemented,
+         "expected a tensor with elements, got one of a vmap, which stands for all samples at once. "
+         "Return it and read the result");
   if (tensor.is_meta()) fail(ErrorKind::kNotImplemented, "a tensor on the meta device has no values to read");
   if (tensor.layout() != at::kStrided || tensor.is_quantized() || tensor.is_nested()) {
     fail(ErrorKind::kNotImplemented, "only dense tensors can be read; call toDense() first");

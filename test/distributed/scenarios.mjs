@@ -5,6 +5,7 @@ import {
   allGatherObject,
   allReduce,
   BatchNorm1d,
+  BatchNorm2d,
   barrier,
   broadcast,
   clipGradNorm,
@@ -25,7 +26,10 @@ import {
   Roberta,
   randn,
   reduceMetrics,
+  Sequential,
+  SyncBatchNorm,
   scope,
+  Tanh,
   tensor,
   ZeroRedundancyOptimizer,
   zeros,
@@ -95,6 +99,62 @@ async function aloneStep(alone, inputs, labels, spare) {
 }
 
 const scenarios = {
+  /** Batches of 3 and 5 images: the same as one process with all 8. */
+  async 'synchronized batch norm'() {
+    manualSeed(1)
+    const images = randn([8, 3, 4, 4])
+    const weights = randn([8, 3, 4, 4])
+    const plain = () =>
+      new Sequential(
+        new BatchNorm2d(3),
+        new Tanh(),
+        new Sequential(new BatchNorm2d(3, { affine: false, momentum: null })),
+      )
+    const whole = plain()
+    const model = SyncBatchNorm.convertSyncBatchnorm(plain())
+    noGrad(() => {
+      for (const one of [whole, model]) one.at(0).weight.copy_(tensor([0.5, 2, -1]))
+    })
+    const [start, size] = getRank() === 0 ? [0, 3] : [3, 5]
+    const full = images.clone().requiresGrad_(true)
+    const part = images.narrow(0, start, size).clone().requiresGrad_(true)
+    const sharesParameters = model.parameters()[0] === model.at(0).weight
+    let worst = {}
+    for (let step = 0; step < 2; step++) {
+      const [expected, output] = [whole.forward(full), model.forward(part)]
+      full.grad = null
+      part.grad = null
+      whole.zeroGrad()
+      model.zeroGrad()
+      await expected.sin().mul(weights).sum().backward()
+      await output
+        .sin()
+        .mul(weights.narrow(0, start, size))
+        .sum()
+        .backward()
+      const gradients = model.parameters().map((parameter) => parameter.grad)
+      await allReduce(gradients)
+      worst = {
+        output: distance([output], [expected.narrow(0, start, size)]),
+        input: distance([part.grad], [full.grad.narrow(0, start, size)]),
+        parameters: distance(
+          gradients,
+          whole.parameters().map((parameter) => parameter.grad),
+        ),
+        buffers: distance(
+          model.namedBuffers().map(([, one]) => one),
+          whole.namedBuffers().map(([, one]) => one),
+        ),
+      }
+    }
+    const evaluated = distance([model.eval().forward(part)], [whole.eval().forward(full).narrow(0, start, size)])
+    print({
+      worst: { ...worst, evaluated },
+      classes: model.modules().map((one) => one.constructor.name),
+      sharesParameters,
+    })
+  },
+
   async collectives() {
     const mine = tensor([1 + getRank(), 2], { dtype: 'float32' })
     await allReduce(mine)

@@ -51,6 +51,17 @@ describe('collectives', () => {
   })
 })
 
+describe('SyncBatchNorm', () => {
+  it('equals one process with the batches of all ranks', async () => {
+    for (const [{ worst, classes, sharesParameters }] of await runRanks('synchronized batch norm')) {
+      expect(Object.keys(worst)).toHaveLength(5)
+      expect(worstOf(worst), JSON.stringify(worst)).toBeLessThanOrEqual(1e-5)
+      expect(classes).toEqual(['Sequential', 'SyncBatchNorm', 'Tanh', 'Sequential', 'SyncBatchNorm'])
+      expect(sharesParameters).toBe(true)
+    }
+  })
+})
+
 describe('DistributedDataParallel: gradients equal one process with the doubled batch', () => {
   it('with buckets of many sizes, also after they are ordered anew', async () => {
     for (const [{ worst }] of await runRanks('gradients with buckets of many sizes')) {

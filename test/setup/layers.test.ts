@@ -16,6 +16,7 @@ const floors = [
   'text',
   'nn',
   'distributions',
+  'func',
   'generation',
   'distributed',
   'peft',

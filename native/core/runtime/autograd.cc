@@ -5,8 +5,11 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/variable.h>
 #include <torch/library.h>
 
+#include <map>
+#include <mutex>
 #include <unordered_set>
 
 #include "core/nn/checkpoint.h"
@@ -62,6 +65,7 @@ struct Graph {
 void measure(torch::autograd::Node& node, Graph& graph) {
   ++graph.nodes;
   if (!node.pre_hooks().empty() || !node.post_hooks().empty() || !node.tensor_pre_hooks().empty() ||
+      node.tensor_post_acc_grad_hooks() != nullptr ||
       typeid(node) == typeid(torch::autograd::CppNode<JavaScriptFunction>) || nn::is_checkpoint(node)) {
     graph.only_native = false;
   }
@@ -161,6 +165,51 @@ c10::IValue BackwardJob::work() {
 
 std::vector<at::Tensor> CallbackFunction::apply(at::TensorList inputs) {
   return JavaScriptFunction::apply(this, inputs);
+}
+
+namespace {
+
+class AccumulateHooks : public torch::autograd::PostAccumulateGradHook {
+ public:
+  void operator()(const at::Tensor& leaf) override {
+    std::vector<std::shared_ptr<CallbackOwner>> callbacks;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      for (const auto& [number, callback] : callbacks_) callbacks.push_back(callback);
+    }
+    for (const auto& callback : callbacks) callback->call(kAccumulateHook, {leaf});
+  }
+
+  unsigned add(std::shared_ptr<CallbackOwner> callback) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    callbacks_.emplace(next_, std::move(callback));
+    return next_++;
+  }
+
+  void remove(unsigned number) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    callbacks_.erase(number);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<unsigned, std::shared_ptr<CallbackOwner>> callbacks_;  // in the order of registration
+  unsigned next_ = 0;
+};
+
+}  // namespace
+
+unsigned add_accumulate_hook(const at::Tensor& leaf, std::shared_ptr<CallbackOwner> callback) {
+  TORCH_CHECK_VALUE(leaf.requires_grad() && leaf.is_leaf(), "expected a leaf that requires a gradient");
+  if (torch::autograd::impl::post_acc_grad_hooks(leaf) == nullptr) {
+    torch::autograd::impl::set_post_acc_grad_hooks(leaf, std::make_unique<AccumulateHooks>());
+  }
+  return static_cast<AccumulateHooks&>(*torch::autograd::impl::post_acc_grad_hooks(leaf)).add(std::move(callback));
+}
+
+void remove_accumulate_hook(const at::Tensor& leaf, unsigned number) {
+  const auto& hooks = torch::autograd::impl::post_acc_grad_hooks(leaf);
+  if (hooks != nullptr) static_cast<AccumulateHooks&>(*hooks).remove(number);
 }
 
 void check_gradient_free(const at::Tensor& tensor) {

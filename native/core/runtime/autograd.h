@@ -40,6 +40,11 @@ struct CallbackFunction {
   std::vector<at::Tensor> apply(at::TensorList inputs);
 };
 
+// Calls a callback of JavaScript with a leaf each time that a backward pass has added to its gradient. Returns a number
+// for remove_accumulate_hook.
+unsigned add_accumulate_hook(const at::Tensor& leaf, std::shared_ptr<CallbackOwner> callback);
+void remove_accumulate_hook(const at::Tensor& leaf, unsigned number);
+
 // Throws where a queued backward pass is writing the tensor's gradient.
 void check_gradient_free(const at::Tensor& tensor);
 // Makes `gradient` the tensor's, or frees the one that it has where that is undefined.

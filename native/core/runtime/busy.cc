@@ -1,6 +1,22 @@
 #include "core/runtime/busy.h"
 
+#include <utility>
+
+#include "core/runtime/functorch.h"
+
 namespace voxtorch {
+namespace {
+
+thread_local at::Tensor exempt_leaf;
+
+}  // namespace
+
+BusyTable::Exempt::Exempt(at::Tensor leaf) : before_(std::exchange(exempt_leaf, std::move(leaf))) {}
+BusyTable::Exempt::~Exempt() { exempt_leaf = std::move(before_); }
+
+bool BusyTable::is_exempt(const void* memory) {
+  return exempt_leaf.defined() && (memory == memory_key(exempt_leaf) || memory == memory_key(exempt_leaf.grad()));
+}
 
 BusyTable& BusyTable::instance() {
   static BusyTable* table = new BusyTable();
@@ -30,7 +46,11 @@ void BusyTable::release(const std::vector<Claim>& claims) {
 }
 
 const void* BusyTable::memory_key(const at::Tensor& tensor) {
-  if (!tensor.defined() || !tensor.has_storage()) return nullptr;
+  if (!tensor.defined()) return nullptr;
+  if (!tensor.has_storage()) {
+    const at::Tensor inner = without_wrappers(tensor);
+    return inner.defined() && inner.has_storage() ? inner.storage().unsafeGetStorageImpl() : nullptr;
+  }
   return tensor.storage().unsafeGetStorageImpl();
 }
 
@@ -43,7 +63,7 @@ const void* BusyTable::gradient_key(const at::Tensor& tensor) { return tensor.un
 
 bool BusyTable::conflicts(const at::Tensor& tensor, Use use) {
   const void* key = memory_key(tensor);
-  if (key == nullptr) return false;
+  if (key == nullptr || is_exempt(key)) return false;
   // Before the lock, because asking may itself take locks.
   const bool in_graph = use == Use::kWrite && tensor.requires_grad();
   std::lock_guard<std::mutex> lock(mutex_);
@@ -65,6 +85,7 @@ bool BusyTable::conflicts(const std::vector<Claim>& claims) {
 }
 
 bool BusyTable::gradient_busy(const at::Tensor& tensor) {
+  if (exempt_leaf.defined() && tensor.is_same(exempt_leaf)) return false;
   const bool inner = !tensor.is_leaf();
   std::lock_guard<std::mutex> lock(mutex_);
   if (inner && storages_.count(graph_key()) > 0) return true;

@@ -37,11 +37,24 @@ class BusyTable {
   static const void* graph_key();
   bool gradient_busy(const at::Tensor& tensor);
 
+  // While it lives, this thread may use a leaf and its gradient in spite of all claims.
+  class Exempt {
+   public:
+    explicit Exempt(at::Tensor leaf);
+    ~Exempt();
+    Exempt(const Exempt&) = delete;
+
+   private:
+    at::Tensor before_;
+  };
+
  private:
   struct Counts {
     int readers = 0;
     int writers = 0;
   };
+  static bool is_exempt(const void* memory);
+
   std::mutex mutex_;
   std::unordered_map<const void*, Counts> storages_;
   std::atomic<int> count_{0};

@@ -79,6 +79,7 @@ std::vector<c10::IValue> Channel::invoke(uint32_t callback, int kind, std::vecto
   call.context.inference = c10::InferenceMode::is_enabled();
   {
     if (std::this_thread::get_id() == owner_) {
+      if (caller_) return caller_(callback, kind, call.arguments);
       fail(ErrorKind::kValue, "a network whose blocks have forward hooks runs in the queue only");
     }
     std::unique_lock<std::mutex> lock(mutex_);

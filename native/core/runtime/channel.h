@@ -20,7 +20,7 @@ namespace voxtorch {
 class QueuedJob;
 
 // What a callback is called for; numbers shared with lib/native/callbacks.ts.
-enum CallbackKind { kForward = 0, kBackward = 1, kGradientHook = 2, kForwardHook = 3 };
+enum CallbackKind { kForward = 0, kBackward = 1, kGradientHook = 2, kForwardHook = 3, kAccumulateHook = 4 };
 
 // A call from a native thread into JavaScript; the caller waits until `done`.
 struct JavaScriptCall {
@@ -43,7 +43,7 @@ class Channel {
   ~Channel();
   void complete(std::shared_ptr<QueuedJob> job);
   // Runs a JavaScript callback on the owner's thread and waits; throws its error, or kCancelled when the owner exits.
-  // Not from that thread itself, which would wait for itself.
+  // From that thread itself only while CallsHere lives: it would wait for itself.
   std::vector<c10::IValue> invoke(uint32_t callback, int kind, std::vector<c10::IValue> arguments);
   // Lets the owner drop a callback, from whichever thread its last user died on.
   void release_callback(uint32_t callback);
@@ -60,6 +60,22 @@ class Channel {
   Arrived take();
   void finish(JavaScriptCall* call);
 
+  // While it lives, on the owner's thread, callbacks that this thread needs are called here.
+  using Caller =
+      std::function<std::vector<c10::IValue>(uint32_t callback, int kind, const std::vector<c10::IValue>& arguments)>;
+  class CallsHere {
+   public:
+    CallsHere(Channel& channel, Caller caller) : channel_(channel), before_(std::move(channel.caller_)) {
+      channel.caller_ = std::move(caller);
+    }
+    ~CallsHere() { channel_.caller_ = std::move(before_); }
+    CallsHere(const CallsHere&) = delete;
+
+   private:
+    Channel& channel_;
+    Caller before_;
+  };
+
  private:
   void signal();  // with mutex_ held
 
@@ -70,6 +86,7 @@ class Channel {
   bool closed_ = false;
   bool signalled_ = false;
   Arrived arrived_;
+  Caller caller_;  // of the owner's thread
 };
 
 // Names a JavaScript callback for as long as some native object may call it.

@@ -1,0 +1,5 @@
+export { type FunctionalCallOptions, functionalCall, stackModuleState } from './functional-call.js'
+export { type GradTransformOptions, grad, gradAndValue, jvp, linearize, type Pullback, vjp } from './gradients.js'
+export { type ForwardJacobianOptions, hessian, type JacobianOptions, jacfwd, jacrev } from './jacobians.js'
+export type { TensorFunction } from './level.js'
+export { type Dims, type VmapOptions, vmap } from './vmap.js'
