@@ -24,7 +24,7 @@ function(voxtorch_unit_groups core addon)
   foreach(group encoders speech synthesis decoder whisper)
     list(TRANSFORM ${group} REPLACE "(.+)" "models/\\1")
   endforeach()
-  set(blocks kernels/few_rows/few_rows kernels/few_rows/joined kernels/packed_weights)
+  set(blocks kernels/few_rows/few_rows kernels/few_rows/joined kernels/packed_weights kernels/expanded_linear)
   set(decoding kernels/decode_attention/decode_attention kernels/decode_step/decode_step kernels/decode_step/plan kernels/decode_step/screen
     kernels/decode_step/team kernels/rotary_append/rotary_append)
   set(distributed distributed/gloo distributed/group)

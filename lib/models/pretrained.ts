@@ -16,11 +16,20 @@ import { isBlocks, type QuantizationScheme } from '../nn/quantized-weight.js'
 import { warnOfAdapters } from '../peft/parts.js'
 import type { QuantizeOptions } from '../peft/quantize.js'
 import { type PackedLayer, packedLayers } from '../peft/saved-packing.js'
-import { requireDevice, requireNetworkDType } from '../tensor/dtype.js'
+import { type DType, NETWORK_DTYPES, requireDevice, requireNetworkDType } from '../tensor/dtype.js'
 import { scope } from '../tensor/index.js'
 import { withOthers } from './config-keys.js'
 import type { NetworkConfig } from './network.js'
-import { type Factory, type Fillable, type FillOptions, filled, readWeights, renamed, type Weights } from './weights.js'
+import {
+  commonDType,
+  type Factory,
+  type Fillable,
+  type FillOptions,
+  filled,
+  readWeights,
+  renamed,
+  type Weights,
+} from './weights.js'
 
 /** Layout of a network's checkpoints. */
 export interface NetworkKind {
@@ -57,6 +66,11 @@ export interface ForeignCheckpoint {
 
 /** Options of loading; for a hub repository also revision, token, offline, progress and others. */
 export interface LoadNetworkOptions extends NetworkOptions, Omit<ResolveModelOptions, 'files'> {
+  /**
+   * Dtype of the weights. Default: `dtype` or `torch_dtype` of config.json, otherwise that of most values in the file, as
+   * transformers' `dtype: 'auto'`. Train in float32, or in bfloat16; float16 weights lose small updates.
+   */
+  dtype?: DType | undefined
   /** Whether to initialize parameters that the file lacks, instead of an error, such as a new head. Default false. */
   allowMissing?: boolean
   /** Whether to map the file into memory instead of copying it, for frozen weights on the CPU in the file's dtype. Default false. */
@@ -105,11 +119,15 @@ export async function loadNetwork<M extends Fillable>(
       ? await foreign.weights(fill)
       : { ...(await readWeights(directory, fill, kind)), packed: savedPacking(directory, config) }
     const state = renamed(kind, weights.tensors)
-    const { network } = await filled(kind, { ...weights, state }, fill, (factory) =>
-      build(config, factory, (name) => state.has(name)),
-    )
+    const source = { ...weights, dtype: declaredDType(config), state }
+    const { network } = await filled(kind, source, fill, (factory) => build(config, factory, (name) => state.has(name)))
     return { network, directory }
   })
+}
+
+/** Return the floating-point dtype that a configuration names, under either of transformers' keys. */
+function declaredDType({ dtype, torchDtype }: NetworkConfig): DType | undefined {
+  return NETWORK_DTYPES.find((one) => one === (dtype ?? torchDtype))
 }
 
 /** Return the GGUF file at a path or in a folder; null without one. */
@@ -237,6 +255,9 @@ export async function saveNetwork(
     architectures: [kind.architecture],
     model_type: kind.modelType,
   }
+  // As transformers does, so that another program loads the weights in the dtype that they have.
+  Reflect.deleteProperty(saved, 'torch_dtype')
+  Object.assign(saved, { dtype: commonDType(Object.values(module.stateDict())) })
   const layers = packedLayers(module).map((one) => toSnake({ ...one }))
   const before = (config as Record<string, unknown>).quantizationConfig as Record<string, unknown> | undefined
   if (layers.length > 0) Object.assign(saved, { quantization_config: { quant_method: PACKING, layers } })

@@ -77,7 +77,7 @@ export async function readWeights(
 }
 
 function isMapped(options: FillOptions, dtypes: readonly (DType | null | undefined)[]): boolean {
-  const { mmap = false, quantize, dtype = 'float32', device = currentDevice() ?? 'cpu' } = options
+  const { mmap = false, quantize, dtype = dtypes[0], device = currentDevice() ?? 'cpu' } = options
   return mmap || (quantize ?? false) !== false || device !== 'cpu' || dtypes.some((one) => one !== dtype)
 }
 
@@ -121,6 +121,8 @@ export function renamed(kind: NetworkKind, tensors: Record<string, Tensor>): Map
 }
 
 interface Source extends Pick<Weights, 'file' | 'mapped' | 'packed'> {
+  /** The network's dtype, unless the caller asks for another. Default: that of most values. */
+  dtype?: DType | undefined
   /** Tensors by the network's names. Those that the network has taken over are disposed. */
   state: Map<string, Tensor>
 }
@@ -135,17 +137,19 @@ export async function filled<M extends Fillable>(
   options: FillOptions,
   build: (factory: Factory) => M,
 ): Promise<{ network: M; fresh: string[] }> {
-  const { device, dtype, mmap = false, allowMissing = false } = options
+  const { device, mmap = false, allowMissing = false } = options
+  const common = commonDType(source.state.values())
+  const dtype = options.dtype ?? source.dtype ?? common
   const packing = packingOf(kind, options.quantize)
   let network: M | undefined
   try {
     // Layers to quantize are loaded as they are in the file.
-    const place = packing ? { device: 'cpu' as const, dtype: commonDType(source.state) } : { device, dtype }
+    const place = packing ? { device: 'cpu' as const, dtype: common } : { device, dtype }
     network = build({ ...place, initialize: false })
     if (source.packed) packAsSaved(network, source.packed, { ...source, copies: source.mapped && !mmap })
     check(network, source, kind, allowMissing)
     const fresh = await take(network, source, mmap || packing !== undefined || !source.mapped, options)
-    if (packing) await pack(network, packing, options)
+    if (packing) await pack(network, packing, { ...options, dtype })
     if (options.quantize === false) for (const layer of network.modules()) dequantizeLayer(layer)
     return { network: network.eval(), fresh }
   } catch (error) {
@@ -165,10 +169,10 @@ function packingOf(kind: NetworkKind, requested: LoadNetworkOptions['quantize'])
   return { embeddings: isBlocks(String(requested.scheme)), ...requested, modules: kind.packed }
 }
 
-/** Return the dtype of most values. */
-function commonDType(state: Map<string, Tensor>): DType {
+/** Return the floating-point dtype of most values; float32 without one. */
+export function commonDType(tensors: Iterable<Tensor>): DType {
   const count = new Map<DType, number>()
-  for (const value of state.values()) {
+  for (const value of tensors) {
     if (/^b?float/.test(value.dtype)) count.set(value.dtype, (count.get(value.dtype) ?? 0) + value.numel())
   }
   return [...count].sort(([, a], [, b]) => b - a)[0]?.[0] ?? 'float32'
@@ -216,8 +220,11 @@ async function take(
   return absent
 }
 
-async function pack(network: Fillable, packing: QuantizeOptions, options: FillOptions): Promise<void> {
-  const { mmap = false, dtype = 'float32' } = options
+async function pack(
+  network: Fillable,
+  packing: QuantizeOptions,
+  { mmap = false, dtype, ...options }: FillOptions & { dtype: DType },
+): Promise<void> {
   const device = options.device ?? (currentDevice() as Device | undefined) ?? 'cpu'
   await packLayers(network, packing)
   const packed = new Set<Tensor>()

@@ -189,7 +189,8 @@ export function deviceName(type: number, index: number): Device {
 const DEVICE = /^(cpu|meta|cuda)(?::(\d{1,2}))?$/
 
 /** Dtypes of a network's weights. */
-const NETWORK_DTYPES: readonly DType[] = ['float32', 'bfloat16', 'float16', 'float64']
+/** Dtypes that the weights of a network may have. */
+export const NETWORK_DTYPES: readonly DType[] = ['float32', 'bfloat16', 'float16', 'float64']
 
 /** Names of dtypes in PyTorch, transformers.js and safetensors. */
 const DTYPE_ALIASES: Readonly<Record<string, DType>> = {

@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import {
   cat,
+  type DType,
   functional,
   Linear,
   manualSeed,
@@ -37,8 +38,9 @@ describe('linear of a few rows without gradients', () => {
       const weight = randn([to, from])
       const bias = randn([to])
       for (const offset of [bias, null]) {
-        const half = [input, weight, offset].map((x) => x?.to('bfloat16') ?? null) as [Tensor, Tensor, Tensor | null]
-        for (const given of [[input, weight, offset] as const, half]) {
+        const of = (dtype: DType) =>
+          [input, weight, offset].map((x) => x?.to(dtype) ?? null) as [Tensor, Tensor, Tensor | null]
+        for (const given of [of('float32'), of('bfloat16'), of('float16')]) {
           expectAsExact(functional.linear(...given), ops.linear(...given), exact(...given), from, given[0].dtype)
         }
       }

@@ -15,7 +15,7 @@ const exactWord = async (input: Tensor, weight: Tensor) =>
   Number((await ops.mv(weight.double(), input.double()).argmax().data())[0])
 
 describe('the likeliest word of a head', () => {
-  it.each(['float32', 'bfloat16'] as const)('is found without most of its weights, of %s', async (dtype) => {
+  it.each(['float32', 'bfloat16', 'float16'] as const)('is found without most of its weights, of %s', async (dtype) => {
     manualSeed(1)
     await noGrad(() =>
       scope(async () => {

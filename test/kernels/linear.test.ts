@@ -13,7 +13,7 @@ import {
   randn,
   type Tensor,
 } from '../../lib/index.js'
-import { difference } from '../helpers.js'
+import { difference, expectAsExact } from '../helpers.js'
 
 // Large enough for oneDNN's kernel, and not.
 const sizes: [batch: number[], from: number, to: number][] = [
@@ -64,6 +64,32 @@ describe('linear on the CPU', () => {
     const exact = ops.linear(input!.float(), weight!.float(), bias!.float())
     expect(difference(ours, exact)).toBeLessThan(2 ** -8)
     expect(difference(ours, ops.linear(input!, weight!, bias!).float())).toBeLessThan(2 ** -7)
+  })
+
+  // The second is multiplied in two panels where the processor has no products of that dtype.
+  it.each([
+    ['bfloat16', [2, 70], 96, 128],
+    ['bfloat16', [70], 1024, 1536],
+    ['float16', [2, 70], 96, 128],
+    ['float16', [70], 1024, 1536],
+  ] as const)('comes as near to float64 as ATen in %s, gradients too: %j, %j to %j', async (dtype, batch, from, to) => {
+    manualSeed(4)
+    const wide = [randn([...batch, from]), randn([to, from]).div(Math.sqrt(from)), randn([to])]
+    const inputs = wide.map((x) => x.to(dtype).requiresGrad_())
+    const cotangent = randn([...batch, to]).to(dtype)
+    const run = async (linear: (...args: Tensor[]) => Tensor, given: Tensor[], gradOutput: Tensor) => {
+      const result = linear(...given)
+      return [result, ...(await autograd.grad([result], given, { gradOutputs: [gradOutput] }))] as Tensor[]
+    }
+    const doubles = inputs.map((x) => x.detach().double().requiresGrad_())
+    const exact = await run(ops.linear as never, doubles, cotangent.double())
+    const theirs = await run(ops.linear as never, inputs, cotangent)
+    const ours = await run(functional.linear as never, inputs, cotangent)
+    const rows = batch.reduce((product: number, size) => product * size, 1)
+    for (const [i, terms] of [from, to, rows, rows].entries()) {
+      expectAsExact(ours[i] as Tensor, theirs[i] as Tensor, exact[i] as Tensor, terms, `${i}`)
+    }
+    expect(noGrad(() => functional.linear(...(inputs as [Tensor, Tensor, Tensor]))).equal(ours[0] as Tensor)).toBe(true)
   })
 
   it('can be differentiated twice', async () => {

@@ -36,7 +36,7 @@ const CONFIG = {
 }
 
 /** Larger weights than at a network's beginning: with those it would say much the same to all. */
-function made(more: Partial<DecoderLMConfig> = {}, dtype: 'float32' | 'bfloat16' = 'float32'): DecoderLM {
+function made(more: Partial<DecoderLMConfig> = {}, dtype: 'float32' | 'bfloat16' | 'float16' = 'float32'): DecoderLM {
   manualSeed(7)
   const model = new DecoderLM({ ...CONFIG, ...more }, { dtype }).eval()
   noGrad(() => {
@@ -102,7 +102,7 @@ async function check(model: DecoderLM, { rows = 1, time = 9, padded = false, exa
 }
 
 /** With a head of its own. */
-function copied(model: DecoderLM, dtype: 'float32' | 'bfloat16' | 'float64'): DecoderLM {
+function copied(model: DecoderLM, dtype: 'float32' | 'bfloat16' | 'float16' | 'float64'): DecoderLM {
   const copy = new DecoderLM({ ...model.config, tieWordEmbeddings: false }, { dtype }).eval()
   unpack(model, copy)
   return copy
@@ -148,8 +148,8 @@ describe('a step on the CPU has the logits of a whole pass', () => {
     },
   )
 
-  it('in bfloat16', async () => {
-    const model = made({}, 'bfloat16')
+  it.each(['bfloat16', 'float16'] as const)('in %s', async (dtype) => {
+    const model = made({}, dtype)
     for (const rows of [1, 8]) await check(model, { rows, exact: exactly(model), coarse: model })
   })
 
@@ -161,7 +161,7 @@ describe('a step on the CPU has the logits of a whole pass', () => {
       numAttentionHeads: 4,
       tieWordEmbeddings: true,
     }
-    for (const dtype of ['float32', 'bfloat16'] as const) {
+    for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
       const model = made(config, dtype)
       const packed = quantize(model, { scheme })
       const exact = exactly(model)
@@ -169,7 +169,7 @@ describe('a step on the CPU has the logits of a whole pass', () => {
       // All kinds but nf4 take inputs of 8 bits in a step. Blocks are the embeddings too, which are the head here.
       const layers = packed.map((path) => (path === 'model.embed_tokens' ? 'lm_head' : path))
       if (scheme !== 'nf4') withIntegerInputs(coarse, layers)
-      const rounds = scheme !== 'nf4' || dtype === 'bfloat16'
+      const rounds = scheme !== 'nf4' || dtype !== 'float32'
       for (const rows of [1, 5]) await check(model, rounds ? { rows, exact, coarse } : { rows, exact })
     }
   })
@@ -206,7 +206,7 @@ describe('a step on the CPU has the logits of a whole pass', () => {
   })
 
   it('with an adapter of each projection, and of the head', async () => {
-    for (const dtype of ['float32', 'bfloat16'] as const) {
+    for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
       const adapted = () => {
         const model = made({}, dtype)
         getPeftModel(model, {

@@ -80,13 +80,15 @@ describe('a token on the CPU, through the decoder over plain pointers', () => {
     }
   })
 
-  it.each(Object.keys(sizes))('%s: in bfloat16, of which the steps round less', async (size) => {
+  it.each(
+    Object.keys(sizes).flatMap((size) => (['bfloat16', 'float16'] as const).map((dtype) => [size, dtype] as const)),
+  )('%s: in %s, of which the steps round less', async (size, dtype) => {
     const { model, inputFeatures } = made(size)
-    await model.to({ dtype: 'bfloat16' })
-    const { steps, whole, passOf } = await both(model, inputFeatures.to('bfloat16'))
+    await model.to({ dtype })
+    const { steps, whole, passOf } = await both(model, inputFeatures.to(dtype))
     expectAsNear(steps, whole, await passOf(copied(model, 'float64')))
-    // They are not rounded to bfloat16 themselves: this is another way than the whole pass.
-    expect(steps.to('bfloat16').to('float32').equal(steps)).toBe(false)
+    // They are not rounded to that dtype themselves: this is another way than the whole pass.
+    expect(steps.to(dtype).to('float32').equal(steps)).toBe(false)
   })
 
   it('with weights in int8, as near to the same weights as numbers as inputs in integers let it be', async () => {

@@ -296,7 +296,9 @@ async function weightsOf(
     return scheme === undefined ? [] : [{ name, path: ourName(name, architecture).replace(/\.weight$/, ''), scheme }]
   })
   const blocks = new Set(packed.map(({ name }) => name))
-  const loadDtype = dtype === 'bfloat16' || dtype === 'float16' ? dtype : 'float32'
+  const dense = names.map((name) => file.tensors[name] as GgufTensor)
+  const own = blocks.size > 0 ? 'float32' : denseDType(dense)
+  const loadDtype = dtype === 'float64' ? 'float32' : ((dtype as typeof own | undefined) ?? own)
   const loaded = await file.load({ names: names.filter((name) => !blocks.has(name)), dtype: loadDtype, mmap })
   for (const name of blocks) {
     const found = await file.blocks(name)
@@ -313,6 +315,17 @@ async function weightsOf(
   }
   // The caller copies shared or converted tensors; others it owns.
   return { tensors, file: path, mapped: mmap, packed }
+}
+
+/** Return the dtype of most values of a file without quantized tensors that stay quantized. */
+function denseDType(tensors: readonly GgufTensor[]): 'float32' | 'bfloat16' | 'float16' {
+  const counts = { float32: 0, bfloat16: 0, float16: 0 }
+  for (const { type, shape } of tensors) {
+    const dtype = type === 'BF16' ? 'bfloat16' : type === 'F16' ? 'float16' : 'float32'
+    counts[dtype] += shape.reduce((product, size) => product * size, 1)
+  }
+  const { float32, bfloat16, float16 } = counts
+  return float16 > Math.max(float32, bfloat16) ? 'float16' : bfloat16 > float32 ? 'bfloat16' : 'float32'
 }
 
 /** Reorder rows from llama.cpp's RoPE order (neighboring rows of a head are a pair) to transformers' (first half with second half). */

@@ -14,6 +14,7 @@ import { SGD } from '../sgd.js'
 import { TransformersAdafactor } from '../transformers-adafactor.js'
 import type { OptimizerName, ResolvedArguments } from './arguments.js'
 import type { Ranks } from './distributed.js'
+import { warn } from './rng.js'
 
 /** Interface that the Trainer needs of an optimizer; those of this library implement it. */
 export interface TrainerOptimizer {
@@ -96,6 +97,13 @@ function adamOptions(args: ResolvedArguments) {
  */
 export function makeOptimizer(model: Module, args: ResolvedArguments, ranks: Ranks): TrainerOptimizer {
   const { weightDecay, decayAll } = args
+  const halves = [...model.namedParameters()].filter(([, one]) => one.requiresGrad && one.dtype === 'float16')
+  if (halves.length > 0) {
+    warn(
+      `Trainer: ${halves.length} trainable parameters are float16, such as ${halves[0]?.[0]}. Small gradients and updates are ` +
+        "lost. Load the model with dtype: 'float32', and train with bf16 or fp16 for speed.",
+    )
+  }
   const groups = parameterGroups(model, { weightDecay, ...(decayAll && { noDecay: () => false }) })
   const make = OPTIMIZERS[args.optim] as (groups: Groups, args: ResolvedArguments) => Optimizer<GroupOptions>
   if (args.zero === 0 || ranks.size === 1) return make(groups, args)

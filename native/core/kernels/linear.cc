@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/kernels/arguments.h"
+#include "core/kernels/expanded_linear.h"
 #include "core/kernels/few_rows/few_rows.h"
 #include "core/kernels/packed_weights.h"
 #include "core/kernels/plain.h"
@@ -44,17 +45,9 @@ struct Pointwise {
   }
 };
 
-// oneDNN has no bfloat16 products for processors before AVX-512; there ATen has its own.
+// oneDNN has no bfloat16 products for processors before AVX-512: see expanded_linear.h.
 bool multiplies(c10::ScalarType dtype) {
-  if (dtype == at::kFloat) return true;
-  static const bool bfloat16 = [] {
-    const auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_is_mkldnn_bf16_supported", ""});
-    if (!op) return false;
-    torch::jit::Stack stack;
-    op->callBoxed(stack);
-    return stack.front().toBool();
-  }();
-  return dtype == at::kBFloat16 && bfloat16;
+  return dtype == at::kFloat || (dtype == at::kBFloat16 && has_products(dtype));
 }
 
 // As packed_weight gives it.
@@ -108,7 +101,7 @@ struct Linear : torch::autograd::Function<Linear> {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     ctx->save_for_backward({weight.requires_grad() ? input : Tensor(), input.requires_grad() ? weight : Tensor()});
     ctx->saved_data["bias"] = bias.has_value() && bias->defined() && bias->requires_grad();
-    return product(input, weight, bias);
+    return is_expanded(input, weight, bias) ? expanded_linear(input, weight, bias) : product(input, weight, bias);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -116,9 +109,13 @@ struct Linear : torch::autograd::Function<Linear> {
     const Tensor &input = saved[0], &weight = saved[1];
     const Tensor grad = grads[0].contiguous();
     const Tensor rows = grad.flatten(0, -2);
+    const bool expanded = (grad.scalar_type() == at::kBFloat16 || grad.scalar_type() == at::kHalf) &&
+                          !has_products(grad.scalar_type()) && !any_requires_grad({&grad, &input, &weight});
     Tensor grad_input, grad_weight, grad_bias;
     if (weight.defined()) grad_input = linear_input_gradient(grad, weight);
-    if (input.defined()) grad_weight = rows.t().mm(input.flatten(0, -2));
+    if (input.defined()) {
+      grad_weight = expanded ? expanded_weight_gradient(grad, input) : rows.t().mm(input.flatten(0, -2));
+    }
     if (ctx->saved_data["bias"].toBool()) grad_bias = rows.sum(0);
     return {grad_input, grad_weight, grad_bias};
   }
@@ -128,9 +125,11 @@ struct Linear : torch::autograd::Function<Linear> {
 
 Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
   if (takes_few_rows(input, weight, bias)) return few_rows_linear(input, weight, bias);
-  if (!is_ours(input, weight, bias)) return at::linear(input, weight, bias);
+  const bool expanded = is_expanded(input, weight, bias);
+  if (!expanded && !is_ours(input, weight, bias)) return at::linear(input, weight, bias);
   const Tensor offset = defined_or_empty(bias);
   if (any_requires_grad({&input, &weight, &offset})) return Linear::apply(input, weight, bias);
+  if (expanded) return expanded_linear(input, weight, bias);
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return product(input, weight, bias);
 }
@@ -143,6 +142,8 @@ Tensor for_products(const Tensor& weight, const Tensor& input, const OptionalTen
 }
 
 Tensor linear_input_gradient(const Tensor& grad, const Tensor& weight) {
+  if (!any_requires_grad({&grad, &weight}) && is_expanded(grad, weight.t(), {}))
+    return expanded_input_gradient(grad, weight);
   // A gradient of this gradient goes through ATen.
   if (grad.scalar_type() != at::kFloat || any_requires_grad({&grad, &weight}) || !is_ours(grad, weight.t(), {})) {
     return grad.matmul(weight);

@@ -1,4 +1,4 @@
-// Rows of float32, bfloat16 and int8 in GCC/Clang vector extensions, for units that are compiled once for each
+// Rows of float32, bfloat16, float16 and int8 in GCC/Clang vector extensions, for units that are compiled once for each
 // instruction set. The build defines VOXTORCH_LANES (floats in a register). Everything is internal to the unit. Sums
 // run over 16 lanes whatever the register holds, so that every build gives the same bits.
 
@@ -23,6 +23,9 @@ typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
 typedef int8_t Bytes __attribute__((vector_size(kLanes)));
 
 struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
   uint16_t bits;
 };
 
@@ -100,6 +103,75 @@ VOXTORCH_INLINE Block load_block(const BFloat16* from) {
     std::memcpy(&block.part[k], &words, sizeof(words));
   }
   return block;
+}
+
+#if !defined(__F16C__)
+VOXTORCH_INLINE float float_of_half(uint16_t bits) {
+  const uint32_t sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
+  uint32_t word = (rest << 13) + 0x38000000u;  // the exponent's bias is 112 larger
+  float value = static_cast<float>(rest) * 0x1p-24f;
+  if (rest < 0x400u)  // subnormal
+    std::memcpy(&word, &value, sizeof(word));
+  else if (rest >= 0x7c00u)
+    word = rest << 13 | 0x7f800000u | (rest > 0x7c00u ? 0x400000u : 0);
+  word |= sign;
+  std::memcpy(&value, &word, sizeof(value));
+  return value;
+}
+VOXTORCH_INLINE uint16_t half_of_float(float value) {
+  uint32_t word;
+  std::memcpy(&word, &value, sizeof(word));
+  const uint32_t sign = (word >> 16) & 0x8000u;
+  word &= 0x7fffffffu;
+  if (word > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | ((word >> 13) & 0x3ffu));
+  if (word >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);
+  if (word < 0x38800000u) {  // subnormal: adding this leaves 24 fractional bits
+    float rest;
+    std::memcpy(&rest, &word, sizeof(rest));
+    rest += 0.5f;
+    std::memcpy(&word, &rest, sizeof(word));
+    return static_cast<uint16_t>(sign | (word - 0x3f000000u));
+  }
+  return static_cast<uint16_t>(sign | ((word - 0x38000000u + 0xfffu + ((word >> 13) & 1u)) >> 13));
+}
+#endif
+
+VOXTORCH_INLINE Floats floats_of_halves(Halves halves) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(_mm512_cvtph_ps(reinterpret_cast<__m256i>(halves)));
+#elif defined(__F16C__)
+  return reinterpret_cast<Floats>(_mm256_cvtph_ps(reinterpret_cast<__m128i>(halves)));
+#else
+  Floats values;
+  for (int lane = 0; lane < kLanes; ++lane) values[lane] = float_of_half(halves[lane]);
+  return values;
+#endif
+}
+
+VOXTORCH_INLINE Block load_block(const Float16* from) {
+  Block block;
+  VOXTORCH_EACH_PART {
+    Halves halves;
+    std::memcpy(&halves, from + k * kLanes, sizeof(halves));
+    block.part[k] = floats_of_halves(halves);
+  }
+  return block;
+}
+// Round to nearest, ties to even.
+VOXTORCH_INLINE void store_block(Float16* to, const Block& block) {
+  VOXTORCH_EACH_PART {
+#if defined(__AVX512F__)
+    const auto halves = reinterpret_cast<Halves>(
+        _mm512_cvtps_ph(reinterpret_cast<__m512>(block.part[k]), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(__F16C__)
+    const auto halves = reinterpret_cast<Halves>(
+        _mm256_cvtps_ph(reinterpret_cast<__m256>(block.part[k]), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#else
+    Halves halves;
+    for (int lane = 0; lane < kLanes; ++lane) halves[lane] = half_of_float(block.part[k][lane]);
+#endif
+    std::memcpy(to + k * kLanes, &halves, sizeof(halves));
+  }
 }
 
 VOXTORCH_INLINE Block load_block(const int8_t* from) {

@@ -106,7 +106,7 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
   result.push_back(static_cast<uintptr_t>(ids.size(0)));
   result.push_back(static_cast<uintptr_t>(angles));
   if (ids.is_cpu()) {
-    if (ids.size(0) > kernels::kMostStepRows || type == at::kHalf) return false;
+    if (ids.size(0) > kernels::kMostStepRows) return false;
     result.push_back(static_cast<uintptr_t>(at::get_num_threads()));
   } else {
     add(result, mask);

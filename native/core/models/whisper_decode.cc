@@ -62,7 +62,7 @@ std::optional<Identity> identity_of(const Whisper& network, KvCache& cache, KvCa
   const at::ScalarType type = decoder.words.weight.scalar_type();
   const int64_t head_dim = c.dim / c.decoder_heads;
   if (!is_inference() || at::autocast::is_autocast_enabled(at::kCPU)) return std::nullopt;
-  if (type != at::kFloat && type != at::kBFloat16) return std::nullopt;
+  if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) return std::nullopt;
   if (rows > kMostRows || head_dim > kernels::kMostQueryDim || network.training()) return std::nullopt;
   if (decoder.layers.size() == 0 || heard.length() == 0) return std::nullopt;
   if (decoder.hooked() || decoder.words.hooked() || decoder.positions.hooked()) return std::nullopt;

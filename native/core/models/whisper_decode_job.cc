@@ -37,6 +37,7 @@ int64_t most_chunks(const WhisperConfig& c) {
 void widen(const Tensor& table, int64_t row, int64_t dim, float* to, bool adds) {
   const auto from = [&](int64_t i) {
     if (table.scalar_type() == at::kFloat) return table.const_data_ptr<float>()[row * dim + i];
+    if (table.scalar_type() == at::kHalf) return static_cast<float>(table.const_data_ptr<at::Half>()[row * dim + i]);
     return static_cast<float>(table.const_data_ptr<at::BFloat16>()[row * dim + i]);
   };
   for (int64_t i = 0; i < dim; ++i) to[i] = adds ? to[i] + from(i) : from(i);
@@ -56,7 +57,7 @@ WhisperDecodeJob::WhisperDecodeJob(const Whisper& network, Identity known, KvCac
       heads_(network.config.decoder_heads),
       head_dim_(dim_ / heads_),
       frames_(heard.length()),
-      half_(network.model.decoder.words.weight.scalar_type() == at::kBFloat16),
+      type_(kernels::weight_type_of(network.model.decoder.words.weight.scalar_type())),
       words_(network.model.decoder.words.weight.detach()),
       positions_(network.model.decoder.positions.weight.detach()),
       norm_(norm(network.model.decoder.norm)),
@@ -116,7 +117,7 @@ WhisperDecodeJob::Product WhisperDecodeJob::product(const Linear& linear) {
   args.rows = rows_;
   args.out = weight.size(0);
   args.in = weight.size(1);
-  args.type = quantized ? FewRows::Weight::int8 : half_ ? FewRows::Weight::bfloat16 : FewRows::Weight::float32;
+  args.type = quantized ? FewRows::Weight::int8 : type_;
   result.item = weight.element_size();
   return result;
 }
@@ -130,7 +131,7 @@ WhisperDecodeJob::Product WhisperDecodeJob::head(const Whisper& network) {
   result.args.rows = rows_;
   result.args.out = words_.size(0);
   result.args.in = dim_;
-  result.args.type = half_ ? FewRows::Weight::bfloat16 : FewRows::Weight::float32;
+  result.args.type = type_;
   result.item = words_.element_size();
   return result;
 }
@@ -232,7 +233,7 @@ void WhisperDecodeJob::compute(int worker, int number, int64_t chunk) {
     multiply(layer.value, desk, from, head_dim_, desk.value.data());
   }
   const Memory& memory = own ? layer.own : layer.heard;
-  const int64_t item = half_ ? 2 : 4, past = past_.load(std::memory_order_relaxed);
+  const int64_t item = kernels::block_size(type_).bytes, past = past_.load(std::memory_order_relaxed);
   for (int64_t row = 0; row < rows_; ++row) {
     const int64_t at = ((own ? row : clip_of_[static_cast<size_t>(row)].load(std::memory_order_relaxed)) * memory.row +
                         chunk * memory.head) *
@@ -242,7 +243,7 @@ void WhisperDecodeJob::compute(int worker, int number, int64_t chunk) {
     args.keys = static_cast<const char*>(memory.keys) + at;
     args.values = static_cast<const char*>(memory.values) + at;
     args.key_stride = args.value_stride = memory.place;
-    args.is_bfloat16 = half_;
+    args.type = type_;
     args.count = own ? past : frames_;
     args.dim = head_dim_;
     args.own_key = own ? desk.key.data() + row * head_dim_ : nullptr;
@@ -266,8 +267,10 @@ void WhisperDecodeJob::commit(int worker, int number, int64_t chunk) {
       const int64_t past = past_.load(std::memory_order_relaxed);
       const int64_t to = row * memory.row + chunk * memory.head + past * memory.place;
       for (const auto& [values, place] : {std::pair{&desk.key, memory.keys}, std::pair{&desk.value, memory.values}}) {
-        if (half_)
+        if (type_ == FewRows::Weight::bfloat16)
           std::copy_n(values->data() + at, head_dim_, static_cast<at::BFloat16*>(place) + to);
+        else if (type_ == FewRows::Weight::float16)
+          std::copy_n(values->data() + at, head_dim_, static_cast<at::Half*>(place) + to);
         else
           std::copy_n(values->data() + at, head_dim_, static_cast<float*>(place) + to);
       }

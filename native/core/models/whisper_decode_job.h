@@ -74,7 +74,7 @@ class WhisperDecodeJob final : public kernels::TeamJob {
   const Product& product_of(const Phase& now) const;
 
   const int64_t rows_, dim_, inner_, heads_, head_dim_, frames_;
-  const bool half_;  // keys and values are bfloat16
+  const kernels::FewRows::Weight type_;  // of what is not quantized, of keys and of values
   const kernels::StepKernels& kernels_ = VOXTORCH_BEST_BUILD(kernels::step_kernels);
   const kernels::FewRowsOutputs outputs_ = kernels::outputs_of();
   const kernels::LayerNormRows norm_rows_ = kernels::layer_norm_rows();

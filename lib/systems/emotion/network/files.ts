@@ -45,7 +45,7 @@ export async function openEncoder(
   if (encoder === 'fbank') return new EmotionFbankEncoder(rest) as unknown as EmotionEncoder
   if (encoder === 'languagebind') {
     const shared = typeof from === 'string' ? from : join(folder, '..', SHARED)
-    const model = models.get(shared) ?? LanguageBind.fromPretrained(shared, defined(options))
+    const model = models.get(shared) ?? LanguageBind.fromPretrained(shared, { dtype: 'float32', ...defined(options) })
     models.set(shared, model)
     const { modality, useTemp, states } = rest as { modality: EmotionModality; useTemp?: boolean; states?: boolean }
     return new LanguageBindEmotionEncoder(await model, modality, {

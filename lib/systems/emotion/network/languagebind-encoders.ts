@@ -215,7 +215,7 @@ export async function languageBindEncoders(
   options: LanguageBindEmotionEncoderOptions & { device?: Device | undefined } = {},
 ): Promise<LanguageBindEmotionEncoder[]> {
   const { device, ...rest } = options
-  const model = await LanguageBind.fromPretrained(defined(from), defined({ device }))
+  const model = await LanguageBind.fromPretrained(defined(from), { dtype: 'float32', ...defined({ device }) })
   return modalities.map((modality) => {
     // The text encoder is that of the last checkpoint.
     const place = modality === 'text' ? (from.audio ?? from.video) : from[modality]

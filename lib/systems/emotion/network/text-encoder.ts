@@ -70,13 +70,13 @@ export class EmotionTextEncoder implements EmotionEncoder<TextInput> {
     from: string,
     options: EmotionTextEncoderOptions & { device?: Device; dtype?: DType } = {},
   ): Promise<EmotionTextEncoder> {
-    const { device, dtype, ...rest } = options
+    const { device, dtype = 'float32', ...rest } = options
     const folder = await resolveModel(from, {})
     const saved = join(folder, 'encoder.json')
     const own = TEXT_SETTINGS.changesIn(existsSync(saved) ? await readConfig(folder, 'encoder.json') : {})
     const { modelType } = (await readConfig(folder)) as { modelType?: string }
     const Network = modelType === 'roberta' ? Roberta : Bert
-    const factory = { ...(device && { device }), ...(dtype && { dtype }) }
+    const factory = { dtype, ...(device && { device }) }
     const network = await Network.fromPretrained(folder, factory)
     const encoder = new EmotionTextEncoder(network, await Tokenizer.fromPretrained(folder), { ...own, ...rest })
     encoder.#from = existsSync(from) ? resolve(from) : from

@@ -84,7 +84,7 @@ export class EmotionVoiceEncoder extends Voice implements EmotionEncoder<Tensor>
     from: string,
     options: EmotionVoiceEncoderOptions & { device?: Device; dtype?: DType } = {},
   ): Promise<EmotionVoiceEncoder> {
-    const { device, dtype, ...rest } = options
+    const { device, dtype = 'float32', ...rest } = options
     const folder = await resolveModel(from, {})
     const saved = existsSync(join(folder, 'encoder.json')) ? await readConfig(folder, 'encoder.json') : {}
     const factory = defined({ device, dtype })

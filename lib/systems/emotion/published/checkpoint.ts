@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { requireOptions, requireString, shown } from '../../../base/check.js'
+import { defined, requireOptions, requireString, shown } from '../../../base/check.js'
 import { CheckpointError } from '../../../base/errors.js'
 import { readCheckpointJson } from '../../../files/json/json.js'
 import { loadSafetensors } from '../../../files/safetensors/safetensors.js'
@@ -54,7 +54,7 @@ export async function loadPublishedEmotion(
   requireOptions(where, options, ['device', 'labels', 'seed'])
   const { labels = EMOTIONS, device, seed = 42 } = options
   const file = fileOf(from)
-  const bind = await LanguageBind.fromPretrained(encoders, device === undefined ? {} : { device })
+  const bind = await LanguageBind.fromPretrained(encoders, { dtype: 'float32', ...defined({ device }) })
   return scope(async () => {
     const found = file.endsWith('.safetensors')
       ? (await loadSafetensors(file)).tensors

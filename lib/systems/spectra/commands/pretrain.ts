@@ -82,7 +82,7 @@ folder. An interrupted run resumes. 'tiny' is a small network for testing the se
     const model =
       options.model === undefined
         ? SpectraForPreTraining.fromConfig(await readSpectraConfig(size, tokenizer))
-        : await SpectraForPreTraining.fromPretrained(options.model)
+        : await SpectraForPreTraining.fromPretrained(options.model, { dtype: 'float32' })
     if (device !== 'cpu') model.to({ device: device as Device })
     const parameters = model.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0)
     console.log(`${options.model ?? size}: ${parameters.toLocaleString('en')} parameters`)

@@ -101,7 +101,11 @@ export async function spectraOfArguments(
     )
   }
   const from = model ?? (textModel !== undefined && { text: textModel, audio: audioModel as string })
-  if (from) return SpectraForSequenceClassification.fromPretrained(from, { config, freshHeads: true, ...factory })
+  if (from)
+    return SpectraForSequenceClassification.fromPretrained(from, {
+      ...{ config, freshHeads: true, dtype: 'float32' },
+      ...factory,
+    })
   const size = await readSpectraConfig(options.config ?? 'base', data.tokenizer)
   return SpectraForSequenceClassification.fromConfig({ ...size, ...config }, factory)
 }

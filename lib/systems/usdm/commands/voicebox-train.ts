@@ -73,7 +73,7 @@ Without a configuration the network has the published size. Writes the network t
     using model =
       from === undefined
         ? UnitVoicebox.fromConfig(settings.model, { seed, ...place })
-        : await UnitVoicebox.fromPretrained(from, place)
+        : await UnitVoicebox.fromPretrained(from, { dtype: 'float32', ...place })
     const {
       globalStep,
       trainingLoss,

@@ -9,7 +9,14 @@
 
 namespace voxtorch::kernels {
 
-enum class StepType { kFloat32 = 0, kBFloat16 = 1 };
+enum class StepType { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
+
+// Of dense weights.
+constexpr StepType step_type(FewRows::Weight type) {
+  return type == FewRows::Weight::float32    ? StepType::kFloat32
+         : type == FewRows::Weight::bfloat16 ? StepType::kBFloat16
+                                             : StepType::kFloat16;
+}
 
 // Places of the cache that one chunk of attention sees.
 constexpr int64_t kStepPlaces = 128;
@@ -65,18 +72,18 @@ struct StepBounds {
 // One build of them, by StepType. All give the same within float32's rounding: products round once where the processor
 // multiplies and adds at once.
 struct StepRows {
-  void (*norm[2])(const StepNorm& args);
-  void (*attend[2])(const StepAttention& args);
-  void (*widen[2])(const void* from, float* to, int64_t count);
+  void (*norm[3])(const StepNorm& args);
+  void (*attend[3])(const StepAttention& args);
+  void (*widen[3])(const void* from, float* to, int64_t count);
   void (*join)(const StepPieces& args);
   // values = function(values) * factors
   void (*gate)(JoinedFunction function, float* values, const float* factors, int64_t count);
   // output[i] += scale * (weight[i, :] · input)
   void (*add_product)(const float* weight, const float* input, int64_t in, float scale, float* output, int64_t count);
   // The outputs [begin, end). For bfloat16 a row of inputs goes through pair_up.
-  void (*dense[2])(const FewRows& args, int64_t begin, int64_t end);
+  void (*dense[3])(const FewRows& args, int64_t begin, int64_t end);
   void (*pair_up)(const float* from, float* to, int64_t in);
-  void (*round[2])(const StepRounding& args);
+  void (*round[3])(const StepRounding& args);
   // The largest lower bound; and the first place, from `from` on, whose upper bound is not below `floor`, else `count`.
   float (*floor)(const StepBounds& args);
   int64_t (*reaching)(const StepBounds& args, float floor, int64_t from);

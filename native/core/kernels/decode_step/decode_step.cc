@@ -198,7 +198,7 @@ std::vector<int64_t> DecodeStep::Job::words() {
     head.input = mine.paired;
   }
   // All rows at once, as in a whole head: other numbers of rows sum in another order.
-  const auto multiply = build_.dense[head.type == FewRows::Weight::bfloat16 ? 1 : 0];
+  const auto multiply = build_.dense[static_cast<int>(step_type(head.type))];
   for (const int64_t word : found) multiply(head, word, word + 1);
   ++screened_;
   read_ += static_cast<int64_t>(found.size());
@@ -280,6 +280,10 @@ void DecodeStep::Job::multiply(const Worker& mine, const StepProduct& product, i
     case FewRows::Weight::bfloat16:
       weight.input = mine.paired;
       build_.dense[1](weight, begin, end);
+      break;
+    case FewRows::Weight::float16:
+      weight.input = mine.from;
+      build_.dense[2](weight, begin, end);
       break;
     default:
       weight.input = weight.type == FewRows::Weight::nf4 ? mine.lanes : mine.codes;

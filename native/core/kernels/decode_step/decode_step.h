@@ -25,7 +25,7 @@ struct StepLayer {
 struct StepNetwork {
   at::Tensor words;  // [vocabulary, dim]; undefined: the tokens' embeddings are given
   std::vector<StepLayer> layers;
-  at::Tensor norm;  // [dim], whose type, float32 or bfloat16, all have that is not in codes
+  at::Tensor norm;  // [dim], whose type, float32, bfloat16 or float16, all have that is not in codes
   Projection head;
   double eps;
   JoinedFunction function;  // of the gates

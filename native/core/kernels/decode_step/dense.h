@@ -1,5 +1,5 @@
-// Products with weights of float32 and bfloat16 for rows.h: all rows at once as far as registers go, so that a weight
-// comes from memory once, and is widened once.
+// Products with weights of float32, bfloat16 and float16 for rows.h: all rows at once as far as registers go, so that a
+// weight comes from memory once, and is widened once.
 
 namespace voxtorch::kernels {
 namespace {
@@ -67,9 +67,16 @@ constexpr int64_t kAhead = 2048;
 
 // Weights are taken kTogether blocks at once, of which this is part k.
 template <typename T>
-constexpr int kTogether = sizeof(T) == 2 ? 2 : 1;
+constexpr int kTogether = 1;
+template <>
+constexpr int kTogether<BFloat16> = 2;
 
 VOXTORCH_INLINE void part_of(const float* from, int k, Floats* values) { values[0] = floats_at(from + k * kLanes); }
+VOXTORCH_INLINE void part_of(const Float16* from, int k, Floats* values) {
+  Halves halves;
+  std::memcpy(&halves, from + k * kLanes, sizeof(halves));
+  values[0] = floats_of_halves(halves);
+}
 // Of bfloat16 two to a word: the lower ones of 32 are a block, and the upper ones another.
 VOXTORCH_INLINE void part_of(const BFloat16* from, int k, Floats* values) {
   Words words;

@@ -45,10 +45,10 @@ class Builder {
 
   bool sizes() {
     StepPlan& p = *plan_;
-    if (type_ != at::kFloat && type_ != at::kBFloat16) return false;
+    if (type_ != at::kFloat && type_ != at::kBFloat16 && type_ != at::kHalf) return false;
     if (!fits(network_.norm, type_) || (network_.words.defined() && !fits(network_.words, type_))) return false;
     const Tensor& keys = network_.layers.front().keys;
-    p.type = type_ == at::kFloat ? StepType::kFloat32 : StepType::kBFloat16;
+    p.type = step_type(weight_type_of(type_));
     p.rows = keys.size(0);
     p.dim = network_.norm.size(0);
     if (network_.words.defined()) {
@@ -198,7 +198,7 @@ class Builder {
     }
     switch (weight_kind(projection)) {
       case JoinedWeight::kValues:
-        weight.type = type_ == at::kFloat ? FewRows::Weight::float32 : FewRows::Weight::bfloat16;
+        weight.type = weight_type_of(type_);
         return fits(projection.weight, type_) && projection.weight.numel() == in * weight.out;
       case JoinedWeight::kInt8:
         weight.type = FewRows::Weight::int8;

@@ -223,15 +223,15 @@ void join(const StepPieces& args) {
 }  // namespace
 
 extern const StepRows VOXTORCH_BUILD(step_rows) = {
-    {norm<float>, norm<BFloat16>},
-    {attend<float>, attend<BFloat16>},
-    {widen<float>, widen<BFloat16>},
+    {norm<float>, norm<BFloat16>, norm<Float16>},
+    {attend<float>, attend<BFloat16>, attend<Float16>},
+    {widen<float>, widen<BFloat16>, widen<Float16>},
     join,
     gate,
     add_product,
-    {dense<float>, dense<BFloat16>},
+    {dense<float>, dense<BFloat16>, dense<Float16>},
     pair_up,
-    {round<float>, round<BFloat16>},
+    {round<float>, round<BFloat16>, round<Float16>},
     floor,
     reaching,
 };

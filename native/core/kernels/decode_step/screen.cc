@@ -26,8 +26,7 @@ Tensor made(at::IntArrayRef shape, at::ScalarType type) { return at::empty(shape
 
 bool HeadScreen::takes(const FewRows& weight) {
   static const bool has_kernels = instruction_set() != InstructionSet::kDefault;
-  const bool values = weight.type == FewRows::Weight::float32 || weight.type == FewRows::Weight::bfloat16;
-  return has_kernels && values && weight.bias == nullptr && weight.out * weight.in >= kFewestWeights;
+  return has_kernels && is_dense(weight.type) && weight.bias == nullptr && weight.out * weight.in >= kFewestWeights;
 }
 
 HeadScreen::HeadScreen(const FewRows& weight)
@@ -37,10 +36,9 @@ HeadScreen::HeadScreen(const FewRows& weight)
       scales_(made({out_}, at::kFloat)),
       errors_(made({out_}, at::kFloat)),
       lengths_(made({out_}, at::kFloat)) {
-  const bool wide = weight.type == FewRows::Weight::float32;
-  const auto round = step_rows().round[wide ? 0 : 1];
+  const auto round = step_rows().round[static_cast<int>(step_type(weight.type))];
   const auto* const rows = static_cast<const char*>(weight.weight);
-  const int64_t bytes = in_ * (wide ? 4 : 2);
+  const int64_t bytes = in_ * block_size(weight.type).bytes;
   auto* const codes = codes_.mutable_data_ptr<int8_t>();
   at::parallel_for(0, out_, std::max<int64_t>(1, kGrain / in_), [&](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) {
@@ -88,22 +86,22 @@ void HeadScreen::candidates(const float* input, const void* prepared, const floa
 
 namespace {
 
-// input float32 [in], weight [words, in] of float32 or bfloat16 -> the number of the word with the largest product, and
-// of those that were multiplied as they are.
+// input float32 [in], weight [words, in] of float32, bfloat16 or float16 -> the number of the word with the largest
+// product, and of those that were multiplied as they are.
 std::tuple<int64_t, int64_t> likeliest_word(const Tensor& input, const Tensor& weight) {
   TORCH_CHECK(is_plain(input, at::kFloat) && input.dim() == 1 && input.is_contiguous(),
               "likeliest_word: the input must be float32 [in] on the CPU, got ", input.sizes());
-  const bool wide = is_plain(weight, at::kFloat);
-  TORCH_CHECK((wide || is_plain(weight, at::kBFloat16)) && weight.dim() == 2 && weight.is_contiguous() &&
-                  weight.size(1) == input.size(0),
-              "likeliest_word: the weight must be float32 or bfloat16 [words, ", input.size(0), "], got ",
+  const at::ScalarType type = weight.scalar_type();
+  TORCH_CHECK((type == at::kFloat || type == at::kBFloat16 || type == at::kHalf) && is_plain(weight, type) &&
+                  weight.dim() == 2 && weight.is_contiguous() && weight.size(1) == input.size(0),
+              "likeliest_word: the weight must be float32, bfloat16 or float16 [words, ", input.size(0), "], got ",
               weight.sizes());
   FewRows full{};
   full.weight = weight.const_data_ptr();
   full.rows = 1;
   full.in = weight.size(1);
   full.out = weight.size(0);
-  full.type = wide ? FewRows::Weight::float32 : FewRows::Weight::bfloat16;
+  full.type = weight_type_of(type);
   TORCH_CHECK(full.out > 0 && full.in > 0, "likeliest_word: there is no word in a weight ", weight.sizes());
   const HeadScreen screen(full);
   const Tensor products = made({full.out}, at::kFloat), values = made({full.out}, at::kFloat);
@@ -119,10 +117,11 @@ std::tuple<int64_t, int64_t> likeliest_word(const Tensor& input, const Tensor& w
   std::vector<int64_t> words;
   screen.candidates(row, prepared.const_data_ptr(), products.const_data_ptr<float>(), words);
   const Tensor paired = made({full.in}, at::kFloat);
-  if (!wide) step_rows().pair_up(row, floats(paired), full.in);
-  full.input = wide ? row : paired.const_data_ptr<float>();
+  const bool is_paired = full.type == FewRows::Weight::bfloat16;
+  if (is_paired) step_rows().pair_up(row, floats(paired), full.in);
+  full.input = is_paired ? paired.const_data_ptr<float>() : row;
   full.output = floats(values);
-  for (const int64_t word : words) step_rows().dense[wide ? 0 : 1](full, word, word + 1);
+  for (const int64_t word : words) step_rows().dense[static_cast<int>(step_type(full.type))](full, word, word + 1);
   return {likeliest(full.output, words), static_cast<int64_t>(words.size())};
 }
 

@@ -19,7 +19,7 @@ class HeadScreen {
   // with kernels for int8.
   static bool takes(const FewRows& weight);
 
-  // `weight`: values of float32 or bfloat16 [out, in], which are read once, and copied.
+  // `weight`: values of float32, bfloat16 or float16 [out, in], which are read once, and copied.
   explicit HeadScreen(const FewRows& weight);
 
   // The product in int8, but for input, output and the number of rows.

@@ -10,9 +10,10 @@ namespace voxtorch::kernels {
 
 struct FewRows {
   // int8 has one scale for a row; from q8_0 on the weights are GGUF's blocks as files have them, row after row.
-  enum class Weight { float32, bfloat16, int8, nf4, q8_0, q4_0, q4_1, q4_k, q6_k };
+  enum class Weight { float32, bfloat16, float16, int8, nf4, q8_0, q4_0, q4_1, q4_k, q6_k };
 
-  const void* input;   // of float32 and bfloat16: float [rows, in]; of the others what prepare_few_rows made of that
+  const void*
+      input;  // of float32, bfloat16 and float16: float [rows, in]; of the others what prepare_few_rows made of that
   const void* weight;  // [out, in], of nf4 two to a byte
   const float* scale;  // [out] of int8: what is multiplied with the sum; of nf4 [out * in / block]; else null
   const float* bias;   // [out] or null
@@ -28,6 +29,7 @@ struct FewRows {
 constexpr int64_t kNf4Group = 64;
 constexpr int64_t kNf4Lanes = 16;
 
+constexpr bool is_dense(FewRows::Weight type) { return type <= FewRows::Weight::float16; }
 constexpr bool is_blocks(FewRows::Weight type) { return type >= FewRows::Weight::q8_0; }
 // Kinds whose inputs become integers too, in blocks of 32.
 constexpr bool has_integer_inputs(FewRows::Weight type) { return type == FewRows::Weight::int8 || is_blocks(type); }
@@ -41,6 +43,7 @@ constexpr BlockSize block_size(FewRows::Weight type) {
     case FewRows::Weight::float32:
       return {1, 4};
     case FewRows::Weight::bfloat16:
+    case FewRows::Weight::float16:
       return {1, 2};
     case FewRows::Weight::int8:
       return {1, 1};

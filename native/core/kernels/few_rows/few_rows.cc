@@ -52,21 +52,10 @@ const Build& chosen() {
   return build;
 }
 
-FewRows::Weight weight_type(const Tensor& weight) {
-  switch (weight.scalar_type()) {
-    case at::kBFloat16:
-      return FewRows::Weight::bfloat16;
-    case at::kChar:
-      return FewRows::Weight::int8;
-    default:
-      return FewRows::Weight::float32;
-  }
-}
-
 // Whether there are few rows of so many numbers, of a dtype and kind that the kernels take.
 bool are_few(const Tensor& input, int64_t out, int64_t in) {
   const c10::ScalarType dtype = input.scalar_type();
-  if ((dtype != at::kFloat && dtype != at::kBFloat16) || !is_inference()) return false;
+  if ((dtype != at::kFloat && dtype != at::kBFloat16 && dtype != at::kHalf) || !is_inference()) return false;
   if (input.dim() == 0 || input.size(-1) != in || out * in < kFewWeights) return false;
   if (input.numel() == 0 || input.numel() > kMostRows * in || !is_plain(input, dtype)) return false;
   return !at::autocast::is_autocast_enabled(at::kCPU);
@@ -121,6 +110,19 @@ bool has_plain_rows(const Tensor& input, int64_t in) {
 
 }  // namespace
 
+FewRows::Weight weight_type_of(at::ScalarType type) {
+  switch (type) {
+    case at::kBFloat16:
+      return FewRows::Weight::bfloat16;
+    case at::kHalf:
+      return FewRows::Weight::float16;
+    case at::kChar:
+      return FewRows::Weight::int8;
+    default:
+      return FewRows::Weight::float32;
+  }
+}
+
 FewRowsOutputs outputs_of() { return chosen().outputs; }
 
 bool needs_prepared_rows(FewRows::Weight type) { return type == FewRows::Weight::nf4 || has_integer_inputs(type); }
@@ -154,7 +156,7 @@ Tensor few_rows_linear(const Tensor& input, const Tensor& weight, const Optional
   weights.scale = pointer(scale);
   weights.in = weight.size(1);
   weights.out = weight.size(0);
-  weights.type = weight_type(weight);
+  weights.type = weight_type_of(weight.scalar_type());
   return product(input, bias, weights);
 }
 

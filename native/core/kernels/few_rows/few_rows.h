@@ -16,13 +16,15 @@ namespace voxtorch::kernels {
 // an allocation, for those who share out the outputs themselves.
 using FewRowsOutputs = void (*)(const FewRows& args, int64_t begin, int64_t end);
 FewRowsOutputs outputs_of();
+// The kind of dense weights, or int8, of this dtype.
+FewRows::Weight weight_type_of(at::ScalarType type);
 // Whether FewRows::input is not the floats themselves, and the bytes of what it is then.
 bool needs_prepared_rows(FewRows::Weight type);
 size_t prepared_rows_bytes(FewRows::Weight type, int64_t rows, int64_t in);
 // input [rows, in] -> FewRows::input, at an address that floats may have: the same for int8 and all kinds of blocks.
 void prepare_rows(FewRows::Weight type, const float* input, int64_t rows, int64_t in, void* to);
 
-// Whether few_rows_linear is the way for these, without gradients: input [..., in] of float32 or bfloat16.
+// Whether few_rows_linear is the way for these, without gradients: input [..., in] of float32, bfloat16 or float16.
 bool are_few_rows(const at::Tensor& input, const at::Tensor& weight);
 
 // weight [out, in] of the input's dtype, or int8 with `absmax` [out] (value = code * absmax / 127); bias [out].

@@ -124,6 +124,8 @@ void VOXTORCH_BUILD(few_rows)(const FewRows& args, int64_t begin, int64_t end) {
       return outputs<Dense<float>>(args, begin, end);
     case FewRows::Weight::bfloat16:
       return outputs<Dense<BFloat16>>(args, begin, end);
+    case FewRows::Weight::float16:
+      return outputs<Dense<Float16>>(args, begin, end);
     case FewRows::Weight::int8:
       return integer_outputs<RowInt8>(args, begin, end);
     case FewRows::Weight::nf4:

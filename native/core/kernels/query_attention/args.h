@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/kernels/builds.h"
+#include "core/kernels/few_rows/args.h"
 
 namespace voxtorch::kernels {
 
@@ -13,7 +14,7 @@ struct QueryAttention {
   const void* keys;    // [count, dim], key_stride elements from one to the next; values likewise
   const void* values;
   int64_t key_stride, value_stride;
-  bool is_bfloat16;  // keys and values; else float32
+  FewRows::Weight type;  // of keys and values, dense
   int64_t count, dim;
   const float *own_key, *own_value;  // one more, [dim]; null: none
   float scale;

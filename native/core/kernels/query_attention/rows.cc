@@ -89,8 +89,10 @@ VOXTORCH_INLINE void attend_any(const QueryAttention& args) {
 }
 
 void attention(const QueryAttention& args) {
-  if (args.is_bfloat16)
+  if (args.type == FewRows::Weight::bfloat16)
     attend_any<BFloat16>(args);
+  else if (args.type == FewRows::Weight::float16)
+    attend_any<Float16>(args);
   else
     attend_any<float>(args);
 }
