@@ -34,6 +34,10 @@ export function requireWhole(where: string, argument: string, value: unknown, le
   }
 }
 
+export function requireBoolean(where: string, argument: string, value: unknown): void {
+  if (typeof value !== 'boolean') throw argumentError(where, argument, 'true or false', value)
+}
+
 export function requireString(where: string, argument: string, value: unknown): void {
   if (typeof value !== 'string') throw argumentError(where, argument, 'a string', value)
 }

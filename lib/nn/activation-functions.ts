@@ -1,5 +1,6 @@
+import { requireBoolean } from '../base/check.js'
 import { type DType, ops, scope, type Tensor } from '../tensor/index.js'
-import { type ByPosition, byPosition, requireBoolean } from './by-position.js'
+import { type ByPosition, byPosition } from './by-position.js'
 import { requireTensors } from './check.js'
 
 export interface InPlaceOptions {

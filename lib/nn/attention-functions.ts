@@ -1,6 +1,7 @@
+import { requireBoolean } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
 import { cat, ones, ops, scope, type Tensor } from '../tensor/index.js'
-import { byPosition, requireBoolean } from './by-position.js'
+import { byPosition } from './by-position.js'
 import { otherRank, requireNumbers, requireTensors } from './check.js'
 import { linear } from './functional.js'
 import { sameShape } from './text.js'

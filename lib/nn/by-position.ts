@@ -1,5 +1,5 @@
 import { asTyped, optionsOf, shown } from '../base/arguments.js'
-import { argumentError, requireOptions } from '../base/check.js'
+import { requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { isOptions } from '../native/encode.js'
 import { isHandle } from '../native/handle.js'
@@ -103,9 +103,4 @@ function tooMany(where: string, places: unknown[], most: number, tensors: number
   return new ConfigError(
     `${where}: expected at most ${tensors + known.length} arguments, got ${tensors + places.length}`,
   )
-}
-
-/** Check an option that is true or false. */
-export function requireBoolean(where: string, argument: string, value: unknown): void {
-  if (typeof value !== 'boolean') throw argumentError(where, argument, 'true or false', value)
 }

@@ -1,5 +1,6 @@
+import { requireBoolean } from '../base/check.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
-import { byPosition, requireBoolean } from './by-position.js'
+import { byPosition } from './by-position.js'
 import { otherRank, requireProbability } from './check.js'
 import { Module } from './module.js'
 

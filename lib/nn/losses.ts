@@ -1,9 +1,9 @@
 import { shown } from '../base/arguments.js'
-import { requireOptions } from '../base/check.js'
+import { requireBoolean, requireOptions } from '../base/check.js'
 import { ConfigError, DTypeError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
-import { byPosition, requireBoolean } from './by-position.js'
+import { byPosition } from './by-position.js'
 import {
   badIndices,
   explain,

@@ -1,7 +1,8 @@
+import { requireBoolean } from '../base/check.js'
 import { ShapeError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
-import { byPosition, requireBoolean } from './by-position.js'
+import { byPosition } from './by-position.js'
 import { explain, notFloating, otherRank, otherSize, requireNumbers, requireTensors } from './check.js'
 
 export interface AffineOptions {

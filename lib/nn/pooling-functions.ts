@@ -1,7 +1,7 @@
-import { argumentError } from '../base/check.js'
+import { argumentError, requireBoolean } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { ops, rand, scope, type Tensor } from '../tensor/index.js'
-import { byPosition, requireBoolean, type WithIndices } from './by-position.js'
+import { byPosition, type WithIndices } from './by-position.js'
 import { otherRank, requireNumbers, requireTensors, sizeList } from './check.js'
 
 type Sizes = number | readonly number[]

@@ -4,12 +4,13 @@ import { withArticle } from '../base/words.js'
 import { op } from '../native/call.js'
 import { currentDevice } from '../native/context.js'
 import { Double, isComplex } from '../native/encode.js'
+import { getDefaultDtype } from './default-dtype.js'
 import { type Device, type DType, dtypeFacts, requireDevice, requireDType, type TypedArray } from './dtype.js'
 import type { Generator } from './random.js'
 import { fromTypedArray, isTensor, type Scalar, Tensor } from './tensor.js'
 
 export interface TensorOptions {
-  /** Dtype. Default: float32 for functions that fill; see {@link tensor} for data. */
+  /** Dtype. Default: that of `setDefaultDtype` for functions that fill; see {@link tensor} for data. */
   dtype?: DType
   /** Device. Default: that of `withDevice`, else the CPU. Throws DeviceError if it does not exist. */
   device?: Device
@@ -33,8 +34,8 @@ const requiresGradOp = op('aten::requires_grad_')
  * Create a tensor from numbers, nested arrays, a typed array or a Buffer; the data is copied.
  *
  * Without a `dtype`: integers and bigints give int64 and any fraction gives float32, as in PyTorch; booleans give bool; `{ re,
- * im }` gives complex64; a typed array gives its own type. With `requiresGrad` integers give float32. A Buffer contains the raw
- * bytes of `dtype` (default uint8).
+ * im }` gives complex64; a typed array gives its own type. With `requiresGrad` integers give float32. `setDefaultDtype` sets another
+ * dtype than float32. A Buffer contains the raw bytes of `dtype` (default uint8).
  *
  * @param options.shape shape of a flat typed array or Buffer; default one dimension
  * @throws DataError for ragged arrays; DTypeError for values that the dtype cannot represent
@@ -199,15 +200,15 @@ function toNumber(value: Scalar): number {
 }
 
 function inferDType(values: readonly Scalar[], requiresGrad: boolean): DType {
-  let result: DType = values.length === 0 ? 'float32' : 'bool'
+  let result: DType | undefined = values.length === 0 ? undefined : 'bool'
   for (const value of values) {
-    if (typeof value === 'object') return 'complex64'
+    if (typeof value === 'object') return getDefaultDtype() === 'float64' ? 'complex128' : 'complex64'
     if (typeof value === 'boolean') continue
     const integer = typeof value === 'bigint' || Number.isInteger(value)
-    if (!integer) result = 'float32'
+    if (!integer) result = undefined
     else if (result === 'bool') result = 'int64'
   }
-  return result === 'int64' && requiresGrad ? 'float32' : result
+  return result === undefined || (result === 'int64' && requiresGrad) ? getDefaultDtype() : result
 }
 
 function flatten(data: unknown, shape: readonly number[], depth: number, path: number[], out: Scalar[]): void {

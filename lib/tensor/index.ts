@@ -4,6 +4,12 @@ export type { Complex } from '../native/encode.js'
 export { AutogradFunction, detectAnomaly, FunctionContext } from './autograd.js'
 export { checkpoint } from './checkpoint.js'
 export * from './create.js'
+export {
+  areDeterministicAlgorithmsEnabled,
+  getDefaultDtype,
+  setDefaultDtype,
+  useDeterministicAlgorithms,
+} from './default-dtype.js'
 export type { Device, DType, TypedArray } from './dtype.js'
 export { type GradcheckOptions, gradcheck } from './gradcheck.js'
 export { ops } from './methods.js'

@@ -42,7 +42,7 @@ export function emptyCache(): void {
 }
 
 /**
- * Set the number of threads that queued jobs use inside an operator; operators called directly use one. Default: libtorch's
+ * Set the number of threads that an operator uses, whether it is queued or called directly; small ones use one. Default: libtorch's
  * choice if `OMP_NUM_THREADS` or `MKL_NUM_THREADS` is set, as launchers do to avoid contention between processes; otherwise one
  * per core.
  */

@@ -64,8 +64,8 @@ describe('a stream', () => {
     let lead = 0
     for (const name of order.slice(0, 110)) {
       lead += name === 'a' ? 1 : -1
-      // A token or two of each may be ready before the loop that reads them runs.
-      expect(Math.abs(lead)).toBeLessThanOrEqual(5)
+      // Some tokens of each may be ready before the loop that reads them runs, more where other processes take its core.
+      expect(Math.abs(lead)).toBeLessThanOrEqual(12)
     }
   })
 

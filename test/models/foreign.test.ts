@@ -304,7 +304,7 @@ describe('Whisper of CTranslate2, as transformers computes with the same weights
   it.each(whispers.cases)('$name', async ({ name }) => {
     const directory = await made(name)
     const before = await settledTensors()
-    const model = await Whisper.fromPretrained(directory)
+    const model = await Whisper.fromPretrained(directory, { dtype: 'float32' })
     const { input_features, decoder_input_ids } = tensorsOf(whispers, name, 'in') as Record<string, Tensor>
     const { logits } = tensorsOf(whispers, name, 'out') as { logits: Tensor }
     await scope(async () => {
@@ -312,7 +312,7 @@ describe('Whisper of CTranslate2, as transformers computes with the same weights
         model.forward({ inputFeatures: input_features as Tensor, decoderInputIds: decoder_input_ids as Tensor }),
       )
       expectClose(output.logits as Tensor, logits, 1e-5)
-      const encoder = await WhisperEncoder.fromPretrained(directory)
+      const encoder = await WhisperEncoder.fromPretrained(directory, { dtype: 'float32' })
       const { lastHiddenState } = await encoder.forward({ inputFeatures: input_features as Tensor })
       expectClose(lastHiddenState, output.encoderLastHiddenState as Tensor, 1e-6)
       encoder.dispose()

@@ -56,7 +56,7 @@ describe.skipIf(!isHere || !hasData('librispeech-other'))('Whisper base, as publ
   const threads = getNumThreads()
   let open: Whisper
   beforeAll(async () => {
-    open = await Whisper.fromPretrained('whisper-base', { offline: true })
+    open = await Whisper.fromPretrained('whisper-base', { offline: true, dtype: 'float32' })
   })
   afterAll(() => {
     setNumThreads(threads)

@@ -43,7 +43,7 @@ describe.skipIf(!isHere(NAME) || !isHere('silero-vad') || !hasData('librispeech-
       const recording = await longSpeech(dataPath('librispeech-other'), 60 * MINUTES, read)
       samples = recording.samples
       clips = recording.clips
-      whisper = (await Whisper.fromPretrained(NAME, { offline: true })).freeze()
+      whisper = (await Whisper.fromPretrained(NAME, { offline: true, dtype: 'float32' })).freeze()
       const stream = whisper.transcribeStream(samples, { ...draws(), conditionOnPrevious: false })
       const segments: WhisperSegment[] = []
       let step = await stream.next()

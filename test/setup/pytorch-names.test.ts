@@ -5,14 +5,14 @@ import { nameRows, namesPage, pytorch, reasons } from '../../scripts/docs/names-
 /** How many of PyTorch's names there are at least. Raise a number when names are added. */
 const LEAST: Record<string, number> = {
   'torch.nn.functional': 128,
-  'torch.nn': 139,
+  'torch.nn': 160,
   'torch.nn.init': 15,
   'torch.fft': 22,
   'torch.linalg': 40,
   'torch.special': 56,
-  'torch.func': 0,
-  'torch.distributions': 0,
-  'torch.optim': 14,
+  'torch.func': 11,
+  'torch.distributions': 60,
+  'torch.optim': 16,
   'torch.optim.lr_scheduler': 16,
   'torch.Tensor': 551,
 }

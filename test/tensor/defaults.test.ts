@@ -1,15 +1,20 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import {
+  areDeterministicAlgorithmsEnabled,
   ConfigError,
+  DecoderLM,
   getDefaultDevice,
+  getDefaultDtype,
   Linear,
   ones,
   ops,
   randn,
   scope,
   setDefaultDevice,
+  setDefaultDtype,
   setPrintoptions,
   tensor,
+  useDeterministicAlgorithms,
   withDevice,
   zeros,
 } from '../../lib/index.js'
@@ -76,4 +81,54 @@ describe('setPrintoptions prints as torch does', () => {
     expect(() => setPrintoptions({ sciMode: 1 as never })).toThrow(ConfigError)
     expect(() => setPrintoptions({ width: 80 } as never)).toThrow(ConfigError)
   })
+})
+
+describe('setDefaultDtype', () => {
+  afterEach(() => {
+    setDefaultDtype('float32')
+  })
+
+  test('holds for new tensors, layers and quotients of integers', () =>
+    scope(() => {
+      expect(getDefaultDtype()).toBe('float32')
+      setDefaultDtype('float64')
+      expect(getDefaultDtype()).toBe('float64')
+      const made = [zeros([2]), randn([2]), tensor([1.5]), tensor([]), tensor([1, 2]).div(2), ops.linspace(0, 1, 3)]
+      expect(made.map(({ dtype }) => dtype)).toEqual(Array(6).fill('float64'))
+      expect(tensor([{ re: 1, im: 0 }]).dtype).toBe('complex128')
+      expect(tensor([1, 2]).dtype).toBe('int64')
+      using layer = new Linear(2, 2)
+      expect(layer.forward(tensor([[0.5, 2]])).dtype).toBe('float64')
+      expect(zeros([1], { dtype: 'float32' }).dtype).toBe('float32')
+    }))
+
+  test.each(['float64', 'bfloat16'] as const)('%s leaves networks and their generation alone', async (dtype) => {
+    const config = { vocabSize: 40, hiddenSize: 32, intermediateSize: 48, numHiddenLayers: 1, numAttentionHeads: 2 }
+    using model = DecoderLM.fromConfig({ ...config, numKeyValueHeads: 2, headDim: 16 }, { seed: 3, dtype: 'float32' })
+    const run = async () => {
+      const { sequences } = await model.generate(
+        { inputIds: tensor([[1, 2, 3]]) },
+        { maxNewTokens: 6, eosTokenId: null },
+      )
+      const { logits } = await model.forward({ inputIds: sequences })
+      return [logits?.dtype, sequences.toArray(), logits?.toArray()]
+    }
+    const before = await run()
+    setDefaultDtype(dtype)
+    expect(await run()).toEqual(before)
+  })
+
+  test('refuses other dtypes', () => {
+    expect(() => setDefaultDtype('int64')).toThrow(ConfigError)
+    expect(() => setDefaultDtype('double' as never)).toThrow(ConfigError)
+  })
+})
+
+test('useDeterministicAlgorithms is on until it is off', () => {
+  expect(areDeterministicAlgorithmsEnabled()).toBe(false)
+  useDeterministicAlgorithms(true, { warnOnly: true })
+  expect(areDeterministicAlgorithmsEnabled()).toBe(true)
+  useDeterministicAlgorithms(false)
+  expect(areDeterministicAlgorithmsEnabled()).toBe(false)
+  expect(() => useDeterministicAlgorithms('yes' as never)).toThrow(ConfigError)
 })

@@ -2,7 +2,8 @@
 // those of an even number of channels below 16 in each group and a kernel that spans 64 values or more of a row come
 // out as noise, without an error, in Python too. (It packs the weights of those channels in an order of its own; the
 // gradient by the input of a transposed convolution is such a convolution.) Here they are computed in float32, which
-// is what AVX-512 and older processors give, rounded once. Everything else goes where it went.
+// is what AVX-512 and older processors give, rounded once. So are those of a dtype that the processor has no products of,
+// which ATen's own loops compute many times slower. Everything else goes where it went.
 
 #include <ATen/ops/convolution_backward_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>
@@ -10,6 +11,8 @@
 
 #include <array>
 #include <tuple>
+
+#include "core/kernels/expanded_linear.h"
 
 namespace voxtorch::kernels {
 namespace {
@@ -25,6 +28,11 @@ bool has_amx() {
 #else
   return false;
 #endif
+}
+
+bool is_slow(const Tensor& input) {
+  return (input.scalar_type() == at::kBFloat16 || input.scalar_type() == at::kHalf) &&
+         !has_products(input.scalar_type());
 }
 
 // weight [out, in of a group, ..., width]; of a transposed convolution [in, out of a group, ..., width].
@@ -44,7 +52,8 @@ Tensor convolution(const Tensor& input, const Tensor& weight, const std::optiona
   // What does not fit is for PyTorch's own checks to refuse.
   const bool same =
       weight.scalar_type() == input.scalar_type() && (!bias || bias->scalar_type() == input.scalar_type());
-  if (transposed || !same || !miscomputed(input, weight)) return run(input, weight, bias);
+  const bool wrong = !transposed && miscomputed(input, weight);
+  if (!same || !(wrong || is_slow(input))) return run(input, weight, bias);
   const auto wide = [](const Tensor& x) { return x.to(at::kFloat); };
   return run(wide(input), wide(weight), bias ? std::optional(wide(*bias)) : std::nullopt).to(input.scalar_type());
 }
@@ -57,8 +66,8 @@ Gradients convolution_backward(const Tensor& grad, const Tensor& input, const Te
     return at::compositeexplicitautograd::convolution_backward(g, x, w, bias_sizes, stride, padding, dilation,
                                                                transposed, output_padding, groups, wanted);
   };
-  if (!transposed || weight.scalar_type() != input.scalar_type() || !miscomputed(input, weight))
-    return run(grad, input, weight);
+  const bool wrong = transposed && miscomputed(input, weight);
+  if (weight.scalar_type() != input.scalar_type() || !(wrong || is_slow(input))) return run(grad, input, weight);
   auto [x, w, b] = run(grad.to(at::kFloat), input.to(at::kFloat), weight.to(at::kFloat));
   const auto narrow = [&](const Tensor& one) { return one.defined() ? one.to(input.scalar_type()) : one; };
   return {narrow(x), narrow(w), narrow(b)};

@@ -9,7 +9,6 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -183,7 +182,7 @@ class ClipAttention : public Block {
     const Tensor q = project(query), k = project(key), v = project(value);
     const double drop = training() ? dropout : 0;
     if (causal && !mask.defined() && !with_weights) {
-      return {nn::join_heads(at::scaled_dot_product_attention(q, k, v, std::nullopt, drop, true)), Tensor()};
+      return {nn::join_heads(nn::scaled_attention(q, k, v, std::nullopt, drop, true)), Tensor()};
     }
     const Tensor seen = causal && !mask.defined() ? causal_mask(x.size(1), x.device()) : mask;
     nn::Attended result = nn::attend(q, k, v, seen, drop, with_weights);

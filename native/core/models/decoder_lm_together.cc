@@ -2,7 +2,6 @@
 // are read once for all, and each text attends to its own cache.
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/tensor.h>
 
 #include "core/models/decoder_layers.h"
@@ -65,7 +64,7 @@ Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_win
     k = for_each_head(k);
     v = for_each_head(v);
   }
-  if (!mask.defined() && span.causal) return at::scaled_dot_product_attention(q, k, v, std::nullopt, 0, true);
+  if (!mask.defined() && span.causal) return nn::scaled_attention(q, k, v, std::nullopt, 0, true);
   return nn::attend(q, k, v, mask, 0, false).output;
 }
 

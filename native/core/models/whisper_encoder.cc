@@ -7,7 +7,6 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/rand.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 
 #include <cmath>
@@ -44,7 +43,7 @@ nn::Attended WhisperAttention::attend(const Tensor& x, const KeysValues& keys, c
   const double drop = training() ? dropout : 0;
   const int64_t rows = q.size(0), batch = k.size(0), time = q.size(2), dim = q.size(3);
   if (rows == batch && causal) {
-    return {nn::join_heads(at::scaled_dot_product_attention(q, k, v, std::nullopt, drop, true)), Tensor()};
+    return {nn::join_heads(nn::scaled_attention(q, k, v, std::nullopt, drop, true)), Tensor()};
   }
   // The rows that share keys are adjacent in time: no key is copied.
   const int64_t group = rows / batch;

@@ -19,6 +19,7 @@
 #include <limits>
 #include <map>
 
+#include "core/kernels/expanded_linear.h"
 #include "core/runtime/recording.h"
 #include "core/runtime/transfers.h"
 
@@ -83,12 +84,25 @@ at::Tensor masked(const at::Tensor& scores, const at::Tensor& mask) {
 
 }  // namespace
 
+at::Tensor scaled_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                            const std::optional<at::Tensor>& mask, double dropout, bool is_causal) {
+  const auto run = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       const std::optional<at::Tensor>& m) {
+    return at::scaled_dot_product_attention(q, k, v, m, dropout, is_causal);
+  };
+  if (!query.is_cpu() || query.scalar_type() != at::kHalf || kernels::has_products(at::kHalf))
+    return run(query, key, value, mask);
+  const auto wide = [](const at::Tensor& x) { return x.to(at::kFloat); };
+  const bool adds = mask.has_value() && mask->scalar_type() == at::kHalf;
+  return run(wide(query), wide(key), wide(value), adds ? std::optional(wide(*mask)) : mask).to(at::kHalf);
+}
+
 Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
                 double probability, bool with_weights) {
   const double scale = 1 / std::sqrt(static_cast<double>(query.size(-1)));
   if (!with_weights) {
     const std::optional<at::Tensor> given = mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt;
-    return {at::scaled_dot_product_attention(query, key, value, given, probability), at::Tensor()};
+    return {scaled_attention(query, key, value, given, probability), at::Tensor()};
   }
   const at::Tensor scores = at::matmul(query, key.transpose(-1, -2)) * scale;
   const at::Tensor weights = at::softmax(masked(scores, mask), -1);

@@ -6,7 +6,6 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -253,11 +252,11 @@ Tensor gated_attend_each(const Segments& segments, const Tensor& query, const Te
 Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, double dropout) {
   const int64_t time = query.size(2);
   if (window <= 0 || window >= time) {
-    return at::scaled_dot_product_attention(query, key, value, std::nullopt, dropout, /*is_causal=*/true);
+    return scaled_attention(query, key, value, std::nullopt, dropout, /*is_causal=*/true);
   }
   const auto part = [](const Tensor& states, int64_t from, int64_t to) { return states.narrow(2, from, to - from); };
   // The first queries have no more keys than a window; the others come in blocks, all of which see alike.
-  std::vector<Tensor> outputs = {at::scaled_dot_product_attention(
+  std::vector<Tensor> outputs = {scaled_attention(
       part(query, 0, window), part(key, 0, window), part(value, 0, window), std::nullopt, dropout, /*is_causal=*/true)};
   const int64_t block = std::min(std::max<int64_t>(window / 4, 64), time - window);
   const auto integers = at::TensorOptions().dtype(at::kLong).device(query.device());
@@ -267,7 +266,7 @@ Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value
   for (int64_t begin = window; begin < time; begin += block) {
     const int64_t end = std::min(begin + block, time), from = begin - window + 1;
     const Tensor seen = mask.narrow(0, 0, end - begin).narrow(1, 0, end - from);
-    outputs.push_back(at::scaled_dot_product_attention(part(query, begin, end), part(key, from, end),
+    outputs.push_back(scaled_attention(part(query, begin, end), part(key, from, end),
                                                        part(value, from, end), seen, dropout));
   }
   return at::cat(outputs, 2);

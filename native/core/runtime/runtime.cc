@@ -130,6 +130,12 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   m.def("cuda_synchronize(int device) -> ()", cuda_synchronize);
   m.def("set_num_threads(int threads) -> ()", set_num_threads);
   m.def("get_num_threads() -> int", []() -> int64_t { return Executor::instance().num_threads(); });
+  m.def("set_default_dtype(ScalarType dtype) -> ()",
+        [](at::ScalarType dtype) { c10::set_default_dtype(c10::scalarTypeToTypeMeta(dtype)); });
+  m.def("default_dtype() -> int", []() { return static_cast<int64_t>(c10::get_default_dtype_as_scalartype()); });
+  m.def("set_deterministic_algorithms(bool on, bool warn_only) -> ()",
+        [](bool on, bool warn_only) { at::globalContext().setDeterministicAlgorithms(on, warn_only); });
+  m.def("deterministic_algorithms() -> bool", []() { return at::globalContext().deterministicAlgorithms(); });
   m.def("manual_seed(int seed) -> ()", [](int64_t seed) { at::manual_seed(static_cast<uint64_t>(seed)); });
   // What a C++ function takes or returns as at::Generator may be null for the dispatcher; these refuse it.
   m.def("make_generator(Device device, int seed) -> Generator?", make_generator);
