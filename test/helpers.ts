@@ -100,14 +100,12 @@ export function numbers(tensor: Tensor): (number | bigint)[] {
  * `await` begins with this, since a collection in between would lower its count.
  */
 export async function settledTensors(): Promise<number> {
-  for (;;) {
+  for (let last = Number.NaN; ; ) {
     ;(globalThis.gc as () => void)()
     // Finalizers run in a later turn of the loop.
     await new Promise((resolve) => setImmediate(resolve))
     const live = memoryStats().liveTensors
-    if (live === settled) return live
-    settled = live
+    if (live === last) return live
+    last = live
   }
 }
-/** The count of the last collection. Where nothing was left behind since, one collection is enough, which takes a tenth of a second. */
-let settled = Number.NaN

@@ -1,11 +1,13 @@
 // Loads a language model and prints what memory its process took at most, in bytes, above what it held before.
 import { readFileSync, writeFileSync } from 'node:fs'
-import { DecoderLM } from 'voxtorch'
+import { DecoderLM, ones } from 'voxtorch'
 
 const [directory, options] = process.argv.slice(2)
 const kibibytes = (field) =>
   Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))[1])
 
+// Its first use loads libtorch.
+ones([1]).dispose()
 writeFileSync('/proc/self/clear_refs', '5')
 const before = kibibytes('VmRSS')
 const start = performance.now()

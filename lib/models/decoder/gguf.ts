@@ -4,7 +4,7 @@ import { shown } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { ggufIn, isGguf } from '../../files/gguf/find.js'
 import { type GgufFile, readGguf } from '../../files/gguf/gguf.js'
-import type { GgufTensor, GgufValue } from '../../files/gguf/types.js'
+import { type GgufTensor, type GgufValue, TYPES } from '../../files/gguf/types.js'
 import { currentContext } from '../../native/context.js'
 import { blockSchemeOf } from '../../nn/quantized-weight.js'
 import { type Device, scope, type Tensor } from '../../tensor/index.js'
@@ -317,15 +317,16 @@ async function weightsOf(
   return { tensors, file: path, mapped: mmap, packed }
 }
 
-/** Return the dtype of most values of a file without quantized tensors that stay quantized. */
-function denseDType(tensors: readonly GgufTensor[]): 'float32' | 'bfloat16' | 'float16' {
-  const counts = { float32: 0, bfloat16: 0, float16: 0 }
+type DenseDType = 'float32' | 'bfloat16' | 'float16'
+
+/** Return the dtype of most values of a file without tensors that stay quantized. Others become float32. */
+function denseDType(tensors: readonly GgufTensor[]): DenseDType {
+  const counts: Record<DenseDType, number> = { float32: 0, bfloat16: 0, float16: 0 }
   for (const { type, shape } of tensors) {
-    const dtype = type === 'BF16' ? 'bfloat16' : type === 'F16' ? 'float16' : 'float32'
-    counts[dtype] += shape.reduce((product, size) => product * size, 1)
+    const { dtype = 'float32' } = TYPES[type]
+    if (Object.hasOwn(counts, dtype)) counts[dtype as DenseDType] += shape.reduce((product, size) => product * size, 1)
   }
-  const { float32, bfloat16, float16 } = counts
-  return float16 > Math.max(float32, bfloat16) ? 'float16' : bfloat16 > float32 ? 'bfloat16' : 'float32'
+  return (Object.keys(counts) as DenseDType[]).reduce((best, one) => (counts[one] > counts[best] ? one : best))
 }
 
 /** Reorder rows from llama.cpp's RoPE order (neighboring rows of a head are a pair) to transformers' (first half with second half). */
