@@ -38,7 +38,7 @@ function measure(threads: number, rounds: number): Limits[] {
   }
 }
 
-/** What this machine can do at most, and what part of it a large product and a product with a vector reach. */
+/** Measure what this machine can do at most, and what part of it a large product and a product with a vector reach. */
 export async function run({ rounds = 5 }: Options): Promise<Report> {
   const threads = availableParallelism()
   const measured = measure(threads, rounds)

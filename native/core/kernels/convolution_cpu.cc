@@ -2,8 +2,8 @@
 // those of an even number of channels below 16 in each group and a kernel that spans 64 values or more of a row come
 // out as noise, without an error, in Python too. (It packs the weights of those channels in an order of its own; the
 // gradient by the input of a transposed convolution is such a convolution.) Here they are computed in float32, which
-// is what AVX-512 and older processors give, rounded once. So are those of a dtype that the processor has no products of,
-// which ATen's own loops compute many times slower. Everything else goes where it went.
+// is what AVX-512 and older processors give, rounded once. So are those of a dtype that the processor has no products
+// of, which ATen's own loops compute many times slower. Everything else goes where it went.
 
 #include <ATen/ops/convolution_backward_compositeexplicitautograd_dispatch.h>
 #include <ATen/ops/convolution_compositeexplicitautograd_dispatch.h>

@@ -256,8 +256,8 @@ Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value
   }
   const auto part = [](const Tensor& states, int64_t from, int64_t to) { return states.narrow(2, from, to - from); };
   // The first queries have no more keys than a window; the others come in blocks, all of which see alike.
-  std::vector<Tensor> outputs = {scaled_attention(
-      part(query, 0, window), part(key, 0, window), part(value, 0, window), std::nullopt, dropout, /*is_causal=*/true)};
+  std::vector<Tensor> outputs = {scaled_attention(part(query, 0, window), part(key, 0, window), part(value, 0, window),
+                                                  std::nullopt, dropout, /*is_causal=*/true)};
   const int64_t block = std::min(std::max<int64_t>(window / 4, 64), time - window);
   const auto integers = at::TensorOptions().dtype(at::kLong).device(query.device());
   const Tensor first = at::arange(block, integers).unsqueeze(1);  // the first key of a query
@@ -266,8 +266,8 @@ Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value
   for (int64_t begin = window; begin < time; begin += block) {
     const int64_t end = std::min(begin + block, time), from = begin - window + 1;
     const Tensor seen = mask.narrow(0, 0, end - begin).narrow(1, 0, end - from);
-    outputs.push_back(scaled_attention(part(query, begin, end), part(key, from, end),
-                                                       part(value, from, end), seen, dropout));
+    outputs.push_back(
+        scaled_attention(part(query, begin, end), part(key, from, end), part(value, from, end), seen, dropout));
   }
   return at::cat(outputs, 2);
 }
