@@ -36,6 +36,30 @@ const checkpoints = (path: string) =>
     .map((name) => Number(name.slice(11)))
     .sort((a, b) => a - b)
 
+describe('trainable float16 parameters', () => {
+  it.each([
+    ['float16', 6],
+    ['bfloat16', 0],
+    ['float32', 0],
+  ] as const)('are warned of by number and name: %s', async (dtype, count) => {
+    const warnings: string[] = []
+    const spy = vi.spyOn(process, 'emitWarning').mockImplementation((text) => void warnings.push(String(text)))
+    const model = await newModel().to({ dtype })
+    const toDtype = (samples: Parameters<typeof collate>[0]) => {
+      const batch = collate(samples)
+      return { ...batch, x: batch.x.to({ dtype }) }
+    }
+    try {
+      await train({ maxSteps: 1 }, { model, collate: toDtype })
+    } finally {
+      spy.mockRestore()
+    }
+    const own = warnings.filter((text) => text.includes('float16'))
+    expect(own).toHaveLength(count === 0 ? 0 : 1)
+    if (count > 0) expect(own[0]).toMatch(new RegExp(`^Trainer: ${count} trainable parameters .* hidden\\.weight`))
+  })
+})
+
 describe('optim', () => {
   const args = { learningRate: 0.01, weightDecay: 0.1, adamBeta1: 0.8, adamBeta2: 0.95, adamEpsilon: 1e-6 }
   const adam = { betas: [0.8, 0.95] as [number, number], eps: 1e-6 }
