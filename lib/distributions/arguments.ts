@@ -11,7 +11,7 @@ export interface DistributionOptions {
   validateArgs?: boolean | undefined
 }
 
-/** Arguments of the constructor of `Distribution` after the shapes. @internal */
+/** Arguments of the constructor of `Distribution` after the shapes. */
 export interface Setup extends DistributionOptions {
   parameters?: Record<string, Value>
 }

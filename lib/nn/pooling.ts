@@ -161,8 +161,7 @@ class AdaptivePool extends Module {
 
   constructor(dims: number, outputSize: run.OutputSize) {
     super()
-    const sizes: readonly (number | null)[] =
-      typeof outputSize === 'object' && outputSize !== null ? outputSize : Array(dims).fill(outputSize)
+    const sizes: readonly (number | null)[] = Array.isArray(outputSize) ? outputSize : Array(dims).fill(outputSize)
     const known = sizes.map((size) => size ?? 1)
     sizeList(new.target.name, 'outputSize', known, dims)
     this.outputSize = [...sizes]

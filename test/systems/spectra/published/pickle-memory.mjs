@@ -6,6 +6,7 @@ import { readSpectraPickles } from 'voxtorch/spectra'
 const [path, arrays = 'tensor'] = process.argv.slice(2)
 const status = (field) =>
   Number(new RegExp(`${field}:\\s+(\\d+)`).exec(readFileSync('/proc/self/status', 'utf8'))[1]) / 1024
+memoryStats() // its first use loads libtorch
 const before = status('VmRSS')
 const { splits } = await readSpectraPickles(path, { task: 'mosi', splits: ['train'], arrays })
 const bytes = splits.train.reduce((sum, { audio }) => sum + audio.shape[0] * 4, 0) / 2 ** 20
