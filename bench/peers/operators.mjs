@@ -49,7 +49,7 @@ function cases() {
         for (let done = 0; done < n; done += 1) {
           await scope(async () => {
             const output = run()
-            await output.backward(onesLike(output))
+            await output.backward({ gradient: onesLike(output) })
           })
           for (const one of leaves) one.grad = null
         }
