@@ -3,6 +3,7 @@
 import math
 
 import torch
+from rates import rates
 from serve import serve, timed_blocks
 from torch.nn.functional import conv1d, pad
 
@@ -63,8 +64,6 @@ def log_mel(samples):
 
 
 minute44, minute16, half = torch.randn(60 * 44100), torch.randn(60 * 16000), torch.randn(480000)
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 down, up = resampler(44100, 16000), resampler(16000, 22050)
 
 
@@ -83,8 +82,7 @@ serve(
             "resampleUp": repeat(lambda: up(minute16)),
             "fbank": repeat(lambda: fbank(minute16)),
             "logMel": repeat(lambda: log_mel(half)),
-            "gemm": repeat(lambda: wide @ tall),
-            "gemv": repeat(lambda: matrix @ vector),
+            **rates,
         }
     )
 )

@@ -1,11 +1,10 @@
 """The same network in transformers' generate. Its float32 stands against our int8 and NF4 weights, too."""
 
 import torch
-from serve import repeated, serve, timed_blocks
+from rates import rates
+from serve import serve, timed_blocks
 from transformers import LlamaConfig, LlamaForCausalLM
 
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 
 config = LlamaConfig(
     vocab_size=32000,
@@ -48,8 +47,7 @@ serve(
             "beams": generate(plain, ids, num_beams=4),
             "banned": generate(plain, ids, suppress_tokens=list(range(10_000))),
             "sampled": generate(plain, ids, do_sample=True, top_k=50, top_p=0.9, repetition_penalty=1.1),
-            "gemm": repeated(lambda: wide @ tall),
-            "gemv": repeated(lambda: matrix @ vector),
+            **rates,
         }
     )
 )

@@ -14,11 +14,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file
+from rates import rates
 from serve import serve, timed_blocks
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 STEPS = 32
 TARGETS = r".*(language_model|multi_modal_projector)(?!.*(lm_head|output|emb|wte|shared)).*(proj|linear_\d)$"
 PHOTOGRAPHS = ["astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "rocket.jpg"]
@@ -122,8 +121,7 @@ class Peer:
         return {
             **{name: often(getattr(self, name)) for name in ["vision", "prefill", "decode", "labels", "tiles"]},
             "step": often(self.step, records=True),
-            "gemm": often(lambda: wide @ tall),
-            "gemv": often(lambda: matrix @ vector),
+            **rates,
         }
 
 

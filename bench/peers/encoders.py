@@ -5,11 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from serve import repeated, serve, timed_blocks
+from rates import rates
+from serve import serve, timed_blocks
 from transformers import RobertaModel, WavLMModel
 
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 CLASSES = {"roberta": RobertaModel, "wavlm": WavLMModel}
 
 
@@ -66,8 +65,7 @@ class Encoders:
             **{f"{name}Compiled": self.forward(name, compiled=True) for name in self.networks},
             "robertaStep": self.step("roberta"),
             "wavlmStep": self.step("wavlm"),
-            "gemm": repeated(lambda: wide @ tall),
-            "gemv": repeated(lambda: matrix @ vector),
+            **rates,
         }
 
     def export(self, name):

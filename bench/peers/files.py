@@ -3,13 +3,11 @@
 import os
 import pickle
 
-import torch
 from safetensors.torch import load_file
+from rates import rates
 from serve import repeated, serve, timed_blocks
 
 FOLDER = os.environ["VOXTORCH_BENCH_FILES"]
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 
 
 def file(name):
@@ -28,8 +26,7 @@ serve(
             "safetensorsMap": repeated(lambda: load_file(file("model.safetensors"))),
             "safetensorsDefault": repeated(lambda: load_file(file("model.safetensors"))),
             "pickle": repeated(lambda: load_pickle("mosi.pkl")),
-            "gemm": repeated(lambda: wide @ tall),
-            "gemv": repeated(lambda: matrix @ vector),
+            **rates,
         }
     )
 )

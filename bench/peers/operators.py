@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rates import rates
 from serve import serve, timed_blocks
 
 table = json.loads((Path(__file__).parent / "operators.json").read_text())
@@ -67,18 +68,4 @@ def cases():
     return found
 
 
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
-
-
-def gemm(n):
-    for _ in range(n):
-        wide @ tall
-
-
-def gemv(n):
-    for _ in range(n):
-        matrix @ vector
-
-
-serve(timed_blocks({**cases(), "gemm": gemm, "gemv": gemv}))
+serve(timed_blocks({**cases(), **rates}))

@@ -1,14 +1,13 @@
 """Each case in the fastest of the usual ways to write it, with torch's default threads."""
 
 import torch
+from rates import rates
 from serve import serve, timed_blocks
 from training_step import make_training_step
 
 one, other = torch.ones(1), torch.ones(1)
 square, second = torch.randn(64, 64), torch.randn(64, 64)
 rows, weight, bias = torch.randn(32, 768), torch.ones(768), torch.zeros(768)
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 step = make_training_step()
 
 
@@ -41,16 +40,6 @@ def training_step(n):
         step()
 
 
-def gemm(n):
-    for _ in range(n):
-        wide @ tall
-
-
-def gemv(n):
-    for _ in range(n):
-        matrix @ vector
-
-
 serve(
     timed_blocks(
         {
@@ -60,8 +49,7 @@ serve(
             "layerNorm": layer_norm,
             "slice": slice_rows,
             "trainingStep": training_step,
-            "gemm": gemm,
-            "gemv": gemv,
+            **rates,
         }
     )
 )

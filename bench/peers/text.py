@@ -3,7 +3,7 @@
 import json
 import os
 
-import torch
+from rates import rates
 from serve import serve, timed_blocks
 from tokenizers import Tokenizer
 
@@ -11,21 +11,9 @@ with open(os.environ["VOXTORCH_BENCH_TEXT"], encoding="utf-8") as file:
     request = json.load(file)
 texts = request["texts"]
 whole = "\n".join(texts)
-wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
 
 
-def gemm(n):
-    for _ in range(n):
-        wide @ tall
-
-
-def gemv(n):
-    for _ in range(n):
-        matrix @ vector
-
-
-cases = {"gemm": gemm, "gemv": gemv}
+cases = {**rates}
 
 
 def add(name, tokenizer):

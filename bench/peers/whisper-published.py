@@ -5,6 +5,7 @@ import faster_whisper
 import numpy as np
 import torch
 from faster_whisper.feature_extractor import FeatureExtractor
+from rates import rates
 from serve import repeated, serve, timed_blocks
 from tokenizers import Tokenizer as Pieces
 
@@ -55,9 +56,7 @@ def answer(request):
         cases |= whisper.cases(name)
         states = torch.from_numpy(np.array(whisper.heard.to(ctranslate2.DataType.float32)))
         first[name] = {"states": states[0, :8].flatten().tolist(), "tokens": whisper.write(whisper.heard)}
-    wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
-    cases |= {"gemm": repeated(lambda: wide @ tall), "gemv": repeated(lambda: matrix @ vector)}
+    cases |= rates
     blocks = timed_blocks(cases)
     versions = {"ctranslate2": ctranslate2.__version__, "faster_whisper": faster_whisper.__version__}
     return {"first": first, "versions": versions}

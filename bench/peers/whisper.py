@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rates import rates
 from serve import repeated, serve, timed_blocks
 import transformers
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor, WhisperForConditionalGeneration
@@ -57,16 +58,13 @@ class Whisper:
         return written[0].tolist()
 
     def cases(self):
-        wide, tall = torch.randn(1024, 1024), torch.randn(1024, 1024)
-        matrix, vector = torch.randn(4096, 4096), torch.randn(4096)
         return {
             "encoder": repeated(self.encode),
             "encoderHalf": repeated(lambda: self.half.model.encoder(self.half_features)),
             "decode": repeated(self.write),
             "beams": repeated(lambda: self.write(5)),
             "transcription": repeated(self.transcribe),
-            "gemm": repeated(lambda: wide @ tall),
-            "gemv": repeated(lambda: matrix @ vector),
+            **rates,
         }
 
     def export(self, path):

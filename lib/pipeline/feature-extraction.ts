@@ -1,6 +1,6 @@
 import type { AudioClip } from '../audio/clip.js'
 import { logMelSpectrogram } from '../audio/features.js'
-import { argumentError, requireOneOf, requireOptions } from '../base/check.js'
+import { argumentError, requireBoolean, requireOneOf, requireOptions } from '../base/check.js'
 import { Beats } from '../models/beats/beats.js'
 import { Bert } from '../models/encoders/bert.js'
 import { longestText } from '../models/encoders/embed-sentences.js'
@@ -31,7 +31,7 @@ export function extractFeatures(
   requireOptions(where, options, ['pooling', 'normalize'])
   const { pooling = 'none', normalize = false } = options
   requireOneOf(where, 'pooling', pooling, ['none', 'mean', 'cls'])
-  if (typeof normalize !== 'boolean') throw argumentError(where, 'normalize', 'true or false', normalize)
+  requireBoolean(where, 'normalize', normalize)
   if (normalize && pooling === 'none')
     throw argumentError(where, 'normalize', "left out without pooling: 'mean' or 'cls'", normalize)
   if (inputs.length === 0) throw argumentError(where, 'input', 'at least one', inputs)

@@ -1,5 +1,5 @@
 import { optionsOf } from '../../base/arguments.js'
-import { argumentError, requireString } from '../../base/check.js'
+import { argumentError, requireBoolean, requireString } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { type DType, deviceWord, dtypeFacts } from '../../tensor/dtype.js'
 import { type Device, scope } from '../../tensor/index.js'
@@ -43,7 +43,7 @@ export interface LoadTorchOptions {
 export async function loadTorch<T = PickleValue>(path: string, options: LoadTorchOptions = {}): Promise<T> {
   requireString('loadTorch', 'path', path)
   const { device, dtype, names, mmap = false } = optionsOf(options, 'loadTorch', ['device', 'dtype', 'names', 'mmap'])
-  if (typeof mmap !== 'boolean') throw argumentError('loadTorch', 'mmap', 'true or false', mmap)
+  requireBoolean('loadTorch', 'mmap', mmap)
   if (dtype !== undefined && dtypeFacts(dtype).kind !== 'float') {
     throw argumentError('loadTorch', 'dtype', 'a floating point dtype', dtype)
   }

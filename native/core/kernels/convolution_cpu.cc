@@ -30,11 +30,6 @@ bool has_amx() {
 #endif
 }
 
-bool is_slow(const Tensor& input) {
-  return (input.scalar_type() == at::kBFloat16 || input.scalar_type() == at::kHalf) &&
-         !has_products(input.scalar_type());
-}
-
 // weight [out, in of a group, ..., width]; of a transposed convolution [in, out of a group, ..., width].
 bool miscomputed(const Tensor& input, const Tensor& weight) {
   if (!at::isReducedFloatingType(input.scalar_type()) || weight.dim() < 3 || !has_amx()) return false;
@@ -53,7 +48,7 @@ Tensor convolution(const Tensor& input, const Tensor& weight, const std::optiona
   const bool same =
       weight.scalar_type() == input.scalar_type() && (!bias || bias->scalar_type() == input.scalar_type());
   const bool wrong = !transposed && miscomputed(input, weight);
-  if (!same || !(wrong || is_slow(input))) return run(input, weight, bias);
+  if (!same || (!wrong && has_products(input.scalar_type()))) return run(input, weight, bias);
   const auto wide = [](const Tensor& x) { return x.to(at::kFloat); };
   return run(wide(input), wide(weight), bias ? std::optional(wide(*bias)) : std::nullopt).to(input.scalar_type());
 }
@@ -67,7 +62,8 @@ Gradients convolution_backward(const Tensor& grad, const Tensor& input, const Te
                                                                transposed, output_padding, groups, wanted);
   };
   const bool wrong = transposed && miscomputed(input, weight);
-  if (weight.scalar_type() != input.scalar_type() || !(wrong || is_slow(input))) return run(grad, input, weight);
+  if (weight.scalar_type() != input.scalar_type() || (!wrong && has_products(input.scalar_type())))
+    return run(grad, input, weight);
   auto [x, w, b] = run(grad.to(at::kFloat), input.to(at::kFloat), weight.to(at::kFloat));
   const auto narrow = [&](const Tensor& one) { return one.defined() ? one.to(input.scalar_type()) : one; };
   return {narrow(x), narrow(w), narrow(b)};

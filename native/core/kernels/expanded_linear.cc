@@ -44,12 +44,12 @@ bool is_supported(const char* question) {
 bool has_products(c10::ScalarType dtype) {
   static const bool bfloat16 = is_supported("mkldnn::_is_mkldnn_bf16_supported");
   static const bool float16 = is_supported("mkldnn::_is_mkldnn_fp16_supported");
-  return dtype == at::kBFloat16 ? bfloat16 : float16;
+  return dtype == at::kBFloat16 ? bfloat16 : dtype != at::kHalf || float16;
 }
 
 bool is_expanded(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
   const c10::ScalarType dtype = input.scalar_type();
-  if ((dtype != at::kBFloat16 && dtype != at::kHalf) || has_products(dtype)) return false;
+  if (has_products(dtype)) return false;
   if (!is_plain(input, dtype) || !is_plain(weight, dtype) || weight.dim() != 2 || input.dim() == 0 ||
       input.size(-1) != weight.size(1) || input.numel() * weight.size(0) < kFewProducts)
     return false;

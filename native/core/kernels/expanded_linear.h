@@ -9,7 +9,7 @@
 
 namespace voxtorch::kernels {
 
-// Whether oneDNN multiplies bfloat16 or float16 on this processor.
+// False for bfloat16 and float16 on a processor where oneDNN does not multiply them.
 bool has_products(c10::ScalarType dtype);
 
 // Whether expanded_linear is the faster way for input [..., in] and weight [out, in].

@@ -109,8 +109,7 @@ struct Linear : torch::autograd::Function<Linear> {
     const Tensor &input = saved[0], &weight = saved[1];
     const Tensor grad = grads[0].contiguous();
     const Tensor rows = grad.flatten(0, -2);
-    const bool expanded = (grad.scalar_type() == at::kBFloat16 || grad.scalar_type() == at::kHalf) &&
-                          !has_products(grad.scalar_type()) && !any_requires_grad({&grad, &input, &weight});
+    const bool expanded = !has_products(grad.scalar_type()) && !any_requires_grad({&grad, &input, &weight});
     Tensor grad_input, grad_weight, grad_bias;
     if (weight.defined()) grad_input = linear_input_gradient(grad, weight);
     if (input.defined()) {

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { partFiles, writeFolderAtomically } from '../../../base/atomic-folder.js'
-import { argumentError, defined, requireOptions, requireString } from '../../../base/check.js'
+import { argumentError, defined, requireBoolean, requireOptions, requireString } from '../../../base/check.js'
 import { CheckpointError, ConfigError, DataError } from '../../../base/errors.js'
 import { writeJson } from '../../../files/json/json.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../../hub/resolve.js'
@@ -89,7 +89,7 @@ export async function loadUsdm(
   requireOptions(WHERE, options, ['device', 'dtype', 'offload', 'textOnly', ...known])
   const { device, offload = false, textOnly = false, dtype, ...hub } = options
   for (const [name, value] of Object.entries({ offload, textOnly })) {
-    if (typeof value !== 'boolean') throw argumentError(WHERE, name, 'true or false', value)
+    requireBoolean(WHERE, name, value)
   }
   if (offload && device === undefined) {
     throw new ConfigError(
