@@ -300,16 +300,17 @@ export class Tensor extends Handle {
   }
 
   /**
-   * Compute the gradients of all leaves that this tensor depends on and add them to their `grad`. Runs on the executor.
+   * Compute the gradients of all leaves that this tensor depends on and add them to their `grad`. Runs on the executor. A tensor in
+   * place of the options is `gradient`, as in PyTorch.
    * @throws GradientError if nothing was recorded, or an earlier pass freed the graph
    */
-  async backward(options: BackwardOptions = {}): Promise<void> {
+  async backward(options: BackwardOptions | Tensor = {}): Promise<void> {
     const {
       gradient = null,
       retainGraph = null,
       createGraph = false,
       inputs = [],
-    } = optionsOf(options, 'backward', BACKWARD)
+    } = options instanceof Tensor ? { gradient: options } : optionsOf(options, 'backward', BACKWARD)
     for (const [name, value] of Object.entries({ retainGraph: retainGraph ?? false, createGraph })) {
       if (typeof value !== 'boolean')
         throw new ConfigError(`backward: expected ${name} to be true or false, got ${shown(value)}`)

@@ -126,6 +126,9 @@ describe('backward', () => {
       await x.mul(2).backward({ gradient: tensor([1, 10], { dtype: 'float32' }) })
       expect(x.grad!.toArray()).toEqual([2, 20])
       await expect(x.mul(2).backward()).rejects.toThrow(GradientError)
+      const y = leaf(1, 2)
+      await y.mul(3).backward(tensor([1, -2], { dtype: 'float32' }))
+      expect(y.grad!.toArray()).toEqual([3, -6])
       await expect(x.mul(2).backward({ gradient: ones([3]) })).rejects.toThrow(
         expect.objectContaining({ code: expect.stringMatching(/^ERR_(SHAPE|GRADIENT)$/) }),
       )
