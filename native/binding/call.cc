@@ -1,6 +1,5 @@
 // Calling an operator now: its arguments become a stack, the result cells; and the buffer, texts and errors of calls.
 #include "binding/overloads.h"
-#include "core/runtime/functorch.h"
 
 namespace voxtorch {
 namespace {
@@ -33,15 +32,6 @@ class Elements {
  private:
   int64_t count_ = 0;
 };
-
-// Runs an operator on all cores if that is worth it, else here.
-template <typename Work>
-void compute(const Context& context, const Overload& overload, const Elements& elements, Work work) {
-  // The levels of a transform belong to this thread.
-  if (elements.count() >= overload.wide_from && !in_transform() && run_wide(context, std::ref(work))) return;
-  ContextGuard guard(context);
-  work();
-}
 
 bool call_slice(Environment& self, const Operator& op) {
   Reader cells = self.arguments();
@@ -91,7 +81,9 @@ bool call_unboxed(Environment& self, const Operator& op) {
   Elements elements;
   elements.add(first);
   if (count == 4) elements.add(values[1]->toTensor());
-  compute(self.context(), *overload, elements, [&] {
+  {
+    const AllThreads threads(overload->width.reached(elements.count()));
+    ContextGuard guard(self.context());
     if (count == 2) {
       result = overload->unary->call(first);
     } else if (overload->binary) {
@@ -100,7 +92,7 @@ bool call_unboxed(Environment& self, const Operator& op) {
       result =
           overload->scaled_binary->call(first, values[1]->toTensor(), overload->arguments[2].default_value.toScalar());
     }
-  });
+  }
   if (!result.defined()) {
     self.results().cell(Tag::kNull, 0);
     return true;
@@ -128,13 +120,15 @@ void call_boxed(Environment& self, Operator& op) {
     if (busy) check_free(tensor, use);
     elements.add(tensor);
   });
-  compute(context, overload, elements, [&stack = stack, &overload] {
+  {
+    const AllThreads threads(overload.width.reached(elements.count(), stack));
+    ContextGuard guard(context);
     if (overload.guard != nullptr) overload.guard(overload.handle.schema(), stack);
     std::vector<at::Tensor> written;
     if (overload.writes) written = written_lists(overload.handle.schema(), stack);
     overload.handle.callBoxed(stack);
     changed(written);
-  });
+  }
   self.header(Environment::kOverload) = double(&overload - op.overloads.data());
   const double same = stack.size() == 1 ? same_argument(overload, binding, self.slab, stack[0]) : 0;
   if (same != 0) {

@@ -111,7 +111,7 @@ Overload make_overload(c10::OperatorHandle handle) {
   overload.guard = guard_of(handle.schema().name());
   // A result that is alias of an argument and not written to is a view of it.
   const bool is_view = !overload.writes && !returns.empty() && returns[0].alias_info() != nullptr;
-  overload.wide_from = wide_from(handle.schema().name(), is_view, overload.factory);
+  overload.width = width_of(handle.schema(), is_view, overload.factory);
   const bool one_tensor_out =
       overload.guard == nullptr && returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::TensorType;
   const auto is_plain_tensor = [&](size_t i) {

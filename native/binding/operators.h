@@ -18,7 +18,7 @@ struct Overload {
   int gather_list = -1;      // the list argument that stands for all numbers given by place, as in x.view(2, 3)
   bool factory = false;      // takes no tensor
   bool writes = false;
-  int64_t wide_from = kNeverWide;
+  Width width;
   Guard guard = nullptr;
   // Operators on one or two tensors are called unboxed: for a small tensor, boxing costs as much as the work.
   std::optional<c10::TypedOperatorHandle<at::Tensor(const at::Tensor&)>> unary;

@@ -16,7 +16,7 @@ import {
 import { op } from '../../lib/native/call.js'
 import { here, relativeError } from '../helpers.js'
 
-// Large synchronous operators run on the executor's thread, with all its threads (native/core/runtime/wide_call.h).
+// Large synchronous operators borrow all intra-op threads while the executor has no work (native/core/runtime/wide_call.h).
 
 const threadsFor = (input?: Tensor): number => Number(op('voxtorch::parallel_threads')(...(input ? [input] : [])))
 const [LARGE, SMALL] = [1 << 18, 1 << 10]
@@ -49,6 +49,28 @@ describe.skipIf(here() === 'cuda')('a large synchronous operator', () => {
     expect(threadsFor(randn([LARGE]))).toBe(2)
   })
 
+  const reductions: Record<string, (x: Tensor, dim: number) => Tensor> = {
+    sum: (x, dim) => x.sum([dim]),
+    mean: (x, dim) => x.mean([dim]),
+    prod: (x, dim) => x.prod(dim),
+    std: (x, dim) => x.std([dim]),
+    linalgVectorNorm: (x, dim) => x.linalgVectorNorm({ ord: 2, dim: [dim] }),
+    logsumexp: (x, dim) => x.logsumexp([dim]),
+  }
+  const shapes: [number[], number][] = [
+    [[2, 1 << 17], 1],
+    [[1 << 17, 2], 0],
+    [[3, 70_001], 1],
+    [[70_001, 3], 0],
+    [[511, 257], 1],
+    [[511, 257], 0],
+    [[5, 333, 77], 1],
+    [[5, 333, 77], 0],
+    [[5, 333, 77], 2],
+    [[2, 40_000, 3], 1],
+    [[33, 3, 1027], 1],
+    [[7, 9, 11, 13, 17], 2],
+  ]
   // Rows and elements are divided among threads, and none is computed in two parts. Products are the libraries'.
   const exact: [string, () => Tensor][] = [
     ['gelu', () => ops.gelu(randn([512, 1024]))],
@@ -58,6 +80,18 @@ describe.skipIf(here() === 'cuda')('a large synchronous operator', () => {
     ['sum', () => randn([1 << 20]).sum()],
     ['mean', () => randn([1 << 20]).mean()],
     ['mseLoss', () => ops.mseLoss(randn([1 << 19]), randn([1 << 19]))],
+    // Reductions along dimensions, whose rows are divided: inner, outer and middle ones, contiguous or not, few or many.
+    ...Object.entries(reductions).flatMap(([name, reduce]) =>
+      shapes.flatMap(([shape, dim]) =>
+        [false, true].map((turned): [string, () => Tensor] => [
+          `${name} of [${shape}]${turned ? ', transposed,' : ''} over ${dim}`,
+          () => {
+            const x = name === 'prod' ? randn(shape).mul(1e-3).add(1) : randn(shape)
+            return reduce(turned ? x.transpose(0, -1).contiguous().transpose(0, -1) : x, dim)
+          },
+        ]),
+      ),
+    ),
   ]
   it.each(exact)('gives the same bits on 1, 2, 3, 4 and 8 threads: %s', (_, make) => {
     const found = [1, 2, 3, 4, 8].map((threads) => {

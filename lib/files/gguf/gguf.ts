@@ -4,7 +4,7 @@ import { opAsync } from '../../native/call.js'
 import { type Device, deviceWord } from '../../tensor/dtype.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { ByteSource, quoted, withFile } from '../byte-source.js'
-import { placeBytes, readPlaces, requireMemory, requireNames, requirePath } from '../file-tensors.js'
+import { placeBytes, readPlaces, requireMemory, requireNames, requirePath, type TensorPlace } from '../file-tensors.js'
 import { chosenNames } from '../safetensors/file.js'
 import { ggufIn } from './find.js'
 import { type GgufHeader, readHeader } from './header.js'
@@ -50,8 +50,8 @@ export class GgufFile {
 
   /** @internal Use `readGguf`. */
   constructor(sources: readonly ByteSource[], header: GgufHeader) {
-    const isAudio = Array.isArray(sources) && sources.length > 0 && sources.every((one) => one instanceof ByteSource)
-    if (!isAudio || typeof header !== 'object' || header === null) {
+    const isRead = Array.isArray(sources) && sources.length > 0 && sources.every((one) => one instanceof ByteSource)
+    if (!isRead || typeof header !== 'object' || header === null) {
       throw new ConfigError(`GgufFile: expected the sources of readGguf, got ${shown(sources)}. Call readGguf(path).`)
     }
     const { version, metadata, metadataTypes, tensors } = header
@@ -115,16 +115,8 @@ export class GgufFile {
       )
     }
     return scope(async () => {
-      const found = new Map<string, Tensor>()
-      for (const [shard, source] of this.#sources.entries()) {
-        const shardNames = plain.filter((name) => this.#entry(name).shard === shard)
-        const places = shardNames.map((name) => {
-          const { type, shape, offset } = this.#entry(name)
-          return { dtype: TYPES[type].dtype!, shape, offset }
-        })
-        const read = await readPlaces(source, places, device === undefined ? { mmap } : { mmap, device })
-        for (const [i, name] of shardNames.entries()) found.set(name, read[i]!)
-      }
+      const place = ({ type, shape, offset }: GgufTensor) => ({ dtype: TYPES[type].dtype!, shape, offset })
+      const found = await this.#read(plain, place, device === undefined ? { mmap } : { mmap, device })
       for (const name of packed) found.set(name, await this.#dequantized(name, dtype, device))
       const tensors: Record<string, Tensor> = Object.create(null)
       for (const name of names) tensors[name] = found.get(name)!
@@ -138,19 +130,48 @@ export class GgufFile {
    * @throws CheckpointError for an unknown name, or a tensor that is not quantized
    */
   async blocks(name: string): Promise<Tensor> {
-    const { type, shape, shard, offset, bytes } = this.#entry(name)
-    if (TYPES[type].dtype !== undefined) {
-      throw new CheckpointError(
-        `${this.path}: expected a quantized tensor, but ${quoted(name)} is ${type}. Use load()`,
-        {
-          file: this.path,
-          tensor: name,
-        },
-      )
+    return (await this.blocksOf([name], { mmap: true }))[name]!
+  }
+
+  /**
+   * Return the blocks of several tensors, as `blocks` does, by name: read by all threads, or with `mmap` in a mapping of the file.
+   * @throws CheckpointError for an unknown name, or a tensor that is not quantized
+   * @throws InsufficientMemoryError if the blocks need more memory than there is
+   */
+  async blocksOf(names: readonly string[], { mmap = false } = {}): Promise<Record<string, Tensor>> {
+    const place = ({ type, shape, offset, bytes, name }: GgufTensor & { name: string }) => {
+      if (TYPES[type].dtype !== undefined) {
+        throw new CheckpointError(
+          `${this.path}: expected a quantized tensor, but ${quoted(name)} is ${type}. Use load()`,
+          {
+            file: this.path,
+            tensor: name,
+          },
+        )
+      }
+      const row = ((shape.at(-1) ?? 1) / TYPES[type].block) * TYPES[type].bytes
+      return { dtype: 'uint8' as const, shape: [row === 0 ? 0 : bytes / row, row], offset }
     }
-    const row = ((shape.at(-1) ?? 1) / TYPES[type].block) * TYPES[type].bytes
-    const place = { dtype: 'uint8' as const, shape: [row === 0 ? 0 : bytes / row, row], offset }
-    return (await readPlaces(this.#sources[shard] as ByteSource, [place], { mmap: true }))[0]!
+    return Object.assign(
+      Object.create(null),
+      Object.fromEntries(await this.#read(names, place, { mmap, device: 'cpu' })),
+    )
+  }
+
+  /** Read tensors at places in their files: one job for each file. */
+  async #read(
+    names: readonly string[],
+    placeOf: (entry: GgufTensor & { name: string }) => TensorPlace,
+    options: { mmap: boolean; device?: Device },
+  ): Promise<Map<string, Tensor>> {
+    const found = new Map<string, Tensor>()
+    const entries = names.map((name) => ({ name, ...this.#entry(name) }))
+    for (const [shard, source] of this.#sources.entries()) {
+      const here = entries.filter((entry) => entry.shard === shard)
+      const read = await readPlaces(source, here.map(placeOf), options)
+      for (const [i, { name }] of here.entries()) found.set(name, read[i]!)
+    }
+    return found
   }
 
   async #dequantized(name: string, dtype: string, device: Device | undefined): Promise<Tensor> {

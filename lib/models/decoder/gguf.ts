@@ -300,11 +300,7 @@ async function weightsOf(
   const own = blocks.size > 0 ? 'float32' : denseDType(dense)
   const loadDtype = dtype === 'float64' ? 'float32' : ((dtype as typeof own | undefined) ?? own)
   const loaded = await file.load({ names: names.filter((name) => !blocks.has(name)), dtype: loadDtype, mmap })
-  for (const name of blocks) {
-    const found = await file.blocks(name)
-    loaded[name] = mmap ? found : found.clone()
-    if (!mmap) found.dispose()
-  }
+  Object.assign(loaded, await file.blocksOf([...blocks], { mmap }))
   const heads = { q: config.numAttentionHeads as number, k: config.numKeyValueHeads as number }
   const tensors: Record<string, Tensor> = {}
   for (const [name, value] of Object.entries(loaded)) {

@@ -1,6 +1,8 @@
 #include "core/runtime/executor.h"
 
 #include <ATen/Parallel.h>
+#include <dlfcn.h>
+#include <omp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@ constexpr auto kSpin = std::chrono::microseconds(50);
 constexpr auto kPatience = std::chrono::seconds(1);
 
 thread_local bool is_executor = false;
+thread_local bool borrows = false;  // the executor's threads
 
 bool is_main_thread() { return ::syscall(SYS_gettid) == ::getpid(); }
 
@@ -50,16 +53,24 @@ void Executor::submit(std::shared_ptr<Job> job) {
   wake_.notify_one();
 }
 
-bool Executor::submit_if_idle(std::shared_ptr<Job> job) {
-  // On its own thread it would wait for itself.
-  if (is_executor) return false;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (stopped_ || !queue_.empty() || running_owner_ != nullptr) return false;
-    enqueue(std::move(job));
-  }
-  wake_.notify_one();
+bool Executor::lend() {
+  if (is_executor || borrows) return false;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (stopped_ || lent_ || !queue_.empty() || running_owner_ != nullptr) return false;
+  lent_ = borrows = true;
   return true;
+}
+
+void Executor::take_back() {
+  bool jobs_wait = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    lent_ = borrows = false;
+    jobs_wait = !queue_.empty() || stopped_;
+  }
+  if (!jobs_wait) return;
+  wake_.notify_one();
+  idle_.notify_all();
 }
 
 void Executor::enqueue(std::shared_ptr<Job> job) {
@@ -81,7 +92,7 @@ void Executor::loop() {
     std::shared_ptr<Job> job;
     {
       std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [this] { return !queue_.empty() && !stopped_; });
+      wake_.wait(lock, [this] { return !queue_.empty() && !stopped_ && !lent_; });
       job = std::move(queue_.front());
       queue_.pop_front();
       waiting_.store(static_cast<int>(queue_.size()), std::memory_order_release);
@@ -122,8 +133,8 @@ void Executor::stop() {
   stopped_ = true;
   for (const auto& job : queue_) job->drop();
   // libgomp ends the process from inside a job when no thread can be made. That job never ends.
-  if (is_executor) return;
-  const auto done = [this] { return running_owner_ == nullptr; };
+  if (is_executor || borrows) return;
+  const auto done = [this] { return running_owner_ == nullptr && !lent_; };
   if (is_main_thread())
     wait_until(lock, done);
   else
@@ -149,6 +160,14 @@ void use_one_thread_here() {
   // set_num_threads also stores the number that threads without one of their own start with, so put it back.
   at::set_num_threads(1);
   executor.set_num_threads(executor.num_threads());
+}
+
+void use_threads_here(int threads) {
+  // What at::set_num_threads does for this thread, without what it does for all: it also empties oneDNN's caches.
+  omp_set_num_threads(threads);
+  using SetLocal = int (*)(int);
+  static const auto set_mkl = reinterpret_cast<SetLocal>(::dlsym(RTLD_DEFAULT, "MKL_Set_Num_Threads_Local"));
+  if (set_mkl != nullptr) set_mkl(threads);
 }
 
 }  // namespace voxtorch

@@ -1,6 +1,6 @@
 // The executor: one FIFO thread for the whole process. Forward, backward, optimizer steps and whatever else is queued
-// run here, in order, with all intra-op threads. JavaScript threads run small operators with one (a second OpenMP pool
-// would slow both) and hand large ones over (wide_call.h).
+// run here, in order, with all intra-op threads. JavaScript threads run small operators with one, and borrow all
+// threads for a large one while the executor has no work (wide_call.h): two OpenMP pools at work would slow both.
 #pragma once
 
 #include <atomic>
@@ -29,8 +29,10 @@ class Executor {
   static Executor& instance();
 
   void submit(std::shared_ptr<Job> job);
-  // False, and the job is not queued, where another one runs or waits.
-  bool submit_if_idle(std::shared_ptr<Job> job);
+  // Lets the calling thread compute with all threads: jobs wait until it gives them back. False where one runs or
+  // waits, or another thread has them.
+  bool lend();
+  void take_back();
   // Drops the owner's queued jobs and waits for the one that is running, if it is the owner's.
   void cancel(const void* owner);
   // Waits for the running job and takes no more: called once, before the process's static data dies.
@@ -56,6 +58,7 @@ class Executor {
   std::deque<std::shared_ptr<Job>> queue_;
   std::atomic<int> waiting_{0};  // jobs in the queue, readable without the mutex by the spinning thread
   const void* running_owner_ = nullptr;
+  bool lent_ = false;
   bool stopped_ = false;
   std::atomic<int> threads_{0};
   std::atomic<bool> threads_changed_{true};
@@ -63,7 +66,9 @@ class Executor {
   std::atomic<int> leaving_with_{-1};
 };
 
-// Gives the calling thread one intra-op thread without changing what other threads use.
+// Gives the calling thread one intra-op thread without changing what other threads use: once, before use_threads_here.
 void use_one_thread_here();
+// The same for any number, in some nanoseconds.
+void use_threads_here(int threads);
 
 }  // namespace voxtorch

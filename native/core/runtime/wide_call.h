@@ -1,24 +1,39 @@
-// Large operators that a JavaScript thread calls: they run on the executor's thread, with all intra-op threads, while
-// the caller waits. So one pool of threads computes, whoever calls. Where the executor has other work, the caller
-// computes alone on its own core.
+// Large operators that a JavaScript thread calls: they run there with all intra-op threads, while the executor waits.
+// Where the executor has work, or another thread such an operator, one runs on its own core.
 #pragma once
 
-#include <functional>
-#include <limits>
-#include <string>
+#include <ATen/core/function_schema.h>
+#include <ATen/core/stack.h>
 
-#include "core/runtime/context.h"
+#include <limits>
 
 namespace voxtorch {
 
-constexpr int64_t kNeverWide = std::numeric_limits<int64_t>::max();
+// When an operator is worth all cores.
+struct Width {
+  static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  // Number of elements of its inputs; kNever for an operator that gains nothing, or whose result would depend on the
+  // number of threads.
+  int64_t from = kNever;
+  // Index of the dimensions that it reduces, or -1. Rows are divided among threads; a single one is not.
+  int reduced = -1;
 
-// Number of elements of its inputs from which an operator takes longer on one core than all cores and handing it over
-// take together; kNeverWide for an operator that gains nothing, or whose result would depend on the number of threads.
-int64_t wide_from(const std::string& name, bool is_view, bool is_factory);
+  bool reached(int64_t elements) const { return elements >= from && reduced < 0; }
+  bool reached(int64_t elements, const torch::jit::Stack& stack) const;
+};
 
-// Runs `work` on the executor's thread in this context, and rethrows what it throws. False, and nothing was run, where
-// the executor has other work or one thread only.
-bool run_wide(const Context& context, const std::function<void()>& work);
+Width width_of(const c10::FunctionSchema& schema, bool is_view, bool is_factory);
+
+// Gives the calling thread all intra-op threads, where `wanted` and nothing else computes with them.
+class AllThreads {
+ public:
+  explicit AllThreads(bool wanted);
+  ~AllThreads();
+  AllThreads(const AllThreads&) = delete;
+  AllThreads& operator=(const AllThreads&) = delete;
+
+ private:
+  bool lent_ = false;
+};
 
 }  // namespace voxtorch
