@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import {
   autograd,
   distributions,
+  eye,
   keepAlive,
   Module,
   manualSeed,
@@ -119,6 +120,30 @@ describe('arguments', () => {
       () => new distributions.IndependentTransform(3 as never, 1),
       'ERR_CONFIG',
       'IndependentTransform: expected baseTransform to be a transform, got 3',
+    ],
+    [
+      'too few degrees of freedom',
+      () => new distributions.Wishart(1.5, eye(3)),
+      'ERR_CONFIG',
+      'Wishart: expected df to satisfy its constraint (> 2)',
+    ],
+    [
+      'a Wishart of a vector',
+      () => new distributions.Wishart(4, zeros([3])),
+      'ERR_SHAPE',
+      'Wishart: expected covarianceMatrix to have at least 2',
+    ],
+    [
+      'a Wishart of no square',
+      () => new distributions.Wishart(4, { scaleTril: zeros([3, 2]) }),
+      'ERR_SHAPE',
+      'Wishart: expected scaleTril [..., n, n], got [3,2]',
+    ],
+    [
+      'a Wishart of two matrices',
+      () => new distributions.Wishart(4, eye(3), eye(3)),
+      'ERR_CONFIG',
+      'expected exactly one of',
     ],
     ['a scale of 0', () => new Normal(0, 0), 'ERR_CONFIG', 'Normal: expected scale to satisfy its constraint (> 0)'],
     [

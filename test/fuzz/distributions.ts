@@ -64,6 +64,7 @@ const right: Record<string, Args[]> = {
   Uniform: [of(0, 1), of(f([3], 'zeros'), f([3], 'ones'))],
   VonMises: locScale,
   Weibull: twoPositive,
+  Wishart: [of(4, matrix), of(f([2], 'ones'), options({ scaleTril: matrix, ...loose }))],
   Independent: [of(normal([2, 3]), 1)],
   MixtureSameFamily: [
     of(
