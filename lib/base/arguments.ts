@@ -41,7 +41,7 @@ export function requireFunction<F>(fn: F): F {
 
 /**
  * Check that options are an object, and copy the known ones. Without `known` return the object itself.
- * @throws ConfigError if they are no options (see {@link requireRecord}), if one is unknown, or if reading one throws
+ * @throws ConfigError if the value is not an object of options (see {@link requireRecord}), if an option is unknown, or if reading it throws
  */
 export function optionsOf<O extends object>(options: O, where: string, known?: readonly string[]): O {
   requireRecord(where, options, known)
