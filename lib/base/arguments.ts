@@ -39,11 +39,13 @@ export function requireFunction<F>(fn: F): F {
   return fn
 }
 
-/** Check that options are an object, and with `where` copy the known ones. @throws ConfigError if reading one throws */
-export function optionsOf<O extends object>(options: O, where?: string, known: readonly string[] = []): O {
-  if (typeof options !== 'object' || options === null)
-    throw new ConfigError(`${where ? `${where}: ` : ''}expected options to be an object, got ${shown(options)}`)
-  if (where === undefined) return options
+/**
+ * Check that options are an object, and copy the known ones. Without `known` return the object itself.
+ * @throws ConfigError if the value is not an object of options (see {@link requireRecord}), if an option is unknown, or if reading it throws
+ */
+export function optionsOf<O extends object>(options: O, where: string, known?: readonly string[]): O {
+  requireRecord(where, options, known)
+  if (known === undefined) return options
   requireKnown(where, options, known)
   try {
     const read = known.map((name) => [name, Reflect.get(options, name)] as const)
@@ -51,6 +53,31 @@ export function optionsOf<O extends object>(options: O, where?: string, known: r
   } catch (error) {
     throw asTyped(where, error)
   }
+}
+
+/**
+ * Check that a value is an object of options. An instance of a class, such as a Tensor or a Map, would be read as one without any,
+ * so it is refused unless one of its own fields is a known option.
+ */
+export function requireRecord(where: string, options: unknown, known: readonly string[] = []): void {
+  try {
+    if (typeof options === 'object' && options !== null && isRecord(options, known)) return
+  } catch (error) {
+    throw asTyped(where, error)
+  }
+  const names = known.length > 3 ? [...known.slice(0, 3), '…'] : known
+  const advice = names.length > 0 ? `. Write { ${names.join(', ')} }.` : ''
+  throw new ConfigError(`${where}: expected options to be an object, got ${shown(options)}${advice}`, {
+    argument: 'options',
+    value: options,
+  })
+}
+
+function isRecord(options: object, known: readonly string[]): boolean {
+  if (Array.isArray(options)) return false
+  const kind = Object.getPrototypeOf(options)
+  if (kind === null || Object.getPrototypeOf(kind) === null) return true
+  return known.some((name) => Object.hasOwn(options, name)) || Reflect.get(options, 'constructor') === Object
 }
 
 /** Check that an object has only known options. An instance of a class may have other fields. */

@@ -1,4 +1,4 @@
-import { asTyped, requireKnown, shown } from './arguments.js'
+import { asTyped, requireKnown, requireRecord, shown } from './arguments.js'
 import { ConfigError } from './errors.js'
 import { LONGEST_LIST, listMayGrow, tooMuch } from './heap.js'
 
@@ -51,18 +51,11 @@ export function requireObject(where: string, argument: string, value: unknown): 
 }
 
 /**
- * Check that options are an object without unknown fields. An instance of a class may have more fields, such as the module in
- * `functional.dropout(x, 0.1, this)`.
+ * Check that options are an object without unknown fields. An instance of a class with a known field may have more, such as the
+ * module in `functional.dropout(x, 0.1, this)`.
  */
 export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
-  if (typeof options !== 'object' || options === null) {
-    const names = known.length > 3 ? [...known.slice(0, 3), '…'] : known
-    const advice = names.length > 0 ? `. Write { ${names.join(', ')} }.` : ''
-    throw new ConfigError(`${where}: expected options to be an object, got ${shown(options)}${advice}`, {
-      argument: 'options',
-      value: options,
-    })
-  }
+  requireRecord(where, options, known)
   requireKnown(where, options as object, known)
 }
 

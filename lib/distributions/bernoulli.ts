@@ -2,10 +2,10 @@ import { arange, ops, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, type Value, withProbsOrLogits } from './arguments.js'
 import { boolean, type Constraint } from './constraints.js'
 import { choose } from './math.js'
-import { Binary, type ProbsOrLogits } from './probs-or-logits.js'
+import { BinaryFamily, type ProbsOrLogits } from './probs-or-logits.js'
 
 /** Bernoulli distribution: 1 with probability `probs`, else 0. */
-export class Bernoulli extends Binary {
+export class Bernoulli extends BinaryFamily {
   constructor(probs: Value, options?: DistributionOptions)
   constructor(probs: null, logits: Value, options?: DistributionOptions)
   constructor(named: ProbsOrLogits & DistributionOptions)
@@ -50,6 +50,18 @@ export class Bernoulli extends Binary {
 
   protected override computeSupport(): Tensor {
     return arange(0, 2, this.factory)
+  }
+
+  override get meanCarrierMeasure(): number {
+    return 0
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    return [this.logits]
+  }
+
+  protected override computeLogNormalizer(logits: Tensor): Tensor {
+    return ops.softplus(logits)
   }
 }
 

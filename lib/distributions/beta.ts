@@ -1,11 +1,11 @@
-import { stack, type Tensor } from '../tensor/index.js'
+import { scope, stack, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, elementwise, type Value } from './arguments.js'
 import { positive, unitInterval } from './constraints.js'
 import { Dirichlet, drawDirichlet } from './dirichlet.js'
-import { Distribution } from './distribution.js'
+import { ExponentialFamily } from './exponential-family.js'
 
 /** Beta distribution over [0, 1]; its mean is concentration1 / (concentration1 + concentration0). */
-export class Beta extends Distribution {
+export class Beta extends ExponentialFamily {
   constructor(concentration1: Value, concentration0: Value, options?: DistributionOptions)
   constructor(named: { concentration1: Value; concentration0: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
@@ -65,5 +65,21 @@ export class Beta extends Distribution {
 
   protected override computeEntropy(): Tensor {
     return this.dirichlet.entropy()
+  }
+
+  /** Expectation of -log(x) - log(1 - x). */
+  override get meanCarrierMeasure(): Tensor {
+    return scope(() => {
+      const [a, b] = [this.concentration1, this.concentration0]
+      return a.add(b).digamma().mul(2).sub(a.digamma()).sub(b.digamma())
+    })
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    return [this.concentration1, this.concentration0]
+  }
+
+  protected override computeLogNormalizer(a: Tensor, b: Tensor): Tensor {
+    return a.lgamma().add(b.lgamma()).sub(a.add(b).lgamma())
   }
 }

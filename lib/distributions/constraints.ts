@@ -1,5 +1,7 @@
+import { argumentError, requireWhole } from '../base/check.js'
 import { op } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
+import { requireTensor, requireValue } from './arguments.js'
 import { floatLimits } from './math.js'
 
 /**
@@ -27,10 +29,14 @@ const make = (name: string, check: Check, eventDim = 0, isDiscrete = false): Con
   name,
   isDiscrete,
   eventDim,
-  check: (value) => scope(() => check(value)),
+  check: (value) => scope(() => check(requireTensor(`constraint (${name})`, 'value', value))),
 })
 
 const shownEnd = (end: End): string => (typeof end === 'number' ? String(end) : 'tensor')
+
+function requireEnds(where: string, ends: Record<string, End>): void {
+  for (const [name, end] of Object.entries(ends)) requireValue(`constraints.${where}`, name, end, true)
+}
 const both = (a: Tensor, b: Tensor): Tensor => a.logicalAnd(b)
 const isInteger = (value: Tensor): Tensor =>
   value.dtype.includes('float') ? value.eq(value.floor()) : ops.onesLike(value, { dtype: 'bool' })
@@ -98,28 +104,34 @@ export const corrCholesky = make(
 
 /** Numbers above `low`. */
 export function greaterThan(low: End): Constraint {
+  requireEnds('greaterThan', { low })
   return { ...make(`> ${shownEnd(low)}`, (value) => value.gt(low as number)), low }
 }
 /** Numbers of at least `low`. */
 export function greaterThanEq(low: End): Constraint {
+  requireEnds('greaterThanEq', { low })
   return { ...make(`>= ${shownEnd(low)}`, (value) => value.ge(low as number)), low }
 }
 /** Numbers below `high`. */
 export function lessThan(high: End): Constraint {
+  requireEnds('lessThan', { high })
   return { ...make(`< ${shownEnd(high)}`, (value) => value.lt(high as number)), high }
 }
 /** Numbers in [low, high]. */
 export function interval(low: End, high: End): Constraint {
+  requireEnds('interval', { low, high })
   const name = `in [${shownEnd(low)}, ${shownEnd(high)}]`
   return { ...make(name, (value) => both(value.ge(low as number), value.le(high as number))), low, high }
 }
 /** Numbers in [low, high). */
 export function halfOpenInterval(low: End, high: End): Constraint {
+  requireEnds('halfOpenInterval', { low, high })
   const name = `in [${shownEnd(low)}, ${shownEnd(high)})`
   return { ...make(name, (value) => both(value.ge(low as number), value.lt(high as number))), low, high }
 }
 /** Integers from `low` to `high`, both included. */
 export function integerInterval(low: End, high: End): Constraint {
+  requireEnds('integerInterval', { low, high })
   return make(
     `integer in [${shownEnd(low)}, ${shownEnd(high)}]`,
     (value) => both(isInteger(value), both(value.ge(low as number), value.le(high as number))),
@@ -129,6 +141,7 @@ export function integerInterval(low: End, high: End): Constraint {
 }
 /** Vectors of counts whose sum is `totalCount`. */
 export function multinomial(totalCount: number): Constraint {
+  requireWhole('constraints.multinomial', 'totalCount', totalCount)
   return make(
     `counts with sum ${totalCount}`,
     (value) => both(both(isInteger(value), value.ge(0)).all(-1), value.sum(-1).eq(totalCount)),
@@ -138,6 +151,9 @@ export function multinomial(totalCount: number): Constraint {
 }
 /** Values whose last `dims` batch dimensions belong to the event: all their elements are in `base`. */
 export function independent(base: Constraint, dims: number): Constraint {
+  if (typeof (base as Constraint | null)?.check !== 'function')
+    throw argumentError('constraints.independent', 'base', 'a constraint', base)
+  requireWhole('constraints.independent', 'dims', dims)
   if (dims === 0) return base
   const name = dims === 1 && base.eventDim === 0 ? `vector of ${base.name}` : `${base.name}, ${dims} dimensions`
   const check: Check = (value) => all(base.check(value), Array<number>(dims).fill(-1))

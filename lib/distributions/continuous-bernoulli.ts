@@ -5,7 +5,7 @@ import { type DistributionOptions, type Value, withProbsOrLogits } from './argum
 import { crossEntropy } from './bernoulli.js'
 import { type Constraint, unitInterval } from './constraints.js'
 import { choose, clampProbs } from './math.js'
-import { Binary, type ProbsOrLogits } from './probs-or-logits.js'
+import { BinaryFamily, type ProbsOrLogits } from './probs-or-logits.js'
 
 export interface ContinuousBernoulliOptions extends DistributionOptions {
   /** Interval of `probs` around 0.5 in which Taylor polynomials replace the formulas. Default [0.499, 0.501]. */
@@ -13,7 +13,7 @@ export interface ContinuousBernoulliOptions extends DistributionOptions {
 }
 
 /** Continuous Bernoulli distribution over [0, 1] (Loaiza-Ganem and Cunningham 2019), for pixels of a variational autoencoder. */
-export class ContinuousBernoulli extends Binary {
+export class ContinuousBernoulli extends BinaryFamily {
   /** Interval of `probs` in which Taylor polynomials are used. */
   readonly lims: readonly [number, number]
 
@@ -62,7 +62,7 @@ export class ContinuousBernoulli extends Binary {
   }
 
   /** Logarithm of the constant that normalizes the density. */
-  get logNormalizer(): Tensor {
+  get logConstant(): Tensor {
     return scope(() =>
       this.byRegion(
         (p) => logOddsOf(p).abs().log().sub(p.mul(-2).add(1).abs().log()),
@@ -108,7 +108,7 @@ export class ContinuousBernoulli extends Binary {
   }
 
   protected override computeLogProb(value: Tensor): Tensor {
-    return crossEntropy(this.logits, value).neg().add(this.logNormalizer)
+    return crossEntropy(this.logits, value).neg().add(this.logConstant)
   }
 
   protected override computeCdf(value: Tensor): Tensor {
@@ -135,7 +135,25 @@ export class ContinuousBernoulli extends Binary {
 
   protected override computeEntropy(): Tensor {
     const { probs } = this
-    return this.mean.mul(logOddsOf(probs)).neg().sub(this.logNormalizer).sub(probs.neg().log1p())
+    return this.mean.mul(logOddsOf(probs)).neg().sub(this.logConstant).sub(probs.neg().log1p())
+  }
+
+  override get meanCarrierMeasure(): number {
+    return 0
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    return [this.logits]
+  }
+
+  /** log((exp(x) - 1) / x), by its Taylor polynomial near 0. */
+  protected override computeLogNormalizer(logits: Tensor): Tensor {
+    const [low, high] = this.lims.map((end) => end - 0.5) as [number, number]
+    const stable = logits.le(low).logicalOr(logits.gt(high))
+    const x = choose(stable, logits, low)
+    const square = logits.square()
+    const near = logits.div(2).add(square.div(24)).sub(square.square().div(2880))
+    return choose(stable, x.expm1().abs().log().sub(x.abs().log()), near)
   }
 }
 

@@ -1,8 +1,8 @@
 import { op } from '../native/call.js'
-import { AutogradFunction, type FunctionContext, ops, type Tensor } from '../tensor/index.js'
+import { AutogradFunction, type FunctionContext, ops, scope, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, namedArguments, requireMatrix } from './arguments.js'
 import { independent, positive, simplex } from './constraints.js'
-import { Distribution } from './distribution.js'
+import { ExponentialFamily } from './exponential-family.js'
 import { choose } from './math.js'
 
 const draw = op('aten::_sample_dirichlet') as (concentration: Tensor) => Tensor
@@ -29,7 +29,7 @@ export const drawDirichlet = (concentration: Tensor): Tensor =>
   concentration.requiresGrad ? (Draw.apply(concentration) as Tensor) : draw(concentration)
 
 /** Dirichlet distribution over vectors of k probabilities. `concentration`: [..., k]. */
-export class Dirichlet extends Distribution {
+export class Dirichlet extends ExponentialFamily {
   constructor(concentration: Tensor, options?: DistributionOptions)
   constructor(named: { concentration: Tensor } & DistributionOptions)
   constructor(...args: unknown[]) {
@@ -92,5 +92,21 @@ export class Dirichlet extends Distribution {
       .sub(total.lgamma())
       .add(total.sub(a.size(-1)).mul(total.digamma()))
       .sub(a.sub(1).mul(a.digamma()).sum(-1))
+  }
+
+  /** Expectation of the sum of -log(x). */
+  override get meanCarrierMeasure(): Tensor {
+    return scope(() => {
+      const a = this.concentration
+      return a.sum(-1).digamma().mul(a.size(-1)).sub(a.digamma().sum(-1))
+    })
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    return [this.concentration]
+  }
+
+  protected override computeLogNormalizer(a: Tensor): Tensor {
+    return a.lgamma().sum(-1).sub(a.sum(-1).lgamma())
   }
 }

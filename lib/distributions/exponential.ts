@@ -1,10 +1,10 @@
 import { empty, ops, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, elementwise, type Value } from './arguments.js'
 import { nonnegative, positive } from './constraints.js'
-import { Distribution } from './distribution.js'
+import { ExponentialFamily } from './exponential-family.js'
 
 /** Exponential distribution with `rate`, the inverse of its mean. */
-export class Exponential extends Distribution {
+export class Exponential extends ExponentialFamily {
   constructor(rate: Value, options?: DistributionOptions)
   constructor(named: { rate: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
@@ -61,5 +61,17 @@ export class Exponential extends Distribution {
 
   protected override computeEntropy(): Tensor {
     return this.rate.log().rsub(1)
+  }
+
+  override get meanCarrierMeasure(): number {
+    return 0
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    return [this.rate.neg()]
+  }
+
+  protected override computeLogNormalizer(negativeRate: Tensor): Tensor {
+    return negativeRate.neg().log().neg()
   }
 }

@@ -2,7 +2,7 @@ import { op } from '../native/call.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, elementwise, type Value } from './arguments.js'
 import { type Constraint, nonnegative, positive } from './constraints.js'
-import { Distribution } from './distribution.js'
+import { ExponentialFamily } from './exponential-family.js'
 import { choose, floatLimits } from './math.js'
 
 const standardGamma = op('aten::_standard_gamma') as (concentration: Tensor) => Tensor
@@ -19,7 +19,7 @@ function drawGamma(concentration: Tensor, rate: Tensor): Tensor {
 const DF = Symbol('df')
 
 /** A distribution with parameters `concentration` and `rate`. */
-abstract class ConcentrationRate extends Distribution {
+abstract class ConcentrationRate extends ExponentialFamily {
   get concentration(): Tensor {
     return this.parameter('concentration')
   }
@@ -83,6 +83,19 @@ export class Gamma extends ConcentrationRate {
   protected override computeEntropy(): Tensor {
     const a = this.concentration
     return a.sub(this.rate.log()).add(a.lgamma()).add(a.rsub(1).mul(a.digamma()))
+  }
+
+  override get meanCarrierMeasure(): number {
+    return 0
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    return [this.concentration.sub(1), this.rate.neg()]
+  }
+
+  protected override computeLogNormalizer(power: Tensor, negativeRate: Tensor): Tensor {
+    const a = power.add(1)
+    return a.lgamma().sub(a.mul(negativeRate.neg().log()))
   }
 }
 
@@ -159,5 +172,18 @@ export class InverseGamma extends ConcentrationRate {
   protected override computeEntropy(): Tensor {
     const a = this.concentration
     return a.add(this.rate.log()).add(a.lgamma()).sub(a.add(1).mul(a.digamma()))
+  }
+
+  override get meanCarrierMeasure(): number {
+    return 0
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    return [this.concentration.neg().sub(1), this.rate.neg()]
+  }
+
+  protected override computeLogNormalizer(power: Tensor, negativeRate: Tensor): Tensor {
+    const a = power.neg().sub(1)
+    return a.lgamma().sub(a.mul(negativeRate.neg().log()))
   }
 }

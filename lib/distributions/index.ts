@@ -14,6 +14,7 @@ export { ContinuousBernoulli, type ContinuousBernoulliOptions } from './continuo
 export { Dirichlet } from './dirichlet.js'
 export { Distribution } from './distribution.js'
 export { Exponential } from './exponential.js'
+export { ExponentialFamily } from './exponential-family.js'
 export { FisherSnedecor } from './fisher-snedecor.js'
 export { Chi2, Gamma, InverseGamma } from './gamma.js'
 export { GeneralizedPareto } from './generalized-pareto.js'
@@ -55,3 +56,4 @@ export {
 export { Uniform } from './uniform.js'
 export { VonMises } from './von-mises.js'
 export { Weibull } from './weibull.js'
+export { Wishart } from './wishart.js'

@@ -9,6 +9,7 @@ import { ContinuousBernoulli } from './continuous-bernoulli.js'
 import { Dirichlet } from './dirichlet.js'
 import type { Distribution } from './distribution.js'
 import { Exponential } from './exponential.js'
+import { ExponentialFamily } from './exponential-family.js'
 import { Gamma } from './gamma.js'
 import { Geometric } from './geometric.js'
 import { Gumbel } from './gumbel.js'
@@ -24,6 +25,7 @@ import { Poisson } from './poisson.js'
 import { TransformedDistribution } from './transformed.js'
 import { sameTransforms } from './transforms.js'
 import { Uniform } from './uniform.js'
+import { Wishart } from './wishart.js'
 
 // Divergences within one family.
 
@@ -91,9 +93,9 @@ registerKl(Exponential, Exponential, (p, q) => {
 registerKl(ContinuousBernoulli, ContinuousBernoulli, (p, q) =>
   p.mean
     .mul(p.logits.sub(q.logits))
-    .add(p.logNormalizer)
+    .add(p.logConstant)
     .add(p.probs.neg().log1p())
-    .sub(q.logNormalizer)
+    .sub(q.logConstant)
     .sub(q.probs.neg().log1p()),
 )
 
@@ -175,3 +177,18 @@ function requireSameEvent(p: Distribution, q: Distribution): void {
     expected: b,
   })
 }
+
+registerKl(Wishart, Wishart, (p, q) => {
+  if (p.eventShape[0] !== q.eventShape[0]) {
+    throw new ShapeError(
+      `klDivergence: expected matrices of the same size, got event shapes [${p.eventShape}] and [${q.eventShape}]`,
+      { shape: p.eventShape, expected: q.eventShape },
+    )
+  }
+  return p.divergence(q)
+})
+
+registerKl(ExponentialFamily, ExponentialFamily, (p, q) => {
+  if (p.constructor !== q.constructor) throw missingKl(p, q)
+  return p.bregman(q)
+})

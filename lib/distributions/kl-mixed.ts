@@ -117,7 +117,7 @@ const targets = [
     family: ContinuousBernoulli,
     place: 'unit',
     needs: [],
-    crossEntropy: (p, q) => p.mean.mul(q.logits).add(q.probs.neg().log1p()).add(q.logNormalizer).neg(),
+    crossEntropy: (p, q) => p.mean.mul(q.logits).add(q.probs.neg().log1p()).add(q.logConstant).neg(),
   }),
   target<Exponential>({
     family: Exponential,

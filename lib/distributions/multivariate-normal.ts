@@ -1,6 +1,13 @@
 import { ShapeError } from '../base/errors.js'
 import { eye, ops, randn, scope, type Tensor } from '../tensor/index.js'
-import { broadcastShapes, type DistributionOptions, exactlyOne, namedArguments, requireMatrix } from './arguments.js'
+import {
+  broadcastShapes,
+  type DistributionOptions,
+  exactlyOne,
+  namedArguments,
+  requireMatrix,
+  type Value,
+} from './arguments.js'
 import {
   type Constraint,
   independent,
@@ -78,6 +85,17 @@ export abstract class GaussianVector extends Distribution {
   }
 }
 
+/** Return the Cholesky factor of a covariance that is given as one of three matrices. */
+export function choleskyOf(parameters: Readonly<Record<string, Value>>): Tensor {
+  const { scaleTril, covarianceMatrix, precisionMatrix } = parameters as Record<string, Tensor | undefined>
+  if (scaleTril !== undefined) return scaleTril
+  if (covarianceMatrix !== undefined) return ops.linalgCholesky(covarianceMatrix)
+  // P = U Uᵀ with an upper triangular U, so that the covariance is U⁻ᵀ U⁻¹.
+  const upper = ops.linalgCholesky(precisionMatrix!.flip([-2, -1])).flip([-2, -1])
+  const identity = eye(upper.size(-1), { dtype: upper.dtype, device: upper.device })
+  return ops.linalgSolveTriangular(upper.mT, identity, { upper: false })
+}
+
 const FORMS = ['covarianceMatrix', 'precisionMatrix', 'scaleTril'] as const
 
 /**
@@ -135,13 +153,7 @@ export class MultivariateNormal extends GaussianVector {
 
   /** The Cholesky factor of the covariance, without the dimensions that only `loc` has. */
   private get factor(): Tensor {
-    const { scaleTril, covarianceMatrix, precisionMatrix } = this.parameters as Record<string, Tensor | undefined>
-    if (scaleTril !== undefined) return scaleTril
-    if (covarianceMatrix !== undefined) return ops.linalgCholesky(covarianceMatrix)
-    // P = U Uᵀ with an upper triangular U, so that the covariance is U⁻ᵀ U⁻¹.
-    const upper = ops.linalgCholesky(precisionMatrix!.flip([-2, -1])).flip([-2, -1])
-    const identity = eye(upper.size(-1), this.factory)
-    return ops.linalgSolveTriangular(upper.mT, identity, { upper: false })
+    return choleskyOf(this.parameters)
   }
 
   protected override computeScaleTril(): Tensor {

@@ -1,18 +1,57 @@
 import { ops, randn, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, elementwise, type Value } from './arguments.js'
+import type { Constraint } from './constraints.js'
 import * as constraints from './constraints.js'
 import { Distribution } from './distribution.js'
+import { ExponentialFamily } from './exponential-family.js'
 import { LocationScale } from './location-scale.js'
 import { choose } from './math.js'
 
 const HALF_LOG_2PI = 0.5 * Math.log(2 * Math.PI)
 
 /** Normal (Gaussian) distribution with mean `loc` and standard deviation `scale`. */
-export class Normal extends LocationScale {
+export class Normal extends ExponentialFamily {
   constructor(loc: Value, scale: Value, options?: DistributionOptions)
   constructor(named: { loc: Value; scale: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
-    super('Normal', args)
+    super(...elementwise('Normal', ['loc', 'scale'], args))
+  }
+
+  get loc(): Tensor {
+    return this.parameter('loc')
+  }
+
+  get scale(): Tensor {
+    return this.parameter('scale')
+  }
+
+  override get hasRsample(): boolean {
+    return true
+  }
+
+  override get argConstraints(): Record<string, Constraint> {
+    return { loc: constraints.real, scale: constraints.positive }
+  }
+
+  override get support(): Constraint {
+    return constraints.real
+  }
+
+  override get meanCarrierMeasure(): number {
+    return 0
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    const precision = this.scale.pow(-2)
+    return [this.loc.mul(precision), precision.mul(-0.5)]
+  }
+
+  protected override computeLogNormalizer(x: Tensor, y: Tensor): Tensor {
+    return x.square().div(y).mul(-0.25).add(y.reciprocal().mul(-Math.PI).log().mul(0.5))
+  }
+
+  protected override computeMode(): Tensor {
+    return this.loc
   }
 
   protected override computeMean(): Tensor {
@@ -36,11 +75,11 @@ export class Normal extends LocationScale {
   }
 
   protected override computeLogProb(value: Tensor): Tensor {
-    return this.standardized(value).square().mul(-0.5).sub(this.scale.log()).sub(HALF_LOG_2PI)
+    return value.sub(this.loc).div(this.scale).square().mul(-0.5).sub(this.scale.log()).sub(HALF_LOG_2PI)
   }
 
   protected override computeCdf(value: Tensor): Tensor {
-    return this.standardized(value).mul(Math.SQRT1_2).erf().add(1).mul(0.5)
+    return value.sub(this.loc).div(this.scale).mul(Math.SQRT1_2).erf().add(1).mul(0.5)
   }
 
   protected override computeIcdf(value: Tensor): Tensor {

@@ -1,10 +1,10 @@
 import { ops, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, elementwise, type Value } from './arguments.js'
 import { nonnegative, nonnegativeInteger } from './constraints.js'
-import { Distribution } from './distribution.js'
+import { ExponentialFamily } from './exponential-family.js'
 
 /** Poisson distribution: the number of events whose expectation is `rate`. */
-export class Poisson extends Distribution {
+export class Poisson extends ExponentialFamily {
   constructor(rate: Value, options?: DistributionOptions)
   constructor(named: { rate: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
@@ -41,5 +41,13 @@ export class Poisson extends Distribution {
 
   protected override computeLogProb(value: Tensor): Tensor {
     return value.xlogy(this.rate).sub(this.rate).sub(value.add(1).lgamma())
+  }
+
+  protected override computeNaturalParams(): Tensor[] {
+    return [this.rate.log()]
+  }
+
+  protected override computeLogNormalizer(logRate: Tensor): Tensor {
+    return logRate.exp()
   }
 }

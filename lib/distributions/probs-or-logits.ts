@@ -3,27 +3,45 @@ import { scope, type Tensor } from '../tensor/index.js'
 import { exactlyOne, namedArguments, requireMatrix, type Setup, type Value } from './arguments.js'
 import { type Constraint, real, realVector, simplex, unitInterval } from './constraints.js'
 import { Distribution } from './distribution.js'
+import { ExponentialFamily } from './exponential-family.js'
 import { binaryLogits, clampProbs } from './math.js'
 
 /** The arguments of a distribution that takes `probs` or `logits`. */
 export type ProbsOrLogits<V = Value> = { probs: V; logits?: null } | { probs?: null; logits: V }
 
+type Read = (name: 'probs' | 'logits') => Tensor | undefined
+
+const probsOf = (read: Read): Tensor => scope(() => read('probs') ?? read('logits')!.sigmoid())
+const logitsOf = (read: Read): Tensor => scope(() => read('logits') ?? binaryLogits(read('probs')!))
+const BINARY = { probs: unitInterval, logits: real }
+
 /** A distribution whose parameter is the probability of an event: `probs`, or its log odds `logits`. */
 export abstract class Binary extends Distribution {
   get probs(): Tensor {
-    return scope(() =>
-      this.parameters.probs === undefined ? this.parameter('logits').sigmoid() : this.parameter('probs'),
-    )
+    return probsOf((name) => (this.parameters[name] === undefined ? undefined : this.parameter(name)))
   }
 
   get logits(): Tensor {
-    return scope(() =>
-      this.parameters.logits === undefined ? binaryLogits(this.parameter('probs')) : this.parameter('logits'),
-    )
+    return logitsOf((name) => (this.parameters[name] === undefined ? undefined : this.parameter(name)))
   }
 
   override get argConstraints(): Record<string, Constraint> {
-    return { probs: unitInterval, logits: real }
+    return BINARY
+  }
+}
+
+/** A {@link Binary} distribution of an exponential family. */
+export abstract class BinaryFamily extends ExponentialFamily {
+  get probs(): Tensor {
+    return probsOf((name) => (this.parameters[name] === undefined ? undefined : this.parameter(name)))
+  }
+
+  get logits(): Tensor {
+    return logitsOf((name) => (this.parameters[name] === undefined ? undefined : this.parameter(name)))
+  }
+
+  override get argConstraints(): Record<string, Constraint> {
+    return BINARY
   }
 }
 

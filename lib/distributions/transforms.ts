@@ -507,6 +507,8 @@ export class IndependentTransform extends Transform {
     readonly reinterpretedBatchNdims: number,
   ) {
     super()
+    if (!(baseTransform instanceof Transform))
+      throw argumentError('IndependentTransform', 'baseTransform', 'a transform', baseTransform)
     if (!Number.isSafeInteger(reinterpretedBatchNdims) || reinterpretedBatchNdims < 0) {
       const expected = 'an integer of at least 0'
       throw argumentError('IndependentTransform', 'reinterpretedBatchNdims', expected, reinterpretedBatchNdims)

@@ -1,4 +1,5 @@
 import { optionsOf, shown } from '../base/arguments.js'
+import { argumentError, listOf } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
 import { didYouMean } from '../base/words.js'
 import { Module, NativeModule } from '../nn/index.js'
@@ -94,19 +95,21 @@ function placesOf(module: Module): Map<string, TensorPlace> {
  * `torch.func.stack_module_state`.
  */
 export function stackModuleState(modules: readonly Module[]): [Record<string, Tensor>, Record<string, Tensor>] {
-  const [first] = modules
+  const all = listOf('stackModuleState', 'modules', modules, 'modules')
+  const [first] = all
   if (!first) throw new ConfigError('stackModuleState: expected at least one module, got none')
-  for (const module of modules) {
+  for (const module of all) {
+    if (!(module instanceof Module)) throw argumentError('stackModuleState', 'a module', 'a Module', module)
     if (module.constructor === first.constructor && module.training === first.training) continue
     throw new ConfigError(
       `stackModuleState: expected modules of one class, all in training or all in evaluation mode, got ${module.constructor.name} next to ${first.constructor.name}`,
     )
   }
   const stacked = (named: (module: Module) => [string, Tensor][], learned: boolean): Record<string, Tensor> => {
-    const all = modules.map((module) => new Map(named(module)))
+    const states = all.map((module) => new Map(named(module)))
     return Object.fromEntries(
       named(first).map(([name, { shape, requiresGrad }]) => {
-        const tensors = all.map((module) => module.get(name))
+        const tensors = states.map((state) => state.get(name))
         if (tensors.every((tensor) => tensor?.shape.join() === shape.join())) {
           const tensor = noGrad(() => ops.stack(tensors as Tensor[]))
           return [name, learned && requiresGrad ? tensor.requiresGrad_(true) : tensor]

@@ -125,10 +125,10 @@ export function gradAndValue(fn: TensorFunction, options: GradTransformOptions =
   }
 }
 
-/** A function of the gradient of the output, which returns those of the selected arguments. */
+/** A derivative: from gradients of the output to those of the arguments (`vjp`), or from tangents to tangents (`linearize`). */
 export interface Pullback {
   // biome-ignore lint/suspicious/noExplicitAny: both have the forms of the function's result and arguments.
-  (cotangents: any): any
+  (...vectors: any[]): any
   /** Free what was recorded for it. Without this, garbage collection does. */
   dispose(): void
   [Symbol.dispose](): void
@@ -264,22 +264,28 @@ export function jvp(
 
 /**
  * Compute `fn(...primals)` once and return `[output, jvpFn]`, where `jvpFn(...tangents)` is the derivative at the primals in a
- * direction, without another run of `fn`. It differentiates the backward pass, so each operator needs a second derivative. Like
- * `torch.func.linearize`, with the primals in an array.
+ * direction, without another run of `fn`. It differentiates the backward pass, so each operator needs a second derivative. What was
+ * recorded lives until `jvpFn.dispose()` or garbage collection. Like `torch.func.linearize`, with the primals in an array.
  */
 export function linearize(
   fn: TensorFunction,
   primals: readonly unknown[],
   // biome-ignore lint/suspicious/noExplicitAny: the results have the form of the function's.
-): [output: any, jvpFn: (...tangents: any[]) => any] {
+): [output: any, jvpFn: Pullback] {
   requireTransformed('linearize', fn)
   requireArray('linearize', 'primals', primals)
-  const all = [...primals.keys()]
-  const { output, pull } = pullback('linearize', fn, all, primals, false)
-  // The pullback is linear, and its own pullback is the forward derivative.
-  const zeros = scope(() => mapTree(output, (leaf) => zerosLike(leaf as Tensor)))
-  const { pull: push } = pullback('linearize', pull, 0, [zeros], false)
-  return [output, (...tangents) => push(tangents)]
+  return scope(() => {
+    const { output, pull } = pullback('linearize', fn, [...primals.keys()], primals, false)
+    // The pullback is linear, and its own pullback is the forward derivative.
+    const zeros = mapTree(output, (leaf) => zerosLike(leaf as Tensor))
+    const { pull: push } = pullback('linearize', pull, 0, [zeros], false)
+    const dispose = () => {
+      push.dispose()
+      pull.dispose()
+    }
+    const derivative = (...tangents: unknown[]) => push(tangents)
+    return [output, Object.assign(derivative, { dispose, [Symbol.dispose]: dispose })]
+  })
 }
 
 export function requireArray(where: string, what: string, value: unknown): asserts value is readonly unknown[] {

@@ -5,6 +5,7 @@ import { callNative } from '../native/call.js'
 import { putAll } from '../native/encode.js'
 import { Tensor } from '../tensor/index.js'
 import { synchronous } from '../tensor/tensor.js'
+import { asLevel } from '../tensor/transforms.js'
 import { mapTree } from './tree.js'
 
 /** A function that a transform takes: synchronous, on tensors, and arrays and objects of tensors. */
@@ -26,7 +27,7 @@ export function atLevel<T>(
 ): T {
   const level = call(native.enterTransform, true, kind, batchSize, randomness) as number
   try {
-    return body(level)
+    return asLevel(() => body(level))
   } finally {
     call(native.leaveTransform, false, level)
   }

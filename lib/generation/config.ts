@@ -133,7 +133,7 @@ export interface GenerationConfig {
  * @throws ConfigError for an unknown key, naming the nearest, and for a value of the wrong kind or range
  */
 export function generationConfig(config: GenerationConfig = {}, base: GenerationConfig = {}): GenerationConfig {
-  const given = optionsOf(config) as Record<string, unknown>
+  const given = optionsOf(config, 'generation configuration') as Record<string, unknown>
   const whole: Record<string, unknown> = { ...base }
   for (const [key, value] of Object.entries(given)) {
     const kind = Object.hasOwn(kinds, key) ? (kinds[key as keyof GenerationConfig] as Kind) : undefined

@@ -195,7 +195,7 @@ class Run {
   constructor(model: GenerativeModule, inputs: GenerateInputs, config: GenerationConfig, options: GenerateOptions) {
     requireTensorInputs('generate', inputs)
     checkKeys('inputs', inputs, INPUTS)
-    checkKeys('options', optionsOf(options), OPTIONS)
+    checkKeys('options', optionsOf(options, 'generate'), OPTIONS)
     this.config = generationConfig(config, model.generationConfig)
     warnOfUnusedSampling(config, this.config)
     this.#model = model

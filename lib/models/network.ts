@@ -226,7 +226,7 @@ function withFiles<C extends NetworkConfig, Class>(
       config: C | string,
       options: NetworkOptions = {},
     ): T {
-      const { seed, ...factory } = optionsOf(options)
+      const { seed, ...factory } = optionsOf(options, `${this.name}.fromConfig`)
       const whole = configOf(this.name, config, layoutOf(this as never).sizes)
       const device = (factory.device ?? currentDevice() ?? 'cpu') as Device
       return withSeed(seed, () => new this(whole, factory), device)
@@ -239,7 +239,7 @@ function withFiles<C extends NetworkConfig, Class>(
     ): Promise<T> {
       const layout = layoutOf(this as never)
       const optional = [...(layout.optional ?? [])]
-      const { config: changes = {}, ...others } = optionsOf(options)
+      const { config: changes = {}, ...others } = optionsOf(options, `${this.name}.fromPretrained`)
       requireObject(`${this.name}.fromPretrained`, 'config', changes)
       const loading = options.config === undefined ? options : others
       const { network, directory } = await loadNetwork({ ...layout, optional }, from, loading, (read, factory, has) => {

@@ -1,7 +1,8 @@
 /** Layers and losses as functions of tensors, without state. Shapes as in PyTorch's torch.nn.functional. */
 
+import { ShapeError } from '../base/errors.js'
 import { op } from '../native/call.js'
-import { ops, type Tensor } from '../tensor/index.js'
+import { ops, Tensor } from '../tensor/index.js'
 import { byPosition } from './by-position.js'
 import { explain, notFloating, otherRank, otherSize, otherType } from './check.js'
 
@@ -93,6 +94,9 @@ const fastLinear = op('voxtorch::linear')
 /** Multiply input [..., in] by weight [out, in] transposed, and add bias [out]. */
 export function linear(input: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   try {
+    // Native code takes a weight of four dimensions for its own tiles, and reads past its end.
+    if (weight instanceof Tensor && weight.ndim > 2)
+      throw new ShapeError(`linear: expected a weight [out, in], got shape [${weight.shape}]`, { shape: weight.shape })
     return fastLinear(input, weight, bias) as Tensor
   } catch (error) {
     throw explain(error, () => [

@@ -1,3 +1,5 @@
+import { requireRecord } from '../base/arguments.js'
+import { fieldOf } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { scope, type Tensor, zeros } from '../tensor/index.js'
 import {
@@ -10,7 +12,7 @@ import {
   InstanceNorm3d,
   type InstanceNormOptions,
 } from './batch-norm.js'
-import { otherRank } from './check.js'
+import { otherRank, requireTensors } from './check.js'
 import { Conv1d, Conv2d, Conv3d, type ConvLayerOptions } from './conv.js'
 import { ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, type ConvTransposeOptions } from './conv-transpose.js'
 import { Linear, type LinearOptions } from './linear.js'
@@ -44,13 +46,10 @@ function makeLazy(layer: Module, tensors: readonly string[], factory: FactoryOpt
     if (before === null || before === undefined) continue
     ;(before as Tensor).dispose()
     const options = { device: factory.device, dtype: factory.dtype }
-    if (name.startsWith('running_')) layer.registerBuffer(name, new UninitializedBuffer(options))
-    else
-      Reflect.set(
-        layer,
-        name,
-        scope(() => new UninitializedParameter(options)),
-      )
+    scope(() => {
+      if (name.startsWith('running_')) layer.registerBuffer(name, new UninitializedBuffer(options))
+      else Reflect.set(layer, name, new UninitializedParameter(options))
+    })
   }
   // A state dictionary has the shapes too.
   const remove = layer.registerLoadStateDictPreHook((_, state, prefix) => {
@@ -73,6 +72,7 @@ function settle(layer: Module, input: Tensor): void {
   if (!recipe) return
   const open = Object.entries(layer).filter(([, tensor]) => isUninitialized(tensor))
   if (open.length > 0) {
+    requireTensors(recipe.becomes.name, input)
     const size = recipe.sizeOf(input)
     for (const [name, tensor] of open as [string, UninitializedParameter][])
       tensor.materialize(recipe.shapeOf(name, size))
@@ -83,7 +83,11 @@ function settle(layer: Module, input: Tensor): void {
   Object.setPrototypeOf(layer, recipe.becomes.prototype)
 }
 
-const META = { device: 'meta' } as const
+/** Return the options with the meta device, where a layer takes no memory before its shape is known. */
+function onMeta<O extends object>(layer: string, options: O): O & { device: 'meta' } {
+  requireRecord(layer, options)
+  return { ...options, device: 'meta' }
+}
 
 /**
  * {@link Linear} whose input size is that of its first input. Until then its parameters have no shape: create the optimizer after
@@ -91,7 +95,7 @@ const META = { device: 'meta' } as const
  */
 export class LazyLinear extends Linear {
   constructor(outFeatures: number, options: LinearOptions = {}) {
-    super(1, outFeatures, { ...options, ...META })
+    super(1, outFeatures, onMeta('LazyLinear', options))
     makeLazy(this, ['weight', 'bias'], options, {
       becomes: Linear,
       size: 'inFeatures',
@@ -151,12 +155,12 @@ function lazyConvolution(
 }
 
 /** Channels that satisfy every check of a convolution before the input is known. */
-const anyChannels = ({ groups = 1 }: { groups?: number }): number => groups
+const anyChannels = (options: { groups?: number }): number => (fieldOf(options, 'groups') as number | undefined) ?? 1
 
 /** {@link Conv1d} whose input channels are those of its first input; see {@link LazyLinear}. */
 export class LazyConv1d extends Conv1d {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
-    super(anyChannels(options), outChannels, kernelSize, { ...options, ...META })
+    super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConv1d', options))
     lazyConvolution(this, Conv1d, options, false)
   }
 
@@ -169,7 +173,7 @@ export class LazyConv1d extends Conv1d {
 /** {@link Conv2d} whose input channels are those of its first input; see {@link LazyLinear}. */
 export class LazyConv2d extends Conv2d {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
-    super(anyChannels(options), outChannels, kernelSize, { ...options, ...META })
+    super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConv2d', options))
     lazyConvolution(this, Conv2d, options, false)
   }
 
@@ -182,7 +186,7 @@ export class LazyConv2d extends Conv2d {
 /** {@link Conv3d} whose input channels are those of its first input; see {@link LazyLinear}. */
 export class LazyConv3d extends Conv3d {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
-    super(anyChannels(options), outChannels, kernelSize, { ...options, ...META })
+    super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConv3d', options))
     lazyConvolution(this, Conv3d, options, false)
   }
 
@@ -195,7 +199,7 @@ export class LazyConv3d extends Conv3d {
 /** {@link ConvTranspose1d} whose input channels are those of its first input; see {@link LazyLinear}. */
 export class LazyConvTranspose1d extends ConvTranspose1d {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvTransposeOptions = {}) {
-    super(anyChannels(options), outChannels, kernelSize, { ...options, ...META })
+    super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConvTranspose1d', options))
     lazyConvolution(this, ConvTranspose1d, options, true)
   }
 
@@ -208,7 +212,7 @@ export class LazyConvTranspose1d extends ConvTranspose1d {
 /** {@link ConvTranspose2d} whose input channels are those of its first input; see {@link LazyLinear}. */
 export class LazyConvTranspose2d extends ConvTranspose2d {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvTransposeOptions = {}) {
-    super(anyChannels(options), outChannels, kernelSize, { ...options, ...META })
+    super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConvTranspose2d', options))
     lazyConvolution(this, ConvTranspose2d, options, true)
   }
 
@@ -221,7 +225,7 @@ export class LazyConvTranspose2d extends ConvTranspose2d {
 /** {@link ConvTranspose3d} whose input channels are those of its first input; see {@link LazyLinear}. */
 export class LazyConvTranspose3d extends ConvTranspose3d {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvTransposeOptions = {}) {
-    super(anyChannels(options), outChannels, kernelSize, { ...options, ...META })
+    super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConvTranspose3d', options))
     lazyConvolution(this, ConvTranspose3d, options, true)
   }
 
@@ -239,8 +243,11 @@ function lazyNorm(
   channelsOf: (input: Tensor) => number,
 ): void {
   const { device } = factory
-  const counter: unknown = Reflect.get(layer, 'num_batches_tracked')
-  if (counter) layer.registerBuffer('num_batches_tracked', zeros([], { device, dtype: 'int64' }))
+  const counter = Reflect.get(layer, 'num_batches_tracked') as Tensor | null | undefined
+  if (counter) {
+    counter.dispose()
+    layer.registerBuffer('num_batches_tracked', zeros([], { device, dtype: 'int64' }))
+  }
   makeLazy(layer, ['weight', 'bias', 'running_mean', 'running_var'], factory, {
     becomes,
     size: 'numFeatures',
@@ -253,7 +260,7 @@ function lazyNorm(
 /** {@link BatchNorm1d} whose channels are those of its first input; see {@link LazyLinear}. */
 export class LazyBatchNorm1d extends BatchNorm1d {
   constructor(options: BatchNormOptions = {}) {
-    super(1, { ...options, ...META })
+    super(1, onMeta('LazyBatchNorm1d', options))
     lazyNorm(this, BatchNorm1d, options, (input) => input.size(1))
   }
 
@@ -266,7 +273,7 @@ export class LazyBatchNorm1d extends BatchNorm1d {
 /** {@link BatchNorm2d} whose channels are those of its first input; see {@link LazyLinear}. */
 export class LazyBatchNorm2d extends BatchNorm2d {
   constructor(options: BatchNormOptions = {}) {
-    super(1, { ...options, ...META })
+    super(1, onMeta('LazyBatchNorm2d', options))
     lazyNorm(this, BatchNorm2d, options, (input) => input.size(1))
   }
 
@@ -279,7 +286,7 @@ export class LazyBatchNorm2d extends BatchNorm2d {
 /** {@link BatchNorm3d} whose channels are those of its first input; see {@link LazyLinear}. */
 export class LazyBatchNorm3d extends BatchNorm3d {
   constructor(options: BatchNormOptions = {}) {
-    super(1, { ...options, ...META })
+    super(1, onMeta('LazyBatchNorm3d', options))
     lazyNorm(this, BatchNorm3d, options, (input) => input.size(1))
   }
 
@@ -295,7 +302,7 @@ export class LazyBatchNorm3d extends BatchNorm3d {
  */
 export class LazyInstanceNorm1d extends InstanceNorm1d {
   constructor(options: InstanceNormOptions = {}) {
-    super(1, { affine: true, trackRunningStats: true, ...options, ...META })
+    super(1, { affine: true, trackRunningStats: true, ...onMeta('LazyInstanceNorm1d', options) })
     lazyNorm(this, InstanceNorm1d, options, (input) => input.size(-2))
   }
 
@@ -311,7 +318,7 @@ export class LazyInstanceNorm1d extends InstanceNorm1d {
  */
 export class LazyInstanceNorm2d extends InstanceNorm2d {
   constructor(options: InstanceNormOptions = {}) {
-    super(1, { affine: true, trackRunningStats: true, ...options, ...META })
+    super(1, { affine: true, trackRunningStats: true, ...onMeta('LazyInstanceNorm2d', options) })
     lazyNorm(this, InstanceNorm2d, options, (input) => input.size(-3))
   }
 
@@ -327,7 +334,7 @@ export class LazyInstanceNorm2d extends InstanceNorm2d {
  */
 export class LazyInstanceNorm3d extends InstanceNorm3d {
   constructor(options: InstanceNormOptions = {}) {
-    super(1, { affine: true, trackRunningStats: true, ...options, ...META })
+    super(1, { affine: true, trackRunningStats: true, ...onMeta('LazyInstanceNorm3d', options) })
     lazyNorm(this, InstanceNorm3d, options, (input) => input.size(-4))
   }
 

@@ -3,6 +3,7 @@ import { requireBoolean, requireOptions } from '../base/check.js'
 import { ConfigError, DTypeError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
 import { ops, scope, type Tensor } from '../tensor/index.js'
+import { insideTransform } from '../tensor/transforms.js'
 import { byPosition } from './by-position.js'
 import {
   badIndices,
@@ -47,6 +48,18 @@ function code(reduction: Reduction = 'mean'): number {
 function reduced(losses: Tensor, reduction: Reduction = 'mean'): Tensor {
   if (code(reduction) === REDUCTIONS.none) return losses
   return reduction === 'sum' ? losses.sum() : losses.mean()
+}
+
+// The gradients of some of libtorch's losses have no batched form, so vmap would run them once for each sample, and no forward
+// derivative. Inside a function transform these losses are computed by operators that have both.
+
+/** d² / (2 beta) where |d| < beta, else |d| - beta / 2. */
+function smoothAbsolute(difference: Tensor, beta: number): Tensor {
+  const absolute = difference.abs()
+  return difference
+    .square()
+    .div(2 * beta)
+    .where(absolute.lt(beta), absolute.sub(beta / 2))
 }
 
 /** Reduce losses times their weights; the mean is over the sum of the weights. */
@@ -191,6 +204,7 @@ export const mseLoss = byPosition(
     const { reduction, weight = null } = options
     requireSameShape('mseLoss', input, target)
     if (weight) return scope(() => weightedMean('mseLoss', input.sub(target).square(), weight, reduction))
+    if (insideTransform()) return scope(() => reduced(input.sub(target).square(), reduction))
     return ops.mseLoss(input, target, code(reduction))
   },
   ['reduction', 'weight'],
@@ -217,6 +231,7 @@ export const smoothL1Loss = byPosition(
     const { beta = 1, reduction } = options
     requireSameShape('smoothL1Loss', input, target)
     if (beta === 0) return ops.l1Loss(input, target, code(reduction))
+    if (insideTransform() && beta > 0) return scope(() => reduced(smoothAbsolute(input.sub(target), beta), reduction))
     return ops.smoothL1Loss(input, target, code(reduction), beta)
   },
   ['reduction', 'beta'],
@@ -229,6 +244,12 @@ export interface HuberLossOptions extends LossOptions {
   weight?: Tensor | null
 }
 
+function huber(input: Tensor, target: Tensor, reduction: Reduction | undefined, delta: number): Tensor {
+  if (insideTransform() && delta > 0)
+    return scope(() => reduced(smoothAbsolute(input.sub(target), delta).mul(delta), reduction))
+  return ops.huberLoss(input, target, code(reduction), delta)
+}
+
 /** d² / 2 where |d| < delta (default 1), else delta (|d| - delta / 2). */
 export const huberLoss = byPosition(
   'huberLoss',
@@ -238,9 +259,9 @@ export const huberLoss = byPosition(
     requireSameShape('huberLoss', input, target)
     if (weight) {
       requireSameShape('huberLoss', input, weight)
-      return scope(() => reduced(ops.huberLoss(input, target, REDUCTIONS.none, delta).mul(weight), reduction))
+      return scope(() => reduced(huber(input, target, 'none', delta).mul(weight), reduction))
     }
-    return ops.huberLoss(input, target, code(reduction), delta)
+    return huber(input, target, reduction, delta)
   },
 )
 
@@ -316,8 +337,15 @@ export const klDiv = byPosition(
   [],
   (input: Tensor, target: Tensor, options: { reduction?: Reduction | 'batchmean'; logTarget?: boolean }): Tensor => {
     const { reduction = 'mean', logTarget = false } = options
+    requireTensors('klDiv', input, target)
+    if (insideTransform()) {
+      requireBoolean('klDiv', 'logTarget', logTarget)
+      return scope(() => {
+        const losses = logTarget ? target.exp().mul(target.sub(input)) : target.xlogy(target).sub(target.mul(input))
+        return reduction === 'batchmean' ? losses.sum().div(input.shape[0] ?? 1) : reduced(losses, reduction)
+      })
+    }
     if (reduction !== 'batchmean') return ops.klDiv(input, target, code(reduction), { logTarget })
-    requireTensors('klDiv', input)
     return scope(() => ops.klDiv(input, target, REDUCTIONS.sum, { logTarget }).div(input.shape[0] ?? 1))
   },
   ['reduction', 'logTarget'],
@@ -353,6 +381,14 @@ export const tripletMarginLoss = byPosition(
   ['margin', 'p', 'eps', 'swap'],
   (anchor: Tensor, positive: Tensor, negative: Tensor, options: TripletMarginLossOptions): Tensor => {
     const { margin = 1, p = 2, eps = 1e-6, swap = false, reduction } = options
+    if (insideTransform()) {
+      return scope(() => {
+        const near = ops.pairwiseDistance(anchor, positive, p, eps)
+        const far = ops.pairwiseDistance(anchor, negative, p, eps)
+        const least = swap ? far.minimum(ops.pairwiseDistance(positive, negative, p, eps)) : far
+        return reduced(near.sub(least).add(margin).clampMin(0), reduction)
+      })
+    }
     return ops.tripletMarginLoss(anchor, positive, negative, margin, p, eps, swap, code(reduction))
   },
   ['reduction'],
@@ -398,6 +434,7 @@ export const softMarginLoss = byPosition(
   [],
   (input: Tensor, target: Tensor, { reduction }: LossOptions): Tensor => {
     requireSameShape('softMarginLoss', input, target)
+    if (insideTransform()) return scope(() => reduced(ops.logSigmoid(target.mul(input)).neg(), reduction))
     return ops.softMarginLoss(input, target, code(reduction))
   },
   ['reduction'],
@@ -451,6 +488,7 @@ export const marginRankingLoss = byPosition(
   (x1: Tensor, x2: Tensor, target: Tensor, { margin = 0, reduction }: MarginLossOptions): Tensor => {
     requireSameShape('marginRankingLoss', x1, x2)
     requireSameShape('marginRankingLoss', x1, target)
+    if (insideTransform()) return scope(() => reduced(x2.sub(x1).mul(target).add(margin).clampMin(0), reduction))
     return ops.marginRankingLoss(x1, x2, target, margin, code(reduction))
   },
   ['reduction'],
@@ -462,6 +500,12 @@ export const hingeEmbeddingLoss = byPosition(
   ['margin'],
   (input: Tensor, target: Tensor, { margin = 1, reduction }: MarginLossOptions): Tensor => {
     requireSameShape('hingeEmbeddingLoss', input, target)
+    if (insideTransform()) {
+      return scope(() => {
+        const far = ops.where(target.eq(1), 0, input.rsub(margin).clampMin(0))
+        return reduced(far.add(ops.where(target.eq(-1), 0, input)), reduction)
+      })
+    }
     return ops.hingeEmbeddingLoss(input, target, margin, code(reduction))
   },
   ['reduction'],

@@ -1,5 +1,5 @@
 import { shown } from '../base/arguments.js'
-import { requireFunction, requireOptions } from '../base/check.js'
+import { argumentError, requireFunction, requireOptions } from '../base/check.js'
 import { ConfigError, DeviceError, DTypeError } from '../base/errors.js'
 import { withArticle } from '../base/words.js'
 import { requireDevice, requireDType, targetOf } from '../tensor/dtype.js'
@@ -226,6 +226,24 @@ export class Module {
     }
     return found as M
   }
+
+  /**
+   * Replace the module at a path such as `encoder.layers.3`, for instance by one that wraps it. Its parent then calls the new
+   * module. Like PyTorch's `set_submodule` with `strict=True`.
+   * @throws ConfigError if there is no module at the path, or native code calls it
+   */
+  setSubmodule(path: string, module: Module): void {
+    this.get(path)
+    if (path === '') throw new ConfigError("Module.setSubmodule: expected the path of a child, got ''")
+    if (!(module instanceof Module)) throw argumentError('Module.setSubmodule', 'module', 'a Module', module)
+    const end = path.lastIndexOf('.')
+    const parent = this.get(path.slice(0, Math.max(0, end)))
+    parent.requireReplaceable(path)
+    parent.setMember(path.slice(end + 1), module)
+  }
+
+  /** Throw if this module's children cannot be replaced. */
+  protected requireReplaceable(_path: string): void {}
 
   // ---- state
 

@@ -200,6 +200,13 @@ export class NativeModule extends Module {
     )
   }
 
+  protected override requireReplaceable(path: string): void {
+    throw new ConfigError(
+      `Module.setSubmodule('${path}'): expected a child that a module in TypeScript calls, got a part of ${withArticle(this.reprName)} that native code calls. Use getPeftModel for adapters, or replace the whole network`,
+      { path },
+    )
+  }
+
   protected override watchForward(hooks: ForwardHooks): () => void {
     // A network's class has a forward to wrap; its parts are called by native code.
     if (this.forward !== Module.prototype.forward) return super.watchForward(hooks)

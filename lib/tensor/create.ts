@@ -299,9 +299,12 @@ export const full = (shape: readonly number[], value: Scalar, options: TensorOpt
 export const rand = (shape: readonly number[], options: RandomOptions = {}): Tensor => make.rand(shape, options)
 /** Return standard normal random numbers. */
 export const randn = (shape: readonly number[], options: RandomOptions = {}): Tensor => make.randn(shape, options)
-/** Return random integers in [low, high), int64. */
-export const randint = (low: number, high: number, shape: readonly number[], options: RandomOptions = {}): Tensor =>
-  make.randint(low, high, shape, options)
+/** Return random integers in [low, high), int64: `randint(high, shape)` from 0, or `randint(low, high, shape)`. */
+export function randint(high: number, shape: readonly number[], options?: RandomOptions): Tensor
+export function randint(low: number, high: number, shape: readonly number[], options?: RandomOptions): Tensor
+export function randint(...args: (number | readonly number[] | RandomOptions | undefined)[]): Tensor {
+  return make.randint(...args.filter((argument) => argument !== undefined))
+}
 /** Return a random permutation of 0 to n - 1, int64. */
 export const randperm = (n: number, options: RandomOptions = {}): Tensor => make.randperm(n, options)
 /** Return `steps` evenly spaced numbers from `start` to `end`, both included. */

@@ -1,3 +1,4 @@
+import { shown } from '../base/arguments.js'
 import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import {
@@ -28,7 +29,9 @@ function polynomial(name: string, operator: string): Polynomial {
   return (x, n) => {
     const degree = isTensor(n) ? largest(n) : n
     if (typeof degree !== 'number' || !(degree <= LARGEST_DEGREE)) {
-      throw new ConfigError(`special.${name}: expected degrees n of at most ${LARGEST_DEGREE}, got ${degree}`, { n })
+      throw new ConfigError(`special.${name}: expected degrees n of at most ${LARGEST_DEGREE}, got ${shown(degree)}`, {
+        n,
+      })
     }
     return run(x, n) as Tensor
   }

@@ -17,7 +17,7 @@ import {
   requireWhole,
   shown,
 } from '../../lib/base/check.js'
-import { ConfigError, LSTM, ReLU } from '../../lib/index.js'
+import { ConfigError, LSTM, ones, ReLU } from '../../lib/index.js'
 
 const revoked = () => {
   const { proxy, revoke } = Proxy.revocable([], {})
@@ -82,8 +82,33 @@ describe('checks of one argument', () => {
     ],
     options: [
       (value) => requireOptions('f', value, ['a']),
-      [{}, { a: undefined }, { a: 1 }],
-      [null, undefined, 'a', 7],
+      [
+        {},
+        { a: undefined },
+        { a: 1 },
+        Object.create(null),
+        Object.create({ a: 1 }),
+        new (class {
+          a = 1
+          other = 2
+        })(),
+      ],
+      [
+        null,
+        undefined,
+        'a',
+        7,
+        [],
+        ['a'],
+        new Map([['a', 1]]),
+        new Date(),
+        new Float32Array(1),
+        ones([2]),
+        new ReLU(),
+        new (class {
+          other = 2
+        })(),
+      ],
       'f: expected options to be an object, got',
     ],
   }

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import {
   autograd,
   distributions,
+  eye,
   keepAlive,
   Module,
   manualSeed,
@@ -90,6 +91,60 @@ describe('arguments', () => {
     ['integers', () => new Normal(tensor([0]), 1), 'ERR_DTYPE', 'Normal: expected loc to be a floating-point tensor'],
     ['a flag', () => new Normal(0, 1, { validateArgs: 1 as never }), 'ERR_CONFIG', 'validateArgs'],
     ['shapes', () => new Normal(zeros([2]), randn([3]).exp()), 'ERR_SHAPE', 'loc [2], scale [3]'],
+    [
+      'no base of a constraint',
+      () => distributions.constraints.independent(3 as never, 1),
+      'ERR_CONFIG',
+      'constraints.independent: expected base to be a constraint, got 3',
+    ],
+    [
+      'a bound of a text',
+      () => distributions.constraints.interval(0, 'x' as never),
+      'ERR_CONFIG',
+      'constraints.interval: expected high to be a tensor, got "x"',
+    ],
+    [
+      'half a count of a constraint',
+      () => distributions.constraints.multinomial(0.5),
+      'ERR_CONFIG',
+      'constraints.multinomial: expected totalCount',
+    ],
+    [
+      'a check of a number',
+      () => distributions.constraints.positive.check(3 as never),
+      'ERR_CONFIG',
+      'constraint (> 0): expected value to be a tensor, got 3',
+    ],
+    [
+      'no base of a transform',
+      () => new distributions.IndependentTransform(3 as never, 1),
+      'ERR_CONFIG',
+      'IndependentTransform: expected baseTransform to be a transform, got 3',
+    ],
+    [
+      'too few degrees of freedom',
+      () => new distributions.Wishart(1.5, eye(3)),
+      'ERR_CONFIG',
+      'Wishart: expected df to satisfy its constraint (> 2)',
+    ],
+    [
+      'a Wishart of a vector',
+      () => new distributions.Wishart(4, zeros([3])),
+      'ERR_SHAPE',
+      'Wishart: expected covarianceMatrix to have at least 2',
+    ],
+    [
+      'a Wishart of no square',
+      () => new distributions.Wishart(4, { scaleTril: zeros([3, 2]) }),
+      'ERR_SHAPE',
+      'Wishart: expected scaleTril [..., n, n], got [3,2]',
+    ],
+    [
+      'a Wishart of two matrices',
+      () => new distributions.Wishart(4, eye(3), eye(3)),
+      'ERR_CONFIG',
+      'expected exactly one of',
+    ],
     ['a scale of 0', () => new Normal(0, 0), 'ERR_CONFIG', 'Normal: expected scale to satisfy its constraint (> 0)'],
     [
       'NaN',

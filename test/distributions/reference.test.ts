@@ -1,6 +1,6 @@
 // Against torch.distributions: test/reference/distributions.py.
 import { describe, expect, it } from 'vitest'
-import { autograd, distributions, scope, type Tensor } from '../../lib/index.js'
+import { autograd, distributions, scope, type Tensor, tensor } from '../../lib/index.js'
 import { expectClose, fixture, tensorsOf } from '../helpers.js'
 import { build, weighted } from './build.js'
 
@@ -86,7 +86,8 @@ it('each exported distribution has a case', () => {
     .map(([name]) => name)
   expect(classes.length).toBeGreaterThanOrEqual(36)
   const tested = new Set(cases.map(({ type }) => type))
-  expect(classes.filter((name) => !tested.has(name))).toEqual([])
+  // The base of families of the reader has a test of its own.
+  expect(classes.filter((name) => !tested.has(name))).toEqual(['ExponentialFamily'])
 })
 
 it('what PyTorch does not have is an error that names it, or is computed', () => {
@@ -135,4 +136,91 @@ describe('klDivergence', async () => {
       }
     }),
   )
+})
+
+describe('ExponentialFamily', async () => {
+  const { ExponentialFamily } = distributions
+  type Family = distributions.ExponentialFamily & { bregman(other: unknown): Tensor }
+  // The general rule, which most classes override with a formula.
+  const { computeEntropy } = ExponentialFamily.prototype as unknown as { computeEntropy(): Tensor }
+  const members = cases.flatMap((one) =>
+    /^(Normal|Exponential|Gamma|Chi2|InverseGamma|Beta|Dirichlet|Bernoulli|ContinuousBernoulli|Wishart)\b/.test(
+      one.name,
+    )
+      ? [one]
+      : [],
+  )
+  const file = await fixture<{ name: string; p: string; q: string }>('distributions/kl')
+  const pairs = file.cases.filter(({ p, q }) => p === q && members.some(({ type }) => type === p))
+
+  it.each(members)('has the entropy of $name, with its gradients', ({ file, name, constants }) =>
+    scope(async () => {
+      const parameters = inDType(tensorsOf(file, name, 'param'), 'float64', true)
+      const made = build(name, parameters, constants)
+      expect(made).toBeInstanceOf(ExponentialFamily)
+      const result = computeEntropy.call(made)
+      expectClose(result.detach(), tensorsOf(file, name, 'out').entropy!, 1e-5)
+      const gradients = Object.entries(tensorsOf(file, name, 'grad')).filter(([key]) => key.startsWith('entropy.'))
+      expect(gradients.length).toBeGreaterThan(0)
+      const inputs = gradients.map(([key]) => parameters[key.slice('entropy.'.length)]!)
+      const found = await autograd.grad(weighted(result), inputs)
+      for (const [i, [key, expected]] of gradients.entries()) {
+        // The general rule has a gradient above the diagonal too, which no lower triangular factor can follow.
+        const gradient = key.endsWith('scaleTril') ? found[i]!.tril() : found[i]!
+        expectClose(gradient, expected, 1e-5, key)
+      }
+    }),
+  )
+
+  it.each(pairs)('has the divergence of $name', ({ name, p }) =>
+    scope(() => {
+      const parameters = tensorsOf(file, name, 'param')
+      const [first, second] = ['p.', 'q.'].map((role) => {
+        const own = Object.entries(parameters).filter(([key]) => key.startsWith(role))
+        return build(p, Object.fromEntries(own.map(([key, value]) => [key.slice(2), value.double()])))
+      }) as [Family, Family]
+      const result = first.bregman(second)
+      expect(result.requiresGrad).toBe(false)
+      expectClose(result, tensorsOf(file, name, 'out').kl!, 1e-5)
+    }),
+  )
+
+  it('serves a family of the reader: Rayleigh', async () => {
+    const EULER = 0.5772156649015329
+    class Rayleigh extends ExponentialFamily {
+      constructor(readonly scale: Tensor) {
+        super(scale.shape)
+      }
+      override get meanCarrierMeasure(): Tensor {
+        return this.scale.log().add((Math.LN2 - EULER) / 2)
+      }
+      protected override computeNaturalParams(): Tensor[] {
+        return [this.scale.square().mul(-2).reciprocal()]
+      }
+      protected override computeLogNormalizer(x: Tensor): Tensor {
+        return x.mul(-2).log().neg()
+      }
+    }
+    class Other extends Rayleigh {}
+    await scope(async () => {
+      const [a, b] = [tensor([0.5, 2], { dtype: 'float64', requiresGrad: true }), tensor([1, 3], { dtype: 'float64' })]
+      const [p, q] = [new Rayleigh(a), new Rayleigh(b)]
+      const entropy = p.entropy()
+      expectClose(
+        entropy,
+        a
+          .div(Math.SQRT2)
+          .log()
+          .add(1 + EULER / 2),
+        1e-12,
+      )
+      const [slope] = await autograd.grad([entropy.sum()], [a])
+      expectClose(slope!, a.reciprocal(), 1e-12)
+      const divergence = distributions.klDivergence(p, q)
+      expectClose(divergence, b.div(a).log().mul(2).add(a.div(b).square()).sub(1), 1e-12)
+      expect([divergence.requiresGrad, q.entropy().requiresGrad]).toEqual([true, false])
+      expect(() => distributions.klDivergence(p, new Other(b))).toThrow(/got Rayleigh and Other/)
+      expect(() => new distributions.Poisson(2).entropy()).toThrow(/Poisson has no entropy/)
+    })
+  })
 })

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import {
   AutogradFunction,
   autograd,
@@ -14,11 +14,13 @@ import {
   memoryStats,
   ones,
   ops,
+  rand,
   randn,
   Sequential,
   ShapeError,
   scope,
   setNumThreads,
+  stack,
   Tanh,
   type Tensor,
   tensor,
@@ -155,6 +157,61 @@ describe('as in torch.func', () => {
   })
 })
 
+describe('losses have batched gradients and second derivatives', () => {
+  const sign = (y: Tensor): Tensor => y.sub(0.5).sign()
+  const losses: Record<string, (x: Tensor, y: Tensor) => Tensor> = {
+    mseLoss: (x, y) => functional.mseLoss(x, y, { reduction: 'sum' }),
+    smoothL1Loss: (x, y) => functional.smoothL1Loss(x, y, { beta: 0.7 }),
+    huberLoss: (x, y) => functional.huberLoss(x, y, { delta: 0.7 }),
+    'huberLoss with weights': (x, y) => functional.huberLoss(x, y, { weight: y }),
+    klDiv: (x, y) => functional.klDiv(x, y, { reduction: 'batchmean' }),
+    'klDiv of logarithms': (x, y) => functional.klDiv(x, y, { logTarget: true }),
+    softMarginLoss: (x, y) => functional.softMarginLoss(x, sign(y)),
+    hingeEmbeddingLoss: (x, y) => functional.hingeEmbeddingLoss(x, sign(y), { margin: 0.4 }),
+    marginRankingLoss: (x, y) => functional.marginRankingLoss(x, y, sign(y), { margin: 0.1 }),
+    tripletMarginLoss: (x, y) => functional.tripletMarginLoss(x, y, y.neg(), { swap: true }),
+    binaryCrossEntropy: (x, y) => functional.binaryCrossEntropy(x.sigmoid(), y),
+    binaryCrossEntropyWithLogits: (x, y) => functional.binaryCrossEntropyWithLogits(x, y),
+  }
+  const double = { dtype: 'float64' } as const
+
+  // libtorch's own kernels, outside of any transform, are the authority.
+  const gradient = async (loss: (x: Tensor, y: Tensor) => Tensor, x: Tensor, y: Tensor): Promise<Tensor> => {
+    const leaf = x.detach().requiresGrad_(true)
+    return (await autograd.grad([loss(leaf, y)], [leaf]))[0]!
+  }
+
+  test.each(Object.entries(losses))('%s', (_, loss) =>
+    scope(async () => {
+      manualSeed(5)
+      const [x, y] = [randn([3, 4], double), rand([3, 4], double)]
+      const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+      const found = scope(() => ({
+        values: func.vmap(loss)(x, y) as Tensor,
+        gradients: func.vmap(func.grad(loss))(x, y) as Tensor,
+        hessians: func.vmap(func.hessian(loss))(x, y) as Tensor,
+      }))
+      const warnings = warn.mock.calls.map(([warning]) => String(warning))
+      warn.mockRestore()
+      expect(warnings.filter((warning) => /batching rule/.test(warning))).toEqual([])
+      const step = 1e-6
+      for (let row = 0; row < 3; row += 1) {
+        const [xs, ys] = [x.at(row), y.at(row)]
+        expectClose(found.values.at(row), loss(xs, ys), 1e-12, 'values')
+        expectClose(found.gradients.at(row), await gradient(loss, xs, ys), 1e-12, 'gradients')
+        const columns: Tensor[] = []
+        for (let i = 0; i < 4; i += 1) {
+          const shift = functional.oneHot(tensor(i), 4).mul(step)
+          const [up, down] = [await gradient(loss, xs.add(shift), ys), await gradient(loss, xs.sub(shift), ys)]
+          columns.push(up.sub(down).div(2 * step))
+        }
+        const numeric = stack(columns, 1)
+        expect(found.hessians.at(row).sub(numeric).abs().max().item()).toBeLessThan(1e-7)
+      }
+    }),
+  )
+})
+
 describe('levels', () => {
   let before = 0
   beforeEach(() => {
@@ -181,7 +238,19 @@ describe('levels', () => {
       const [, pull] = func.vjp(f, [input])
       pull.dispose()
       expect(memoryStats().liveTensors - count).toBe(7)
+      const [, push] = func.linearize(f, [input])
+      push(input)
+      push.dispose()
+      // The two outputs: the function's, and the derivative in the direction.
+      expect(memoryStats().liveTensors - count).toBe(9)
     }))
+
+  test('linearize frees what it recorded without a scope around it', () => {
+    const input = ones([2])
+    const [output, push] = func.linearize((x: Tensor) => x.exp(), [input])
+    push.dispose()
+    for (const tensor of [input, output]) tensor.dispose()
+  })
 
   test('are closed when the function throws, however deep', () =>
     scope(() => {
@@ -391,6 +460,10 @@ describe('functionalCall', () => {
       expect(() => func.functionalCall(layer, { weight: ones([2, 2]) }, ones([1, 2]), { strict: true })).toThrow(/bias/)
       expect(() => func.stackModuleState([])).toThrow(ConfigError)
       expect(() => func.stackModuleState([layer, new Dropout()])).toThrow(/one class/)
+      expect(() => func.stackModuleState([1 as never])).toThrow(
+        /stackModuleState: expected a module to be a Module, got 1/,
+      )
+      expect(() => func.stackModuleState(layer as never)).toThrow(/expected modules to be an iterable of modules/)
     })
     layer.dispose()
   })

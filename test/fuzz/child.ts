@@ -19,7 +19,7 @@ import type { Call } from './operators.js'
 import { Random } from './random.js'
 import { allTargets, type Finding, type Job, type Result, type Target } from './targets.js'
 import { prepareFiles } from './training.js'
-import { build, describe, foreignHandles, free, type Spec, value } from './values.js'
+import { build, describe, foreignHandles, free, made, type Spec, value } from './values.js'
 
 const contexts: ((run: () => unknown) => unknown)[] = [
   noGrad,
@@ -195,6 +195,9 @@ async function fuzz(job: Job, index: number, target: Target, progress: number): 
     const more = { ...call, args: [...call.args.slice(0, -1), misspelt] }
     const { error } = await one(more, new Random(job.seed, target.name, 'options'), 'plausible')
     if (error === undefined) found('unread option', more, 'unreadOption is ignored without an error')
+    const other = { ...call, args: [...call.args.slice(0, -1), made('new Map()', () => new Map())] }
+    const outcome = await one(other, new Random(job.seed, target.name, 'options'), 'plausible')
+    if (outcome.error === undefined) found('unread option', other, 'an object without options passes for options')
   }
   for (let i = 0; i < job.calls; i += 1) {
     const random = new Random(job.seed, target.name, i)

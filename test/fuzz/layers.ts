@@ -11,7 +11,7 @@ export function layer(name: string, construct: Args[], forward: Args[] = []): vo
     (...args) => {
       const module = build(args)
       try {
-        return [String(module.summary()).length, module.parameters().length]
+        return [(name.startsWith('Lazy') ? String(module) : module.summary()).length, module.parameters().length]
       } finally {
         module.dispose()
       }

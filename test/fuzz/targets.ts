@@ -1,11 +1,17 @@
 /** Fuzz targets, and the messages between parent and child. */
 import { ops, Tensor } from '../../lib/index.js'
 import { targets as publicTargets } from './define.js'
+import { namespaceTargets } from './namespaces.js'
 import { type Call, operatorTargets } from './operators.js'
 import './tensors.js'
 import './files.js'
 import './layers.js'
 import './more-layers.js'
+import './functional.js'
+import './hooks.js'
+import './transforms.js'
+import './distributions.js'
+import './process-settings.js'
 import './training.js'
 import './schedulers.js'
 import './systems.js'
@@ -70,7 +76,8 @@ export interface Target {
 export function allTargets(): Target[] {
   const functions = ops as unknown as Record<string, (...args: unknown[]) => unknown>
   const queued = ops.async as unknown as Record<string, (...args: unknown[]) => unknown>
-  const operators = operatorTargets().map(
+  const fromSchemas = operatorTargets()
+  const operators = fromSchemas.map(
     (target): Target => ({
       name: target.operator,
       plausible: target.plausible,
@@ -84,5 +91,5 @@ export function allTargets(): Target[] {
       },
     }),
   )
-  return [...operators, ...publicTargets]
+  return [...operators, ...namespaceTargets(fromSchemas), ...publicTargets]
 }

@@ -55,6 +55,7 @@ describe('layers refuse in the words of the layer', () => {
   // biome-ignore format: a table
   const refused: [string, () => unknown, ErrorClass, RegExp][] = [
     ['a device of another name', () => new Linear(2, 2, { device: 'gpu' as never }), ConfigError, /^Linear: device: expected a device, 'cpu', 'cuda' or 'cuda:0', got "gpu"\. Did you mean 'cuda'\?$/],
+    ['a weight of four dimensions, which is none of native code', () => F.linear(randn([2, 3]), randn([2, 3, 4, 4]), randn([4])), ShapeError, /^linear: expected a weight \[out, in\], got shape \[2,3,4,4\]/],
     ["PyTorch's name of a dtype", () => new Linear(2, 2, { dtype: 'half' as never }), ConfigError, /^Linear: dtype: .* got "half"\. Did you mean 'float16'\?$/],
     ['Module.to another device', () => new Linear(2, 2).to({ device: 'gpu' as never }), ConfigError, /^Module\.to: device: .* Did you mean 'cuda'\?$/],
     ['Module.to another dtype', () => new Linear(2, 2).to({ dtype: 'bf16' as never }), ConfigError, /^Module\.to: dtype: .* Did you mean 'bfloat16'\?$/],

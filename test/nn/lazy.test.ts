@@ -7,11 +7,13 @@ import {
   IndexError,
   LazyBatchNorm1d,
   LazyConv2d,
+  LazyInstanceNorm1d,
   LazyLinear,
   Linear,
   LSTM,
   Module,
   manualSeed,
+  memoryStats,
   ones,
   Parameter,
   ParameterDict,
@@ -146,6 +148,26 @@ describe('lazy layers', () => {
       layer.dispose()
     })
     expect(await settledTensors()).toBe(before)
+  })
+
+  // biome-ignore format: a table
+  test.each<[string, () => Module]>([
+    ['LazyLinear', () => new LazyLinear(4)],
+    ['LazyConv2d', () => new LazyConv2d(4, 3)],
+    ['LazyBatchNorm1d', () => new LazyBatchNorm1d()],
+    ['LazyInstanceNorm1d', () => new LazyInstanceNorm1d()],
+  ])('%s leaves no tensor where no scope is, and takes nothing but an object as its options', (name, make) => {
+    const before = memoryStats().liveTensors
+    const layer = make()
+    layer.dispose()
+    expect(memoryStats().liveTensors).toBe(before)
+    const Layer = (voxtorch as unknown as Record<string, new (...args: unknown[]) => Module>)[name]!
+    const sizes = /Norm/.test(name) ? [] : /Conv/.test(name) ? [4, 3] : [4]
+    for (const wrong of [null, 3, new Map(), []])
+      expect(() => new Layer(...sizes, wrong), String(wrong)).toThrow(`${name}: expected options to be an object, got`)
+    const other = make() as Module & { forward(input: unknown): unknown }
+    expect(() => other.forward(3)).toThrow(/: expected a tensor, got 3/)
+    other.dispose()
   })
 })
 

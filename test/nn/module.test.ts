@@ -109,6 +109,27 @@ describe('what belongs to a module', () => {
     net.dispose()
   })
 
+  test('setSubmodule replaces a child wherever it is, and nothing else', () => {
+    const net = new Sequential(
+      new ReLU(),
+      new ModuleDict({ in: block, list: new ModuleList([new Linear(2, 2)]) }) as never,
+    )
+    const replaced = [net.get('1.in.first'), net.get('1.list.0')]
+    const [first, second] = [new Identity(), new Linear(2, 2)]
+    net.setSubmodule('1.in.first', first)
+    net.setSubmodule('1.list.0', second)
+    expect([block.first, net.get('1.list.0')]).toEqual([first, second])
+    expect(net.modules()).not.toContain(replaced[0])
+    expect(() => net.setSubmodule('1.in.third', first)).toThrow(/expected a child of Block .*got 'third'/)
+    expect(() => net.setSubmodule('1.in.scale', first)).toThrow(/got 'scale'/)
+    expect(() => net.setSubmodule('', first)).toThrow("Module.setSubmodule: expected the path of a child, got ''")
+    expect(() => net.setSubmodule('0', tensor([1]) as never)).toThrow(
+      /setSubmodule: expected module to be a Module, got a Tensor/,
+    )
+    net.dispose()
+    for (const module of replaced) module.dispose()
+  })
+
   test('a tied parameter is listed once, and saved under both names', () => {
     using tied = new Tied()
     expect(tied.namedParameters().map(([name]) => name)).toEqual(['encode.weight', 'encode.bias', 'decode.bias'])

@@ -235,6 +235,24 @@ VECTORS = [
         randn('LowRank/value', 3, 2, 4),
     ),
     Case(
+        'Wishart',
+        {'df': positive('Wishart', 2) + 3, 'scale_tril': tril('Wishart/tril', 3, 3)},
+        covariance('Wishart/value', 4, 2, 3, 3),
+        title='scaleTril',
+    ),
+    Case(
+        'Wishart',
+        {'df': positive('Wishart/2', 2) + 4, 'covariance_matrix': covariance('Wishart/covariance', 2, 3, 3)},
+        covariance('Wishart/value', 4, 2, 3, 3),
+        title='covarianceMatrix',
+    ),
+    Case(
+        'Wishart',
+        {'df': positive('Wishart/3', 2, 1) + 3, 'precision_matrix': covariance('Wishart/precision', 2, 3, 3)},
+        covariance('Wishart/value', 2, 2, 3, 3),
+        title='precisionMatrix',
+    ),
+    Case(
         'RelaxedOneHotCategorical',
         {'temperature': torch.tensor(0.7), 'probs': rand('RelaxedOneHot', 2, 4) + 0.1},
         simplex('RelaxedOneHot/value', 3, 2, 4),
@@ -356,16 +374,24 @@ def properties(cases):
     return build
 
 
+def draw(distribution, count):
+    """Reparameterized samples. PyTorch 2.13 draws each regular sample of a Wishart distribution again, as its check is inverted."""
+    if isinstance(distribution, D.Wishart):
+        return distribution._bartlett_sampling(torch.Size([count]))
+    return distribution.rsample((count,))
+
+
 def samples():
     fixture = Fixture()
     for seed, case in enumerate(CONTINUOUS + DISCRETE + VECTORS):
         distribution, tensors = case.distribution(torch.float32)
         torch.manual_seed(seed)
-        out = {'sample': distribution.sample((4,))}
+        wishart = isinstance(distribution, D.Wishart)
+        out = {'sample': draw(distribution, 4) if wishart else distribution.sample((4,))}
         gradients = {}
         if distribution.has_rsample:
             torch.manual_seed(seed)
-            out['rsample'] = distribution.rsample((4,))
+            out['rsample'] = draw(distribution, 4)
             found = torch.autograd.grad(weighted(out['rsample']), tensors.values(), allow_unused=True)
             gradients = {camel(key): gradient for key, gradient in zip(tensors, found) if gradient is not None}
         fixture.case({'name': case.name, 'seed': seed}, out={key: value.detach() for key, value in out.items()}, grad=gradients)
@@ -393,6 +419,7 @@ def parameters_of(kind, role):
         'HalfNormal': lambda: {'scale': positive(name, 2)},
         'HalfCauchy': lambda: {'scale': positive(name, 2)},
         'MultivariateNormal': lambda: {'loc': randn(name, 2, 3), 'scale_tril': tril(f'{name}/tril', *([2] if wide else []), 3, 3)},
+        'Wishart': lambda: {'df': positive(name, 2) + 3, 'scale_tril': tril(f'{name}/tril', 2, 3, 3)},
         'LowRankMultivariateNormal': lambda: {
             'loc': randn(name, 2, 3),
             'cov_factor': randn(f'{name}/factor', 3, 2),
@@ -402,12 +429,22 @@ def parameters_of(kind, role):
     return makers.get(kind, lambda: {'loc': randn(name, 2), 'scale': positive(f'{name}/scale', 2)})()
 
 
+def divergence(p, q):
+    """PyTorch sums the general rule's terms over the batch, so each Wishart distribution goes alone."""
+    if not isinstance(p, D.Wishart):
+        return D.kl_divergence(p, q)
+    alone = [[D.Wishart(one.df[i], scale_tril=one.scale_tril[i]) for i in range(2)] for one in (p, q)]
+    return torch.stack([D.kl_divergence(*pair) for pair in zip(*alone)])
+
+
 def divergences():
     kinds = {case.kind for case in CONTINUOUS + DISCRETE + VECTORS} - {'Independent', 'TransformedDistribution'}
     pairs = [(p.__name__, q.__name__) for p, q in torch_kl._KL_REGISTRY]
     pairs = sorted({(p, q) for p, q in pairs if p in kinds and q in kinds})
     # By the general rules for transformed distributions and, for Chi2, subclasses.
     pairs += [('LogNormal', 'LogNormal'), ('HalfCauchy', 'HalfCauchy'), ('LogisticNormal', 'LogisticNormal')]
+    # By the general rule for exponential families.
+    pairs += [('Wishart', 'Wishart')]
     fixture = Fixture()
     for p, q in pairs:
         made = []
@@ -417,12 +454,15 @@ def divergences():
             doubles = {key: value.double().requires_grad_() for key, value in parameters.items()}
             made.append(getattr(D, kind)(**doubles))
             tensors.update({f'{role}.{camel(key)}': (parameters[key], doubles[key]) for key in parameters})
-        result = D.kl_divergence(*made)
+        result = divergence(*made)
         gradients = {}
         if result.requires_grad and result.isfinite().all():
             leaves = {key: double for key, (_, double) in tensors.items()}
             found = torch.autograd.grad(weighted(result), leaves.values(), allow_unused=True)
             gradients = {key: gradient.float() for key, gradient in zip(leaves, found) if gradient is not None}
+        if p == 'Wishart':
+            # Above the diagonal the general rule has a gradient too, which no lower triangular factor can follow.
+            gradients['q.scaleTril'] = gradients['q.scaleTril'].tril()
         fixture.case(
             {'name': f'{p} {q}', 'p': p, 'q': q},
             param={key: single for key, (single, _) in tensors.items()},

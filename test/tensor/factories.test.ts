@@ -18,6 +18,7 @@ import {
   randperm,
   scope,
   tensor,
+  VoxtorchError,
   withDevice,
   zeros,
   zerosLike,
@@ -58,6 +59,17 @@ describe('factories', () => {
       expect(onesLike(like, { dtype: 'int8' }).dtype).toBe('int8')
       expect(fullLike(like, 2, { requiresGrad: true }).requiresGrad).toBe(true)
       expect(zerosLike(like, { device: 'meta' }).device).toBe('meta')
+    }))
+
+  test('randint counts from 0 unless there are two bounds', () =>
+    scope(() => {
+      const draw = (make: () => { toArray(): unknown }) => {
+        manualSeed(3)
+        return make().toArray()
+      }
+      expect(draw(() => randint(7, [5]))).toEqual(draw(() => randint(0, 7, [5])))
+      expect(draw(() => randint(7, [5], { dtype: 'int32' }))).toEqual(draw(() => randint(0, 7, [5])))
+      expect(() => randint(7 as never, 8 as never)).toThrow(VoxtorchError)
     }))
 
   test('a generator lives as long as somebody has it', async () => {

@@ -49,7 +49,7 @@ export async function loadInternVL(
   options: LoadNetworkOptions & ConfigChanges<InternVLConfig>,
   build: (config: InternVLConfig, factory: Factory) => InternVL,
 ): Promise<InternVL> {
-  const { config: changes = {}, ...others } = optionsOf(options)
+  const { config: changes = {}, ...others } = optionsOf(options, 'InternVL.fromPretrained')
   requireObject('InternVL.fromPretrained', 'config', changes)
   const optional: RegExp[] = []
   const { network, directory } = await loadNetwork({ ...layout, optional }, from, others, (config, factory) => {

@@ -1,4 +1,3 @@
-import { optionsOf } from '../../base/arguments.js'
 import { requireOptions, requireSignal, requireString } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { noGrad, scope } from '../../tensor/index.js'
@@ -25,7 +24,7 @@ export async function alignText(
 ): Promise<WhisperWord[]> {
   const where = 'Whisper.alignText'
   requireString(where, 'text', text)
-  requireOptions(where, optionsOf(options), ['language', 'signal'])
+  requireOptions(where, options, ['language', 'signal'])
   const { language, signal } = options
   requireSignal(where, signal)
   const { tokenizer, tokens, config } = model

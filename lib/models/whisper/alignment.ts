@@ -117,7 +117,7 @@ function checked(
     throw new ConfigError(`Whisper.tokenTimestamps: ${problem}`)
   }
   const { config } = model
-  const { tokens, prompt = [model.tokens.startOfTranscript], frames } = optionsOf(inputs)
+  const { tokens, prompt = [model.tokens.startOfTranscript], frames } = optionsOf(inputs, 'Whisper.tokenTimestamps')
   const areIds = (ids: unknown) =>
     Array.isArray(ids) && ids.length > 0 && ids.every((id) => isBelow(id, config.vocabSize ?? 51865))
   if (!areIds(prompt)) bad(`prompt: expected a non-empty list of token ids, got ${shown(prompt)}`)

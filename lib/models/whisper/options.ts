@@ -237,7 +237,7 @@ export function settingsOf(model: Whisper, options: TranscribeOptions): Settings
   }
   if (settings.carryInitialPrompt && !settings.initialPrompt)
     bad('carryInitialPrompt: expected an initialPrompt with it, got none')
-  const own = optionsOf(settings.generation ?? {}) as GenerationConfig
+  const own = optionsOf(settings.generation ?? {}, 'Whisper.transcribe: generation') as GenerationConfig
   for (const [key, advice] of Object.entries(OWN) as [keyof GenerationConfig, string][]) {
     if (own[key] !== undefined) bad(`generation.${key}: expected no such key, got ${shown(own[key])}; ${advice}`)
   }

@@ -1,5 +1,5 @@
 // Two public tutorials of PyTorch, a variational autoencoder and an actor-critic, with distributions in place of formulas.
-// test/reference/distributions_tutorials.py ran them in PyTorch, on the same weights, data and random numbers.
+// test/reference/tutorials.py ran them in PyTorch, on the same weights, data and random numbers.
 import { expect, it } from 'vitest'
 import {
   Adam,
@@ -14,15 +14,10 @@ import {
   tensor,
 } from '../../lib/index.js'
 import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { STEPS, TOLERANCE } from './tolerance.js'
 
 const { Categorical, klDivergence, Normal } = distributions
-const STEPS = 20
-
-// Each step adds roundings of float32 in another order, and Adam's first steps divide a gradient by its own size, which carries
-// the relative error of the smallest gradient into the weights.
-const TOLERANCE = 1e-4
-
-const file = await fixture<{ name: string; lengths?: number[] }>('distributions/tutorials')
+const file = await fixture<{ name: string; lengths?: number[] }>('tutorials/distributions')
 const losses = (name: string): Tensor => tensorsOf(file, name, 'out').losses!
 
 class VAE extends Module {
