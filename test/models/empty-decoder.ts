@@ -6,6 +6,8 @@ export interface DecoderSizes {
   hidden_size: number
   intermediate_size: number
   num_hidden_layers: number
+  num_attention_heads?: number
+  num_key_value_heads?: number
 }
 
 /**
@@ -14,13 +16,16 @@ export interface DecoderSizes {
 export function writeEmptyDecoder(
   folder: string,
   config: DecoderSizes,
-  { dtype, shards }: { dtype: 'F16' | 'BF16'; shards: number },
+  { dtype, shards }: { dtype: 'F32' | 'F16' | 'BF16'; shards: number },
 ): number {
   const { vocab_size: vocabulary, hidden_size: hidden, intermediate_size: inner, num_hidden_layers: layers } = config
+  const { num_attention_heads: heads = 1, num_key_value_heads: groups = heads } = config
+  const rows = { q: hidden, k: (hidden / heads) * groups, v: (hidden / heads) * groups, o: hidden }
   const shapes: [string, number[]][] = [['model.embed_tokens.weight', [vocabulary, hidden]]]
   for (let layer = 0; layer < layers; layer += 1) {
     const at = `model.layers.${layer}.`
-    for (const name of ['q', 'k', 'v', 'o']) shapes.push([`${at}self_attn.${name}_proj.weight`, [hidden, hidden]])
+    for (const [name, count] of Object.entries(rows))
+      shapes.push([`${at}self_attn.${name}_proj.weight`, [count, hidden]])
     for (const name of ['gate', 'up']) shapes.push([`${at}mlp.${name}_proj.weight`, [inner, hidden]])
     shapes.push([`${at}mlp.down_proj.weight`, [hidden, inner]])
     for (const name of ['input', 'post_attention']) shapes.push([`${at}${name}_layernorm.weight`, [hidden]])
@@ -34,7 +39,7 @@ export function writeEmptyDecoder(
     const header: Record<string, object> = { __metadata__: { format: 'pt' } }
     let offset = 0
     for (const [tensor, shape] of shapes.slice(shard * each, (shard + 1) * each)) {
-      const bytes = 2 * shape.reduce((product, size) => product * size, 1)
+      const bytes = (dtype === 'F32' ? 4 : 2) * shape.reduce((product, size) => product * size, 1)
       header[tensor] = { dtype, shape, data_offsets: [offset, offset + bytes] }
       offset += bytes
       weightMap[tensor] = name
