@@ -299,15 +299,28 @@ async function weightsOf(
   const dense = names.map((name) => file.tensors[name] as GgufTensor)
   const own = blocks.size > 0 ? 'float32' : denseDType(dense)
   const loadDtype = dtype === 'float64' ? 'float32' : ((dtype as typeof own | undefined) ?? own)
-  const loaded = await file.load({ names: names.filter((name) => !blocks.has(name)), dtype: loadDtype, mmap })
-  Object.assign(loaded, await file.blocksOf([...blocks], { mmap }))
+  const read = async (wanted: readonly string[]): Promise<Record<string, Tensor>> => ({
+    ...(await file.load({ names: wanted.filter((name) => !blocks.has(name)), dtype: loadDtype, mmap })),
+    ...(await file.blocksOf(
+      wanted.filter((name) => blocks.has(name)),
+      { mmap },
+    )),
+  })
   const heads = { q: config.numAttentionHeads as number, k: config.numKeyValueHeads as number }
+  const headsOf = (name: string): number | undefined => {
+    if (TRANSFORMERS_ORDER.includes(architecture)) return undefined
+    return heads[/\.attn_([qk])\.(?:weight|bias)$/.exec(name)?.[1] as 'q' | 'k']
+  }
   const tensors: Record<string, Tensor> = {}
-  for (const [name, value] of Object.entries(loaded)) {
-    const part = /\.attn_([qk])\.(?:weight|bias)$/.exec(name)?.[1] as 'q' | 'k' | undefined
-    const turns = part !== undefined && !TRANSFORMERS_ORDER.includes(architecture)
-    tensors[ourName(name, architecture)] = turns ? toHalves(file, name, value, heads[part]) : value
-    if (turns) value.dispose()
+  const straight = await read(names.filter((name) => headsOf(name) === undefined))
+  for (const [name, value] of Object.entries(straight)) tensors[ourName(name, architecture)] = value
+  // One after the other: the next is read into the memory of the last one.
+  for (const name of names) {
+    const count = headsOf(name)
+    if (count === undefined) continue
+    const value = (await read([name]))[name] as Tensor
+    tensors[ourName(name, architecture)] = toHalves(file, name, value, count)
+    value.dispose()
   }
   // The caller copies shared or converted tensors; others it owns.
   return { tensors, file: path, mapped: mmap, packed }
