@@ -56,10 +56,15 @@ export function optionsOf<O extends object>(options: O, where: string, known?: r
 }
 
 /**
- * Check that a value is an object of options. An instance of a class, such as a Tensor or a Map, would be read as one without any,
- * so it is refused unless one of its own fields is a known option.
+ * Check that a value is an object of options, or of other values by name. An instance of a class, such as a Tensor or a Map, would
+ * be read as one without any, so it is refused unless one of its own fields is a known option.
  */
-export function requireRecord(where: string, options: unknown, known: readonly string[] = []): void {
+export function requireRecord(
+  where: string,
+  options: unknown,
+  known: readonly string[] = [],
+  argument = 'options',
+): void {
   try {
     if (typeof options === 'object' && options !== null && isRecord(options, known)) return
   } catch (error) {
@@ -67,8 +72,8 @@ export function requireRecord(where: string, options: unknown, known: readonly s
   }
   const names = known.length > 3 ? [...known.slice(0, 3), '…'] : known
   const advice = names.length > 0 ? `. Write { ${names.join(', ')} }.` : ''
-  throw new ConfigError(`${where}: expected options to be an object, got ${shown(options)}${advice}`, {
-    argument: 'options',
+  throw new ConfigError(`${where}: expected ${argument} to be an object, got ${shown(options)}${advice}`, {
+    argument,
     value: options,
   })
 }

@@ -1,4 +1,5 @@
-import { requireObject, requireOneOf } from '../base/check.js'
+import { requireRecord } from '../base/arguments.js'
+import { requireOneOf } from '../base/check.js'
 import { ShapeError } from '../base/errors.js'
 import { ops, scope, type Tensor, zeros } from '../tensor/index.js'
 import { layerOptions, otherRank, requireSizes, requireTensors } from './check.js'
@@ -76,7 +77,7 @@ export class RNNCell extends Cell {
   readonly nonlinearity: 'tanh' | 'relu'
 
   constructor(inputSize: number, hiddenSize: number, options: RNNCellOptions = {}) {
-    requireObject('RNNCell', 'options', options)
+    requireRecord('RNNCell', options)
     const { nonlinearity = 'tanh', ...rest } = options
     requireOneOf('RNNCell', 'nonlinearity', nonlinearity, ['tanh', 'relu'])
     super(1, inputSize, hiddenSize, rest)

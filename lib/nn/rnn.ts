@@ -1,5 +1,5 @@
-import { shown } from '../base/arguments.js'
-import { requireObject, requireOneOf, requireOptions } from '../base/check.js'
+import { requireRecord, shown } from '../base/arguments.js'
+import { requireOneOf, requireOptions } from '../base/check.js'
 import { ConfigError, DataError, ShapeError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { ops, scope, Tensor, tensor, zeros } from '../tensor/index.js'
@@ -292,7 +292,7 @@ export class RNN extends RNNBase {
   readonly nonlinearity: 'tanh' | 'relu'
 
   constructor(inputSize: number, hiddenSize: number, options: RNNOptions = {}) {
-    requireObject('RNN', 'options', options)
+    requireRecord('RNN', options)
     const { nonlinearity = 'tanh', ...rest } = options
     requireOneOf('RNN', 'nonlinearity', nonlinearity, ['tanh', 'relu'])
     super(nonlinearity === 'tanh' ? 'RNN_TANH' : 'RNN_RELU', inputSize, hiddenSize, rest)
@@ -339,7 +339,7 @@ export interface LSTMResult extends GRUResult {
 /** Long short-term memory (Hochreiter and Schmidhuber 1997), gates in PyTorch's order: input, forget, cell, output. */
 export class LSTM extends RNNBase {
   constructor(inputSize: number, hiddenSize: number, options: LSTMOptions = {}) {
-    requireObject('LSTM', 'options', options)
+    requireRecord('LSTM', options)
     const { projSize = 0, ...rest } = options
     super('LSTM', inputSize, hiddenSize, rest, projSize)
   }

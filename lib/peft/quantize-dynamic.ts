@@ -1,4 +1,5 @@
-import { argumentError, requireObject } from '../base/check.js'
+import { requireRecord } from '../base/arguments.js'
+import { argumentError } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { op } from '../native/call.js'
 import { Linear } from '../nn/linear.js'
@@ -29,7 +30,7 @@ const quantizeInputs = op('voxtorch::module_quantize_inputs')
  */
 export function quantizeDynamic(model: Module, options: Pick<QuantizeOptions, 'modules'> = {}): string[] {
   if (!(model instanceof Module)) throw argumentError('quantizeDynamic', 'the model', 'a Module', model)
-  requireObject('quantizeDynamic', 'options', options)
+  requireRecord('quantizeDynamic', options)
   const unknown = Object.keys(options).find((name) => name !== 'modules')
   if (unknown !== undefined) {
     throw new ConfigError(`quantizeDynamic: expected the option modules, got '${unknown}'`, { option: unknown })

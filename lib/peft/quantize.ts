@@ -1,4 +1,5 @@
-import { argumentError, requireObject, requireOneOf, requireWhole } from '../base/check.js'
+import { requireRecord } from '../base/arguments.js'
+import { argumentError, requireOneOf, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { op, opAsync } from '../native/call.js'
 import { Embedding } from '../nn/embedding.js'
@@ -140,7 +141,7 @@ export async function packLayers(model: Module, options: QuantizeOptions): Promi
 
 /** Check the quantization options of a weight, and fill in defaults. */
 export function packingOf(where: string, options: PackingOptions): Required<PackingOptions> {
-  requireObject(where, 'options', options)
+  requireRecord(where, options)
   const { scheme, doubleQuant = scheme === 'nf4', blockSize = 64, ...unknown } = options
   requireOneOf(where, 'scheme', scheme, QUANTIZATION_SCHEMES)
   if (isBlocks(scheme) && options.blockSize !== undefined) {
@@ -176,7 +177,7 @@ interface Packed {
 
 function checked(model: Module, options: QuantizeOptions): Packed[] {
   if (!(model instanceof Module)) throw argumentError('quantize', 'the model', 'a Module', model)
-  requireObject('quantize', 'options', options)
+  requireRecord('quantize', options)
   const { modules, embeddings, ...how } = options
   const packing = packingOf('quantize', how)
   if (embeddings !== undefined && typeof embeddings !== 'boolean') {

@@ -1,4 +1,5 @@
-import { requireObject, shown } from '../base/check.js'
+import { requireRecord } from '../base/arguments.js'
+import { shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { camelCase } from '../base/words.js'
 
@@ -11,7 +12,7 @@ export type EitherCase<Options> = Options & { [Name in keyof Options as SnakeCas
 
 /** Convert option names to camel case. @throws ConfigError for a value that is not an object, and for an option in both spellings */
 export function camelOptions<Options extends object>(where: string, options: EitherCase<Options>): Options {
-  requireObject(where, 'options', options)
+  requireRecord(where, options)
   const result: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(options)) {
     const name = camelCase(key)

@@ -20,7 +20,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { writeAtomicallySync } from '../../lib/base/atomic.js'
-import { saveNpy } from '../../lib/files/index.js'
+import { saveGguf, saveNpy, saveNpz } from '../../lib/files/index.js'
 import {
   CheckpointError,
   DataError,
@@ -53,6 +53,20 @@ beforeEach(() => {
   path = join(folder, 'file')
 })
 afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+// Otherwise an empty file stands for the tensors.
+test.each([
+  ['saveSafetensors', saveSafetensors],
+  ['saveNpz', saveNpz],
+  ['saveGguf', saveGguf],
+] as const)('%s refuses a Map of tensors, and writes nothing', async (name, save) => {
+  for (const wrong of [new Map([['x', tensor([0.5])]]), [tensor([0.5])], tensor([0.5])]) {
+    await expect(save(path, wrong as never)).rejects.toThrow(
+      new RegExp(`^${name}: expected (tensors|values) to be an object, got an? `),
+    )
+  }
+  expect(readdirSync(folder)).toEqual([])
+})
 
 const modeOf = (file: string) => statSync(file).mode & 0o7777
 

@@ -52,10 +52,7 @@ writer('writeJsonl', [list([1, 2])])
 add(
   'resolveModel',
   (model, settings = {}) =>
-    lib.resolveModel(
-      model,
-      typeof settings === 'object' && settings !== null ? { ...settings, offline: true } : settings,
-    ),
+    lib.resolveModel(model, settings?.constructor === Object ? { ...settings, offline: true } : settings),
   of('.'),
   of('.', options({ revision: 'main', files: list(['*.json']), token: 'x', cacheDir: '.', timeout: 1, retries: 0 })),
 )

@@ -15,6 +15,7 @@ import {
   ones,
   Parameter,
   ReLU,
+  Roberta,
   randn,
   Sequential,
   scope,
@@ -128,6 +129,19 @@ describe('what belongs to a module', () => {
     )
     net.dispose()
     for (const module of replaced) module.dispose()
+  })
+
+  test('setSubmodule refuses a part that native code calls, and replaces a whole network', () => {
+    const sizes = { hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 8, vocabSize: 12 }
+    const outer = new ModuleDict<Module>({ network: Roberta.fromConfig(sizes) })
+    const network = outer.at('network')
+    const [[first]] = network.namedChildren() as [[string, Module]]
+    const replacement = new Identity()
+    expect(() => network.setSubmodule(first, replacement)).toThrow(/got a part of .* that native code calls/)
+    expect(() => outer.setSubmodule(`network.${first}`, replacement)).toThrow(/that native code calls/)
+    outer.setSubmodule('network', replacement)
+    expect(outer.at('network')).toBe(replacement)
+    network.dispose()
   })
 
   test('a tied parameter is listed once, and saved under both names', () => {

@@ -1,4 +1,5 @@
-import { argumentError, requireObject, requireOneOf, requireOptions, shown } from '../../base/check.js'
+import { requireRecord } from '../../base/arguments.js'
+import { argumentError, requireOneOf, requireOptions, shown } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { noGrad, scope, Tensor } from '../../tensor/index.js'
@@ -54,11 +55,11 @@ export async function saveGguf(
 ): Promise<void> {
   const where = 'saveGguf'
   requirePath(where, 'path', path)
-  requireObject(where, 'tensors', tensors)
+  requireRecord(where, tensors, [], 'tensors')
   requireOptions(where, options, ['metadata', 'metadataTypes', 'type'])
   const { metadata = {}, metadataTypes = {}, type = 'F16' } = options
-  requireObject(where, 'metadata', metadata)
-  requireObject(where, 'metadataTypes', metadataTypes)
+  requireRecord(where, metadata, [], 'metadata')
+  requireRecord(where, metadataTypes, [], 'metadataTypes')
   if (typeof type !== 'function') requireOneOf(where, 'type', type, SAVED)
   const fail = (what: string, fields: Record<string, unknown>): never => {
     throw new CheckpointError(`${path}: ${what}`, { file: path, ...fields })

@@ -1,4 +1,5 @@
-import { argumentError, requireObject, requireOptions } from '../../base/check.js'
+import { requireRecord } from '../../base/arguments.js'
+import { argumentError, requireOptions } from '../../base/check.js'
 import { DataError, DTypeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import type { Device } from '../../tensor/dtype.js'
@@ -67,7 +68,7 @@ export async function saveNpy(path: string, value: Tensor): Promise<void> {
  */
 export async function saveNpz(path: string, values: Readonly<Record<string, Tensor>>): Promise<void> {
   requirePath('saveNpz', 'path', path)
-  requireObject('saveNpz', 'values', values)
+  requireRecord('saveNpz', values, [], 'values')
   for (const [name, value] of Object.entries(values)) {
     requireTensor('saveNpz', quoted(name), value)
     if (/\p{Surrogate}/u.test(name) || name.length > 10_000) {

@@ -1,4 +1,4 @@
-import { requireObject } from '../../base/check.js'
+import { requireRecord } from '../../base/arguments.js'
 import { CheckpointError, DTypeError } from '../../base/errors.js'
 import { dtypeFacts } from '../../tensor/dtype.js'
 import { scope, Tensor } from '../../tensor/index.js'
@@ -60,8 +60,8 @@ export function savedEntries(
   tensors: Readonly<Record<string, Tensor>>,
   metadata: Readonly<Record<string, string>>,
 ): SavedEntry[] {
-  requireObject(where, 'tensors', tensors)
-  requireObject(where, 'metadata', metadata)
+  requireRecord(where, tensors, [], 'tensors')
+  requireRecord(where, metadata, [], 'metadata')
   const fail = (what: string, fields: Record<string, unknown> = {}): never => {
     throw new CheckpointError(`${path}: ${what}`, { file: path, ...fields })
   }

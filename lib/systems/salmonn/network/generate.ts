@@ -1,4 +1,5 @@
-import { argumentError, requireObject, requireSignal } from '../../../base/check.js'
+import { requireRecord } from '../../../base/arguments.js'
+import { argumentError, requireSignal } from '../../../base/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../../generation/generate.js'
 import type { AudioEncoding } from '../../../kit/audio-encoding/encode.js'
@@ -37,7 +38,7 @@ export interface SalmonnStep {
 
 /** Split {@link SalmonnGenerateOptions} by receiver. */
 function splitOptions(model: Salmonn, options: SalmonnGenerateOptions) {
-  requireObject('Salmonn.generate', 'options', options)
+  requireRecord('Salmonn.generate', options)
   const { compat, overlap, loraScale, skipSpecialTokens = true, cache, ...rest } = options
   const { signal, generator, uniforms, maxNewTokensPerRow, batching, ...given } = rest
   const encoding = model.encoding('Salmonn.generate', { compat, overlap })
