@@ -314,12 +314,12 @@ async function weightsOf(
   const tensors: Record<string, Tensor> = {}
   const straight = await read(names.filter((name) => headsOf(name) === undefined))
   for (const [name, value] of Object.entries(straight)) tensors[ourName(name, architecture)] = value
-  // One after the other: the next is read into the memory of the last one.
-  for (const name of names) {
-    const count = headsOf(name)
-    if (count === undefined) continue
+  // The largest first, one after the other: the next is read into the memory of the last one.
+  const turned = names.filter((name) => headsOf(name) !== undefined)
+  turned.sort((a, b) => (file.tensors[b] as GgufTensor).bytes - (file.tensors[a] as GgufTensor).bytes)
+  for (const name of turned) {
     const value = (await read([name]))[name] as Tensor
-    tensors[ourName(name, architecture)] = toHalves(file, name, value, count)
+    tensors[ourName(name, architecture)] = toHalves(file, name, value, headsOf(name) as number)
     value.dispose()
   }
   // The caller copies shared or converted tensors; others it owns.
@@ -347,10 +347,13 @@ function toHalves({ path }: GgufFile, tensor: string, rows: Tensor, heads: numbe
       { file: path, tensor },
     )
   }
-  return rows
-    .reshape([heads, count / heads / 2, 2, ...rest])
-    .transpose(1, 2)
-    .reshape([count, ...rest])
+  // Views keep the memory of `rows` until their scope ends.
+  return scope(() =>
+    rows
+      .reshape([heads, count / heads / 2, 2, ...rest])
+      .transpose(1, 2)
+      .reshape([count, ...rest]),
+  )
 }
 
 /** Reorder rows [heads * dim, ...] from transformers' RoPE order to llama.cpp's. */
