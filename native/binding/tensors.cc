@@ -19,6 +19,12 @@ namespace {
 // Bytes of an element, by napi_typedarray_type.
 constexpr size_t kItemSizes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
 
+// While it lives, operators see the elements themselves, even inside a function transform.
+struct OutsideTransforms {
+  c10::impl::ExcludeDispatchKeyGuard guard{c10::DispatchKeySet(
+      {c10::DispatchKey::FuncTorchDynamicLayerFrontMode, c10::DispatchKey::FuncTorchDynamicLayerBackMode})};
+};
+
 // fromBytes(view) with cells: shape, dtype, device. Copies the view's bytes.
 Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
   self.guarded("tensor", [&] {
@@ -56,6 +62,7 @@ Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
     const bool pinned =
         device->is_cuda() && bytes > 0 && bytes <= kPinned && at::detail::getCUDAHooks().deviceCount() > 0;
     const auto options = at::TensorOptions().dtype(*type).device(device->is_cuda() ? at::kCPU : device->type());
+    const OutsideTransforms elements_themselves;
     at::Tensor tensor = at::empty(shape, options.pinned_memory(pinned));
     if (bytes > 0 && !tensor.is_meta()) std::memcpy(tensor.mutable_data_ptr(), data, bytes);
     if (device->is_cuda()) tensor = tensor.to(*device, /*non_blocking=*/pinned);
@@ -65,9 +72,7 @@ Napi::Value from_bytes(Environment& self, const Napi::CallbackInfo& info) {
 }
 
 at::Tensor readable(const at::Tensor& source) {
-  // The elements themselves, even inside a transform.
-  const c10::impl::ExcludeDispatchKeyGuard no_transform(c10::DispatchKeySet(
-      {c10::DispatchKey::FuncTorchDynamicLayerFrontMode, c10::DispatchKey::FuncTorchDynamicLayerBackMode}));
+  const OutsideTransforms elements_themselves;
   const at::Tensor tensor = without_wrappers(source);
   if (!tensor.defined())
     fail(ErrorKind::kNotImplemented,

@@ -222,6 +222,20 @@ describe('levels', () => {
     expect(memoryStats().liveScopes).toBe(0)
   })
 
+  test('a tensor is made of numbers inside every transform', () =>
+    scope(() => {
+      const scaled = (x: Tensor) => x.mul(tensor([1, 2, 3])).sum()
+      const floats = (values: number[] | number[][]) => tensor(values, { dtype: 'float32' })
+      const x = floats([5, 6, 7])
+      const expected = floats([1, 2, 3])
+      expectClose(func.grad(scaled)(x) as Tensor, expected)
+      expectClose(func.jacrev(scaled)(x) as Tensor, expected)
+      expectClose(func.jacfwd(scaled)(x) as Tensor, expected)
+      expectClose(func.vmap(func.grad(scaled))(stack([x, x])) as Tensor, stack([expected, expected]))
+      const second = func.hessian((y: Tensor) => scaled(y.square()))(x) as Tensor
+      expectClose(second, expected.mul(2).diag())
+    }))
+
   test('leave no tensors but the result', () =>
     scope(() => {
       const input = randn([3])

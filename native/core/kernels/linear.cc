@@ -50,9 +50,13 @@ bool multiplies(c10::ScalarType dtype) {
   return dtype == at::kFloat || (dtype == at::kBFloat16 && has_products(dtype));
 }
 
-// As packed_weight gives it.
-bool is_packed(const Tensor& weight, c10::ScalarType dtype) {
-  return (weight.layout() == at::kMkldnn || is_tiled(weight)) && weight.scalar_type() == dtype;
+// As packed_weight gives it, and not any tensor of four dimensions that a user passes.
+bool is_packed(const Tensor& weight, const Tensor& input) {
+  if (weight.scalar_type() != input.scalar_type()) return false;
+  if (weight.layout() == at::kMkldnn) return true;
+  return is_tiled(weight) && input.dim() > 0 && weight.scalar_type() == at::kBFloat16 && has_tiles() &&
+         weight.is_contiguous() && weight.size(2) == kTileSide && weight.size(3) * 2 == kTileStep &&
+         weight.size(1) * weight.size(3) == input.size(-1);
 }
 
 int64_t outputs_of(const Tensor& weight) { return is_tiled(weight) ? weight.size(0) * weight.size(2) : weight.size(0); }
@@ -62,7 +66,7 @@ bool is_ours(const Tensor& input, const Tensor& weight, const OptionalTensor& bi
   const c10::ScalarType dtype = input.scalar_type();
   if (!multiplies(dtype)) return false;
   if (!is_plain(input, dtype) || !input.is_contiguous()) return false;
-  if (is_packed(weight, dtype)) return true;
+  if (is_packed(weight, input)) return true;
   if (!is_plain(weight, dtype)) return false;
   if (weight.dim() != 2 || input.dim() < 2 || input.size(-1) != weight.size(1)) return false;
   if (!weight.is_contiguous() && !weight.t().is_contiguous()) return false;
