@@ -1,5 +1,5 @@
 import type { OpusDecoder as Frames } from 'opus-decoder'
-import type { Decoded } from './decoder.js'
+import { type Decoded, joined } from './decoder.js'
 import type { Packet, PacketDecoder } from './ogg.js'
 
 const RATE = 48_000
@@ -56,7 +56,11 @@ export class OpusDecoder implements PacketDecoder {
     return new OpusDecoder(frames, gain, channels, preSkip)
   }
 
-  decode({ bytes, granule, last }: Packet): Decoded | undefined {
+  decode(packets: readonly Packet[]): Decoded | undefined {
+    return joined(packets.map((packet) => this.#decode(packet)))
+  }
+
+  #decode({ bytes, granule, last }: Packet): Decoded | undefined {
     // Two headers precede the samples: identification and comments.
     this.#packets += 1
     if (this.#packets <= 2) return undefined
