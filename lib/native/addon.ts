@@ -76,6 +76,8 @@ export interface NativeAddon {
     granule: number,
     isLast: boolean,
   ): CodecSamples | undefined
+  decodePcm(bytes: Uint8Array, encoding: number, isBigEndian: boolean, planes: Float32Array[]): void
+  copyFloats(values: Float32Array): void
   oggChecksum(page: Uint8Array): number
   beginsMp3(bytes: Uint8Array, isEnd: boolean): boolean
 }

@@ -43,6 +43,17 @@ export class Codec {
   }
 }
 
+/**
+ * Convert interleaved samples to float32, one array per channel, whose lengths are the number of frames.
+ * @param encoding index of an encoding, in the order of `PcmEncoding` in native/core/audio/pcm.h
+ */
+export const decodePcmInto = (
+  bytes: Uint8Array,
+  encoding: number,
+  isBigEndian: boolean,
+  planes: Float32Array[],
+): void => native.decodePcm(bytes, encoding, isBigEndian, planes)
+
 /** Return the checksum of an Ogg page, with zeros in place of its checksum field. */
 export const oggChecksum = (page: Uint8Array): number => native.oggChecksum(page)
 

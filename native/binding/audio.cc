@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "binding/environment.h"
+#include "core/audio/pcm.h"
 
 namespace voxtorch {
 namespace {
@@ -32,6 +33,22 @@ Bytes bytes_of(const Napi::CallbackInfo& info, size_t index) {
   if (status != napi_ok || kind != napi_uint8_array) fail(ErrorKind::kArguments, "expected a Uint8Array");
   bytes.data = static_cast<const uint8_t*>(data);
   return bytes;
+}
+
+struct Floats {
+  float* data = nullptr;
+  size_t count = 0;
+};
+
+Floats floats_of(napi_env env, napi_value value) {
+  napi_typedarray_type kind = napi_int8_array;
+  Floats floats;
+  void* data = nullptr;
+  const napi_status status = napi_get_typedarray_info(env, value, &kind, &floats.count, &data, nullptr, nullptr);
+  if (status != napi_invalid_arg) check(status, "napi_get_typedarray_info");
+  if (status != napi_ok || kind != napi_float32_array) fail(ErrorKind::kArguments, "expected a Float32Array");
+  floats.data = static_cast<float*>(data);
+  return floats;
 }
 
 bool flag(const Napi::CallbackInfo& info, size_t index) {
@@ -135,6 +152,44 @@ Napi::Value decode_packets(Environment&, const Napi::CallbackInfo& info) {
   return result(info.Env(), codec.decoded);
 }
 
+// decodePcm(bytes: Uint8Array, encoding: number, isBigEndian: boolean, planes: Float32Array[]): interleaved samples to
+// one array per channel, all of the same length.
+Napi::Value decode_pcm(Environment&, const Napi::CallbackInfo& info) {
+  const Bytes bytes = bytes_of(info, 0);
+  const double code = number(info, 1);
+  if (!(code >= 0 && code < audio::kPcmEncodings)) fail(ErrorKind::kArguments, "expected an encoding of samples");
+  const auto encoding = static_cast<audio::PcmEncoding>(static_cast<int>(code));
+  const bool is_big_endian = flag(info, 2);
+  const Napi::Array planes = info[3].As<Napi::Array>();
+  const size_t channels = planes.Length();
+  const size_t width = channels * audio::pcm_width(encoding);
+  for (uint32_t i = 0; i < channels; ++i) {
+    const Floats plane = floats_of(info.Env(), planes.Get(i));
+    if (plane.count > bytes.count / width) fail(ErrorKind::kArguments, "expected the bytes of all samples");
+    audio::decode_pcm(bytes.data, encoding, is_big_endian, channels, i, plane.count, plane.data);
+  }
+  return info.Env().Undefined();
+}
+
+// copyFloats(values: Float32Array) with cells: tensor, offset. To the elements of a contiguous float32 tensor of the
+// CPU.
+Napi::Value copy_floats(Environment& self, const Napi::CallbackInfo& info) {
+  self.guarded("copy", [&] {
+    Reader cells = self.arguments();
+    const at::Tensor tensor = read_tensor(next(cells), self.slab);
+    const int64_t offset = read_int(next(cells));
+    check_free(tensor, Use::kWrite);
+    const Floats values = floats_of(info.Env(), info[0]);
+    if (!tensor.is_cpu() || tensor.scalar_type() != at::kFloat || !tensor.is_contiguous())
+      fail(ErrorKind::kArguments, "expected a contiguous float32 tensor of the CPU");
+    if (offset < 0 || offset > tensor.numel() || static_cast<int64_t>(values.count) > tensor.numel() - offset)
+      fail(ErrorKind::kArguments, "expected values that fit into the tensor");
+    if (values.count > 0)
+      std::memcpy(tensor.mutable_data_ptr<float>() + offset, values.data, sizeof(float) * values.count);
+  });
+  return info.Env().Undefined();
+}
+
 // oggChecksum(page: Uint8Array): with zeros in place of its field.
 Napi::Value ogg_checksum(Environment&, const Napi::CallbackInfo& info) {
   const Bytes page = bytes_of(info, 0);
@@ -156,6 +211,8 @@ void export_audio(Napi::Object exports) {
   export_function<feed_codec>(exports, "feedCodec");
   export_function<next_of_codec>(exports, "nextOfCodec");
   export_function<decode_packets>(exports, "decodePackets");
+  export_function<decode_pcm>(exports, "decodePcm");
+  export_function<copy_floats>(exports, "copyFloats");
   export_function<ogg_checksum>(exports, "oggChecksum");
   export_function<begins_mp3>(exports, "beginsMp3");
 }

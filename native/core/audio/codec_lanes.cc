@@ -19,8 +19,8 @@ VOXTORCH_INLINE Doubles load(const double* from) {
   std::memcpy(&value, from, sizeof(value));
   return value;
 }
-VOXTORCH_INLINE void store(double* to, Doubles value) { std::memcpy(to, &value, sizeof(value)); }
-VOXTORCH_INLINE void store(float* to, Doubles value) {
+VOXTORCH_INLINE void store(double* to, const Doubles& value) { std::memcpy(to, &value, sizeof(value)); }
+VOXTORCH_INLINE void store(float* to, const Doubles& value) {
   const Floats rounded = __builtin_convertvector(value, Floats);
   std::memcpy(to, &rounded, sizeof(rounded));
 }
