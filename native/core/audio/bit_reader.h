@@ -45,6 +45,18 @@ class BitReader {
     left_ -= count;
   }
 
+  // Make the next 32 bits or more available to take_here(); false near the end of the bytes.
+  bool prepare() {
+    if (left_ < 32) fill();
+    return left_ >= 32;
+  }
+  // The next 1 to 31 bits of those, unchecked.
+  uint32_t peek_here(unsigned count) const { return static_cast<uint32_t>(cache_ >> (64 - count)); }
+  void pass_here(unsigned count) {
+    cache_ <<= count;
+    left_ -= count;
+  }
+
   // A signed integer of 0 to 33 bits in two's complement.
   int64_t read_signed(unsigned count) {
     if (count == 0) return 0;

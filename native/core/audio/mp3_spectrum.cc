@@ -56,6 +56,14 @@ std::array<int, 2> region_ends(const Granule& granule, const Mp3Header& header, 
   return {header.is_full || is_short ? 36 : 54, kLines};
 }
 
+// A number with its sign, which one that is 0 lacks; without branches, because signs cannot be predicted.
+int32_t take_signed(BitReader& bits, int32_t value) {
+  const unsigned has_sign = value != 0 ? 1 : 0;
+  const auto mask = -static_cast<int32_t>(bits.peek_here(1) & has_sign);
+  bits.pass_here(has_sign);
+  return (value ^ mask) - mask;
+}
+
 // Integers of the spectrum in the order of the file: the index after the last that may not be 0.
 int read_numbers(BitReader& bits, uint64_t end, const Granule& granule, const Mp3Header& header, const Bands& bands,
                  int32_t* coded) {
@@ -73,6 +81,20 @@ int read_numbers(BitReader& bits, uint64_t end, const Granule& granule, const Mp
     }
     const unsigned extra = extra_bits(granule.tables[region]);
     while (at < until) {
+      // A short codeword of numbers without further bits, and their signs.
+      if (bits.prepare()) [[likely]] {
+        const uint32_t quick = code->quick(bits.peek_here(PairCode::kQuick));
+        const uint32_t first = (quick >> 4) & 15;
+        const uint32_t second = quick & 15;
+        if (quick != 0 && (extra == 0 || (first < 15 && second < 15))) [[likely]] {
+          bits.pass_here(quick >> 8);
+          coded[at] = take_signed(bits, static_cast<int32_t>(first));
+          coded[at + 1] = take_signed(bits, static_cast<int32_t>(second));
+          at += 2;
+          if (bits.position() > end) return at;
+          continue;
+        }
+      }
       const uint32_t pair = code->read(bits);
       for (const uint32_t number : {pair >> 4, pair & 15}) {
         auto value = static_cast<int32_t>(number);
@@ -95,14 +117,17 @@ int read_numbers(BitReader& bits, uint64_t end, const Granule& granule, const Mp
   return std::min(at, kLines);
 }
 
-// value^(4/3)
+// sign(value) |value|^(4/3), from -kLargest to kLargest; returns the address of that of 0.
 const double* powers() {
   static const auto table = [] {
-    std::array<double, kLargest + 1> made;
-    for (size_t i = 0; i < made.size(); ++i) made[i] = std::pow(static_cast<double>(i), 4.0 / 3);
+    std::array<double, 2 * kLargest + 1> made = {};
+    for (size_t i = 1; i <= kLargest; ++i) {
+      made[kLargest + i] = std::pow(static_cast<double>(i), 4.0 / 3);
+      made[kLargest - i] = -made[kLargest + i];
+    }
     return made;
   }();
-  return table.data();
+  return table.data() + kLargest;
 }
 
 // 2^(quarters / 4)
@@ -207,10 +232,7 @@ void read_spectrum(BitReader& bits, uint64_t end, const Granule& granule, const 
   int32_t coded[kLines + 4];
   const int count = read_numbers(bits, end, granule, header, bands, coded);
   const double* const power = powers();
-  const auto value_of = [&](int i, double gain) {
-    const int32_t value = coded[i];
-    return static_cast<float>((value < 0 ? -power[-value] : power[value]) * gain);
-  };
+  const auto value_of = [&](int i, double gain) { return static_cast<float>(power[coded[i]] * gain); };
   const int longs = granule.long_bands(header.is_full);
   const int base = granule.gain - 210;
   const int step = granule.step == 1 ? 4 : 2;  // in quarters

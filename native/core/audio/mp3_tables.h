@@ -16,6 +16,10 @@ class PairCode {
   // The code as a tree: '-' and two branches, or a pair.
   explicit PairCode(const char* tree);
 
+  // The entry of the next kQuick bits: a pair and, above it, the length of its codeword; 0 for longer codewords.
+  static constexpr unsigned kQuick = 10;
+  uint32_t quick(uint32_t bits) const { return quick_[bits]; }
+
   uint32_t read(BitReader& bits) const {
     const uint32_t quick = quick_[bits.peek(kQuick)];
     if (quick != 0) [[likely]] {
@@ -29,12 +33,9 @@ class PairCode {
   }
 
  private:
-  static constexpr unsigned kQuick = 10;
-
   int grow(const char*& text, uint32_t word, unsigned length);
 
   std::vector<int16_t> tree_;  // two branches per node: the complement of a pair, or the index of a node
-  // By the next bits: a pair and, above it, the length of the codeword; 0 for longer codewords.
   uint16_t quick_[1 << kQuick] = {};
 };
 

@@ -67,19 +67,15 @@ class CosineTransform {
 class Line {
  public:
   Line(int x0, int y0, int x1, int y1)
-      : height_(y0),
-        run_(x1 - x0),
-        step_(std::abs(y1 - y0) / run_),
-        rest_(std::abs(y1 - y0) % run_),
-        sign_(y1 < y0 ? -1 : 1) {}
+      : height_(y0), run_(x1 - x0), step_((y1 - y0) / run_), rest_(std::abs(y1 - y0) % run_), sign_(y1 < y0 ? -1 : 1) {}
 
   int height() const { return height_; }
+  // Without branches, because they cannot be predicted.
   void advance() {
-    height_ += sign_ * step_;
     error_ += rest_;
-    if (error_ < run_) return;
-    error_ -= run_;
-    height_ += sign_;
+    const int carry = error_ >= run_ ? 1 : 0;
+    error_ -= run_ & -carry;
+    height_ += step_ + (sign_ & -carry);
   }
 
  private:
@@ -157,15 +153,20 @@ void multiply_by_curve(double* spectrum, int half, const Floor& floor, const Cur
 
 // Adds the entries of a codebook to a partition. kDimensions is the codebook's, or 0 for any.
 template <size_t kDimensions>
-bool add_vectors(PacketBits& bits, const Codebook& book, double* to, size_t rows) {
+bool add_vectors(PacketBits& shared, const Codebook& book, double* to, size_t rows) {
+  PacketBits bits = shared;  // a copy, which stays in registers
   const size_t dimensions = kDimensions > 0 ? kDimensions : book.dimensions;
   const float* const vectors = book.vectors.data();
   for (size_t row = 0; row < rows; ++row, to += dimensions) {
     const int32_t entry = book.read(bits);
-    if (entry < 0) return false;
+    if (entry < 0) {
+      shared.over = true;
+      return false;
+    }
     const float* const numbers = vectors + static_cast<size_t>(entry) * dimensions;
     for (size_t i = 0; i < dimensions; ++i) to[i] += numbers[i];
   }
+  shared = bits;
   return true;
 }
 
@@ -302,27 +303,29 @@ class VorbisDecoder : public PacketDecoder {
     std::fill(out + common, out + count, 0.0f);
     if (u != nullptr && count > 0) {
       // The slope is centered between both blocks.
-      const float* const window = windows_[left == sizes_[1] ? 1 : 0].data();
       const size_t slope = left / 2;
       const size_t begin = quarter - slope / 2;
       const size_t from = count < half ? std::max(begin, half - count) : begin;
-      float* const to = out + count;  // of the end of the half
-      for (size_t i = from; i < half; ++i) {
-        const double value = i < quarter ? u[i + quarter] : -u[size - quarter - 1 - i];
-        const double gain = i < begin + slope ? window[i - begin] : 1;
+      const float* const window = windows_[left == sizes_[1] ? 1 : 0].data();
+      float* const to = out + count;
+      const auto add = [&](size_t i, double value) {
         float& sample = *(to - (half - i));
-        sample = static_cast<float>(sample + value * gain);
-      }
+        sample = static_cast<float>(sample + value);
+      };
+      const size_t flat = begin + slope;  // where the slope ends
+      for (size_t i = from; i < quarter; ++i) add(i, u[i + quarter] * window[i - begin]);
+      for (size_t i = std::max(from, quarter); i < flat; ++i) add(i, -u[size - quarter - 1 - i] * window[i - begin]);
+      for (size_t i = std::max(from, flat); i < half; ++i) add(i, -u[size - quarter - 1 - i]);
     }
     const size_t slope = right / 2;
     const size_t begin = quarter - slope / 2;
     const float* const window = windows_[right == sizes_[1] ? 1 : 0].data();
     held.assign(begin + slope, 0.0f);
     if (u == nullptr) return;
-    for (size_t i = 0; i < held.size(); ++i) {
-      const double value = i < quarter ? -u[quarter - 1 - i] : -u[i - quarter];
-      held[i] = static_cast<float>(i < begin ? value : value * window[held.size() - 1 - i]);
-    }
+    const size_t end = held.size();
+    for (size_t i = 0; i < begin; ++i) held[i] = static_cast<float>(-u[quarter - 1 - i]);
+    for (size_t i = begin; i < quarter; ++i) held[i] = static_cast<float>(-u[quarter - 1 - i] * window[end - 1 - i]);
+    for (size_t i = quarter; i < end; ++i) held[i] = static_cast<float>(-u[i - quarter] * window[end - 1 - i]);
   }
 
   // Decodes the spectra of a block, [channels, half]. Channels without a curve are silent.
