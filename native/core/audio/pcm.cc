@@ -28,12 +28,12 @@ constexpr float alaw_value(int code) {
   const int exponent = (bits >> 4) & 7;
   const int mantissa = (bits & 15) << 4;
   const int magnitude = exponent == 0 ? mantissa + 8 : (mantissa + 264) << (exponent - 1);
-  return static_cast<float>((bits & 0x80) != 0 ? magnitude : -magnitude) / 32768;
+  return ((bits & 0x80) != 0 ? 1.0f : -1.0f) * static_cast<float>(magnitude) / 32768;
 }
 constexpr float mulaw_value(int code) {
   const int bits = ~code & 255;
   const int magnitude = ((((bits & 15) << 3) + 132) << ((bits >> 4) & 7)) - 132;
-  return static_cast<float>((bits & 0x80) != 0 ? -magnitude : magnitude) / 32768;
+  return ((bits & 0x80) != 0 ? -1.0f : 1.0f) * static_cast<float>(magnitude) / 32768;
 }
 
 using Table = std::array<float, 256>;
