@@ -5,10 +5,10 @@ import { findPython, peersFolder } from './peer.js'
 import type { Report } from './report.js'
 import { removeScratch, scratchFolder } from './scratch.js'
 
-/** Files of 169 s at 16 kHz, mono, written by peers/write_audio.py. The peer is libsndfile. */
+/** Files of 169 s at 16 kHz, mono, written by peers/write_audio.py. */
 const formats: Case[] = ['WAV', 'FLAC', 'MP3', 'Vorbis', 'Opus'].map((format) => ({
   name: `read${format}`,
-  label: `read 169 s of ${format}`,
+  label: `read 169 s of ${format} (peer: libsndfile)`,
   target: 1.5,
 }))
 
@@ -18,7 +18,7 @@ const cases: Case[] = [
   { name: 'fbank', label: 'Kaldi fbank, 128 bands, 60 s', target: 1 },
   { name: 'logMel', label: 'Whisper log-mel, 80 bands, 30 s', target: 1 },
   ...formats,
-  { name: 'readMany', label: 'read 8 files of FLAC at once (peer: a pool of threads)', target: 1.5 },
+  { name: 'readMany', label: 'read 8 files of FLAC at once (peer: libsndfile, in threads)', target: 1.5 },
 ]
 
 export async function run({ rounds = 21, milliseconds = 100, only = '' }: Options): Promise<Report> {

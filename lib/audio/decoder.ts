@@ -28,7 +28,8 @@ interface Failure {
   missing: boolean
 }
 
-const FEED = 1 << 18
+/** Bytes per message to the thread. */
+const FEED = 1 << 20
 const PATIENCE_MS = 20_000
 /** Threads that wait for the next file: as many files are read at once as there are processors. */
 const MOST_IDLE = Math.min(8, Math.max(2, availableParallelism()))
