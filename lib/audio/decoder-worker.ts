@@ -19,6 +19,7 @@ const port = parentPort!
 const REPLY = 1 << 22
 
 let decoder: Decoder | undefined
+let ended = false
 
 const begins = (packet: Uint8Array, text: string) =>
   packet.length >= text.length && String.fromCharCode(...packet.subarray(0, text.length)) === text
@@ -41,12 +42,16 @@ port.on('message', async (request: DecoderRequest) => {
     if (request.open !== undefined) {
       decoder?.free?.()
       decoder = undefined
+      ended = false
       decoder = await open(request.open, request.size ?? 0)
       return port.postMessage({ channelData: [], sampleRate: 0, more: false } satisfies DecoderReply)
     }
     if (decoder === undefined) throw new Error('no file is open in the decoder thread')
     if (request.feed !== undefined) decoder.feed(request.feed)
-    if (request.end) decoder.end()
+    if (request.end) {
+      decoder.end()
+      ended = true
+    }
     const parts: Decoded[] = []
     let more = true
     for (let bytes = 0; more && bytes < REPLY; ) {
@@ -57,6 +62,11 @@ port.on('message', async (request: DecoderRequest) => {
       bytes += 4 * part.channelData.length * part.channelData[0]!.length
     }
     reply(parts, more)
+    // An idle thread keeps no memory of a file.
+    if (ended && !more) {
+      decoder.free?.()
+      decoder = undefined
+    }
   } catch (error) {
     const missing = error instanceof MissingPackage
     port.postMessage({ error: error instanceof Error ? error.message : String(error), missing })

@@ -136,23 +136,24 @@ double power_of_two(int quarters) {
   return std::ldexp(fractions[static_cast<size_t>(quarters & 3)], quarters >> 2);
 }
 
-struct Shares {
+struct StereoGains {
   double left;
   double right;
 };
 
 // The gains of left and right at an intensity position; nothing where it means none.
-std::optional<Shares> shares(const ScaleFactors& scale, int factor, const Granule& granule, const Mp3Header& header) {
+std::optional<StereoGains> stereo_gains(const ScaleFactors& scale, int factor, const Granule& granule,
+                                        const Mp3Header& header) {
   const int position = scale.values[factor];
   if (position == scale.illegal[factor]) return std::nullopt;
   if (header.is_full) {
-    if (position == 6) return Shares{1, 0};
+    if (position == 6) return StereoGains{1, 0};
     const double ratio = std::tan(position * std::numbers::pi / 12);
-    return Shares{ratio / (1 + ratio), 1 / (1 + ratio)};
+    return StereoGains{ratio / (1 + ratio), 1 / (1 + ratio)};
   }
   const double step = (granule.scale_code & 1) == 1 ? std::numbers::sqrt2 / 2 : std::exp2(-0.25);
-  if (position % 2 == 1) return Shares{std::pow(step, (position + 1) / 2), 1};
-  return Shares{1, std::pow(step, position / 2)};
+  if (position % 2 == 1) return StereoGains{std::pow(step, (position + 1) / 2), 1};
+  return StereoGains{1, std::pow(step, position / 2)};
 }
 
 void from_middle_side(float& left, float& right) {
@@ -163,9 +164,9 @@ void from_middle_side(float& left, float& right) {
   right = static_cast<float>((middle - side) * kScale);
 }
 
-using Lines = std::array<std::optional<Shares>, kLines>;
+using Lines = std::array<std::optional<StereoGains>, kLines>;
 
-// The shares of each line in the bands above the last of the right channel that is not zero.
+// The gains of each line in the bands above the last of the right channel that is not zero.
 void place_lines(const float* spectrum, const ScaleFactors& scale, const Granule& granule, const Mp3Header& header,
                  Lines& lines) {
   const Bands& bands = bands_of(header.sample_rate);
@@ -180,7 +181,7 @@ void place_lines(const float* spectrum, const ScaleFactors& scale, const Granule
         for (int i = bands.short_ends[band]; i < bands.short_ends[band + 1]; ++i)
           if (spectrum[3 * i + window] != 0) is_quiet = false;
         if (!is_quiet) break;
-        const std::optional<Shares> place = shares(scale, factor, granule, header);
+        const std::optional<StereoGains> place = stereo_gains(scale, factor, granule, header);
         for (int i = bands.short_ends[band]; i < bands.short_ends[band + 1]; ++i)
           lines[static_cast<size_t>(3 * i + window)] = place;
       }
@@ -192,7 +193,7 @@ void place_lines(const float* spectrum, const ScaleFactors& scale, const Granule
       if (spectrum[i] != 0) is_silent = false;
     if (is_silent)
       std::fill(lines.begin() + bands.long_ends[band], lines.begin() + bands.long_ends[band + 1],
-                shares(scale, std::min(band, 20), granule, header));
+                stereo_gains(scale, std::min(band, 20), granule, header));
   }
 }
 
