@@ -45,7 +45,7 @@ class BitReader {
     left_ -= count;
   }
 
-  // Make the next 32 bits or more available to take_here(); false near the end of the bytes.
+  // Make the next 32 bits or more available to peek_here() and pass_here(); false near the end of the bytes.
   bool prepare() {
     if (left_ < 32) fill();
     return left_ >= 32;
