@@ -17,7 +17,7 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'How fast are operators on small, middle and large inputs, with gradients and without?',
       load: () => import('./operators.js'),
     },
-    audio: { asks: 'What do resampling and spectral features cost?', load: () => import('./audio.js') },
+    audio: { asks: 'What do reading audio, resampling and spectral features cost?', load: () => import('./audio.js') },
     text: { asks: 'How fast is text cut into tokens?', load: () => import('./text.js') },
     encoders: { asks: 'How fast are the networks of speech and text?', load: () => import('./encoders.js') },
     decode: { asks: 'How long does a language model take for a token?', load: () => import('./decode.js') },

@@ -1,6 +1,9 @@
-"""What torchaudio and transformers do, in plain PyTorch. Filters and windows are made once, outside the measured part."""
+"""What torchaudio and transformers do, in plain PyTorch. Filters and windows are made once, outside the measured part.
+Files are read by libsndfile (PyPI's soundfile)."""
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from rates import rates
@@ -67,6 +70,20 @@ minute44, minute16, half = torch.randn(60 * 44100), torch.randn(60 * 16000), tor
 down, up = resampler(44100, 16000), resampler(16000, 22050)
 
 
+FOLDER = os.environ["VOXTORCH_BENCH_FILES"]
+pool = ThreadPoolExecutor(os.cpu_count())
+
+
+def read(name):
+    import soundfile  # not needed for the other cases
+
+    return soundfile.read(os.path.join(FOLDER, name), dtype="float32")[0]
+
+
+def read_many():
+    return list(pool.map(read, ["speech.flac"] * 8))
+
+
 def repeat(work):
     def run(n):
         for _ in range(n):
@@ -82,6 +99,12 @@ serve(
             "resampleUp": repeat(lambda: up(minute16)),
             "fbank": repeat(lambda: fbank(minute16)),
             "logMel": repeat(lambda: log_mel(half)),
+            "readWAV": repeat(lambda: read("speech.wav")),
+            "readFLAC": repeat(lambda: read("speech.flac")),
+            "readMP3": repeat(lambda: read("speech.mp3")),
+            "readVorbis": repeat(lambda: read("speech.ogg")),
+            "readOpus": repeat(lambda: read("speech.opus")),
+            "readMany": repeat(read_many),
             **rates,
         }
     )

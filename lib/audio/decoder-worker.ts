@@ -1,12 +1,10 @@
 import { parentPort } from 'node:worker_threads'
 import { AacDecoder, MissingPackage } from './codecs/aac.js'
-import type { Decoded, Decoder } from './codecs/decoder.js'
-import { FlacDecoder, OggFlacDecoder } from './codecs/flac.js'
+import { type Decoded, type Decoder, joined } from './codecs/decoder.js'
 import { MatroskaDecoder } from './codecs/matroska.js'
-import { Mp3Decoder } from './codecs/mp3.js'
+import { OggFlacDecoder, StreamDecoder, VorbisDecoder } from './codecs/native.js'
 import { OggDecoder, type PacketDecoder } from './codecs/ogg.js'
 import { OpusDecoder } from './codecs/opus.js'
-import { VorbisDecoder } from './codecs/vorbis.js'
 import type { DecoderReply, DecoderRequest } from './decoder.js'
 
 // Entry point of the decoder thread. Decodes one file at a time. A small input may decode to a large output, so frames are
@@ -21,6 +19,7 @@ const port = parentPort!
 const REPLY = 1 << 22
 
 let decoder: Decoder | undefined
+let ended = false
 
 const begins = (packet: Uint8Array, text: string) =>
   packet.length >= text.length && String.fromCharCode(...packet.subarray(0, text.length)) === text
@@ -32,8 +31,7 @@ const streams: Record<'vorbis' | 'opus' | 'ogg-flac', (first: Uint8Array) => Pro
 }
 
 async function open(format: NonNullable<DecoderRequest['open']>, size: number): Promise<Decoder> {
-  if (format === 'flac') return new FlacDecoder()
-  if (format === 'mp3') return new Mp3Decoder()
+  if (format === 'flac' || format === 'mp3') return new StreamDecoder(format)
   if (format === 'matroska') return new MatroskaDecoder()
   if (format === 'aac' || format === 'm4a') return AacDecoder.open(format === 'm4a' ? size : 0)
   return new OggDecoder(streams[format])
@@ -44,12 +42,16 @@ port.on('message', async (request: DecoderRequest) => {
     if (request.open !== undefined) {
       decoder?.free?.()
       decoder = undefined
+      ended = false
       decoder = await open(request.open, request.size ?? 0)
       return port.postMessage({ channelData: [], sampleRate: 0, more: false } satisfies DecoderReply)
     }
     if (decoder === undefined) throw new Error('no file is open in the decoder thread')
     if (request.feed !== undefined) decoder.feed(request.feed)
-    if (request.end) decoder.end()
+    if (request.end) {
+      decoder.end()
+      ended = true
+    }
     const parts: Decoded[] = []
     let more = true
     for (let bytes = 0; more && bytes < REPLY; ) {
@@ -60,35 +62,23 @@ port.on('message', async (request: DecoderRequest) => {
       bytes += 4 * part.channelData.length * part.channelData[0]!.length
     }
     reply(parts, more)
+    // An idle thread keeps no memory of a file.
+    if (ended && !more) {
+      decoder.free?.()
+      decoder = undefined
+    }
   } catch (error) {
     const missing = error instanceof MissingPackage
     port.postMessage({ error: error instanceof Error ? error.message : String(error), missing })
   }
 })
 
-function reply(parts: Decoded[], more: boolean): void {
-  const sampleRate = parts[0]?.sampleRate ?? 0
-  const channels = parts[0]?.channelData.length ?? 0
-  for (const part of parts) {
-    if (part.sampleRate !== sampleRate) {
-      throw new Error(`expected one sample rate, got ${sampleRate} and then ${part.sampleRate} Hz`)
-    }
-    if (part.channelData.length !== channels) {
-      throw new Error(`expected a constant number of channels, got ${channels} and then ${part.channelData.length}`)
-    }
-  }
-  const frames = parts.reduce((sum, { channelData }) => sum + channelData[0]!.length, 0)
-  const channelData = Array.from({ length: channels }, (_, channel) => {
-    const whole = new Float32Array(frames)
-    let at = 0
-    for (const part of parts) {
-      whole.set(part.channelData[channel]!, at)
-      at += part.channelData[channel]!.length
-    }
-    return whole
-  })
+function reply(parts: readonly Decoded[], more: boolean): void {
+  const { channelData, sampleRate } = joined(parts) ?? { channelData: [], sampleRate: 0 }
+  // A view is copied, or the rest of its memory would be sent too, which the decoder may still use.
+  const planes = channelData.map((plane) => (plane.byteLength === plane.buffer.byteLength ? plane : plane.slice()))
   port.postMessage(
-    { channelData, sampleRate, more } satisfies DecoderReply,
-    channelData.map(({ buffer }) => buffer as ArrayBuffer),
+    { channelData: planes, sampleRate, more } satisfies DecoderReply,
+    planes.map(({ buffer }) => buffer as ArrayBuffer),
   )
 }

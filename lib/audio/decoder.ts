@@ -1,7 +1,8 @@
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { ByteSource } from '../files/byte-source.js'
-import { packageDirectory } from '../native/load.js'
+import { loadNative, packageDirectory } from '../native/load.js'
 import { AAC_PACKAGE } from './codecs/aac.js'
 import type { Decoded } from './codecs/decoder.js'
 import type { CodedFormat } from './sniff.js'
@@ -27,9 +28,11 @@ interface Failure {
   missing: boolean
 }
 
-const FEED = 1 << 18
+/** Bytes per message to the thread. */
+const FEED = 1 << 20
 const PATIENCE_MS = 20_000
-const MOST_IDLE = 2
+/** Threads that wait for the next file: as many files are read at once as there are processors. */
+const MOST_IDLE = Math.min(8, Math.max(2, availableParallelism()))
 const idle: Worker[] = []
 
 /**
@@ -42,6 +45,8 @@ export async function* decodeCompressed(
   format: CodedFormat,
   signal?: AbortSignal,
 ): AsyncGenerator<Decoded> {
+  // Here, because a library whose first user is a thread is unloaded when that thread ends.
+  loadNative()
   const worker = idle.pop() ?? startWorker()
   worker.ref()
   let isDone = false

@@ -1,4 +1,5 @@
 import { ConfigError } from '../base/errors.js'
+import { decodePcmInto } from '../native/codec.js'
 import { type AdpcmBlocks, decodeAdpcm } from './adpcm.js'
 
 /** Most channels of a file, for reading and writing. */
@@ -6,8 +7,9 @@ export const MOST_CHANNELS = 1024
 /** Highest sample rate that is read, in Hz. */
 export const HIGHEST_RATE = 100_000_000
 
-/** Encoding of a sample. */
-export type PcmEncoding = 'u8' | 's8' | 's16' | 's24' | 's32' | 'f32' | 'f64' | 'alaw' | 'mulaw'
+/** Encodings of a sample, in the order of `PcmEncoding` in native/core/audio/pcm.h. */
+const ENCODINGS = ['u8', 's8', 's16', 's24', 's32', 'f32', 'f64', 'alaw', 'mulaw'] as const
+export type PcmEncoding = (typeof ENCODINGS)[number]
 
 export const encodedBytes: Record<PcmEncoding, number> = {
   u8: 1,
@@ -39,82 +41,23 @@ export function blockOf({ layout, channels }: PcmFile): { bytes: number; frames:
 }
 
 /**
- * Decode whole blocks to one float32 array per channel; integers are divided by 2^(bits - 1). Big-endian bytes are swapped in
- * place.
+ * Decode whole blocks to one float32 array per channel; integers are divided by 2^(bits - 1).
+ * @param planes memory of an earlier result, to use again
  */
-export function decodePcm(bytes: Uint8Array, { layout, channels }: PcmFile): Float32Array[] {
+export function decodePcm(
+  bytes: Uint8Array,
+  { layout, channels }: PcmFile,
+  planes?: readonly Float32Array[],
+): Float32Array[] {
   if ('blockBytes' in layout) return decodeAdpcm(bytes, layout, channels)
-  const { encoding, bigEndian } = layout
-  const width = encodedBytes[encoding]
-  if (bigEndian && width > 1) swapBytes(bytes, width)
-  const frames = bytes.length / width / channels
-  const { values, scale } = numbersOf(bytes, encoding)
-  return Array.from({ length: channels }, (_, channel) => {
-    const samples = new Float32Array(frames)
-    for (let i = 0, at = channel; i < frames; i += 1, at += channels) samples[i] = values[at]! * scale
-    return samples
-  })
+  const frames = bytes.length / encodedBytes[layout.encoding] / channels
+  const fits = planes !== undefined && planes[0]!.length >= frames
+  const decoded = Array.from({ length: channels }, (_, i) =>
+    fits ? planes[i]!.subarray(0, frames) : new Float32Array(frames),
+  )
+  decodePcmInto(bytes, ENCODINGS.indexOf(layout.encoding), layout.bigEndian, decoded)
+  return decoded
 }
-
-function swapBytes(samples: Uint8Array, width: number): void {
-  const bytes = Buffer.from(samples.buffer, samples.byteOffset, samples.length)
-  if (width === 2) bytes.swap16()
-  else if (width === 4) bytes.swap32()
-  else if (width === 8) bytes.swap64()
-  else {
-    for (let at = 0; at + 2 < bytes.length; at += 3) {
-      const first = bytes[at]!
-      bytes[at] = bytes[at + 2]!
-      bytes[at + 2] = first
-    }
-  }
-}
-
-/** Return little-endian samples in file order, and the factor that scales them to -1 to 1. All supported platforms are little-endian. */
-function numbersOf(bytes: Uint8Array, encoding: PcmEncoding): { values: ArrayLike<number>; scale: number } {
-  const count = bytes.length / encodedBytes[encoding]
-  // Typed arrays must start at a multiple of their element size.
-  const whole = bytes.byteOffset % 8 === 0 ? bytes : bytes.slice()
-  const { buffer, byteOffset } = whole
-  switch (encoding) {
-    case 's16':
-      return { values: new Int16Array(buffer, byteOffset, count), scale: 1 / 32768 }
-    case 's32':
-      return { values: new Int32Array(buffer, byteOffset, count), scale: 1 / 2147483648 }
-    case 'f32':
-      return { values: new Float32Array(buffer, byteOffset, count), scale: 1 }
-    case 'f64':
-      return { values: new Float64Array(buffer, byteOffset, count), scale: 1 }
-    case 'u8':
-      return { values: Float32Array.from(bytes, (byte) => byte - 128), scale: 1 / 128 }
-    case 's8':
-      return { values: new Int8Array(buffer, byteOffset, count), scale: 1 / 128 }
-    case 'alaw':
-      return { values: Float32Array.from(bytes, (byte) => alaw[byte]!), scale: 1 }
-    case 'mulaw':
-      return { values: Float32Array.from(bytes, (byte) => mulaw[byte]!), scale: 1 }
-    case 's24': {
-      const values = new Int32Array(count)
-      for (let i = 0, at = 0; i < count; i += 1, at += 3) {
-        values[i] = (bytes[at]! << 8) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 24)
-      }
-      return { values, scale: 1 / 2147483648 }
-    }
-  }
-}
-
-// ITU-T G.711: sign, 3-bit exponent and 4-bit mantissa, decoded to the center of their interval.
-const alaw = Float32Array.from({ length: 256 }, (_, code) => {
-  const bits = code ^ 0x55
-  const exponent = (bits >> 4) & 7
-  const magnitude = exponent === 0 ? ((bits & 15) << 4) + 8 : (((bits & 15) << 4) + 264) << (exponent - 1)
-  return (bits & 0x80 ? magnitude : -magnitude) / 32768
-})
-const mulaw = Float32Array.from({ length: 256 }, (_, code) => {
-  const bits = ~code & 255
-  const magnitude = ((((bits & 15) << 3) + 132) << ((bits >> 4) & 7)) - 132
-  return (bits & 0x80 ? -magnitude : magnitude) / 32768
-})
 
 /** Sample formats of `writeWav`. */
 export type WavSampleFormat = 'pcm16' | 'pcm24' | 'pcm32' | 'float32'

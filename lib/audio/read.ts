@@ -1,7 +1,10 @@
 import { availableParallelism } from 'node:os'
+import { setImmediate } from 'node:timers/promises'
 import { OperatorError } from '../base/errors.js'
 import { type ChangesOf, checkedBy, SIGNAL, settings } from '../base/settings.js'
-import { empty, ops, scope, type Tensor, tensor } from '../tensor/index.js'
+import { currentDevice } from '../native/context.js'
+import { type Device, empty, scope, type Tensor, tensor } from '../tensor/index.js'
+import { copyFloats } from '../tensor/tensor.js'
 import { type Channels, pickChannels, requireChannels } from './channels.js'
 import { RESAMPLE_QUALITIES, resample } from './resample.js'
 import type { AudioFormat, AudioInput } from './sniff.js'
@@ -148,25 +151,43 @@ async function collect(source: AudioSource, options: ReadAudioOptions, maxBytes:
   const { channels = 'mean', signal } = options
   const [begin, end] = frameRange(source.sampleRate, options)
   const fail = (what: string) => source.bytes.error(what)
-  const parts: Tensor[] = []
-  let target: Tensor | undefined
+  const isKnown = source.frames !== undefined
+  const allocate = (rows: number, frames: number) => empty([rows, frames], { dtype: 'float32', device: 'cpu' })
+  const parts: Float32Array[][] = []
+  let samples: Tensor | undefined
   let at = 0
-  for await (const planes of source.blocks(begin, end, maxBytes)) {
+  for await (const planes of source.blocks(begin, end, { maxBytes, reusesMemory: isKnown })) {
     signal?.throwIfAborted()
-    const block = blockTensor(pickChannels(planes, channels, fail))
-    const frames = block.size(1)
-    if (source.frames !== undefined) {
-      target ??= empty([block.size(0), Math.min(end, source.frames) - begin])
-      target.narrow(1, at, frames).copy_(block)
-      block.dispose()
+    const part = pickChannels(planes, channels, fail)
+    if (isKnown) {
+      samples ??= allocate(part.length, Math.min(end, source.frames!) - begin)
+      copyPlanes(samples, part, at)
     } else {
-      parts.push(block)
+      parts.push(part)
     }
-    at += frames
+    at += part[0]!.length
   }
-  const nothing = () => empty([channels === 'all' ? source.channels : 1, 0])
-  const samples = target ?? (parts.length > 0 ? await ops.async.cat(parts, 1) : nothing())
-  return samples
+  if (parts.length > 0) {
+    samples = allocate(parts[0]!.length, at)
+    at = 0
+    for (const part of parts) {
+      copyPlanes(samples, part, at)
+      at += part[0]!.length
+      // A part has some megabytes: other work may run before the next.
+      await setImmediate()
+    }
+  }
+  samples ??= allocate(channels === 'all' ? source.channels : 1, 0)
+  const device = currentDevice() as Device | null
+  return device === null ? samples : samples.to(device)
+}
+
+/** Copy planes to the columns of [channels, frames] from `at` on. */
+function copyPlanes(samples: Tensor, planes: readonly Float32Array[], at: number): void {
+  const frames = samples.size(1)
+  planes.forEach((plane, row) => {
+    copyFloats(samples, row * frames + at, plane)
+  })
 }
 
 export function blockTensor(planes: Float32Array[]): Tensor {

@@ -1,5 +1,5 @@
 import type { ByteSource } from '../files/byte-source.js'
-import { HEADER_BYTES, readMp3Header, sameStream } from './codecs/mp3-header.js'
+import { beginsMp3 } from '../native/codec.js'
 
 /** Path of an audio file, or the bytes of one. */
 export type AudioInput = string | Uint8Array | ArrayBuffer
@@ -31,8 +31,8 @@ export async function sniffAudio(source: ByteSource): Promise<{ format: AudioFor
 
 const HEAD = 128
 const MOST_ZEROS = 1 << 12
-/** The longest frame of layer III is 1,441 bytes; the header of the next one follows. */
-const MOST_FRAME = 1441 + HEADER_BYTES
+/** The longest frame of layer III is 1,441 bytes; the header of the next one, of 4 bytes, follows. */
+const MOST_FRAME = 1441 + 4
 
 /** Return how many zeros precede the first frame of an MP3, as some programs write; 0 for other files. */
 async function zerosBeforeMp3(source: ByteSource, head: Buffer): Promise<number> {
@@ -41,11 +41,7 @@ async function zerosBeforeMp3(source: ByteSource, head: Buffer): Promise<number>
   const begin = bytes.findIndex((byte) => byte !== 0)
   if (begin < 0 || begin > MOST_ZEROS) return 0
   // Eleven set bits occur by chance, so a second frame must follow the first, unless the file ends there.
-  const first = readMp3Header(bytes, begin)
-  if (first === undefined) return 0
-  const end = begin + first.bytes
-  const next = readMp3Header(bytes, end)
-  return end === source.size || (next !== undefined && sameStream(first, next)) ? begin : 0
+  return beginsMp3(bytes.subarray(begin), bytes.length === source.size) ? begin : 0
 }
 
 function formatOf(source: ByteSource, head: Buffer): AudioFormat {

@@ -104,24 +104,40 @@ export class AudioSource {
   /**
    * Yield the frames [begin, end), or to the end of the file, in blocks of one array per channel. Compressed files are decoded
    * from their beginning, and only once.
-   * @param maxBytes limit on the decoded bytes of all channels
+   * @param options.maxBytes limit on the decoded bytes of all channels
+   * @param options.reusesMemory whether a block of an uncompressed file is valid only until the next one is requested
    */
-  blocks(begin: number, end: number, maxBytes = Number.POSITIVE_INFINITY): AsyncGenerator<Float32Array[]> {
-    return this.pcm === undefined ? this.decodedBlocks(begin, end, maxBytes) : this.pcmBlocks(this.pcm, begin, end)
+  blocks(
+    begin: number,
+    end: number,
+    { maxBytes = Number.POSITIVE_INFINITY, reusesMemory = false } = {},
+  ): AsyncGenerator<Float32Array[]> {
+    if (this.pcm === undefined) return this.decodedBlocks(begin, end, maxBytes)
+    return this.pcmBlocks(this.pcm, begin, end, reusesMemory)
   }
 
-  private async *pcmBlocks(pcm: PcmFile, begin: number, end: number): AsyncGenerator<Float32Array[]> {
+  private async *pcmBlocks(
+    pcm: PcmFile,
+    begin: number,
+    end: number,
+    reusesMemory: boolean,
+  ): AsyncGenerator<Float32Array[]> {
+    let memory: Uint8Array | undefined
+    let planes: Float32Array[] | undefined
     const last = Math.min(end, pcm.frames)
     const block = blockOf(pcm)
     const step = Math.max(1, Math.floor(BLOCK_BYTES / block.bytes)) * block.frames
     // ADPCM blocks are decoded from their beginning.
     for (let frame = begin - (begin % block.frames); frame < last; frame += step) {
       const count = Math.ceil(Math.min(step, last - frame) / block.frames)
-      const bytes = await this.bytes.bytes(pcm.begin + (frame / block.frames) * block.bytes, count * block.bytes)
-      const planes = decodePcm(bytes, pcm)
+      memory = reusesMemory && memory !== undefined ? memory : Buffer.allocUnsafe(count * block.bytes)
+      const bytes = memory.subarray(0, count * block.bytes)
+      await this.bytes.read(bytes, pcm.begin + (frame / block.frames) * block.bytes)
+      const decoded = decodePcm(bytes, pcm, planes)
+      if (reusesMemory) planes ??= decoded
       const from = Math.max(0, begin - frame)
       const to = Math.min(count * block.frames, last - frame)
-      if (from < to) yield planes.map((plane) => plane.subarray(from, to))
+      if (from < to) yield decoded.map((plane) => plane.subarray(from, to))
     }
   }
 

@@ -63,6 +63,35 @@ export interface NativeAddon {
   batchTensor(): void
   unbatchTensor(): void
   gradientsHere(): void
+
+  // binding/audio.cc
+  openCodec(format: CodecFormat, first: Uint8Array): NativeCodec
+  closeCodec(codec: NativeCodec): void
+  feedCodec(codec: NativeCodec, bytes: Uint8Array, isEnd: boolean): void
+  nextOfCodec(codec: NativeCodec, bytes: number): CodecSamples | undefined
+  decodePackets(
+    codec: NativeCodec,
+    bytes: Uint8Array,
+    lengths: number[],
+    granule: number,
+    isLast: boolean,
+  ): CodecSamples | undefined
+  decodePcm(bytes: Uint8Array, encoding: number, isBigEndian: boolean, planes: Float32Array[]): void
+  copyFloats(values: Float32Array): void
+  oggChecksum(page: Uint8Array): number
+  beginsMp3(bytes: Uint8Array, isEnd: boolean): boolean
+}
+
+export type CodecFormat = 'flac' | 'mp3' | 'vorbis'
+
+/** Native decoder of compressed audio. */
+export interface NativeCodec {
+  readonly codec: unique symbol
+}
+
+export interface CodecSamples {
+  channelData: Float32Array[]
+  sampleRate: number
 }
 
 const waiting: (() => void)[] = []

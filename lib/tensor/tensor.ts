@@ -725,6 +725,18 @@ export function fromTypedArray(view: ArrayBufferView, shape: readonly number[], 
   ) as Tensor
 }
 
+/** Copy values to the elements of a contiguous float32 tensor of the CPU, from element `offset` on. */
+export function copyFloats(tensor: Tensor, offset: number, values: Float32Array): void {
+  callNative(
+    () => native.copyFloats(values),
+    () => {
+      put(tensor)
+      put(offset)
+    },
+    false,
+  )
+}
+
 function bytesOf(tensor: Tensor): ArrayBuffer {
   let bytes: ArrayBuffer | undefined
   callNative(

@@ -18,6 +18,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_tensors(exports);
   export_autograd(exports);
   export_functorch(exports);
+  export_audio(exports);
   return exports;
 }
 

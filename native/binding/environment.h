@@ -139,5 +139,6 @@ void export_jobs(Napi::Object exports);
 void export_tensors(Napi::Object exports);
 void export_autograd(Napi::Object exports);
 void export_functorch(Napi::Object exports);
+void export_audio(Napi::Object exports);
 
 }  // namespace voxtorch

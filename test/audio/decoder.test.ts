@@ -113,9 +113,11 @@ describe('Ogg hands over the packets of its streams', () => {
       if (Buffer.from(first).toString() !== 'head') return undefined
       const stream = ++streams
       return {
-        decode: ({ bytes, granule, last }) => {
-          const packet = bytes.length > 20 ? `${bytes.length} bytes` : Buffer.from(bytes).toString()
-          heard.push(`${stream} ${packet}${granule === undefined ? '' : ` at ${granule}`}${last ? ', last' : ''}`)
+        decode: (packets) => {
+          for (const { bytes, granule, last } of packets) {
+            const packet = bytes.length > 20 ? `${bytes.length} bytes` : Buffer.from(bytes).toString()
+            heard.push(`${stream} ${packet}${granule === undefined ? '' : ` at ${granule}`}${last ? ', last' : ''}`)
+          }
           return undefined
         },
         free: () => heard.push(`${stream} freed`),

@@ -190,14 +190,14 @@ def with_ffmpeg(data):
     return np.concatenate(blocks, 1)
 
 
-TABLES = (Path(__file__).parents[2] / 'lib/audio/codecs/mp3-tables.ts').read_text()
+TABLES = (Path(__file__).parents[2] / 'native/core/audio/mp3_tables.cc').read_text()
 
 
 def huffman_codes():
     """{table: {symbol: bits}} of the trees in our decoder: they decide which bits are drawn, and mpg123 what these mean."""
     codes = {}
-    for number, texts in re.findall(r"^  (\d+): (\[.*?\]|'[^']*')", TABLES.split('const trees')[1].split('const codes')[0], re.M | re.S):
-        text = ''.join(re.findall(r"'([^']*)'", texts))
+    for number, texts in re.findall(r'\{(\d+),\s*((?:"[^"]*"\s*)+)\}', TABLES):
+        text = ''.join(re.findall(r'"([^"]*)"', texts))
         code = {}
 
         def grow(at, bits):
@@ -233,10 +233,8 @@ class Mp3Frame:
         self.block, self.mixed, self.tables, self.gain, self.table = block, mixed, tables, gain, table
         self.version = 1 if rate >= 32000 else 2 if rate >= 16000 else 2.5
         self.full = self.version == 1
-        name = 'low' if rate in (16000, 11025, 12000) else rate
-        found = re.search(rf'(?:{name}|const {name})(?:: | = )\{{\s*long: (cumulative\(.*?\)|low\.long)', TABLES, re.S).group(1)
-        if found == 'low.long':
-            found = re.search(r'const low = \{\s*long: (cumulative\(.*?\))', TABLES, re.S).group(1)
+        own = rate not in (16000, 11025, 12000, 22050)
+        found = re.search(rf'k{rate} = bands\(\{{(.*?)\}}' if own else r'kLowWidths = \{(.*?)\}', TABLES, re.S).group(1)
         self.long = [0, *np.cumsum([int(width) for width in re.findall(r'\d+', found)])]
 
     def number(self, value, count):

@@ -77,9 +77,30 @@ export abstract class BufferedDecoder implements Decoder {
   abstract next(): ReturnType<Decoder['next']>
 }
 
-/** Thrown by bit readers at the end of the buffered bytes. */
-export class OutOfBits extends Error {
-  constructor() {
-    super('the file ends within a frame')
+/** Concatenate successive samples; undefined for none. @throws if the sample rate or the number of channels changes */
+export function joined(pieces: readonly (Decoded | undefined)[]): Decoded | undefined {
+  const parts = pieces.filter((piece) => piece !== undefined)
+  if (parts.length < 2) return parts[0]
+  const { sampleRate, channelData } = parts[0]!
+  for (const part of parts) {
+    if (part.sampleRate !== sampleRate) {
+      throw new Error(`expected one sample rate, got ${sampleRate} and then ${part.sampleRate} Hz`)
+    }
+    if (part.channelData.length !== channelData.length) {
+      throw new Error(
+        `expected a constant number of channels, got ${channelData.length} and then ${part.channelData.length}`,
+      )
+    }
   }
+  const frames = parts.reduce((sum, part) => sum + part.channelData[0]!.length, 0)
+  const planes = channelData.map((_, channel) => {
+    const whole = new Float32Array(frames)
+    let at = 0
+    for (const part of parts) {
+      whole.set(part.channelData[channel]!, at)
+      at += part.channelData[channel]!.length
+    }
+    return whole
+  })
+  return { channelData: planes, sampleRate }
 }

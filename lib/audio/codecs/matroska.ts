@@ -1,11 +1,9 @@
 import { withoutEnd } from '../../base/words.js'
 import { decodePcm, encodedBytes, MOST_CHANNELS, type PcmEncoding } from '../pcm.js'
 import { BufferedDecoder, type Decoded } from './decoder.js'
-import { FlacDecoder } from './flac.js'
-import { Mp3Decoder } from './mp3.js'
+import { StreamDecoder, VorbisDecoder } from './native.js'
 import type { PacketDecoder } from './ogg.js'
 import { OpusDecoder } from './opus.js'
-import { VorbisDecoder } from './vorbis.js'
 
 /**
  * Decodes the first audio track of a Matroska or WebM file (RFC 9559, based on EBML, RFC 8794). Segments and clusters of unknown
@@ -209,8 +207,8 @@ async function frameDecoder(track: Track): Promise<FrameDecoder> {
     const headers = vorbisHeaders(head)
     return packets(new VorbisDecoder(headers[0] as Uint8Array), headers.slice(1))
   }
-  if (codec === 'A_FLAC') return stream(new FlacDecoder(), head)
-  if (codec === 'A_MPEG/L3') return stream(new Mp3Decoder())
+  if (codec === 'A_FLAC') return stream(new StreamDecoder('flac'), head)
+  if (codec === 'A_MPEG/L3') return stream(new StreamDecoder('mp3'))
   const encoding = PCM[`${codec} ${bits}`]
   if (encoding === undefined) {
     const kind = codec.startsWith('A_PCM') ? `${codec} of ${bits} bits` : codec
@@ -229,7 +227,7 @@ async function frameDecoder(track: Track): Promise<FrameDecoder> {
 }
 
 function packets(decoder: PacketDecoder, headers: readonly Uint8Array[]): FrameDecoder {
-  const decode = (bytes: Uint8Array) => decoder.decode({ bytes, granule: undefined, last: false })
+  const decode = (bytes: Uint8Array) => decoder.decode([{ bytes, granule: undefined, last: false }])
   for (const header of headers) decode(header)
   return { ...eachFrame(decode), free: () => decoder.free?.() }
 }
@@ -250,9 +248,14 @@ function eachFrame(decode: (frame: Uint8Array) => Decoded | undefined): FrameDec
   }
 }
 
-function stream(decoder: FlacDecoder | Mp3Decoder, head?: Uint8Array): FrameDecoder {
+function stream(decoder: StreamDecoder, head?: Uint8Array): FrameDecoder {
   if (head !== undefined && head.length > 0) decoder.feed(head)
-  return { push: (frame) => decoder.feed(frame), end: () => decoder.end(), next: () => decoder.next() }
+  return {
+    push: (frame) => decoder.feed(frame),
+    end: () => decoder.end(),
+    next: () => decoder.next(),
+    free: () => decoder.free(),
+  }
 }
 
 function discarded({ channelData, sampleRate }: Decoded, nanoseconds: number): Decoded {

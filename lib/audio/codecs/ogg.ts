@@ -1,3 +1,4 @@
+import { oggChecksum } from '../../native/codec.js'
 import { BufferedDecoder, type Decoded } from './decoder.js'
 
 /** A packet of the stream, with information of its page. */
@@ -11,8 +12,8 @@ export interface Packet {
 
 /** Decoder of the packets of one stream. */
 export interface PacketDecoder {
-  /** Return the samples of a packet; undefined for headers and packets without output. */
-  decode(packet: Packet): Decoded | undefined
+  /** Return the samples of successive packets, at least one; undefined for headers and packets without output. */
+  decode(packets: readonly Packet[]): Decoded | undefined
   free?(): void
 }
 
@@ -48,8 +49,8 @@ export class OggDecoder extends BufferedDecoder {
 
   async next(): Promise<Decoded | undefined> {
     for (;;) {
-      for (let packet = this.#packets.shift(); packet !== undefined; packet = this.#packets.shift()) {
-        const decoded = this.#stream!.decoder.decode(packet)
+      if (this.#packets.length > 0) {
+        const decoded = this.#stream!.decoder.decode(this.#packets.splice(0))
         if (decoded !== undefined && decoded.channelData[0]!.length > 0) return decoded
       }
       if (!(await this.#page())) return undefined
@@ -79,7 +80,7 @@ export class OggDecoder extends BufferedDecoder {
     const end = begin + lacing.reduce((sum, length) => sum + length, 0)
     if (bytes.length < end) return false
     const view = new DataView(bytes.buffer, bytes.byteOffset, end)
-    if (crc32(bytes, end) !== view.getUint32(22, true)) {
+    if (oggChecksum(bytes.subarray(0, end)) !== view.getUint32(22, true)) {
       throw new Error(`the Ogg page at byte ${offset} has a wrong checksum; the file is damaged`)
     }
     // Copied, because the next `feed` may overwrite the buffer.
@@ -134,19 +135,4 @@ export class OggDecoder extends BufferedDecoder {
       final.last = stream.ended
     }
   }
-}
-
-const table = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let sum = byte << 24
-  for (let i = 0; i < 8; i += 1) sum = (sum << 1) ^ (sum < 0 ? 0x04c11db7 : 0)
-  return sum
-})
-
-/** Return the checksum of a page, with zeros in place of the checksum field. */
-function crc32(bytes: Uint8Array, end: number): number {
-  let sum = 0
-  for (let i = 0; i < end; i += 1) {
-    sum = (sum << 8) ^ table[(sum >>> 24) ^ (i >= 22 && i < 26 ? 0 : bytes[i]!)]!
-  }
-  return sum >>> 0
 }

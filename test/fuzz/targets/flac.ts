@@ -1,4 +1,4 @@
-import { FlacDecoder } from '../../../lib/audio/codecs/flac.js'
+import { StreamDecoder } from '../../../lib/audio/codecs/native.js'
 import { BitWriter, flacFrame, flacHead } from '../../audio/flac-bytes.js'
 import { asDecoded, audioFiles, drain } from '../audio-seeds.js'
 import type { Random } from '../random.js'
@@ -24,5 +24,8 @@ export const target: FuzzTarget = {
     )
     return Buffer.concat([flacHead(8000, channels, 16, random.pick([0, size, 5])), ...frames])
   },
-  run: (bytes) => asDecoded(() => drain(new FlacDecoder(), bytes)),
+  run: (bytes) =>
+    asDecoded(async () => {
+      await drain(new StreamDecoder('flac'), bytes)
+    }),
 }

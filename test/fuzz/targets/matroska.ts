@@ -16,5 +16,8 @@ export const target: FuzzTarget = {
     'A_FLAC',
   ],
   seeds: () => audioFiles('matroska', /^(webm|mka)/),
-  run: (bytes) => asDecoded(() => drain(new MatroskaDecoder(), bytes)),
+  run: (bytes) =>
+    asDecoded(async () => {
+      await drain(new MatroskaDecoder(), bytes)
+    }),
 }

@@ -1,5 +1,5 @@
+import { VorbisDecoder } from '../../../lib/audio/codecs/native.js'
 import { OggDecoder } from '../../../lib/audio/codecs/ogg.js'
-import { VorbisDecoder } from '../../../lib/audio/codecs/vorbis.js'
 import { oggPage } from '../../audio/ogg-bytes.js'
 import { asDecoded, audioFiles, drain } from '../audio-seeds.js'
 import type { FuzzTarget } from './target.js'
