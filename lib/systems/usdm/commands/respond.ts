@@ -86,9 +86,9 @@ suppresses padding, <|continue|> and line breaks in the reply.`,
       else console.log(`${question}\n  heard: ${transcript}\n  reply: ${text} (${(units.length / 50).toFixed(1)} s)`)
       if (!wav || output === undefined) continue
       const { writeWav } = await import('../../../audio/write.js')
-      const { tensor } = await import('../../../tensor/index.js')
-      using samples = tensor(wav.samples, { device: 'cpu' })
-      await writeWav(output, samples, { sampleRate: wav.sampleRate, format: 'float32' })
+      const { scope, tensor } = await import('../../../tensor/index.js')
+      const format = { sampleRate: wav.sampleRate, format: 'float32' } as const
+      await scope(() => writeWav(output, tensor(wav.samples, { device: 'cpu' }), format))
       if (!json) console.log(`  ${output}`)
     }
     return 0
