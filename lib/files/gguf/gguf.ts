@@ -1,4 +1,4 @@
-import { argumentError, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
+import { argumentError, requireBoolean, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
 import { CheckpointError, ConfigError, DTypeError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { type Device, deviceWord } from '../../tensor/dtype.js'
@@ -101,7 +101,7 @@ export class GgufFile {
     requireOptions(where, options, ['names', 'dtype', 'mmap', 'device'])
     const { names: wanted, dtype = 'float32', mmap = false, device } = options
     requireOneOf(where, 'dtype', dtype, ['float32', 'bfloat16', 'float16'])
-    if (typeof mmap !== 'boolean') throw argumentError(where, 'mmap', 'a boolean', mmap)
+    requireBoolean(where, 'mmap', mmap)
     requireNames(where, wanted)
     if (device !== undefined) deviceWord(device)
     const names = chosenNames(Object.keys(this.tensors), wanted, this.path)
@@ -138,7 +138,12 @@ export class GgufFile {
    * @throws CheckpointError for an unknown name, or a tensor that is not quantized
    * @throws InsufficientMemoryError if the blocks need more memory than there is
    */
-  async blocksOf(names: readonly string[], { mmap = false } = {}): Promise<Record<string, Tensor>> {
+  async blocksOf(names: readonly string[], options: { mmap?: boolean } = {}): Promise<Record<string, Tensor>> {
+    const where = 'GgufFile.blocksOf'
+    requireOptions(where, options, ['mmap'])
+    const { mmap = false } = options
+    requireBoolean(where, 'mmap', mmap)
+    if (!Array.isArray(names)) throw argumentError(where, 'names', 'an array of names', names)
     const place = ({ type, shape, offset, bytes, name }: GgufTensor & { name: string }) => {
       if (TYPES[type].dtype !== undefined) {
         throw new CheckpointError(
