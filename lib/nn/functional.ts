@@ -94,7 +94,7 @@ const fastLinear = op('voxtorch::linear')
 /** Multiply input [..., in] by weight [out, in] transposed, and add bias [out]. */
 export function linear(input: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
   try {
-    // Native code takes a weight of four dimensions for its own tiles, and reads past its end.
+    // Native code may take a weight of four dimensions for one in its own order of tiles.
     if (weight instanceof Tensor && weight.ndim > 2)
       throw new ShapeError(`linear: expected a weight [out, in], got shape [${weight.shape}]`, { shape: weight.shape })
     return fastLinear(input, weight, bias) as Tensor

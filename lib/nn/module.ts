@@ -230,7 +230,7 @@ export class Module {
   /**
    * Replace the module at a path such as `encoder.layers.3`, for instance by one that wraps it. Its parent then calls the new
    * module. Like PyTorch's `set_submodule` with `strict=True`.
-   * @throws ConfigError if there is no module at the path, or native code calls it
+   * @throws ConfigError if the path names no module, or one that native code calls
    */
   setSubmodule(path: string, module: Module): void {
     this.get(path)
