@@ -30,6 +30,8 @@ export type Case = {
   request?: Record<string, unknown>
   theirRequest?: Record<string, unknown>
   figures?: Figure[]
+  /** Nanoseconds that the machine needs at least. */
+  limit?: number
   /** It has run before, and its blocks are of one size. */
   isWarm?: boolean
   /** It takes minutes: measured in the first round alone, and not run before. */
@@ -103,7 +105,7 @@ function toRow(one: Case, figure: Figure, times: Samples, against: string | unde
   const { label, target, unit = 'µs', bytes, floorTarget } = figure
   const convert = converter(one, figure)
   const row: Row = { label, unit: one.work?.unit ?? unit, voxtorch: summarise(times.voxtorch.map(convert)), against }
-  const floor = bytes === undefined ? Number.NaN : bytes / bandwidth
+  const floor = one.limit ?? (bytes === undefined ? Number.NaN : bytes / bandwidth)
   if (Number.isFinite(floor)) {
     const over = (samples: number[]) => (samples.length === 0 ? undefined : median(samples) / floor)
     row.floor = { value: convert(floor), voxtorch: over(times.voxtorch), torch: over(times.torch), target: floorTarget }

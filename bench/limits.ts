@@ -21,7 +21,7 @@ const LABELS: Record<keyof Limits, string> = {
 }
 
 /** Compile peers/limits.cc for this processor, and return what it measures with so many threads in each round. */
-function measure(threads: number, rounds: number): Limits[] {
+export function measureLimits(threads: number, rounds: number): Limits[] {
   const folder = scratchFolder()
   try {
     const program = join(folder, 'limits')
@@ -41,7 +41,7 @@ function measure(threads: number, rounds: number): Limits[] {
 /** Measure what this machine can do at most, and what part of it a large product and a product with a vector reach. */
 export async function run({ rounds = 5 }: Options): Promise<Report> {
   const threads = availableParallelism()
-  const measured = measure(threads, rounds)
+  const measured = measureLimits(threads, rounds)
   const { rates, versions } = await measureRates()
   const reached: Partial<Record<keyof Limits, number>> = { float32: rates.gemm.voxtorch, reading: rates.gemv.voxtorch }
   const rows = (Object.keys(LABELS) as (keyof Limits)[]).flatMap((name): Row[] => {

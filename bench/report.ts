@@ -20,7 +20,10 @@ export type Row = {
   pairRatio?: number
   target?: number
   met?: boolean
-  /** Time to read the weights once at the measured speed, and each side's time as a multiple of it. */
+  /**
+   * Time that the machine needs at least, and each side's time as a multiple of it: to read the weights once, or for the
+   * operations of the products at the peak of its arithmetic.
+   */
   floor?: { value: number; voxtorch?: number; torch?: number; target?: number }
 }
 
@@ -62,7 +65,7 @@ export const isMet = ({ met, floor }: Row): boolean => met !== false && (floor =
 
 export function table({ question, rounds, rows, rates, versions }: Report): string {
   const lines = [
-    ['case', 'voxtorch', 'peer', 'against', 'ratio', 'pairs', 'target', '× reading the weights'],
+    ['case', 'voxtorch', 'peer', 'against', 'ratio', 'pairs', 'target', '× the limit'],
     ...rows.map((row) => [
       row.label,
       cell(row.voxtorch, row.unit),

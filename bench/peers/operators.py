@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from rates import rates
 from serve import serve, timed_blocks
+from torch.utils.flop_counter import FlopCounterMode
 
 table = json.loads((Path(__file__).parent / "operators.json").read_text())
 
@@ -68,4 +69,22 @@ def cases():
     return found
 
 
-serve(timed_blocks({**cases(), **rates}))
+def work_of(request):
+    """Operations of the products, and bytes of inputs and outputs read and written once."""
+    index, i, _ = request["work"].split(".")
+    run, tensors = call_of(table["operators"][int(index)], int(i))
+    backward = request["work"].endswith("backward")
+    leaves = [one for one in tensors if backward and one.dtype == torch.float32]
+    for one in leaves:
+        one.requires_grad_(True)
+    with FlopCounterMode(display=False) as counter:
+        output = run()
+        if backward:
+            output.backward(torch.ones_like(output))
+    outputs = [output] if isinstance(output, torch.Tensor) else list(output)
+    size = sum(one.nbytes for one in [*tensors, *outputs]) + sum(one.nbytes for one in leaves) + backward * outputs[0].nbytes
+    return {"flops": counter.get_total_flops(), "bytes": size}
+
+
+timed = timed_blocks({**cases(), **rates})
+serve(lambda request: work_of(request) if "work" in request else timed(request))

@@ -47,6 +47,69 @@ function llama() {
   return { model: new vt.DecoderLM({ ...config, modelType: 'llama' }), inputs: { inputIds, labels: inputIds } }
 }
 
+class Whisper extends vt.Module {
+  network = new vt.Whisper({
+    dModel: 512,
+    encoderLayers: 6,
+    decoderLayers: 6,
+    encoderAttentionHeads: 8,
+    decoderAttentionHeads: 8,
+    encoderFfnDim: 2048,
+    decoderFfnDim: 2048,
+  })
+
+  forward(inputs) {
+    return this.network.forward(inputs)
+  }
+}
+
+function whisper() {
+  const inputFeatures = pattern.narrow(0, 0, 2 * 80 * 3000).view([2, 80, 3000])
+  return { model: new Whisper(), inputs: { inputFeatures, labels: ids(2, 64, 50000) } }
+}
+
+class Block extends vt.Module {
+  constructor(width, heads) {
+    super()
+    this.heads = heads
+    this.norm_1 = new vt.LayerNorm(width)
+    this.attention = new vt.Linear(width, 3 * width)
+    this.projection = new vt.Linear(width, width)
+    this.norm_2 = new vt.LayerNorm(width)
+    this.mlp = new vt.Sequential(new vt.Linear(width, 4 * width), new vt.GELU(), new vt.Linear(4 * width, width))
+  }
+
+  forward(x) {
+    const [batch, time, width] = x.shape
+    const parts = this.attention.forward(this.norm_1.forward(x)).split(width, 2)
+    const [q, k, v] = parts.map((part) => part.view([batch, time, this.heads, -1]).transpose(1, 2))
+    const mixed = vt.functional.scaledDotProductAttention(q, k, v, { isCausal: true })
+    const y = x.add(this.projection.forward(mixed.transpose(1, 2).reshape([batch, time, width])))
+    return y.add(this.mlp.forward(this.norm_2.forward(y)))
+  }
+}
+
+/** A character GPT, written by hand. */
+class GPT extends vt.Module {
+  constructor(tokens = 65, time = 256, width = 384, heads = 6, layers = 6) {
+    super()
+    this.tokens = new vt.Embedding(tokens, width)
+    this.positions = new vt.Embedding(time, width)
+    this.blocks = new vt.ModuleList(Array.from({ length: layers }, () => new Block(width, heads)))
+    this.norm = new vt.LayerNorm(width)
+    this.head = new vt.Linear(width, tokens, { bias: false })
+  }
+
+  forward({ inputIds }) {
+    let x = this.tokens.forward(inputIds).add(this.positions.forward(vt.arange(inputIds.size(1))))
+    for (const block of this.blocks) x = block.forward(x)
+    const logits = this.head.forward(this.norm.forward(x))
+    return { loss: vt.functional.crossEntropy(logits.view([-1, logits.size(-1)]), inputIds.view([-1])) }
+  }
+}
+
+const gpt = () => ({ model: new GPT(), inputs: { inputIds: ids(8, 256, 65) } })
+
 const seven = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
 const cases = {
   spectra: [spectra],
@@ -54,13 +117,22 @@ const cases = {
   llama: [llama],
   llamaLora: [llama, ['q_proj', 'v_proj']],
   llamaLoraAll: [llama, seven],
+  whisper: [whisper],
+  whisperLora: [whisper, ['q_proj', 'v_proj']],
+  gpt: [gpt],
 }
 
 let built
-await serve(async ({ build, steps }) => {
+await serve(async ({ build, half, steps }) => {
   if (build) {
     const [make, targetModules] = cases[build]
     const { model, inputs } = make()
+    if (half) {
+      model.to('bfloat16')
+      for (const [key, value] of Object.entries(inputs)) {
+        if (value.dtype === 'float32') inputs[key] = value.to('bfloat16')
+      }
+    }
     if (targetModules) vt.getPeftModel(model, { r: 8, loraAlpha: 16, targetModules })
     fill(model)
     model.train()

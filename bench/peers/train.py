@@ -1,4 +1,4 @@
-"""The same steps with PyTorch, transformers (eager attention) and PEFT."""
+"""The same steps with PyTorch, transformers (eager attention) and PEFT; compiled where asked."""
 
 import re
 import time
@@ -7,7 +7,18 @@ import torch
 from peft import LoraConfig, get_peft_model
 from serve import serve
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, RobertaConfig, RobertaModel, WavLMConfig, WavLMModel
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    RobertaConfig,
+    RobertaModel,
+    WavLMConfig,
+    WavLMModel,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 from weights import fill, ids, pattern
 
 
@@ -68,6 +79,71 @@ def llama():
     return Llama(), {"input_ids": ids(4, 128, 32000)}
 
 
+class Whisper(nn.Module):
+    def __init__(self):
+        super().__init__()
+        config = WhisperConfig(
+            d_model=512,
+            encoder_layers=6,
+            decoder_layers=6,
+            encoder_attention_heads=8,
+            decoder_attention_heads=8,
+            encoder_ffn_dim=2048,
+            decoder_ffn_dim=2048,
+        )
+        self.network = WhisperForConditionalGeneration._from_config(config, attn_implementation="eager")
+
+    def forward(self, input_features, labels):
+        return self.network(input_features=input_features, labels=labels, use_cache=False).loss
+
+
+def whisper():
+    features = pattern[: 2 * 80 * 3000].view(2, 80, 3000)
+    return Whisper(), {"input_features": features, "labels": ids(2, 64, 50000)}
+
+
+class Block(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm_1 = nn.LayerNorm(width)
+        self.attention = nn.Linear(width, 3 * width)
+        self.projection = nn.Linear(width, width)
+        self.norm_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x):
+        batch, time, width = x.shape
+        parts = self.attention(self.norm_1(x)).split(width, 2)
+        q, k, v = (part.view(batch, time, self.heads, -1).transpose(1, 2) for part in parts)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.projection(mixed.transpose(1, 2).reshape(batch, time, width))
+        return x + self.mlp(self.norm_2(x))
+
+
+class GPT(nn.Module):
+    """A character GPT, written by hand."""
+
+    def __init__(self, tokens=65, time=256, width=384, heads=6, layers=6):
+        super().__init__()
+        self.tokens = nn.Embedding(tokens, width)
+        self.positions = nn.Embedding(time, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, tokens, bias=False)
+
+    def forward(self, input_ids):
+        x = self.tokens(input_ids) + self.positions(torch.arange(input_ids.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        logits = self.head(self.norm(x))
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), input_ids.view(-1))
+
+
+def gpt():
+    return GPT(), {"input_ids": ids(8, 256, 65)}
+
+
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CASES = {
     "spectra": (spectra, None),
@@ -75,19 +151,27 @@ CASES = {
     "llama": (llama, None),
     "llamaLora": (llama, ["q_proj", "v_proj"]),
     "llamaLoraAll": (llama, SEVEN),
+    "whisper": (whisper, None),
+    "whisperLora": (whisper, ["q_proj", "v_proj"]),
+    "gpt": (gpt, None),
 }
 
 
 class Built:
-    def __init__(self, name):
+    def __init__(self, name, half, compiled):
         make, targets = CASES[name]
         model, self.inputs = make()
+        if half:
+            model = model.bfloat16()
+            self.inputs = {name: one.bfloat16() if one.is_floating_point() else one for name, one in self.inputs.items()}
         if targets:
             model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=targets))
         fill(model)
         self.model = model.train()
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-5, weight_decay=0.01)
+        if compiled:
+            self.model = torch.compile(self.model)
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
         self.before = kibibytes("VmRSS")
@@ -100,6 +184,13 @@ class Built:
         self.optimizer.zero_grad()
         return loss.item()
 
+    def flops(self):
+        """Operations of one step's products, convolutions and attention."""
+        with FlopCounterMode(display=False) as counter:
+            self.model(**self.inputs).backward()
+        self.optimizer.zero_grad()
+        return counter.get_total_flops()
+
 
 built = None
 
@@ -107,8 +198,10 @@ built = None
 def answer(request):
     global built
     if "build" in request:
-        built = Built(request["build"])
+        built = Built(request["build"], request.get("half", False), request.get("compiled", False))
         return {"parameters": len(built.parameters)}
+    if "flops" in request:
+        return {"flops": built.flops()}
     start = time.perf_counter()
     for _ in range(request["steps"]):
         loss = built.step()

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/runtime/functorch.h"
+#include "core/runtime/wide_call.h"
 
 namespace voxtorch {
 
@@ -116,7 +117,11 @@ void Environment::submit(std::shared_ptr<QueuedJob> job) {
   buffer[kValue] = job->id;
   const bool nothing_before =
       pending_ == 0 && (Executor::instance().queued() == 0 || !BusyTable::instance().conflicts(job->claims));
-  job->light = job->light && nothing_before;
+  const bool at_once = nothing_before && job->cost <= kLightCost;
+  // Where another thread computes with all of them, the executor waits for it: sums divided among threads round
+  // otherwise on one.
+  const AllThreads threads(at_once && job->cost >= kWideCost);
+  job->light = at_once && (job->cost < kWideCost || threads.are_here());
   buffer[kDone] = job->light ? 1 : 0;
   if (!job->light) {
     keep_alive();

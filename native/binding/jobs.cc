@@ -33,22 +33,22 @@ class OperatorJob : public QueuedJob {
   }
 };
 
-// The fused and multi-tensor kernels of optimizers: elementwise, so their work is known from the sizes.
-bool is_light(const Operator& op, const torch::jit::Stack& stack) {
-  if (op.name.rfind("aten::_fused_", 0) != 0 && op.name.rfind("aten::_foreach_", 0) != 0) return false;
+// Of the fused and multi-tensor kernels of optimizers: they are elementwise.
+int64_t cost_of(const Operator& op, const torch::jit::Stack& stack) {
+  if (op.name.rfind("aten::_fused_", 0) != 0 && op.name.rfind("aten::_foreach_", 0) != 0) return kUnknownCost;
   int64_t elements = 0;
   const auto count = [&](const at::Tensor& tensor) {
-    elements += tensor.is_cpu() ? tensor.numel() : kLightElements + 1;
-    return elements <= kLightElements;
+    if (tensor.is_cpu()) elements += tensor.numel();
+    return tensor.is_cpu() && elements <= kLightCost;
   };
   for (const c10::IValue& value : stack) {
-    if (value.isTensor() && value.toTensor().defined() && !count(value.toTensor())) return false;
+    if (value.isTensor() && value.toTensor().defined() && !count(value.toTensor())) return kUnknownCost;
     if (!value.isTensorList()) continue;
     for (const at::Tensor& tensor : value.toTensorList()) {
-      if (!count(tensor)) return false;
+      if (!count(tensor)) return kUnknownCost;
     }
   }
-  return true;
+  return elements;
 }
 
 // callQueued with cells: the arguments of the operator in the header.
@@ -71,7 +71,7 @@ void call_queued(Environment& self, Reader& cells) {
       if (overload.arguments[i].writes && cell != nullptr && cell->tag() == Tag::kTensor) job->same = cell->value();
     }
   }
-  job->light = is_light(op, job->stack);
+  job->cost = cost_of(op, job->stack);
   self.submit(std::move(job));
 }
 

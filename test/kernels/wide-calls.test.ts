@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, it } from 'vitest'
 import {
   autocast,
+  functional,
   getNumThreads,
   inferenceMode,
   manualSeed,
@@ -49,6 +50,27 @@ describe.skipIf(here() === 'cuda')('a large synchronous operator', () => {
     expect(threadsFor(randn([LARGE]))).toBe(2)
   })
 
+  const losses: Record<string, (x: Tensor, y: Tensor, reduction: 'mean' | 'sum') => Tensor> = {
+    mseLoss: (x, y, reduction) => functional.mseLoss(x, y, { reduction }),
+    l1Loss: (x, y, reduction) => functional.l1Loss(x, y, { reduction }),
+    smoothL1Loss: (x, y, reduction) => functional.smoothL1Loss(x, y, { reduction }),
+    huberLoss: (x, y, reduction) => functional.huberLoss(x, y, { reduction }),
+    klDiv: (x, y, reduction) => functional.klDiv(x, ops.softmax(y, 1), { reduction }),
+    binaryCrossEntropy: (x, y, reduction) => functional.binaryCrossEntropy(x.sigmoid(), y.sigmoid(), { reduction }),
+    binaryCrossEntropyWithLogits: (x, y, reduction) =>
+      functional.binaryCrossEntropyWithLogits(x, y.sigmoid(), { reduction }),
+    poissonNllLoss: (x, y, reduction) => functional.poissonNllLoss(x, y.abs(), { reduction }),
+    gaussianNllLoss: (x, y, reduction) => functional.gaussianNllLoss(x, y, y.abs().add(1), { reduction }),
+    softMarginLoss: (x, y, reduction) => functional.softMarginLoss(x, y.sign(), { reduction }),
+    hingeEmbeddingLoss: (x, y, reduction) => functional.hingeEmbeddingLoss(x, y.sign(), { reduction }),
+    marginRankingLoss: (x, y, reduction) => functional.marginRankingLoss(x, y, x.sign(), { reduction }),
+    multilabelSoftMarginLoss: (x, y, reduction) =>
+      functional.multilabelSoftMarginLoss(x, y.gt(0).float(), { reduction }),
+    cosineEmbeddingLoss: (x, y, reduction) =>
+      functional.cosineEmbeddingLoss(x, y, x.select(1, 0).sign(), { reduction }),
+    tripletMarginLoss: (x, y, reduction) => functional.tripletMarginLoss(x, y, x.mul(y), { reduction }),
+    crossEntropy: (x, y, reduction) => functional.crossEntropy(x, y.argmax(1), { reduction }),
+  }
   const reductions: Record<string, (x: Tensor, dim: number) => Tensor> = {
     sum: (x, dim) => x.sum([dim]),
     mean: (x, dim) => x.mean([dim]),
@@ -77,9 +99,21 @@ describe.skipIf(here() === 'cuda')('a large synchronous operator', () => {
     ['add', () => randn([1024, 1024]).add(randn([1024, 1024]))],
     ['softmax', () => ops.softmax(randn([512, 1024]), -1)],
     ['layerNorm', () => ops.layerNorm(randn([512, 1024]), [1024], randn([1024]), randn([1024]))],
-    ['sum', () => randn([1 << 20]).sum()],
-    ['mean', () => randn([1 << 20]).mean()],
-    ['mseLoss', () => ops.mseLoss(randn([1 << 19]), randn([1 << 19]))],
+    // Over all elements: parts of a fixed size (native/core/kernels/full_reduction.h).
+    ...(['float32', 'float64', 'bfloat16', 'float16', 'complex64', 'int64'] as const).flatMap(
+      (dtype): [string, () => Tensor][] => [
+        [`sum of ${dtype}`, () => randn([1_000_003]).mul(10).to(dtype).sum()],
+        [`sum of ${dtype} that is not dense`, () => randn([1003, 999]).mul(10).to(dtype).narrow(1, 3, 900).sum()],
+      ],
+    ),
+    ['mean', () => randn([1_000_003]).mean()],
+    ['mean of a transposed tensor over all dimensions', () => randn([1003, 999]).t().mean([0, 1], { keepdim: true })],
+    ...Object.entries(losses).flatMap(([name, loss]) =>
+      (['mean', 'sum'] as const).map((reduction): [string, () => Tensor] => [
+        `${name}, ${reduction}`,
+        () => loss(randn([401, 1009]), randn([401, 1009]), reduction),
+      ]),
+    ),
     // Reductions along dimensions, whose rows are divided: inner, outer and middle ones, contiguous or not, few or many.
     ...Object.entries(reductions).flatMap(([name, reduce]) =>
       shapes.flatMap(([shape, dim]) =>

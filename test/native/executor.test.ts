@@ -1,10 +1,13 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import {
   autograd,
+  getNumThreads,
+  manualSeed,
   memoryStats,
   noGrad,
   ones,
   ops,
+  randn,
   scope,
   setNumThreads,
   type Tensor,
@@ -136,6 +139,26 @@ describe('ops.async', () => {
     })
     expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
   })
+})
+
+test('a backward pass gives the same bits whether it runs at once or behind a queued job', async () => {
+  const gradients = (isQueued: boolean) =>
+    scope(async () => {
+      manualSeed(5)
+      const [x, w, b] = [randn([101, 100]), randn([100, 400]), randn([400])].map((one) => one.requiresGrad_())
+      const loss = x.matmul(w).add(b).mul(0.1).sigmoid().sum([0]).square().mean()
+      // In the graph's way: the executor still has it when backward is called.
+      const before = isQueued ? slow(large) : null
+      await loss.backward()
+      await before
+      return [x, w, b].map((one) => (one.grad as Tensor).flatten().toArray())
+    })
+  const usual = getNumThreads()
+  for (const threads of [1, 2, 3, usual]) {
+    setNumThreads(threads)
+    const queued = await gradients(true)
+    for (let i = 0; i < 3; i += 1) expect(await gradients(false)).toEqual(queued)
+  }
 })
 
 test('jobs are counted until their promises settle', async () => {

@@ -8,11 +8,14 @@
 #include <torch/csrc/autograd/variable.h>
 #include <torch/library.h>
 
+#include <cmath>
+#include <initializer_list>
 #include <map>
 #include <mutex>
 #include <unordered_set>
 
 #include "core/nn/checkpoint.h"
+#include "core/runtime/library.h"
 
 namespace voxtorch {
 namespace {
@@ -58,9 +61,47 @@ struct JavaScriptFunction : torch::autograd::Function<JavaScriptFunction> {
 struct Graph {
   std::vector<at::Tensor> leaves;
   size_t nodes = 0;
-  int64_t elements = 0;     // of all gradients on the way
+  double cost = 0;          // of all nodes, as QueuedJob has it
   bool only_native = true;  // on the CPU, without JavaScript or a checkpoint in it
 };
+
+double elements_of(const torch::autograd::InputMetadata& metadata) {
+  double elements = 1;
+  for (const c10::SymInt& size : metadata.shape_as_dim_vector()) elements *= static_cast<double>(size.expect_int());
+  return elements;
+}
+
+bool contains_any(const std::string& name, std::initializer_list<const char*> parts) {
+  return std::any_of(parts.begin(), parts.end(), [&](const char* part) { return name.find(part) != name.npos; });
+}
+
+// The sizes say what most functions cost. What takes longer for each element counts sixteenfold: convolutions, networks
+// of several layers, decompositions, special functions, and functions of C++ that are not ATen's. A product of [m, k]
+// and [k, n] computes two of its size; their number of multiplications is the root of the product of the three sizes.
+double cost_of(torch::autograd::Node& node, double elements) {
+  constexpr double kManyFold = 16;
+  if (dynamic_cast<torch::autograd::AccumulateGrad*>(&node) != nullptr) return elements;
+  const std::string name = node.name();
+  if (contains_any(name, {"MmBackward", "mmBackward", "MvBackward"})) {
+    double sizes = elements;
+    size_t known = 0;
+    for (const auto& edge : node.next_edges()) {
+      if (edge.function == nullptr || edge.input_nr >= edge.function->num_inputs()) continue;
+      const auto& metadata = edge.function->input_metadata(edge.input_nr);
+      const bool is_bias = metadata.shape_as_dim_vector().size() < 2 && name.find("mm") != name.npos;
+      if (metadata.was_default_constructed() || is_bias) continue;
+      sizes *= elements_of(metadata);
+      ++known;
+    }
+    return known == 2 ? elements + std::sqrt(sizes) / kManyFold : elements * kManyFold;
+  }
+  const bool takes_longer =
+      contains_any(name, {"::",  "Conv",    "Attention", "Linear",   "Linalg",       "Lstm",     "Gru",     "Rnn",
+                          "Svd", "Eig",     "Cholesky",  "Solve",    "Lu",           "Det",      "Inverse", "Cdist",
+                          "Ctc", "Sampler", "Pool",      "Upsample", "gamma",        "Special",  "Prod",    "prod",
+                          "Fft", "Zeta",    "Bessel",    "Erfinv",   "PowBackward1", "MatrixExp"});
+  return elements * (takes_longer ? kManyFold : 1);
+}
 
 void measure(torch::autograd::Node& node, Graph& graph) {
   ++graph.nodes;
@@ -69,6 +110,7 @@ void measure(torch::autograd::Node& node, Graph& graph) {
       typeid(node) == typeid(torch::autograd::CppNode<JavaScriptFunction>) || nn::is_checkpoint(node)) {
     graph.only_native = false;
   }
+  double elements = 0;
   for (uint32_t i = 0; i < node.num_inputs(); ++i) {
     const auto& metadata = node.input_metadata(i);
     if (metadata.was_default_constructed()) continue;
@@ -76,10 +118,9 @@ void measure(torch::autograd::Node& node, Graph& graph) {
       graph.only_native = false;
       continue;
     }
-    int64_t elements = 1;
-    for (const c10::SymInt& size : metadata.shape_as_dim_vector()) elements *= size.expect_int();
-    graph.elements += elements;
+    elements += elements_of(metadata);
   }
+  if (graph.only_native && graph.cost <= kLightCost) graph.cost += cost_of(node, elements);
 }
 
 Graph look_through(const variable_list& roots) {
@@ -134,7 +175,8 @@ std::vector<at::Tensor> graph_leaves(const std::vector<at::Tensor>& roots) { ret
 
 void BackwardJob::claim_all() {
   const Graph graph = look_through(roots);
-  light = graph.only_native && !create_graph && graph.nodes <= kLightNodes && graph.elements <= kLightElements;
+  const bool counts = graph.only_native && !create_graph && graph.nodes <= kLightNodes && graph.cost <= kLightCost;
+  cost = counts ? static_cast<int64_t>(graph.cost) : kUnknownCost;
   claims.push_back({BusyTable::graph_key(), Use::kRead});
   for (const at::Tensor& leaf : graph.leaves) {
     claim(leaf, Use::kRead);
@@ -233,15 +275,8 @@ void set_gradient(const at::Tensor& tensor, const at::Tensor& gradient) {
 }
 
 void give_zeros_memory() {
-  // libtorch warns that its kernel is replaced, which is the purpose.
-  struct Silent : c10::WarningHandler {
-    void process(const c10::Warning&) override {}
-  } handler;
-  const c10::WarningUtils::WarningHandlerGuard guard(&handler);
-  static std::vector<torch::Library>* libraries = new std::vector<torch::Library>();
   for (const c10::DispatchKey key : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {
-    libraries->emplace_back(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);
-    libraries->back().impl("_efficientzerotensor", TORCH_FN(zeros_with_memory));
+    replace_kernels(key, [](torch::Library& m) { m.impl("_efficientzerotensor", TORCH_FN(zeros_with_memory)); });
   }
 }
 

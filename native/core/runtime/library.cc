@@ -1,13 +1,16 @@
 // The voxtorch namespace of the dispatcher. Each operator defines its own schema next to its implementation, in a
 // TORCH_LIBRARY_FRAGMENT; this file owns the namespace, so that a second copy of the library in one process is refused.
+#include "core/runtime/library.h"
+
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <torch/library.h>
+#include <c10/util/Exception.h>
 
 #include <mutex>
 #include <optional>
 #include <set>
 #include <thread>
+#include <vector>
 
 namespace voxtorch {
 namespace {
@@ -26,6 +29,16 @@ int64_t parallel_threads(const std::optional<at::Tensor>&) {
 }
 
 }  // namespace
+
+void replace_kernels(c10::DispatchKey key, const std::function<void(torch::Library&)>& define) {
+  struct Silent : c10::WarningHandler {
+    void process(const c10::Warning&) override {}
+  } handler;
+  const c10::WarningUtils::WarningHandlerGuard guard(&handler);
+  // Never destroyed: the kernels stay until the process ends.
+  static std::vector<torch::Library>* libraries = new std::vector<torch::Library>();
+  define(libraries->emplace_back(torch::Library::IMPL, "aten", key, __FILE__, __LINE__));
+}
 
 TORCH_LIBRARY(voxtorch, m) { m.def("parallel_threads(Tensor? input=None) -> int", parallel_threads); }
 

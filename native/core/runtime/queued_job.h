@@ -4,6 +4,7 @@
 #include <ATen/core/ivalue.h>
 #include <c10/util/Exception.h>
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,8 +30,12 @@ class WarningCollector : public c10::WarningHandler {
 // Throws where a job in flight forbids this use of the tensor's memory.
 void check_free(const at::Tensor& tensor, Use use);
 
-// Up to as many elements a job counts as light: the time of a few calls of an operator.
-constexpr int64_t kLightElements = 1 << 16;
+// The cost of a job is the number of elements that it computes elementwise, or that would take as long: nanoseconds,
+// about. Up to here a job runs at once: handing it to another thread and back takes 0.1 to 0.3 ms.
+constexpr int64_t kLightCost = 1 << 20;
+// From here on with all threads.
+constexpr int64_t kWideCost = 1 << 15;
+constexpr int64_t kUnknownCost = std::numeric_limits<int64_t>::max();
 
 // `work` runs on the executor, everything else on the thread of the channel's owner.
 class QueuedJob : public Executor::Job, public std::enable_shared_from_this<QueuedJob> {
@@ -44,7 +49,8 @@ class QueuedJob : public Executor::Job, public std::enable_shared_from_this<Queu
   ErrorInfo error;
   bool failed = false;
   bool retried = false;
-  bool light = false;  // so little CPU work that handing it to another thread and back would take longer
+  int64_t cost = kUnknownCost;
+  bool light = false;  // it ran at once
   std::vector<std::string> warnings;
   std::shared_ptr<Channel> channel;
 

@@ -15,57 +15,16 @@ namespace {
 // As ATen, which divides no fewer elements.
 constexpr int64_t kFrom = int64_t(1) << 15;
 
-// On one core. ATen adds up parts of all elements, one part for each thread, so that the sum's last bits depend on how
-// many threads there are: the same call would give others while the executor is at work. And what draws random numbers
-// is one stream.
+// On one core. ATen adds up parts of all elements, one part for each thread, so that the last bits depend on how many
+// threads there are: the same call would give others while the executor is at work. (Sums and means, and the losses
+// that end in one, are full_reduction.h's.) And what draws random numbers is one stream.
 const std::unordered_set<std::string_view>& serial() {
-  static const std::unordered_set<std::string_view> names{"alpha_dropout",
-                                                          "bernoulli",
-                                                          "bernoulli_",
-                                                          "binary_cross_entropy",
-                                                          "binary_cross_entropy_with_logits",
-                                                          "cosine_embedding_loss",
-                                                          "dist",
-                                                          "dot",
-                                                          "dropout",
-                                                          "dropout_",
-                                                          "exponential_",
-                                                          "feature_dropout",
-                                                          "gaussian_nll_loss",
-                                                          "hinge_embedding_loss",
-                                                          "huber_loss",
-                                                          "item",
-                                                          "kl_div",
-                                                          "l1_loss",
-                                                          "linalg_norm",
-                                                          "margin_ranking_loss",
-                                                          "mse_loss",
-                                                          "multilabel_soft_margin_loss",
-                                                          "multinomial",
-                                                          "native_dropout",
-                                                          "normal",
-                                                          "normal_",
-                                                          "nuclear_norm",
-                                                          "poisson",
-                                                          "poisson_nll_loss",
-                                                          "rand_like",
-                                                          "randint_like",
-                                                          "randn_like",
-                                                          "random_",
-                                                          "randperm",
-                                                          "smooth_l1_loss",
-                                                          "soft_margin_loss",
-                                                          "trace",
-                                                          "triplet_margin_loss",
-                                                          "uniform_",
-                                                          "vdot",
-                                                          "equal",
-                                                          "allclose",
-                                                          "is_nonzero",
-                                                          "set_",
-                                                          "resize_",
-                                                          "resize_as_",
-                                                          "requires_grad_"};
+  static const std::unordered_set<std::string_view> names{
+      "alpha_dropout", "bernoulli",       "bernoulli_", "dist",          "dot",          "dropout",        "dropout_",
+      "exponential_",  "feature_dropout", "item",       "linalg_norm",   "multinomial",  "native_dropout", "normal",
+      "normal_",       "nuclear_norm",    "poisson",    "rand_like",     "randint_like", "randn_like",     "random_",
+      "randperm",      "trace",           "uniform_",   "vdot",          "equal",        "allclose",       "is_nonzero",
+      "set_",          "resize_",         "resize_as_", "requires_grad_"};
   return names;
 }
 
@@ -98,7 +57,8 @@ Width width_of(const c10::FunctionSchema& schema, bool is_view, bool is_factory)
   if (space != "aten" || plain.find("backward") != std::string_view::npos) return {};
   if (by_rows().count(plain) > 0) {
     const int reduced = dimensions_of(schema);
-    return {reduced < 0 ? Width::kNever : kFrom, reduced};
+    const bool divides_one = plain == "sum" || plain == "mean";
+    return {reduced < 0 && !divides_one ? Width::kNever : kFrom, reduced, divides_one};
   }
   return {serial().count(plain) > 0 ? Width::kNever : kFrom};
 }
@@ -106,6 +66,7 @@ Width width_of(const c10::FunctionSchema& schema, bool is_view, bool is_factory)
 bool Width::reached(int64_t elements, const torch::jit::Stack& stack) const {
   if (reduced < 0 || elements < from) return elements >= from;
   const c10::IValue& dims = stack[reduced];
+  if (divides_one && dims.isNone()) return true;
   if (!stack[0].isTensor() || !(dims.isInt() || dims.isIntList())) return false;
   const at::Tensor& input = stack[0].toTensor();
   // Of any other layout, how ATen adds up a column depends on which columns its thread has.
@@ -121,6 +82,7 @@ bool Width::reached(int64_t elements, const torch::jit::Stack& stack) const {
     rows /= std::max<int64_t>(1, input.size(dim));
   }
   // No dimension means all of them.
+  if (divides_one && (count == 0 || count == rank)) return true;
   return rows > 1 && count > 0 && count == last - first + 1;
 }
 
@@ -128,8 +90,9 @@ AllThreads::AllThreads(bool wanted) {
   if (!wanted) return;
   Executor& executor = Executor::instance();
   const int threads = executor.num_threads();
-  if (threads == 1 || !executor.lend()) return;
-  lent_ = true;
+  here_ = threads == 1;
+  if (here_ || !executor.lend()) return;
+  here_ = lent_ = true;
   use_threads_here(threads);
 }
 

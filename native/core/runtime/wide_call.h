@@ -15,8 +15,10 @@ struct Width {
   // Number of elements of its inputs; kNever for an operator that gains nothing, or whose result would depend on the
   // number of threads.
   int64_t from = kNever;
-  // Index of the dimensions that it reduces, or -1. Rows are divided among threads; a single one is not.
+  // Index of the dimensions that it reduces, or -1. Rows are divided among threads; a single one is not, but for those
+  // of full_reduction.h.
   int reduced = -1;
+  bool divides_one = false;
 
   bool reached(int64_t elements) const { return elements >= from && reduced < 0; }
   bool reached(int64_t elements, const torch::jit::Stack& stack) const;
@@ -29,10 +31,12 @@ class AllThreads {
  public:
   explicit AllThreads(bool wanted);
   ~AllThreads();
+  bool are_here() const { return here_; }
   AllThreads(const AllThreads&) = delete;
   AllThreads& operator=(const AllThreads&) = delete;
 
  private:
+  bool here_ = false;
   bool lent_ = false;
 };
 
