@@ -16,6 +16,7 @@
 #include "core/kernels/arguments.h"
 #include "core/kernels/expanded_linear.h"
 #include "core/kernels/few_rows/few_rows.h"
+#include "core/kernels/float_product/float_product.h"
 #include "core/kernels/packed_weights.h"
 #include "core/kernels/plain.h"
 #include "core/kernels/tile_linear/tile_linear.h"
@@ -86,9 +87,15 @@ bool takes_few_rows(const Tensor& input, const Tensor& weight, const OptionalTen
 
 Tensor defined_or_empty(const OptionalTensor& tensor) { return tensor.value_or(Tensor()); }
 
+bool is_float_linear(const Tensor& input, const Tensor& weight) {
+  return weight.dim() == 2 &&
+         is_float_product(input, weight, input.numel() / weight.size(1), weight.size(0), weight.size(1));
+}
+
 // Below autograd only.
 Tensor product(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation = {}) {
   if (is_tiled(weight)) return tile_linear(input, weight, bias, activation, {});
+  if (activation.attribute == nullptr && is_float_linear(input, weight)) return float_linear(input, weight, bias);
   const char* const attribute = activation.attribute == nullptr ? "none" : activation.attribute;
   torch::jit::Stack stack{input,
                           weight,
@@ -140,6 +147,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& b
 Tensor for_products(const Tensor& weight, const Tensor& input, const OptionalTensor& bias) {
   if (takes_few_rows(input, weight, bias)) return weight;
   if (weight.requires_grad() || !is_inference() || !is_ours(input, weight, bias)) return weight;
+  if (is_float_linear(input, weight)) return weight;
   const Tensor packed = packed_weight(weight, input.numel() / input.size(-1));
   return packed.defined() ? packed : weight;
 }
@@ -185,7 +193,7 @@ Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTen
   }
   const Tensor offset = defined_or_empty(bias);
   if (activation.attribute == nullptr || RunsAgain::active() || takes_few_rows(input, weight, bias) ||
-      any_requires_grad({&input, &weight, &offset}) || !is_ours(input, weight, bias))
+      any_requires_grad({&input, &weight, &offset}) || !is_ours(input, weight, bias) || is_float_linear(input, weight))
     return {};
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
   return product(input, weight, bias, activation);
@@ -194,7 +202,8 @@ Tensor fused_linear(const Tensor& input, const Tensor& weight, const OptionalTen
 Tensor fused_linear_add(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, const Tensor& residual) {
   const Tensor offset = defined_or_empty(bias);
   if (RunsAgain::active() || takes_few_rows(input, weight, bias) ||
-      any_requires_grad({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias))
+      any_requires_grad({&input, &weight, &offset, &residual}) || !is_ours(input, weight, bias) ||
+      is_float_linear(input, weight))
     return {};
   if (!is_plain(residual, input.scalar_type()) || !residual.is_contiguous() || residual.dim() != input.dim() ||
       residual.size(-1) != outputs_of(weight) ||

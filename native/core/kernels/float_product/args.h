@@ -1,0 +1,36 @@
+// What the blocks of a float32 product are given: raw pointers only, as in rms_norm_residual/args.h.
+#pragma once
+
+#include <cstdint>
+
+#include "core/kernels/builds.h"
+
+namespace voxtorch::kernels {
+
+// A matrix of float32 with any strides.
+struct FloatMatrix {
+  const float* data;
+  int64_t row_stride;
+  int64_t column_stride;
+};
+
+// One build of the kernels. A panel holds `rows` rows of the left matrix, or `columns` columns of the right one, for a
+// depth: element (r, d) at d * rows + r, and zeros where the matrix ends.
+struct FloatProductBuild {
+  int rows;
+  int columns;
+  // Copies rows [0, rows) and depths [0, depth) of a matrix into panels.
+  void (*pack_rows)(const FloatMatrix& from, int64_t rows, int64_t depth, float* to);
+  // The same with columns, of a matrix whose rows are the depth.
+  void (*pack_columns)(const FloatMatrix& from, int64_t columns, int64_t depth, float* to);
+  // Adds the product of panels to `to` [rows, columns], whose rows are `stride` apart, or writes it there.
+  void (*multiply)(const float* left, const float* right, int64_t rows, int64_t columns, int64_t depth, bool add,
+                   float* to, int64_t stride);
+};
+
+#if defined(__x86_64__)
+extern const FloatProductBuild float_product_avx2;
+extern const FloatProductBuild float_product_avx512;
+#endif
+
+}  // namespace voxtorch::kernels

@@ -1,0 +1,21 @@
+// Products of float32 matrices on the CPU. MKL's reach half to four fifths of an AMD processor's rate, these 0.9 and
+// more (docs/performance.md); on others MKL's are kept.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace voxtorch::kernels {
+
+// Replaces ATen's kernels of `mm`, `addmm`, `bmm` and `baddbmm` on the CPU where this library's are faster: chosen
+// once, by the processor's vendor. Called once in the process.
+void use_float_products();
+
+// Whether the product of [rows, depth] and [depth, columns] is computed here.
+bool is_float_product(const at::Tensor& left, const at::Tensor& right, int64_t rows, int64_t columns, int64_t depth);
+
+// input [..., in], weight [out, in] with any strides, bias [out] -> [..., out], where is_float_product. No gradients.
+at::Tensor float_linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+
+}  // namespace voxtorch::kernels
