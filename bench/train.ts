@@ -31,7 +31,7 @@ const sides = ['voxtorch', 'torch'] as const
 type Side = (typeof sides)[number]
 
 /**
- * Whole training steps: forward, backward, gradient clipping, AdamW, beside eager PyTorch and `torch.compile`. Each case has a fresh
+ * Whole training steps: forward, backward, gradient clipping, AdamW, against eager PyTorch and `torch.compile`. Each case has a fresh
  * process of each side, in which blocks of steps alternate; the peak is of resident memory, above what the process held after import and
  * build. The limit is the time of the step's products at the peak of the machine's arithmetic.
  */
