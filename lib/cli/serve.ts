@@ -21,20 +21,21 @@ const optionsOf = <T extends OptionTable>(model: string, table: T): T =>
 const OPTIONS = {
   model: {
     type: 'string',
-    help: 'folder of the model; for text also a GGUF file or a name of `voxtorch weights`; for usdm default MODEL_CACHE_DIR',
+    help: 'folder of the model; text: also a GGUF file or a name of `voxtorch weights`; usdm: default is the variable MODEL_CACHE_DIR',
     placeholder: 'model',
   },
   device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   dtype: { type: 'string', help: 'dtype of the weights: float32, bfloat16 or float16', placeholder: 'name' },
   host: {
     type: 'string',
-    help: 'address to listen on; default 127.0.0.1, others need an API key',
+    help: 'address to listen on; one that other machines can reach needs an API key',
     placeholder: 'address',
+    default: '127.0.0.1',
   },
   port: { type: 'integer', help: 'port to listen on; 0 picks a free one', default: 8080 },
   apiKey: {
     type: 'string',
-    help: 'API key that clients must send; VOXTORCH_API_KEY sets it without showing it in the list of processes',
+    help: 'API key that clients must send; better set VOXTORCH_API_KEY, because other users can see command lines',
     placeholder: 'key',
   },
   allowHost: {
@@ -42,7 +43,7 @@ const OPTIONS = {
     help: 'allowed Host headers of requests, such as the name of a proxy',
     placeholder: 'name',
   },
-  maxBody: { type: 'number', help: 'maximum size of a request, in MB', placeholder: 'MB', default: 25 },
+  maxBody: { type: 'number', help: 'maximum size of a request', placeholder: 'MB', default: 25 },
   maxAudio: {
     type: 'number',
     help: 'maximum duration of all audio in a conversation',
@@ -59,7 +60,7 @@ const OPTIONS = {
   concurrent: {
     type: 'integer',
     min: 1,
-    help: 'requests processed at once; default: the limit of the model, 8 for text',
+    help: "requests processed at once; default: the model's limit, which is 8 for text",
   },
   queue: { type: 'integer', help: 'maximum number of waiting requests', default: 16 },
   answerTimeout: { type: 'number', help: 'time limit for an answer', placeholder: 'seconds', default: 300 },
@@ -80,14 +81,15 @@ export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) 
   commandRule({
     name: 'serve',
     summary: 'Serve a speech, vision or text model: a chat page, and an HTTP API.',
-    details: `  voxtorch serve salmonn --model runs/salmonn/model
-  voxtorch serve text --model smollm2-135m-instruct
+    details: `  voxtorch serve text --model smollm2-135m-instruct
+  voxtorch serve salmonn --model runs/salmonn/model
   voxtorch serve usdm --model runs/usdm
   voxtorch serve emoverse --model runs/emoverse/model
   voxtorch serve emoverse --model InternVL2-4B --adapters runs/stage-1/adapter runs/stage-2/adapter --quantize nf4
 
-The API is OpenAI's chat completions (POST /v1/chat/completions, GET /v1/models, GET /health). KIND is one of:
-${Object.keys(models).join(', ')}. Stop it with ^C: running answers get 10 seconds to finish; a second ^C aborts them.`,
+KIND is one of: ${Object.keys(models).join(', ')}. \`voxtorch serve KIND --help\` shows only the options of that kind.
+The API is OpenAI's chat completions: POST /v1/chat/completions, GET /v1/models, GET /health. Stop the server with ^C: running
+answers get 10 seconds to finish, and a second ^C aborts them.`,
     files: 'KIND --model MODEL',
     options: OPTIONS,
     helpOptions: (words) => optionsFor(words.find((word) => Object.hasOwn(models, word))),

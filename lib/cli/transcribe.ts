@@ -9,7 +9,7 @@ import { requireNetworkDType } from '../tensor/dtype.js'
 const OPTIONS = {
   model: {
     type: 'string',
-    help: 'folder, repository of the Hugging Face Hub, or name of `voxtorch weights`',
+    help: 'Whisper: a name of `voxtorch weights`, a folder, or a repository of the Hugging Face Hub',
     placeholder: 'model',
     default: 'whisper-base',
   },
@@ -19,19 +19,19 @@ const OPTIONS = {
     placeholder: 'name',
   },
   languageDetectionSegments: { type: 'integer', min: 1, help: 'number of windows for language detection', default: 1 },
-  task: { type: ['transcribe', 'translate'], help: 'translate outputs English', default: 'transcribe' },
+  task: { type: ['transcribe', 'translate'], help: 'translate: the transcript is in English', default: 'transcribe' },
   format: {
     type: ['lines', 'text', 'json', 'srt', 'vtt'],
-    help: 'output format; lines has segment times, json has everything; > FILE writes it to a file',
+    help: 'output format on the standard output: lines has segment times, json has all fields',
     default: 'lines',
   },
-  words: { type: 'boolean', help: 'add word timestamps to json' },
+  words: { type: 'boolean', help: 'add word timestamps; needs --format json' },
   beams: { type: 'integer', min: 1, help: 'beam size; 1 for greedy decoding', default: 1 },
   prompt: { type: 'string', help: 'initial prompt: expected names and words, or a style', placeholder: 'text' },
   carryInitialPrompt: { type: 'boolean', help: 'use --prompt for every window, not only the first' },
   resampling: {
     type: ['auto', 'sinc', 'kaiser', 'high'],
-    help: 'resampling method to 16 kHz; auto uses high for lower rates, else sinc',
+    help: 'resampling filter to 16 kHz; auto: high for rates below 16 kHz, else sinc',
     default: 'auto',
   },
   device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
@@ -49,7 +49,7 @@ const OPTIONS = {
     default: 'silero-vad if its weights are downloaded, else energy',
   },
   offline: { type: 'boolean', help: 'use only the cache, without network access' },
-  quiet: { type: 'boolean', help: 'do not report downloads and skipped parts' },
+  quiet: { type: 'boolean', help: 'do not report downloads and parts without a transcript' },
 } as const
 
 /** `voxtorch transcribe`: transcribe recordings with Whisper. */
@@ -60,7 +60,8 @@ export const transcribeRule = commandRule({
   voxtorch transcribe interview.flac --language de --format srt > interview.srt
   voxtorch transcribe lecture.mp3 --batch-size 8 --vad silero-vad --quantize int8
 
-Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Weights with a name are downloaded once.`,
+Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Named weights are downloaded once. Write \`> FILE\` after the
+command to save the transcript.`,
   files: 'FILE ...',
   options: OPTIONS,
   originalOptions: {

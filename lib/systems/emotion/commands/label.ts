@@ -9,8 +9,8 @@ export const label = commandRule({
   voxtorch emotion label dialogs.jsonl --model emotion/best --output labels.jsonl --report strip.html
 
 Whisper transcribes a recording and splits it into turns; each turn is classified. A JSONL file, ECF's JSON or MELD's CSV already
-has its dialogs. --output gets one line per utterance, --report a page with a strip per dialog. If causes were trained with the
-model (--causes of the training), arrows lead from each cause to its effect.`,
+has its dialogs. --output receives one line per utterance, --report a page with the emotions of each dialog. If the model was
+trained with --causes, arrows lead from each cause to the emotion that it causes.`,
   files: 'FILE ...',
   options: {
     model: { type: 'string', help: 'folder of a trained classifier', placeholder: 'dir', default: 'emotion/best' },
@@ -30,7 +30,7 @@ model (--causes of the training), arrows lead from each cause to its effect.`,
     },
     output: { type: 'string', help: 'JSONL file; default: print to the terminal', placeholder: 'file' },
     report: { type: 'string', help: 'HTML report', placeholder: 'file', default: 'emotions.html' },
-    device: { type: 'string', help: 'device, such as cpu or cuda', default: 'cpu' },
+    device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   },
   async run(
     { model = 'emotion/best', whisper = 'whisper-base', language, pause, clips, onBadRecord, output, report, device },

@@ -43,11 +43,11 @@ export const EMOTION_OPTIONS = {
   ...CONTEXT_SETTINGS.options,
   tune: {
     type: ['head', 'full', 'lora'],
-    help: 'training of the encoders: frozen, all weights, or LoRA adapters',
+    help: 'what to train of the encoders: nothing (head), all weights (full), or LoRA adapters (lora)',
     default: 'head',
   },
   loraRank: { type: 'integer', help: 'rank of the adapters', default: 16, aliases: ['lora_r'] },
-  loraAlpha: { type: 'number', help: 'scale of the adapters times their rank', default: 16 },
+  loraAlpha: { type: 'number', help: 'LoRA alpha: adapters are scaled by alpha / rank', default: 16 },
   loraDropout: { type: 'fraction', help: 'dropout of the adapters', default: 0 },
   loraTargets: { type: 'list', help: 'adapted layers of the encoders', aliases: ['target_modules'] },
   loraBias: { type: ['none', 'all', 'lora_only'], help: 'biases that train with the adapters', default: 'none' },
@@ -57,10 +57,10 @@ export const EMOTION_OPTIONS = {
     ignoredValues: { f1_score: 'it is macroF1 here', 'cause.f1_score': 'the cause scorer trains separately' },
   },
   maxSteps: { type: 'integer', help: 'maximum number of optimizer steps', aliases: ['max_steps'] },
-  compat: { type: ['published'], help: 'reproduce the published code instead of its corrections' },
+  compat: { type: ['published'], help: 'reproduce the published code where the defaults differ' },
   cache: {
     type: 'string',
-    help: 'folder for vectors of frozen encoders',
+    help: 'folder for the embeddings of frozen encoders',
     placeholder: 'dir',
     default: 'OUTPUT/features',
   },
@@ -71,14 +71,17 @@ export const EMOTION_OPTIONS = {
     default: 'emotion',
     aliases: ['output_dir'],
   },
-  device: { type: 'string', help: 'device, such as cpu or cuda:0', default: 'cpu' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   progress: { type: 'boolean', help: 'show a progress bar, or lines without a terminal' },
-  causes: { type: 'boolean', help: 'also train a cause scorer and write the submission, if the data have causes' },
+  causes: { type: 'boolean', help: 'also train a cause scorer and write the submission; needs data with causes' },
   pairs: {
     type: 'boolean',
-    help: 'train on pairs of utterances, emotion and cause together, as in experiments 9 and 10',
+    help: "train on pairs of utterances, emotion and cause together, as in the original's experiments 9 and 10",
   },
-  pointer: { type: 'boolean', help: 'train a pointer to causes on frozen video and text vectors, as in experiment 11' },
+  pointer: {
+    type: 'boolean',
+    help: "train a pointer to causes on frozen video and text embeddings, as in the original's experiment 11",
+  },
 } as const
 
 const EPOCH = 'each epoch is evaluated and saved, and the best one is kept'

@@ -61,9 +61,9 @@ export const CLASSIFIER_SETTINGS = settings({
   /** For 'frames': number of states that are concatenated in the vector of a modality. Default 1. */
   steps: { type: PER_MODALITY, default: {} },
   /** Default 'concat-ln'. */
-  fusion: { type: FUSIONS, default: 'concat-ln', help: 'fusion of the vectors of the modalities' },
+  fusion: { type: FUSIONS, default: 'concat-ln', help: 'fusion of the embeddings of the modalities' },
   /** Size of an utterance's vector in the context transformer, and of projections in 'gated' and 'cross-attention'. Default 256. */
-  hiddenSize: { type: 'integer', min: 1, default: 256, help: 'size of the fused vectors' },
+  hiddenSize: { type: 'integer', min: 1, default: 256, help: 'size of the fused embedding' },
   /** Transformer over the dialog. Default null: each utterance is classified on its own. */
   context: { type: unchecked<EmotionContextConfig | null>(), default: null },
   /** Default 0.1. */

@@ -40,7 +40,7 @@ export const HEAD_SETTINGS = settings({
   /** Epochs without improvement before training stops. 0: never. */
   patience: { type: 'integer', default: 4, help: 'epochs without improvement before training stops; 0: never' },
   bf16: { type: 'boolean', default: false, help: 'compute in bfloat16', argument: 'bf16' },
-  seed: { type: 'integer', default: 42, help: 'seed of weights, order and dropout', argument: 'seed' },
+  seed: { type: 'integer', default: 42, help: 'random seed of weights, order and dropout', argument: 'seed' },
 })
 
 /** Hyperparameters of a head. `keyMetric` is the metric that selects the best epoch. */

@@ -11,12 +11,13 @@ const FILES = { 1: 'emt_data_first.json', 2: 'emt_data_second.json' } as const
 
 export const data = commandRule({
   name: 'data',
-  summary: 'Make EmoVerse’s instruction data from the labels of MELD, ECF and MOSEI, for either stage.',
+  summary: "Make EmoVerse's instruction data from the labels of MELD, ECF and MOSEI, for either stage.",
   details: `  voxtorch emoverse data --meld MELD --ecf Subtask_2_train.json --mosei unaligned_50.pkl --mosei-emotions emotions.csv --output data
   voxtorch emoverse data --meld test_sent_emo.csv --part test --all --weights MSA=0 --output meld_test_data.json
 
-Writes emt_data_first.json (MOSEI only) and emt_data_second.json (all sources), or with --stage one of them, and report.json: the number of
-records of each task and class, and labels without a match. Each clip gets one task, drawn by weight among those that it has an answer for.`,
+Writes emt_data_first.json (MOSEI only) and emt_data_second.json (all sources); --stage selects one of them. report.json has the
+number of records of each task and class, and the labels without a match. One task per clip is drawn, by weight, among the tasks for
+which the clip has a label.`,
   options: {
     meld: { type: 'string', help: 'folder of MELD, or one of its tables', placeholder: 'path' },
     ecf: { type: 'string', help: 'file of ECF 2.0, of either subtask', placeholder: 'file' },

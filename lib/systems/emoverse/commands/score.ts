@@ -10,8 +10,9 @@ export const score = commandRule({
   details: `  voxtorch emoverse score results/20260101-120000.jsonl --html scores.html
   voxtorch emoverse score results.jsonl --mode strict --task causes
 
-robust parses the meaning of answers, counts those that it cannot parse, and adds baselines: always the most frequent label, the target as
-its own cause, the target and the utterance before. strict gives the numbers of the published compute_result.py, and fails where it fails.`,
+--mode robust parses answers, counts those that it cannot parse, and adds baselines: always the most frequent label, the target as its
+own cause, and the target and the previous utterance. --mode strict gives the numbers of the published compute_result.py, and fails
+where that script fails.`,
   files: 'FILE.jsonl',
   options: {
     task: {

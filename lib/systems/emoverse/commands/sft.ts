@@ -12,10 +12,10 @@ export const sft = commandRule({
   voxtorch emoverse train --model smollm2-135m-instruct --media ignore --stages first.yaml second.yaml --output runs/words
   voxtorch emoverse train --model_id_or_path DIR --dataset emt_data_first.json --sft_type lora --num_train_epochs 2 --output_dir output
 
-Each stage trains a new adapter on top of the stages before. OUTPUT/model is the whole model with all adapters merged in, which the next
-stage takes as --model; OUTPUT/stage-1/adapter has PEFT's layout. Running the same command again continues a killed run. With another model,
-data or settings the same OUTPUT gets a new folder v1, v2, …, which is reported. Loss, accuracy and time of each task are in tasks.jsonl next to
-the checkpoints. A text-only language model reads only the texts.`,
+Each stage trains a new adapter on the result of the previous stages. OUTPUT/model is the model with all adapters merged, for the
+--model of a later run. OUTPUT/stage-1/adapter is the first adapter, in PEFT's layout. tasks.jsonl next to the checkpoints has loss,
+accuracy and time of each task. The same command continues a killed run. Other settings, data or another model get a new folder
+OUTPUT/v1, OUTPUT/v2, …, which is reported. A text-only language model needs --media ignore.`,
   options: { ...EMOVERSE_MODEL_OPTIONS, ...EMOVERSE_TRAINING_OPTIONS },
   originalOptions: SWIFT_ORIGINAL_OPTIONS,
   async run(values) {

@@ -20,7 +20,7 @@ export function numbersOf(flag: string, list: readonly string[] = []): Record<st
 export const EMOVERSE_LABEL_OPTIONS = {
   thresholds: {
     type: 'list',
-    help: 'minimum probabilities of labels; labels that are not listed have none',
+    help: 'minimum probability of each listed label; other labels have no minimum',
     placeholder: 'Joy.=0.6,…',
   },
   fallback: {
@@ -72,7 +72,7 @@ export const EMOVERSE_MODEL_OPTIONS = {
     default: 'none',
     aliases: ['quant_method'],
   },
-  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   dtype: {
     type: 'string',
     help: 'dtype of the weights: float32 (fp32), bfloat16 (bf16), …',
@@ -95,7 +95,7 @@ export const EMOVERSE_TRAINING_OPTIONS = {
   valDataset: { type: 'strings', help: 'validation files', placeholder: 'file', aliases: ['valid'] },
   output: {
     type: 'string',
-    help: 'folder for checkpoints, adapters, logs and the whole model (model/)',
+    help: 'folder for checkpoints, adapters, logs and the merged model (model/)',
     placeholder: 'dir',
     default: 'output',
     aliases: ['output_dir'],

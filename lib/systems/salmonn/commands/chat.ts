@@ -20,9 +20,10 @@ export const chat = commandRule({
   details: `  voxtorch salmonn chat --model runs/salmonn/model
   voxtorch salmonn chat --cfg-path configs/decode_config.yaml
 
-Each line is a message; words that name audio files become clips: 'talk.wav What does she say?', then 'And in what mood?'. A line may name
-several files, with or without commas; put paths with spaces in double quotes; '@FILE' reads a path from each line of FILE. '/new' starts a
-new conversation, '/quit' ends. Ctrl-C stops an answer. If lines come from a file or a pipe, the exit code is 1 if one could not be answered.`,
+Each line is a message. Names of audio files in it become clips: 'talk.wav What does she say?', then 'And in what mood?'. A line may
+name several files, with or without commas. Put paths with spaces in double quotes. '@FILE' reads a path from each line of FILE.
+'/new' starts a new conversation, '/quit' ends the chat, Ctrl-C stops an answer. With input from a file or a pipe, the exit code is 1
+if a line could not be answered.`,
   options: {
     ...{ config, options, model, device, dtype },
     json: { type: 'boolean', help: 'print each answer as a line of JSON' },

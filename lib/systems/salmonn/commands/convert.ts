@@ -9,7 +9,7 @@ export const convert = commandRule({
     "Convert the HumDial challenge's dialogs to training data: a JSON list for training, scoring and trajectories.",
   details: `  voxtorch salmonn convert task1_3.jsonl dialogs.json --valid 0.1
 
---valid and --test split off whole dialogs, and keep dialogs with common audio files together: OUT.valid.json and OUT.test.json are
+--valid and --test split off complete dialogs, and keep dialogs with common audio files together: OUT.valid.json and OUT.test.json are
 written next to OUT.json, which has the rest. Silence between clips is not part of the data; set data.gapSeconds in training.`,
   files: 'IN.jsonl [IN.jsonl ...] OUT.json',
   options: {

@@ -17,10 +17,9 @@ export const train = commandRule({
   voxtorch salmonn train --cfg-path configs/config.yaml --stage 1 --output runs/stage-1
   voxtorch salmonn train --cfg-path configs/config.yaml --stage 2 --model runs/stage-1/model
 
-OUTPUT/model has the best weights by token accuracy. It contains only the trained parts; the others are loaded from their own files.
-Running the same command again continues a killed run. With --options training.evaluateOnly=true (run.evaluate=true in a published
-configuration) it evaluates without training: on the test data, or without any on the validation data. Answers are written to
-OUTPUT/answers.jsonl.`,
+OUTPUT/model has the weights with the best token accuracy. It contains only the trained parts; the others are loaded from their own
+files. The same command continues a killed run. --options training.evaluateOnly=true (run.evaluate=true in a published configuration)
+evaluates without training, on the test data or, if there are none, on the validation data. Answers go to OUTPUT/answers.jsonl.`,
   options: SALMONN_OPTIONS,
   async run(options) {
     const values = salmonnArguments(options)

@@ -9,13 +9,13 @@ export const SALMONN_OPTIONS = {
   config: { type: 'string', help: 'voxtorch or published configuration', placeholder: 'file', aliases: ['cfg-path'] },
   options: {
     type: 'strings',
-    help: 'changes to the configuration, such as training.learningRate=1e-5; several may follow',
+    help: 'changes to the configuration, such as training.learningRate=1e-5; takes several arguments',
   },
   model: { type: 'string', help: "saved model, in place of the configuration's parts", placeholder: 'dir' },
   output: { type: 'string', help: 'folder for checkpoints, the best weights and results', placeholder: 'dir' },
-  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   dtype: { type: 'string', help: 'dtype of the language model', placeholder: 'name', default: 'bfloat16' },
-  compat: { type: ['published'], help: 'reproduce the published code where voxtorch improves on it' },
+  compat: { type: ['published'], help: 'reproduce the published code where the defaults differ' },
   stage: { type: [1, 2], help: 'training stage: 1 trains Q-Former and projection, 2 also LoRA', default: 2 },
 } as const satisfies OptionTable
 

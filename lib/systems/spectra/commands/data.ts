@@ -6,7 +6,7 @@ import { commandRule } from '../../../kit/command.js'
 
 export const data = commandRule({
   name: 'data',
-  summary: 'Converts published recordings to the format that fine-tuning reads.',
+  summary: 'Convert published recordings to the format that fine-tuning reads.',
   details: `  voxtorch spectra data emodb --data EMODB --output turns.jsonl
   voxtorch spectra data meld --data MELD --output FOLDER
 

@@ -4,7 +4,7 @@ import { SPECTRA_OPTIONS, SPECTRA_ORIGINAL_OPTIONS } from '../configuration/argu
 export const finetune = commandRule({
   name: 'train',
   aliases: ['finetune'],
-  summary: 'Fine-tunes on MOSI, MOSEI, IEMOCAP or MIntRec from the published files, or on your own recordings.',
+  summary: 'Fine-tune on MOSI, MOSEI, IEMOCAP or MIntRec from the published files, or on your own recordings.',
   details: `  voxtorch spectra train --task mosi --data DIR --model SPECTRA-base
   voxtorch spectra train --task mood --kind classification --data turns.jsonl --test-speakers ann,bob --config tiny --tokenizer DIR
 

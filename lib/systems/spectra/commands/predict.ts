@@ -7,14 +7,14 @@ import type { SpectraJsonlRecord } from '../data/record.js'
 
 export const predict = commandRule({
   name: 'predict',
-  summary: 'Predicts for each turn of a file with a fine-tuned network: one line of JSON per turn.',
+  summary: 'Predict the label of each turn in a file with a fine-tuned network: one line of JSON per turn.',
   details: `  voxtorch spectra predict turns.jsonl --model spectra-mood/best
 
 The file has the format of the training data; labels are optional.`,
   files: 'TURNS.jsonl',
   options: {
     model: { type: 'string', help: 'folder that `spectra train` saved', placeholder: 'dir' },
-    device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+    device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   },
   async run({ model, device }, files) {
     const [file, ...more] = files

@@ -47,13 +47,13 @@ const OPTIONS = {
   },
   spotify: { type: 'boolean', help: "the data are Spotify's transcripts" },
   ...PRETRAINING_SETTINGS.options,
-  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   seed: { type: 'integer', help: 'random seed', default: 42 },
 } as const satisfies OptionTable
 
 export const pretrain = commandRule({
   name: 'pretrain',
-  summary: 'Pre-trains SPECTRA (https://arxiv.org/abs/2305.11579) on dialogs with word times.',
+  summary: 'Pre-train SPECTRA (https://arxiv.org/abs/2305.11579) on dialogs with word times.',
   details: `  voxtorch spectra pretrain --data turns.jsonl --tokenizer DIR --config tiny --max-steps 30
 
 The data are one of: a JSONL file, one turn per line: {"dialog","turn","speaker","wav","words":[{"word","start","end"}]}; a

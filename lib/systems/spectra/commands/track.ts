@@ -16,7 +16,7 @@ import type { DstTrackerTurn } from '../tracking/tracker.js'
 
 export const track = commandRule({
   name: 'track',
-  summary: "Tracks dialog states in spoken dialogs: SPECTRA with TripPy's heads, on SpokenWOZ or your own dialogs.",
+  summary: "Track dialog states in spoken dialogs: SPECTRA with TripPy's heads, on SpokenWOZ or your own dialogs.",
   details: `  voxtorch spectra track --data DIR --config DIR/config.json --model SPECTRA --output OUT             trains
   voxtorch spectra track --data DIR --config DIR/config.json --model SPECTRA --output OUT --evaluate  scores --split
   voxtorch spectra track --model SPECTRA --output OUT --track turns.jsonl                             prints states

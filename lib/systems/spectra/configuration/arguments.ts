@@ -14,15 +14,15 @@ import { SPECTRA_LENGTHS, SPECTRA_SETTINGS } from '../training/recipe.js'
 /** TrainingArguments that are options. */
 export const SPECTRA_RUN_SETTINGS = settings({
   fp16: { type: 'boolean', help: 'mixed precision on CUDA' },
-  bf16: { type: 'boolean', help: 'runs under bfloat16 autocast' },
+  bf16: { type: 'boolean', help: 'run under bfloat16 autocast' },
   gradientCheckpointing: {
     type: 'boolean',
-    help: 'recomputes activations in backward: less memory, a third more time',
+    help: 'recompute activations in backward: less memory, a third more time',
     aliases: ['grad_ckpt'],
   },
   progress: {
     type: 'boolean',
-    help: 'shows progress: a bar, or lines without a terminal',
+    help: 'show progress: a bar, or lines without a terminal',
     aliases: ['show_inner_progress'],
   },
 })
@@ -51,7 +51,7 @@ export const SPECTRA_OPTIONS = {
   },
   config: {
     type: 'string',
-    help: 'creates a network with random weights: base, tiny, or a JSON file with its configuration',
+    help: 'create a network with random weights: base, tiny, or a JSON file with its configuration',
     placeholder: 'size',
     default: 'base',
   },
@@ -79,8 +79,8 @@ export const SPECTRA_OPTIONS = {
   onBadRecord: { type: ['stop', 'skip'], help: 'action for a record that cannot be used', default: 'stop' },
   testSpeakers: { type: 'list', help: 'speakers whose turns are the test data' },
   validSpeakers: { type: 'list', help: 'speakers whose turns are the validation data' },
-  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
-  compat: { type: ['published'], help: 'reproduces the published code where the defaults differ' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
+  compat: { type: ['published'], help: 'reproduce the published code where the defaults differ' },
   ...SPECTRA_SETTINGS.options,
   ...SPECTRA_LENGTHS.options,
   ...SPECTRA_RUN_SETTINGS.options,

@@ -22,7 +22,7 @@ export const PRETRAINING_SETTINGS = settings({
   },
   learningRate: { ...learningRate, default: 1e-4, defaultText: '1e-4; 1e-3 for tiny' },
   warmupRatio: { type: 'fraction', default: 0.01, argument: 'warmupRatio' },
-  bf16: { type: 'boolean', help: 'runs under bfloat16 autocast', argument: 'bf16' },
+  bf16: { type: 'boolean', help: 'run under bfloat16 autocast', argument: 'bf16' },
 })
 
 export const TINY_PRETRAINING = { batchSize: 4, accumulation: 1, learningRate: 1e-3 }

@@ -29,18 +29,18 @@ const TRACK_SETTINGS = settings({
     aliases: ['output_dir'],
   },
   checkpoint: { type: 'string', help: 'checkpoint in the output, instead of the trained tracker', aliases: ['ckpt'] },
-  evaluate: { type: 'boolean', help: 'scores a split without training' },
+  evaluate: { type: 'boolean', help: 'score a split without training' },
   track: {
     type: 'string',
-    help: 'prints the state after each turn of a file, or of - for standard input, without training',
+    help: 'print the state after each turn of a file, or of - for standard input, without training',
     placeholder: 'file',
   },
   split: { type: 'string', default: 'test', help: 'split to score' },
-  textOnly: { type: 'boolean', default: false, help: 'ignores all audio', aliases: ['no-audio'] },
+  textOnly: { type: 'boolean', default: false, help: 'ignore all audio', aliases: ['no-audio'] },
   maxLength: { type: 'integer', default: 512, help: 'maximum tokens of a text', aliases: ['max_token_length'] },
   ...HEADS_SETTINGS.table,
-  compat: { type: ['published'], help: 'reproduces the published code where the defaults differ' },
-  device: { type: 'string', help: 'such as cpu or cuda:0', defaultText: 'cpu' },
+  compat: { type: ['published'], help: 'reproduce the published code where the defaults differ' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', defaultText: 'cpu' },
 })
 
 /** Settings of `voxtorch spectra track`. @interface */

@@ -19,7 +19,7 @@ export const HEADS_SETTINGS = settings({
 
 /** Published hyperparameters: 8 turns per step, 12 epochs, learning rate 2e-5 after 10 % warmup. */
 export const DST_SETTINGS = settings({
-  bf16: { type: 'boolean', help: 'runs under bfloat16 autocast', argument: 'bf16' },
+  bf16: { type: 'boolean', help: 'run under bfloat16 autocast', argument: 'bf16' },
   fp16: { type: 'boolean', help: 'mixed precision on CUDA', argument: 'fp16' },
   batchSize: {
     type: 'integer',

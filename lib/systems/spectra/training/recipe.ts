@@ -64,13 +64,13 @@ export const SPECTRA_SETTINGS = settings({
   historyAudio: {
     type: 'boolean',
     default: false,
-    help: 'adds the clip of the previous turn',
+    help: 'add the clip of the previous turn',
     aliases: ['multi_audio'],
   },
   turnIds: {
     type: 'boolean',
     default: false,
-    help: 'marks previous turns and the current one with token types',
+    help: 'mark previous turns and the current one with token types',
     aliases: ['use_turn_ids'],
   },
 })

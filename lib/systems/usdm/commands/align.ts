@@ -9,7 +9,7 @@ const { device, progress } = USDM_OPTIONS
 
 export const align = commandRule({
   name: 'align',
-  summary: 'Finds the start and end time of each word in clips, with Whisper as the aligner.',
+  summary: 'Find the start and end time of each word in clips, with Whisper as the aligner.',
   details: `  voxtorch usdm align --data LibriTTS/dev-clean --whisper whisper-base
 
 Writes <name>.TextGrid for each audio file, with a tier 'words', which prepare reads. If a clip has a transcript, <name>.txt, its words

@@ -10,7 +10,7 @@ import {
 export const finetune = commandRule({
   name: 'train',
   aliases: ['finetune'],
-  summary: 'Fine-tunes a language model on spoken dialogs: to transcribe, to reply, and to speak the reply.',
+  summary: 'Fine-tune a language model on spoken dialogs: to transcribe, to reply, and to speak the reply.',
   details: `  voxtorch usdm train --data preprocessed/train.txt --valid preprocessed/test.txt --model-cache-dir CACHE --output runs/usdm
   voxtorch usdm train --data turns.txt --model smollm2-135m-instruct --tokenizer CACHE --lora --output runs/small
 
@@ -31,7 +31,7 @@ The defaults are the original's: AdamW with betas 0.9 and 0.95, weight decay on 
     ...USDM_TRAINING_OPTIONS,
     packed: {
       type: 'boolean',
-      help: 'packs examples into one row; --no-packed pads them to one length',
+      help: 'pack examples into one row; --no-packed pads them to one length',
       default: 'on',
     },
   },

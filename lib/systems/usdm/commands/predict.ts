@@ -6,7 +6,7 @@ import { DAILYTALK_SETTINGS, PREPROCESS_SETTINGS, SAMPLING_SETTINGS } from '../c
 
 export const predict = commandRule({
   name: 'predict',
-  summary: 'Generates replies to the turns of spoken dialogs, for score.',
+  summary: 'Generate replies to the turns of spoken dialogs, as input of `usdm score`.',
   details: `  voxtorch usdm predict --data DAILYTALK/data --test-metadata val_phone.txt --model CACHE --output predictions.jsonl
   voxtorch usdm predict --data turns.jsonl --model runs/usdm --limit 100 --output predictions.jsonl
 

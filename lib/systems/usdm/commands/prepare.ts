@@ -12,7 +12,7 @@ const INTERLEAVING = ['unitFolder', 'model', 'modelCacheDir', 'units', 'segmentU
 
 export const prepare = commandRule({
   name: 'prepare',
-  summary: 'Makes packed rows of interleaved text and speech from aligned words and units, for USDM pre-training.',
+  summary: 'Make packed rows of interleaved text and speech from aligned words and units, for USDM pre-training.',
   details: `  voxtorch usdm units --data LibriTTS/dev-clean --model-cache-dir CACHE --transcripts
   voxtorch usdm prepare --data LibriTTS/dev-clean-textgrid --output ustm --model mistralai/Mistral-7B-v0.1 --model-cache-dir CACHE
 

@@ -7,7 +7,7 @@ import type { PreprocessedFile } from '../data/preprocess.js'
 
 export const preprocess = commandRule({
   name: 'preprocess',
-  summary: 'Converts spoken dialogs to training examples for USDM: token ids of units, transcripts and replies.',
+  summary: 'Convert spoken dialogs to training examples for USDM: token ids of units, transcripts and replies.',
   details: `  voxtorch usdm preprocess --data DAILYTALK/data --model-cache-dir CACHE
   voxtorch usdm preprocess --data turns.jsonl --model smollm2-135m-instruct --encoder whisper-base --kmeans 500.npy --layer 4 --output turns.txt
 

@@ -11,7 +11,7 @@ const { accumulation, loraAlpha } = USDM_TRAINING_OPTIONS
 
 export const pretrain = commandRule({
   name: 'pretrain',
-  summary: 'Pre-trains a language model on interleaved text and speech (USTM), from packed rows.',
+  summary: 'Pre-train a language model on interleaved text and speech (USTM), from packed rows.',
   details: `  voxtorch usdm prepare --data LibriTTS/dev-clean-textgrid --output ustm --model mistralai/Mistral-7B-v0.1
   voxtorch usdm pretrain --data ustm --model mistralai/Mistral-7B-v0.1 --output runs/ustm --window-inclusive
 

@@ -7,7 +7,7 @@ const { model, modelCacheDir, units } = USDM_OPTIONS
 
 export const preview = commandRule({
   name: 'preview',
-  summary: 'Shows a training example of USDM, with the tokens that contribute to the loss in color.',
+  summary: 'Show a training example of USDM, with the tokens that contribute to the loss in color.',
   details: `  voxtorch usdm preview preprocessed/train.txt --model CACHE --example 3
   voxtorch usdm preview preprocessed/train.txt --model CACHE --html example.html --clips user.wav,agent.wav
 

@@ -7,19 +7,19 @@ import { ANSWER_SETTINGS, SAMPLING_SETTINGS } from '../configuration/settings.js
 
 export const respond = commandRule({
   name: 'respond',
-  summary: 'Replies to a spoken question: transcript, text and speech.',
+  summary: 'Reply to a spoken question: transcript, text and speech.',
   details: `  voxtorch usdm respond question.wav --model-cache-dir CACHE --reference voice.wav --output answer.wav
   voxtorch usdm respond question.wav --model runs/usdm --text-only
   voxtorch usdm respond question.wav --model runs/llm --encoder whisper-base --kmeans 500.npy --layer 4 --save runs/usdm
 
-Several questions are turns of one conversation, answered in order; the last reply is written. --model is a folder that --save or Usdm.save
-wrote, or a fine-tuned language model whose other parts are options or in the model cache. As published, decoding is greedy; --strict
-suppresses padding, <|continue|> and line breaks in the reply.`,
+Several questions are the turns of one conversation; --output receives the last reply. --model is a folder that --save or Usdm.save
+wrote, or a fine-tuned language model. In the second case the other parts come from the options and the model cache. Decoding is
+greedy by default, as published.`,
   files: 'QUESTION.wav ...',
   options: {
     input: {
       type: 'string',
-      help: "the question, under the original's name",
+      help: "the question; the original's name of QUESTION.wav",
       placeholder: 'file',
       aliases: ['input_path'],
     },
@@ -32,7 +32,7 @@ suppresses padding, <|continue|> and line breaks in the reply.`,
     },
     ...USDM_ANSWER_OPTIONS,
     save: { type: 'string', help: 'folder to save all parts to, for voxtorch serve usdm', placeholder: 'dir' },
-    json: { type: 'boolean', help: 'prints each reply as a line of JSON, units included' },
+    json: { type: 'boolean', help: 'print each reply as a line of JSON, units included' },
   },
   async run(args, files) {
     const questions = args.input === undefined ? files : [args.input, ...files]

@@ -5,7 +5,7 @@ import type { UsdmScores } from '../evaluation/metrics.js'
 
 export const score = commandRule({
   name: 'score',
-  summary: 'Scores the transcripts, replies and spoken replies of USDM.',
+  summary: 'Score the transcripts, replies and spoken replies of USDM.',
   details: `  voxtorch usdm score --predictions predictions.jsonl --judge whisper-base --output heard.jsonl
 
 Predictions are a JSON record on each line: {"id": "0_1_d23", "user": "hi.", "agent": "hello.", "transcript": "hi.",
@@ -23,7 +23,7 @@ fields are not scored. The judge, a Whisper, transcribes the spoken replies; --o
     json: { type: 'string', help: 'JSON file to write the scores to', placeholder: 'file' },
     device: { type: 'string', help: 'device of the judge, such as cpu or cuda:0', default: 'cpu' },
     onBadRecord: { type: ['stop', 'skip'], help: 'action for a line that cannot be used', default: 'stop' },
-    progress: { type: 'boolean', help: 'shows progress: a bar, or lines without a terminal' },
+    progress: { type: 'boolean', help: 'show progress: a bar, or lines without a terminal' },
   },
   async run({ predictions: file, judge, language, output, json, device, onBadRecord, progress }) {
     if (file === undefined) throw missingOption('predictions', 'the file of predictions', 'FILE')

@@ -12,7 +12,7 @@ const { modelCacheDir, encoder, kmeans, layer, batchSeconds, windowSeconds, over
 
 export const units = commandRule({
   name: 'units',
-  summary: 'Encodes the speech of all audio files in a folder as discrete units, or fits the centroids of the units.',
+  summary: 'Encode the speech of all audio files in a folder as discrete units, or fit the centroids of the units.',
   details: `  voxtorch usdm units --data LibriTTS/dev-clean --model-cache-dir CACHE --transcripts
   voxtorch usdm units --data clips --fit 500 --encoder whisper-base --layer 4 --kmeans 500.npy
 

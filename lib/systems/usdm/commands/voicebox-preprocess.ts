@@ -8,7 +8,7 @@ const { modelCacheDir, encoder, kmeans, layer, batchSeconds, device, progress } 
 
 export const voiceboxPreprocess = commandRule({
   name: 'voicebox-preprocess',
-  summary: 'Writes the file list that a Voicebox is trained on, from all audio files in a folder.',
+  summary: 'Write the file list that a Voicebox is trained on, from all audio files in a folder.',
   details: `  voxtorch usdm voicebox-preprocess --data LibriTTS/dev-clean --data-name libritts --data-split train --model-cache-dir CACHE
 
 Writes <output>/<name>/<split>.txt, a line "audio|units|durations" for each clip, shuffled. No transcripts are needed. Units are cached

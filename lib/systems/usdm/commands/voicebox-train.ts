@@ -9,7 +9,7 @@ const PRECISIONS = { float32: 'float32', float16: 'fp16', bfloat16: 'bf16' } as 
 
 export const voiceboxTrain = commandRule({
   name: 'voicebox-train',
-  summary: 'Trains a Voicebox, which predicts mel spectrograms from units of speech.',
+  summary: 'Train a Voicebox, which predicts mel spectrograms from units of speech.',
   details: `  voxtorch usdm voicebox-train --train filelists/libritts/train.txt --valid filelists/libritts/valid.txt --log-dir run
   voxtorch usdm voicebox-train -c configs/libritts/config.json -l run
 
@@ -45,8 +45,8 @@ Without a configuration the network has the published size. Writes the network t
       help: 'dtype of the computation',
       default: 'float16 on CUDA, else float32',
     },
-    gradientCheckpointing: { type: 'boolean', help: 'recomputes activations in backward: less memory, more time' },
-    device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+    gradientCheckpointing: { type: 'boolean', help: 'recompute activations in backward: less memory, more time' },
+    device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   },
   originalOptions: Object.fromEntries(
     Object.entries({

@@ -34,13 +34,13 @@ export const USDM_OPTIONS = {
   batchSeconds: { type: 'number', help: 'seconds of audio per encoder batch', default: 16 },
   windowSeconds: {
     type: 'number',
-    help: 'splits longer clips into windows, which changes some units; prints how many',
+    help: 'split longer clips into windows, which changes some units; prints how many',
     placeholder: 'seconds',
     default: 'clips are encoded in one piece',
   },
   overlapSeconds: { type: 'number', help: 'overlap of neighboring windows', placeholder: 'seconds', default: 2 },
-  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
-  progress: { type: 'boolean', help: 'shows progress: a bar, or lines without a terminal' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
+  progress: { type: 'boolean', help: 'show progress: a bar, or lines without a terminal' },
 } as const satisfies OptionTable
 
 const { model, modelCacheDir, encoder, kmeans, layer, device } = USDM_OPTIONS
@@ -62,7 +62,7 @@ export const USDM_ANSWER_OPTIONS = {
     placeholder: 'dir',
     default: 'nvidia/bigvgan_22khz_80band',
   },
-  textOnly: { type: 'boolean', help: 'loads no Voicebox and no vocoder, and writes no audio' },
+  textOnly: { type: 'boolean', help: 'write no audio: load neither Voicebox nor vocoder' },
   ...SAMPLING_SETTINGS.options,
   ...ANSWER_SETTINGS.options,
   seed: { type: 'integer', help: 'random seed of tokens and of the Voicebox noise', default: 'a new one each time' },
@@ -73,5 +73,5 @@ export const USDM_ANSWER_OPTIONS = {
     placeholder: 'name',
     default: 'bfloat16 for a repository',
   },
-  offload: { type: 'boolean', help: 'keeps each part on the CPU while it is idle' },
+  offload: { type: 'boolean', help: 'keep each part on the CPU while it is idle' },
 } as const satisfies OptionTable

@@ -87,7 +87,7 @@ export const SEGMENT_SETTINGS = settings({
    * 'published': as in the original, a new position is drawn for each word that could be the boundary. By default, one position is
    * drawn per boundary, and the segment starts at the nearest word.
    */
-  compat: { type: ['published'], help: 'draws a new position for each word that a segment might start with' },
+  compat: { type: ['published'], help: 'draw a new position for each word that a segment might start with' },
 })
 
 /** Options of `ustmSequences`. */
@@ -174,7 +174,7 @@ export const ANSWER_SETTINGS = settings({
   /** Maximum tokens of the transcript and of the reply, each. Default: the rest of the context. */
   maxTextTokens: { type: 'integer', min: 1 },
   /** Suppress tokens that the published model may generate but should not: padding, `<|continue|>`, line breaks in the reply. Default false. */
-  strict: { type: 'boolean', help: 'suppresses padding, <|continue|> and line breaks in the reply' },
+  strict: { type: 'boolean', help: 'suppress padding, <|continue|> and line breaks in the reply' },
   /** Whether to generate audio. Default: true with a Voicebox and a vocoder. */
   audio: { type: 'boolean' },
   /** Random seed of the tokens and of the Voicebox noise. Default: a new one each time. */

@@ -49,26 +49,26 @@ export const USDM_TRAINING_OPTIONS = {
   saveStrategy: { type: ['steps', 'epoch', 'no'], help: 'when to save a checkpoint', default: 'steps' },
   loadBest: {
     type: 'boolean',
-    help: 'loads the weights of the best evaluation at the end',
+    help: 'load the weights of the best evaluation at the end',
     aliases: ['load_best_model_at_end'],
   },
-  lora: { type: 'boolean', help: 'trains LoRA adapters on q and v, and the embedding and output layers' },
+  lora: { type: 'boolean', help: 'train LoRA adapters on q and v, and the embedding and output layers' },
   loraR: { type: 'integer', help: 'LoRA rank', default: 8 },
   loraAlpha: { type: 'number', help: 'LoRA alpha; 64 for pre-training', default: 16 },
   loraDropout: { type: 'fraction', help: 'dropout of the LoRA input', default: 0.1 },
   zero: { type: ['0', '1'], help: "1 shards the optimizer's state over the processes", default: 0 },
   resume: {
     type: 'boolean',
-    help: 'resumes from the last checkpoint; --no-resume is an error if the folder has one',
+    help: 'resume from the last checkpoint; --no-resume is an error if the folder has one',
     default: 'on',
   },
-  device: { type: 'string', help: 'such as cpu or cuda:0', default: 'cpu' },
+  device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
   dtype: {
     type: ['bfloat16', 'float32'],
     help: 'dtype of the weights; optimizer steps run in float32',
     default: 'bfloat16',
   },
-  compat: { type: ['published'], help: 'reproduces the published code where the defaults differ' },
+  compat: { type: ['published'], help: 'reproduce the published code where the defaults differ' },
 } as const satisfies OptionTable
 
 /** Further options of the original's programs, with the reason why they have no effect. */

@@ -72,7 +72,7 @@ export const USDM_SETTINGS = settings({
     default: true,
     defaultText: 'on',
     option: 'checkpointing',
-    help: 'recomputes layers in backward; --no-checkpointing keeps all activations',
+    help: 'recompute layers in backward; --no-checkpointing keeps all activations',
     argument: 'gradientCheckpointing',
   },
   logSteps: {
