@@ -32,7 +32,7 @@ constexpr int64_t kRowsOfBlock = 128;
 constexpr int64_t kColumnsOfBlock = 4080;
 // Fewer rows for each thread would read a panel of columns too seldom for what it costs to load.
 constexpr int64_t kFewestRows = 32;
-// Packing both sides must be little beside the multiplications.
+// Packing both sides must take little of the time of the multiplications.
 constexpr int64_t kShortestSide = 96;
 constexpr int64_t kFewestMultiplications = 1 << 18;
 
