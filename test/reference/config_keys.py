@@ -72,6 +72,7 @@ CLASSES = {
     "Clip": ("CLIPModel", {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 8}),
     "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
+    "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
 }
 
 # Another value than the tiny one, where it is not the other boolean or a little more.

@@ -15,7 +15,16 @@ sys.modules['torchvision._meta_registrations'] = types.ModuleType('torchvision._
 import gguf
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from common import Fixture, main, randint, randn
 
@@ -33,14 +42,16 @@ SIZE = dict(
 )
 LLAMA3 = dict(rope_type='llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 LONGROPE = dict(rope_type='longrope', rope_theta=10000.0, short_factor=[1.0, 1.1, 1.25, 1.5], long_factor=[1.0, 1.7, 3.0, 5.5])
+SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+FEW = {**SMALL, 'num_hidden_layers': 2}
 CASES = [
     dict(name='llama', tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=10000.0)),
     dict(name='llama with biases', attention_bias=True, head_dim=16, rope_parameters=dict(rope_type='default', rope_theta=500.0)),
     dict(name='llama3 scaling', hidden_size=64, num_attention_heads=2, rope_parameters=dict(**LLAMA3, rope_theta=100.0)),
     dict(name='linear scaling', rope_parameters=dict(rope_type='linear', factor=4.0, rope_theta=10000.0)),
     dict(name='qwen2', rope_parameters=dict(rope_type='default', rope_theta=1e6)),
+    dict(name='qwen3', **FEW, head_dim=16, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
 ]
-SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
 FUSED = [
     # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
     dict(name='internlm2', rope_parameters=dict(rope_type='default', rope_theta=1e6)),
@@ -54,6 +65,7 @@ NETWORKS = {
     'internlm2': (LlamaConfig, LlamaForCausalLM),
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
     'phi3': (Phi3Config, Phi3ForCausalLM),
+    'qwen3': (Qwen3Config, Qwen3ForCausalLM),
 }
 PARTS = {
     'input_layernorm': 'attn_norm',
@@ -62,6 +74,8 @@ PARTS = {
     'self_attn.q_proj': 'attn_q',
     'self_attn.k_proj': 'attn_k',
     'self_attn.v_proj': 'attn_v',
+    'self_attn.q_norm': 'attn_q_norm',
+    'self_attn.k_norm': 'attn_k_norm',
     'self_attn.o_proj': 'attn_output',
     'post_attention_layernorm': 'ffn_norm',
     'mlp.gate_proj': 'ffn_gate',

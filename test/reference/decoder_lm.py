@@ -14,6 +14,8 @@ from transformers import (
     MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from common import FIXTURES, Fixture, main, randint, randn
@@ -22,6 +24,7 @@ CLASSES = {
     'llama': (LlamaConfig, LlamaForCausalLM),
     'mistral': (MistralConfig, MistralForCausalLM),
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
+    'qwen3': (Qwen3Config, Qwen3ForCausalLM),
 }
 SIZE = dict(
     vocab_size=23,
@@ -44,6 +47,10 @@ LLAMA3 = dict(
 )
 YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=16)
 WINDOW = dict(sliding_window=4)
+TURNS = ['sliding_attention', 'full_attention']
+# Of which the greedy tokens are stored as well.
+GREEDY = ['qwen3']
+NEW_TOKENS = 12
 
 CASES = [
     dict(name='llama', type='llama'),
@@ -60,6 +67,8 @@ CASES = [
     dict(name='qwen2', type='qwen2', num_key_value_heads=2, pads='right'),
     dict(name='qwen2-tied', type='qwen2', num_key_value_heads=4, tie_word_embeddings=True),
     dict(name='qwen2-window', type='qwen2', use_sliding_window=True, max_window_layers=1, pads='left', **WINDOW, **GQA),
+    dict(name='qwen3', type='qwen3', **GQA),
+    dict(name='qwen3-left', type='qwen3', pads='left', attention_bias=True, use_sliding_window=True, layer_types=TURNS, **WINDOW, **GQA),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]
@@ -137,6 +146,11 @@ def one(fixture, name, type, pads=None, embeds=False, brief=False, **options):
         out['inputs_embeds.grad'] = exact['inputs_embeds'].grad
     given['real'] = real
     assert all(value.isfinite().all() for value in [*out.values(), *grad.values()]), name
+    if type in GREEDY and not embeds:
+        settings = dict(max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0)
+        with torch.no_grad():
+            tokens = model.generate(ids, attention_mask=torch.ones_like(ids) if mask is None else mask, **settings)
+        out['tokens'] = tokens[:, TIME:].float()
     fixture.case(
         dict(name=name, config={'model_type': type, **SIZE, **options}),
         **{'in': given},

@@ -5,6 +5,7 @@ import type { GgufFile } from '../../files/gguf/gguf.js'
 import type { GgufValue } from '../../files/gguf/types.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import type { DecoderLMConfig } from './config.js'
+import { familyOf, type ModelType } from './families.js'
 
 /**
  * The keys of a GGUF header that do not become a configuration, as in llama.cpp
@@ -95,6 +96,7 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
     })
   }
   const unknown: string[] = []
+  const isOptional = familyOf(config.modelType as ModelType).network.has_window_key !== undefined
   for (const [key, value] of Object.entries(metadata)) {
     if (key === 'general.type' && value !== 'model') {
       fail(key, "'model'", value, 'Load the file of the network that it belongs to.')
@@ -106,8 +108,8 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
       if (!isSampling(key.slice(SAMPLING.length), metadata)) unknown.push(key)
     } else if (key.startsWith(`${architecture}.`)) {
       const name = key.slice((architecture as string).length + 1)
-      // llama.cpp's Qwen2 has no window, and the file does not say which layers would have it.
-      if (name === 'attention.sliding_window' && config.modelType === 'qwen2' && value !== 0) unknown.push(key)
+      // llama.cpp's Qwen2 and Qwen3 have no window, and the file does not say which layers would have it.
+      if (name === 'attention.sliding_window' && isOptional && value !== 0) unknown.push(key)
       if (READ.has(name)) continue
       const neutral = Object.hasOwn(NEUTRAL, name) ? NEUTRAL[name] : OTHER_NETWORKS.has(name) ? [0, false] : undefined
       if (neutral === undefined) {

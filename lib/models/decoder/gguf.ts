@@ -11,6 +11,7 @@ import { type Device, scope, type Tensor } from '../../tensor/index.js'
 import type { ForeignCheckpoint } from '../pretrained.js'
 import type { FillOptions, Weights } from '../weights.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
+import { type FamilyGguf, familyOf, MODEL_TYPES, type ModelType } from './families.js'
 import { checkKeys, samplingOf } from './gguf-keys.js'
 import { llama3Scaling } from './rope-factors.js'
 
@@ -20,18 +21,21 @@ import { llama3Scaling } from './rope-factors.js'
  */
 
 /**
- * llama.cpp's architectures, and the model types for them. Mistral's files have `llama`, with the same tensors. InternLM2's fused projection
- * is split in them, which makes it a LLaMA. Phi-3's stays fused.
+ * Model types by llama.cpp's architectures. Mistral's files have `llama`, with the same tensors. InternLM2's fused projection is split in
+ * them, which makes it a LLaMA.
  */
-const MODEL_TYPES: Readonly<Record<string, 'llama' | 'mistral' | 'qwen2' | 'phi3'>> = {
+const ARCHITECTURES: Readonly<Record<string, ModelType>> = {
+  ...Object.fromEntries(MODEL_TYPES.map((type) => [familyOf(type).gguf?.architecture ?? type, type])),
   llama: 'llama',
   mistral: 'mistral',
-  qwen2: 'qwen2',
   internlm2: 'llama',
-  phi3: 'phi3',
 }
-/** Architectures with the rows of q and k in transformers' order. */
-const TRANSFORMERS_ORDER: readonly (string | null)[] = ['qwen2', 'phi3']
+
+/** Return what files of an architecture have. */
+function formatOf(architecture: string | null): FamilyGguf {
+  const type = Object.hasOwn(ARCHITECTURES, architecture ?? '') ? ARCHITECTURES[architecture as string] : undefined
+  return familyOf(type ?? 'llama').gguf as FamilyGguf
+}
 
 /** Return the GGUF checkpoint at a path or in a folder; undefined for a folder with a config.json. */
 export async function ggufCheckpoint(place: string): Promise<ForeignCheckpoint | undefined> {
@@ -99,9 +103,9 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   const fail = (field: string, what: string): never => {
     throw new ConfigError(`${path}: ${field}: ${what}`, { file: path, field })
   }
-  const modelType = MODEL_TYPES[architecture ?? '']
+  const modelType = Object.hasOwn(ARCHITECTURES, architecture ?? '') ? ARCHITECTURES[architecture as string] : undefined
   if (modelType === undefined) {
-    const known = Object.keys(MODEL_TYPES).join(', ')
+    const known = Object.keys(ARCHITECTURES).join(', ')
     return fail('general.architecture', `expected ${known}, got ${architecture ?? 'none'}`)
   }
   const get = (key: string): GgufValue | undefined => metadata[`${architecture}.${key}`]
@@ -180,7 +184,7 @@ export function configOf(file: GgufFile): DecoderLMConfig {
       fail('blk.0.ffn_gate.weight', 'expected it fused into ffn_up for Phi-3, got a separate tensor')
   }
   if (config.modelType === 'mistral') config.slidingWindow = window ?? null
-  if (config.modelType === 'llama') config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
+  if ('attentionBias' in familyOf(modelType).defaults) config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
   const scaling = scalingOf(file, number, (field, what) => fail(`${architecture}.${field}`, what))
   if (scaling !== undefined) config.ropeScaling = scaling
   checkKeys(file, config)
@@ -253,24 +257,22 @@ const LAYER: Readonly<Record<string, string>> = {
   ffn_up: 'mlp.up_proj',
   ffn_down: 'mlp.down_proj',
 }
-/** Names of Phi-3's fused layers. */
-const FUSED: Readonly<Record<string, string>> = { ...LAYER, attn_qkv: 'self_attn.qkv_proj', ffn_up: 'mlp.gate_up_proj' }
-const BACK = Object.fromEntries(Object.entries(LAYER).map(([theirs, ours]) => [ours, theirs]))
 const TOP_BACK = Object.fromEntries(Object.entries(TOP).map(([theirs, ours]) => [ours, theirs]))
 
 /** Return transformers' name for one of llama.cpp's. An unknown name is returned unchanged, so that it is reported. */
 export function ourName(name: string, architecture: string | null = 'llama'): string {
-  const parts = architecture === 'phi3' ? FUSED : LAYER
+  const parts = { ...LAYER, ...formatOf(architecture).parts }
   const [, layer, part, kind] = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
   if (part !== undefined && Object.hasOwn(parts, part)) return `model.layers.${layer}.${parts[part]}.${kind}`
   return TOP[name] ?? name
 }
 
 /** Return llama.cpp's name for one of transformers'; null if it has none. */
-export function theirName(name: string): string | null {
+export function theirName(name: string, { parts }: FamilyGguf): string | null {
   const [, layer, part, kind] = /^model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)$/.exec(name) ?? []
-  if (part !== undefined) return Object.hasOwn(BACK, part) ? `blk.${layer}.${BACK[part]}.${kind}` : null
-  return TOP_BACK[name] ?? null
+  if (part === undefined) return TOP_BACK[name] ?? null
+  const found = Object.entries({ ...LAYER, ...parts }).find(([, ours]) => ours === part)
+  return found === undefined ? null : `blk.${layer}.${found[0]}.${kind}`
 }
 
 /** Tensors that are not weights of a linear layer or an embedding. */
@@ -308,7 +310,7 @@ async function weightsOf(
   })
   const heads = { q: config.numAttentionHeads as number, k: config.numKeyValueHeads as number }
   const headsOf = (name: string): number | undefined => {
-    if (TRANSFORMERS_ORDER.includes(architecture)) return undefined
+    if (!formatOf(architecture).neighbors) return undefined
     return heads[/\.attn_([qk])\.(?:weight|bias)$/.exec(name)?.[1] as 'q' | 'k']
   }
   const tensors: Record<string, Tensor> = {}

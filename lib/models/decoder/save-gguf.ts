@@ -7,8 +7,9 @@ import { PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
-import type { DecoderLMConfig, ModelType, RopeParameters } from './config.js'
+import { type DecoderLMConfig, hasWindow, type RopeParameters } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
+import { type FamilyGguf, familyOf, MODEL_TYPES } from './families.js'
 import { theirName, toNeighbors } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
 
@@ -32,19 +33,10 @@ export interface SaveGgufAdapterOptions {
 
 /** llama.cpp's file type numbers. */
 const FILE_TYPES: Readonly<Record<GgufSaveType, number>> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 }
-/** llama.cpp's architecture of each model type; null for those whose fused projections are not supported. */
-const ARCHITECTURES: Readonly<Record<ModelType, 'llama' | 'qwen2' | null>> = {
-  llama: 'llama',
-  mistral: 'llama',
-  qwen2: 'qwen2',
-  phi3: null,
-  internlm2: null,
-}
-
-function architectureOf({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' {
-  const architecture = Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : null
-  if (architecture !== null) return architecture
-  const supported = Object.keys(ARCHITECTURES).filter((name) => ARCHITECTURES[name as ModelType] !== null)
+function formatOf({ modelType = 'llama' }: DecoderLMConfig): FamilyGguf {
+  const { gguf } = familyOf(modelType)
+  if (gguf?.writes) return gguf
+  const supported = MODEL_TYPES.filter((name) => familyOf(name).gguf?.writes)
   throw new ConfigError(
     `DecoderLM.saveGguf: expected a model of type ${supported.join(', ')}, got '${modelType}'. Save it with save() as safetensors.`,
     { modelType },
@@ -63,13 +55,14 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   }
   if (!withoutAdapters) warnOfAdapters(model, path)
   const { config } = model
-  const architecture = architectureOf(config)
+  const format = formatOf(config)
+  const { architecture } = format
   await noGrad(() =>
     scope(async () => {
       const tensors: Record<string, Tensor | GgufBlocks> = {}
       const packed = new Map(model.namedModules().map(([path, module]) => [`${path}.weight`, quantizationOf(module)]))
       for (const [own, value] of Object.entries(model.stateDict())) {
-        const theirs = theirName(own)
+        const theirs = theirName(own, format)
         const { scheme, shape } = packed.get(own) ?? {}
         if (theirs === null || (scheme !== undefined && !isBlocks(scheme))) {
           throw new ConfigError(
@@ -78,7 +71,7 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
           )
         }
         const heads = headsOf(theirs, config)
-        const rows = heads === null || architecture === 'qwen2' ? value : toNeighbors(value, heads)
+        const rows = heads === null || !format.neighbors ? value : toNeighbors(value, heads)
         tensors[theirs] = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
       }
       const sizes = sizesOf(config, tensors)
@@ -130,11 +123,11 @@ function sizesOf(
   tensors: Record<string, { readonly shape: readonly number[] }>,
 ): Record<string, GgufValue> {
   const { numAttentionHeads: heads = 32, numKeyValueHeads = heads, numHiddenLayers = 32 } = config
-  const { maxPositionEmbeddings = 2048, rmsNormEps = 1e-6, slidingWindow, useSlidingWindow, modelType } = config
+  const { maxPositionEmbeddings = 2048, rmsNormEps = 1e-6, slidingWindow } = config
   const [vocabSize = 0, hidden = 0] = tensors['token_embd.weight']?.shape ?? []
   const dim = (tensors['blk.0.attn_q.weight']?.shape[0] ?? hidden) / heads
   const scaling = scalingOf(config)
-  const window = modelType === 'mistral' || useSlidingWindow === true ? slidingWindow : null
+  const window = hasWindow(config) ? slidingWindow : null
   const result: Record<string, GgufValue> = {
     vocab_size: vocabSize,
     block_count: numHiddenLayers,
@@ -205,13 +198,14 @@ export async function saveGgufAdapter(
     throw new ConfigError(`${where}: adapterName: expected an active adapter or a name, got neither`)
   }
   const { config } = peft.model
-  const architecture = architectureOf(config)
+  const format = formatOf(config)
+  const { architecture } = format
   const alpha = peft.peftConfig[adapterName]?.loraAlpha ?? 1
   await noGrad(() =>
     scope(async () => {
       const tensors: Record<string, Tensor> = {}
       for (const { path: layer, A, B, scaling, magnitude } of peft.loraParts(adapterName)) {
-        const theirs = theirName(`${layer}.weight`)
+        const theirs = theirName(`${layer}.weight`, format)
         if (theirs === null || magnitude !== null) {
           throw new ConfigError(
             `${where}: ${layer}: expected LoRA on a layer that llama.cpp has, got ${magnitude ? 'DoRA' : 'another layer'}`,
@@ -224,7 +218,7 @@ export async function saveGgufAdapter(
         const heads = headsOf(theirs, config)
         const rows = ratio === 1 ? B : B.mul(ratio)
         tensors[`${theirs}.lora_a`] = A
-        tensors[`${theirs}.lora_b`] = heads === null || architecture === 'qwen2' ? rows : toNeighbors(rows, heads)
+        tensors[`${theirs}.lora_b`] = heads === null || !format.neighbors ? rows : toNeighbors(rows, heads)
       }
       const metadata: Record<string, GgufValue> = {
         'general.architecture': architecture,

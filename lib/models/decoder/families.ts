@@ -1,0 +1,203 @@
+import { argumentError } from '../../base/check.js'
+import type { DecoderLMConfig } from './config.js'
+
+/**
+ * The table of decoder families. An entry is all that the library knows about a family: defaults and accepted values of its config.json,
+ * how its network differs from LLaMA's, and its names in llama.cpp's GGUF files.
+ */
+export interface Family {
+  /** transformers' class of the causal language model. */
+  architecture: string
+  /** Keys and defaults that differ from the shared ones. */
+  defaults: DecoderLMConfig
+  /** Keys in files whose other values would be a different network. */
+  only: Readonly<Record<string, readonly unknown[]>>
+  /** Differences from LLaMA's network. */
+  network: FamilyNetwork
+  /** Factors that follow from the configuration. */
+  scales?: (config: DecoderLMConfig) => FamilyScales
+  /** Whether `layerTypes` decides which layers have the window. Otherwise it must match the other keys. */
+  readsLayerTypes?: true
+  /** Whether windowed layers have a RoPE of their own: `ropeLocalBaseFreq`, or the parts of `ropeParameters`. */
+  hasLocalRope?: true
+  gguf: FamilyGguf | null
+}
+
+/** Columns of the table for native code, which native/core/models/decoder_lm_config.h explains. A `…_key` names a key of config.json. */
+export interface FamilyNetwork {
+  names?: Readonly<Record<string, string>>
+  norms?: Norms
+  qk_norm?: 'head' | 'projection'
+  qkv?: 'in_order' | 'by_group'
+  fused_gate?: true
+  activation_key?: string
+  qkv_bias?: true
+  qkv_bias_key?: string
+  output_bias_key?: string
+  mlp_bias_key?: string
+  norm_offset?: number
+  partial_rotary?: true
+  has_window?: true
+  has_window_key?: string
+  first_window_layer_key?: string
+  /** Every layer has the window but those whose number, from 1, is a multiple. */
+  windowed_period?: number
+  windowed_period_key?: string
+  /** Every layer rotates but those whose number, from 1, is a multiple. */
+  rotary_period_key?: string
+  /** A list with 1 for each layer that rotates. */
+  rotary_layers_key?: string
+  /** The layers without RoPE are those with the window. */
+  windows_skip_rotary?: true
+}
+
+/** Factors for native code. */
+export interface FamilyScales {
+  /** Factor of the embeddings of token ids. */
+  embedding_scale?: number
+  /** Factor of all embeddings, `inputsEmbeds` too. */
+  input_scale?: number
+  /** Factor of what attention and feed-forward add to the residual stream. */
+  residual_scale?: number
+  /** Factor of queries, before the usual division of scores by √headDim. */
+  query_scale?: number
+  logit_scale?: number
+  /** A value x becomes cap · tanh(x / cap). */
+  attention_cap?: number
+  logit_cap?: number
+}
+
+/** Names of the norms of a layer: of what attention and feed-forward read, and of what they add to the residual stream. */
+export interface Norms {
+  attention?: string
+  mlp?: string
+  attention_out?: string
+  mlp_out?: string
+}
+
+/** GGUF files of a family; `null` in the table: they are not supported. */
+export interface FamilyGguf {
+  /** Value of general.architecture, of files that are read and written. */
+  architecture: string
+  /** Whether rows of q and k are in llama.cpp's order, in which neighbors are a pair of RoPE. */
+  neighbors?: true
+  /** Whether files can be written. */
+  writes: boolean
+  /** llama.cpp's names of parts that LLaMA has not, or that have another name there. */
+  parts?: Readonly<Record<string, string>>
+}
+
+const LLAMA_BIASES = { qkv_bias_key: 'attention_bias', output_bias_key: 'attention_bias' } as const
+
+export const FAMILIES = {
+  llama: {
+    architecture: 'LlamaForCausalLM',
+    defaults: { attentionBias: false, mlpBias: false },
+    only: { useSlidingWindow: [false] },
+    network: { ...LLAMA_BIASES, mlp_bias_key: 'mlp_bias' },
+    gguf: { architecture: 'llama', neighbors: true, writes: true },
+  },
+  mistral: {
+    architecture: 'MistralForCausalLM',
+    defaults: { intermediateSize: 14336, numKeyValueHeads: 8, maxPositionEmbeddings: 131072, slidingWindow: 4096 },
+    only: { attentionBias: [false], mlpBias: [false] },
+    network: { has_window: true },
+    gguf: { architecture: 'llama', neighbors: true, writes: true },
+  },
+  qwen2: {
+    architecture: 'Qwen2ForCausalLM',
+    defaults: {
+      vocabSize: 151936,
+      intermediateSize: 22016,
+      maxPositionEmbeddings: 32768,
+      useSlidingWindow: false,
+      slidingWindow: null,
+      maxWindowLayers: 28,
+    },
+    only: { attentionBias: [true], mlpBias: [false], useMrope: [false] },
+    network: { qkv_bias: true, has_window_key: 'use_sliding_window', first_window_layer_key: 'max_window_layers' },
+    gguf: { architecture: 'qwen2', writes: true },
+  },
+  qwen3: {
+    architecture: 'Qwen3ForCausalLM',
+    defaults: {
+      vocabSize: 151936,
+      intermediateSize: 22016,
+      headDim: 128,
+      maxPositionEmbeddings: 32768,
+      attentionBias: false,
+      useSlidingWindow: false,
+      slidingWindow: 4096,
+      maxWindowLayers: 28,
+    },
+    only: { mlpBias: [false] },
+    network: {
+      ...LLAMA_BIASES,
+      qk_norm: 'head',
+      has_window_key: 'use_sliding_window',
+      first_window_layer_key: 'max_window_layers',
+    },
+    readsLayerTypes: true,
+    gguf: {
+      architecture: 'qwen3',
+      writes: true,
+      parts: { attn_q_norm: 'self_attn.q_norm', attn_k_norm: 'self_attn.k_norm' },
+    },
+  },
+  phi3: {
+    architecture: 'Phi3ForCausalLM',
+    defaults: {
+      vocabSize: 32064,
+      hiddenSize: 3072,
+      intermediateSize: 8192,
+      maxPositionEmbeddings: 4096,
+      originalMaxPositionEmbeddings: 4096,
+      rmsNormEps: 1e-5,
+      slidingWindow: null,
+    },
+    only: { attentionBias: [false], mlpBias: [false], residPdrop: [0], embdPdrop: [0] },
+    network: { qkv: 'in_order', fused_gate: true, partial_rotary: true, has_window: true },
+    gguf: {
+      architecture: 'phi3',
+      writes: false,
+      // The gate is fused with it; llama.cpp uses the name of the second half.
+      parts: { attn_qkv: 'self_attn.qkv_proj', ffn_up: 'mlp.gate_up_proj' },
+    },
+  },
+  internlm2: {
+    architecture: 'InternLM2ForCausalLM',
+    defaults: { vocabSize: 103168, bias: true },
+    only: { useSlidingWindow: [false] },
+    network: {
+      names: {
+        head: 'output',
+        embeddings: 'tok_embeddings',
+        attention: 'attention',
+        output: 'wo',
+        mlp: 'feed_forward',
+        gate: 'w1',
+        up: 'w3',
+        down: 'w2',
+      },
+      norms: { attention: 'attention_norm', mlp: 'ffn_norm' },
+      qkv: 'by_group',
+      qkv_bias_key: 'bias',
+      output_bias_key: 'bias',
+    },
+    // Its fused projection is split in GGUF files, which makes it a LLaMA there.
+    gguf: null,
+  },
+} satisfies Record<string, Family>
+
+/** Model types of `DecoderLM`, as in config.json. */
+export type ModelType = keyof typeof FAMILIES
+export const MODEL_TYPES = Object.keys(FAMILIES) as ModelType[]
+
+export const familyOf = (modelType: ModelType): Family => FAMILIES[modelType]
+
+/** Return a number of the configuration, for a factor. @throws ConfigError for 0, a negative number and another value */
+export function positive(config: DecoderLMConfig, key: string): number {
+  const value = config[key]
+  if (typeof value === 'number' && value > 0 && value < Number.POSITIVE_INFINITY) return value
+  throw argumentError('DecoderLM', key, 'a finite number above 0', value)
+}

@@ -1,0 +1,8 @@
+import type { DecoderLMConfig } from '../../lib/index.js'
+
+const WINDOW = { slidingWindow: 5 }
+
+/** Options of a tiny network of each family in which everything that distinguishes the family counts. */
+export const FAMILIES = {
+  qwen3: { attentionBias: true, useSlidingWindow: true, maxWindowLayers: 1, ...WINDOW },
+} satisfies Record<string, DecoderLMConfig>
