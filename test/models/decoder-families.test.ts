@@ -142,6 +142,8 @@ describe('a configuration is refused by name', () => {
     ['qwen3', { attentionBias: 1 }, /attention_bias/],
     ['qwen3', { mlpBias: true }, /mlpBias false/],
     ['qwen3', { hiddenAct: 'softsign' }, /unknown activation 'softsign'/],
+    ['olmo2', { attentionBias: 'no' }, /attention_bias/],
+    ['olmo2', { mlpBias: true }, /mlpBias false/],
   ])('%s %j', (modelType, config, message) => {
     const make = () => new DecoderLM({ ...TINY, ...config, modelType } as DecoderLMConfig)
     expect(make).toThrow(ConfigError)

@@ -5,4 +5,5 @@ const WINDOW = { slidingWindow: 5 }
 /** Options of a tiny network of each family in which everything that distinguishes the family counts. */
 export const FAMILIES = {
   qwen3: { attentionBias: true, useSlidingWindow: true, maxWindowLayers: 1, ...WINDOW },
+  olmo2: { attentionBias: true },
 } satisfies Record<string, DecoderLMConfig>

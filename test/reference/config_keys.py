@@ -73,6 +73,7 @@ CLASSES = {
     "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
     "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
+    "olmo2": ("Olmo2ForCausalLM", LM),
 }
 
 # Another value than the tiny one, where it is not the other boolean or a little more.

@@ -18,6 +18,8 @@ import torch
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     Qwen2Config,
@@ -51,6 +53,7 @@ CASES = [
     dict(name='linear scaling', rope_parameters=dict(rope_type='linear', factor=4.0, rope_theta=10000.0)),
     dict(name='qwen2', rope_parameters=dict(rope_type='default', rope_theta=1e6)),
     dict(name='qwen3', **FEW, head_dim=16, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
+    dict(name='olmo2', **FEW, rope_parameters=dict(rope_type='default', rope_theta=500000.0)),
 ]
 FUSED = [
     # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
@@ -66,6 +69,7 @@ NETWORKS = {
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
     'phi3': (Phi3Config, Phi3ForCausalLM),
     'qwen3': (Qwen3Config, Qwen3ForCausalLM),
+    'olmo2': (Olmo2Config, Olmo2ForCausalLM),
 }
 PARTS = {
     'input_layernorm': 'attn_norm',
@@ -84,10 +88,16 @@ PARTS = {
 }
 
 
-def name_of(name):
+# After these, too, there are norms.
+OUT_NORMS = {'post_attention_layernorm': 'post_attention_norm', 'post_feedforward_layernorm': 'post_ffw_norm'}
+OUT_NORMED = ['olmo2']
+
+
+def name_of(name, architecture):
     if name.startswith('model.layers.'):
         _, _, layer, *part, kind = name.split('.')
-        return f'blk.{layer}.{PARTS[".".join(part)]}.{kind}'
+        parts = {**PARTS, **OUT_NORMS} if architecture in OUT_NORMED else PARTS
+        return f'blk.{layer}.{parts[".".join(part)]}.{kind}'
     return {'model.embed_tokens.weight': 'token_embd.weight', 'model.norm.weight': 'output_norm.weight'}.get(name, 'output.weight')
 
 
@@ -136,7 +146,7 @@ def write(path, model, config, architecture):
         if architecture in ('llama', 'internlm2') and '.k_proj.' in name:
             values = permute(values, config.num_key_value_heads)
         kind = gguf.GGMLQuantizationType.F32
-        writer.add_tensor(name_of(name), np.ascontiguousarray(values), raw_dtype=kind)
+        writer.add_tensor(name_of(name, architecture), np.ascontiguousarray(values), raw_dtype=kind)
     if rope['rope_type'] == 'llama3':
         dim = config.hidden_size // config.num_attention_heads
         plain = rope['rope_theta'] ** -(np.arange(0, dim, 2) / dim)

@@ -12,6 +12,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -25,6 +27,7 @@ CLASSES = {
     'mistral': (MistralConfig, MistralForCausalLM),
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
     'qwen3': (Qwen3Config, Qwen3ForCausalLM),
+    'olmo2': (Olmo2Config, Olmo2ForCausalLM),
 }
 SIZE = dict(
     vocab_size=23,
@@ -49,7 +52,7 @@ YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_positio
 WINDOW = dict(sliding_window=4)
 TURNS = ['sliding_attention', 'full_attention']
 # Of which the greedy tokens are stored as well.
-GREEDY = ['qwen3']
+GREEDY = ['qwen3', 'olmo2']
 NEW_TOKENS = 12
 
 CASES = [
@@ -69,6 +72,8 @@ CASES = [
     dict(name='qwen2-window', type='qwen2', use_sliding_window=True, max_window_layers=1, pads='left', **WINDOW, **GQA),
     dict(name='qwen3', type='qwen3', **GQA),
     dict(name='qwen3-left', type='qwen3', pads='left', attention_bias=True, use_sliding_window=True, layer_types=TURNS, **WINDOW, **GQA),
+    dict(name='olmo2', type='olmo2', pad_token_id=0, **GQA),
+    dict(name='olmo2-left', type='olmo2', pads='left', brief=True, pad_token_id=0, attention_bias=True, tie_word_embeddings=True),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]

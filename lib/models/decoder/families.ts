@@ -88,6 +88,13 @@ export interface FamilyGguf {
 }
 
 const LLAMA_BIASES = { qkv_bias_key: 'attention_bias', output_bias_key: 'attention_bias' } as const
+/** Norms of what attention and feed-forward add to the residual stream, none of what they read. */
+const POST_NORMS = {
+  norms: { attention_out: 'post_attention_layernorm', mlp_out: 'post_feedforward_layernorm' },
+} as const
+
+const QK_NORM_PARTS = { attn_q_norm: 'self_attn.q_norm', attn_k_norm: 'self_attn.k_norm' }
+const OUT_NORM_PARTS = { post_attention_norm: 'post_attention_layernorm', post_ffw_norm: 'post_feedforward_layernorm' }
 
 export const FAMILIES = {
   llama: {
@@ -141,8 +148,15 @@ export const FAMILIES = {
     gguf: {
       architecture: 'qwen3',
       writes: true,
-      parts: { attn_q_norm: 'self_attn.q_norm', attn_k_norm: 'self_attn.k_norm' },
+      parts: QK_NORM_PARTS,
     },
+  },
+  olmo2: {
+    architecture: 'Olmo2ForCausalLM',
+    defaults: { vocabSize: 50304, rmsNormEps: 1e-5, attentionBias: false },
+    only: { mlpBias: [false] },
+    network: { ...LLAMA_BIASES, ...POST_NORMS, qk_norm: 'projection' },
+    gguf: { architecture: 'olmo2', writes: true, parts: { ...QK_NORM_PARTS, ...OUT_NORM_PARTS } },
   },
   phi3: {
     architecture: 'Phi3ForCausalLM',
@@ -194,6 +208,12 @@ export type ModelType = keyof typeof FAMILIES
 export const MODEL_TYPES = Object.keys(FAMILIES) as ModelType[]
 
 export const familyOf = (modelType: ModelType): Family => FAMILIES[modelType]
+
+/** Return whether attention may be limited to a window in some layer. */
+export function mayHaveWindow(modelType: ModelType): boolean {
+  const { network } = familyOf(modelType)
+  return network.has_window === true || network.has_window_key !== undefined
+}
 
 /** Return a number of the configuration, for a factor. @throws ConfigError for 0, a negative number and another value */
 export function positive(config: DecoderLMConfig, key: string): number {

@@ -11,7 +11,7 @@ import { type Device, scope, type Tensor } from '../../tensor/index.js'
 import type { ForeignCheckpoint } from '../pretrained.js'
 import type { FillOptions, Weights } from '../weights.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
-import { type FamilyGguf, familyOf, MODEL_TYPES, type ModelType } from './families.js'
+import { type FamilyGguf, familyOf, MODEL_TYPES, type ModelType, mayHaveWindow } from './families.js'
 import { checkKeys, samplingOf } from './gguf-keys.js'
 import { llama3Scaling } from './rope-factors.js'
 
@@ -184,6 +184,9 @@ export function configOf(file: GgufFile): DecoderLMConfig {
       fail('blk.0.ffn_gate.weight', 'expected it fused into ffn_up for Phi-3, got a separate tensor')
   }
   if (config.modelType === 'mistral') config.slidingWindow = window ?? null
+  if (!mayHaveWindow(modelType) && modelType !== 'llama' && (window ?? 0) > 0) {
+    fail(`${architecture}.attention.sliding_window`, `expected 0 for ${modelType}, got ${window}`)
+  }
   if ('attentionBias' in familyOf(modelType).defaults) config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
   const scaling = scalingOf(file, number, (field, what) => fail(`${architecture}.${field}`, what))
   if (scaling !== undefined) config.ropeScaling = scaling
@@ -259,19 +262,25 @@ const LAYER: Readonly<Record<string, string>> = {
 }
 const TOP_BACK = Object.fromEntries(Object.entries(TOP).map(([theirs, ours]) => [ours, theirs]))
 
+/** Return transformers' names of the parts of a layer by llama.cpp's. */
+function partsOf({ parts = {} }: FamilyGguf): Record<string, string> {
+  const renamed = Object.values(parts)
+  return { ...Object.fromEntries(Object.entries(LAYER).filter(([, ours]) => !renamed.includes(ours))), ...parts }
+}
+
 /** Return transformers' name for one of llama.cpp's. An unknown name is returned unchanged, so that it is reported. */
 export function ourName(name: string, architecture: string | null = 'llama'): string {
-  const parts = { ...LAYER, ...formatOf(architecture).parts }
+  const parts = partsOf(formatOf(architecture))
   const [, layer, part, kind] = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
   if (part !== undefined && Object.hasOwn(parts, part)) return `model.layers.${layer}.${parts[part]}.${kind}`
   return TOP[name] ?? name
 }
 
 /** Return llama.cpp's name for one of transformers'; null if it has none. */
-export function theirName(name: string, { parts }: FamilyGguf): string | null {
+export function theirName(name: string, format: FamilyGguf): string | null {
   const [, layer, part, kind] = /^model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)$/.exec(name) ?? []
   if (part === undefined) return TOP_BACK[name] ?? null
-  const found = Object.entries({ ...LAYER, ...parts }).find(([, ours]) => ours === part)
+  const found = Object.entries(partsOf(format)).find(([, ours]) => ours === part)
   return found === undefined ? null : `blk.${layer}.${found[0]}.${kind}`
 }
 
