@@ -62,7 +62,7 @@ const camel = (config: Config): Config =>
 
 type Made = Module & { config: Config }
 type Forward = (inputs: Config) => Promise<Record<string, unknown>>
-const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2']
+const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3']
 function make(name: string, config: Config): Made {
   manualSeed(0)
   if (DECODERS.includes(name)) return new DecoderLM({ modelType: name, ...config } as never) as never
@@ -267,6 +267,7 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
   phi3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters'],
   qwen3: ['slidingWindow', 'ropeParameters', 'layerTypes'],
   olmo2: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters'],
+  smollm3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes', 'noRopeLayers'],
 }
 
 /** Keys of which only transformers' default is computed; a test above shows that others are refused. */

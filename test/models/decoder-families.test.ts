@@ -144,6 +144,10 @@ describe('a configuration is refused by name', () => {
     ['qwen3', { hiddenAct: 'softsign' }, /unknown activation 'softsign'/],
     ['olmo2', { attentionBias: 'no' }, /attention_bias/],
     ['olmo2', { mlpBias: true }, /mlpBias false/],
+    ['smollm3', { noRopeLayers: [1] }, /no_rope_layers must have 2 elements, one for each layer, got 1/],
+    ['smollm3', { noRopeLayers: 'all' }, /no_rope_layers/],
+    ['smollm3', { noRopeLayerInterval: 0 }, /no_rope_layer_interval must be above 0, got 0/],
+    ['smollm3', { noRopeLayerInterval: 1.5 }, /no_rope_layer_interval/],
   ])('%s %j', (modelType, config, message) => {
     const make = () => new DecoderLM({ ...TINY, ...config, modelType } as DecoderLMConfig)
     expect(make).toThrow(ConfigError)

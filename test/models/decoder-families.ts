@@ -6,4 +6,5 @@ const WINDOW = { slidingWindow: 5 }
 export const FAMILIES = {
   qwen3: { attentionBias: true, useSlidingWindow: true, maxWindowLayers: 1, ...WINDOW },
   olmo2: { attentionBias: true },
+  smollm3: { noRopeLayerInterval: 2, attentionBias: true, mlpBias: true, useSlidingWindow: true, ...WINDOW },
 } satisfies Record<string, DecoderLMConfig>

@@ -74,6 +74,7 @@ CLASSES = {
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
     "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
     "olmo2": ("Olmo2ForCausalLM", LM),
+    "smollm3": ("SmolLM3ForCausalLM", {**LM, "no_rope_layer_interval": 2}),
 }
 
 # Another value than the tiny one, where it is not the other boolean or a little more.

@@ -26,6 +26,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from common import Fixture, main, randint, randn
@@ -54,6 +56,7 @@ CASES = [
     dict(name='qwen2', rope_parameters=dict(rope_type='default', rope_theta=1e6)),
     dict(name='qwen3', **FEW, head_dim=16, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
     dict(name='olmo2', **FEW, rope_parameters=dict(rope_type='default', rope_theta=500000.0)),
+    dict(name='smollm3', pad_token_id=0, **{**SMALL, 'num_hidden_layers': 4}, rope_parameters=dict(rope_type='default', rope_theta=2e6)),
 ]
 FUSED = [
     # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
@@ -70,6 +73,7 @@ NETWORKS = {
     'phi3': (Phi3Config, Phi3ForCausalLM),
     'qwen3': (Qwen3Config, Qwen3ForCausalLM),
     'olmo2': (Olmo2Config, Olmo2ForCausalLM),
+    'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
 }
 PARTS = {
     'input_layernorm': 'attn_norm',
@@ -90,6 +94,8 @@ PARTS = {
 
 # After these, too, there are norms.
 OUT_NORMS = {'post_attention_layernorm': 'post_attention_norm', 'post_feedforward_layernorm': 'post_ffw_norm'}
+# Those whose rows of q and k `LlamaModel.permute` reorders.
+NEIGHBORS = ['llama', 'internlm2', 'smollm3']
 OUT_NORMED = ['olmo2']
 
 
@@ -141,9 +147,9 @@ def write(path, model, config, architecture):
         if name == 'lm_head.weight' and config.tie_word_embeddings:
             continue
         values = value.numpy()
-        if architecture in ('llama', 'internlm2') and '.q_proj.' in name:
+        if architecture in NEIGHBORS and '.q_proj.' in name:
             values = permute(values, config.num_attention_heads)
-        if architecture in ('llama', 'internlm2') and '.k_proj.' in name:
+        if architecture in NEIGHBORS and '.k_proj.' in name:
             values = permute(values, config.num_key_value_heads)
         kind = gguf.GGMLQuantizationType.F32
         writer.add_tensor(name_of(name, architecture), np.ascontiguousarray(values), raw_dtype=kind)

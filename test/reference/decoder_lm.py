@@ -18,6 +18,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from common import FIXTURES, Fixture, main, randint, randn
@@ -28,6 +30,7 @@ CLASSES = {
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
     'qwen3': (Qwen3Config, Qwen3ForCausalLM),
     'olmo2': (Olmo2Config, Olmo2ForCausalLM),
+    'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
 }
 SIZE = dict(
     vocab_size=23,
@@ -52,7 +55,7 @@ YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_positio
 WINDOW = dict(sliding_window=4)
 TURNS = ['sliding_attention', 'full_attention']
 # Of which the greedy tokens are stored as well.
-GREEDY = ['qwen3', 'olmo2']
+GREEDY = ['qwen3', 'olmo2', 'smollm3']
 NEW_TOKENS = 12
 
 CASES = [
@@ -74,6 +77,8 @@ CASES = [
     dict(name='qwen3-left', type='qwen3', pads='left', attention_bias=True, use_sliding_window=True, layer_types=TURNS, **WINDOW, **GQA),
     dict(name='olmo2', type='olmo2', pad_token_id=0, **GQA),
     dict(name='olmo2-left', type='olmo2', pads='left', brief=True, pad_token_id=0, attention_bias=True, tie_word_embeddings=True),
+    dict(name='smollm3', type='smollm3', pad_token_id=0, no_rope_layer_interval=2, mlp_bias=True, **GQA),
+    dict(name='smollm3-left', type='smollm3', pads='left', brief=True, pad_token_id=0, no_rope_layers=[0, 1], use_sliding_window=True, layer_types=TURNS, attention_bias=True, tie_word_embeddings=False, **WINDOW, **GQA),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]

@@ -60,6 +60,9 @@ export interface DecoderLMConfig extends NetworkConfig {
   attentionDropout?: number
   /** Biases of all four projections of the attention, in families that may have them. Qwen2 always has those of q, k and v. */
   attentionBias?: boolean
+  /** SmolLM3: 1 for each layer with RoPE, 0 for each without. Default: every `noRopeLayerInterval`th layer has none. */
+  noRopeLayers?: number[] | null
+  noRopeLayerInterval?: number
   /** Biases of the feed-forward projections, in families that may have them. */
   mlpBias?: boolean
   /** InternLM2: biases of both projections of the attention. Default true; published checkpoints set false. */
@@ -67,7 +70,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   tieWordEmbeddings?: boolean
   /** Row of the embeddings that gets no gradient. Default: none. */
   padTokenId?: number | null
-  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, and Qwen2 and Qwen3 with `useSlidingWindow`. */
+  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, and Qwen2, Qwen3 and SmolLM3 with `useSlidingWindow`. */
   slidingWindow?: number | null
   /**
    * With a window, a token attends to itself and `slidingWindow` tokens before it, one more. This is flash attention in transformers before
@@ -79,7 +82,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** Qwen2 and Qwen3: the first layer that has the window. */
   maxWindowLayers?: number
   /**
-   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Qwen3 it decides which layers have the window; in other
+   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Qwen3 and SmolLM3 it decides which layers have the window; in other
    * families it must match the other keys.
    */
   layerTypes?: string[] | null

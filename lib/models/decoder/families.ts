@@ -83,6 +83,8 @@ export interface FamilyGguf {
   neighbors?: true
   /** Whether files can be written. */
   writes: boolean
+  /** Values that llama.cpp has for every file: keys without a name in GGUF. Others cannot be written. */
+  implies?: (config: DecoderLMConfig) => DecoderLMConfig
   /** llama.cpp's names of parts that LLaMA has not, or that have another name there. */
   parts?: Readonly<Record<string, string>>
 }
@@ -157,6 +159,36 @@ export const FAMILIES = {
     only: { mlpBias: [false] },
     network: { ...LLAMA_BIASES, ...POST_NORMS, qk_norm: 'projection' },
     gguf: { architecture: 'olmo2', writes: true, parts: { ...QK_NORM_PARTS, ...OUT_NORM_PARTS } },
+  },
+  smollm3: {
+    architecture: 'SmolLM3ForCausalLM',
+    defaults: {
+      vocabSize: 128256,
+      hiddenSize: 2048,
+      numHiddenLayers: 36,
+      numAttentionHeads: 16,
+      numKeyValueHeads: 4,
+      maxPositionEmbeddings: 32768,
+      ropeTheta: 2000000,
+      attentionBias: false,
+      mlpBias: false,
+      noRopeLayers: null,
+      noRopeLayerInterval: 4,
+      useSlidingWindow: false,
+      slidingWindow: null,
+      tieWordEmbeddings: true,
+    },
+    only: {},
+    network: {
+      ...LLAMA_BIASES,
+      mlp_bias_key: 'mlp_bias',
+      rotary_layers_key: 'no_rope_layers',
+      rotary_period_key: 'no_rope_layer_interval',
+      has_window_key: 'use_sliding_window',
+      windows_skip_rotary: true,
+    },
+    readsLayerTypes: true,
+    gguf: { architecture: 'smollm3', neighbors: true, writes: true, implies: () => ({ noRopeLayerInterval: 4 }) },
   },
   phi3: {
     architecture: 'Phi3ForCausalLM',

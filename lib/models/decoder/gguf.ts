@@ -187,7 +187,9 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   if (!mayHaveWindow(modelType) && modelType !== 'llama' && (window ?? 0) > 0) {
     fail(`${architecture}.attention.sliding_window`, `expected 0 for ${modelType}, got ${window}`)
   }
+  if ('mlpBias' in familyOf(modelType).defaults) config.mlpBias = tensors['blk.0.ffn_gate.bias'] !== undefined
   if ('attentionBias' in familyOf(modelType).defaults) config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
+  Object.assign(config, formatOf(architecture).implies?.(config))
   const scaling = scalingOf(file, number, (field, what) => fail(`${architecture}.${field}`, what))
   if (scaling !== undefined) config.ropeScaling = scaling
   checkKeys(file, config)

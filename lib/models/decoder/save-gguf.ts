@@ -1,4 +1,4 @@
-import { argumentError, requireOneOf, requireOptions, requireString } from '../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import type { GgufSaveType, GgufValue, GgufValueType } from '../../files/gguf/types.js'
 import { type GgufBlocks, saveGguf } from '../../files/gguf/write.js'
@@ -57,6 +57,7 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   const { config } = model
   const format = formatOf(config)
   const { architecture } = format
+  requireImplied(config, format)
   await noGrad(() =>
     scope(async () => {
       const tensors: Record<string, Tensor | GgufBlocks> = {}
@@ -98,6 +99,30 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
       })
     }),
   )
+}
+
+/** Check the values that llama.cpp has for every file of the family. */
+function requireImplied(config: DecoderLMConfig, { implies }: FamilyGguf): void {
+  const { noRopeLayers, noRopeLayerInterval, ...implied } = implies?.(config) ?? {}
+  const fail = (key: string, expected: unknown, value: unknown): never => {
+    throw new ConfigError(
+      `DecoderLM.saveGguf: ${key}: expected ${shown(expected)}, which llama.cpp has for every ${config.modelType}, got ${shown(value)}. Save the model with save() as safetensors.`,
+      { [key]: value },
+    )
+  }
+  for (const [key, expected] of Object.entries(implied)) {
+    if (config[key] !== expected) fail(key, expected, config[key])
+  }
+  if (noRopeLayerInterval === undefined) return
+  const { noRopeLayers: layers, numHiddenLayers = 0 } = config
+  if (!Array.isArray(layers)) {
+    if (config.noRopeLayerInterval !== noRopeLayerInterval) {
+      fail('noRopeLayerInterval', noRopeLayerInterval, config.noRopeLayerInterval)
+    }
+    return
+  }
+  const expected = Array.from({ length: numHiddenLayers }, (_, i) => ((i + 1) % noRopeLayerInterval === 0 ? 0 : 1))
+  if (expected.some((one, i) => one !== Number(layers[i]))) fail('noRopeLayers', expected, layers)
 }
 
 function idsOf(config: DecoderLMConfig): Record<string, number> {
