@@ -62,7 +62,7 @@ const camel = (config: Config): Config =>
 
 type Made = Module & { config: Config }
 type Forward = (inputs: Config) => Promise<Record<string, unknown>>
-const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3']
+const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3', 'granite']
 function make(name: string, config: Config): Made {
   manualSeed(0)
   if (DECODERS.includes(name)) return new DecoderLM({ modelType: name, ...config } as never) as never
@@ -268,6 +268,7 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
   qwen3: ['slidingWindow', 'ropeParameters', 'layerTypes'],
   olmo2: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters'],
   smollm3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes', 'noRopeLayers'],
+  granite: ['bosTokenId', 'eosTokenId', 'ropeParameters'],
 }
 
 /** Keys of which only transformers' default is computed; a test above shows that others are refused. */

@@ -148,6 +148,10 @@ describe('a configuration is refused by name', () => {
     ['smollm3', { noRopeLayers: 'all' }, /no_rope_layers/],
     ['smollm3', { noRopeLayerInterval: 0 }, /no_rope_layer_interval must be above 0, got 0/],
     ['smollm3', { noRopeLayerInterval: 1.5 }, /no_rope_layer_interval/],
+    ['granite', { logitsScaling: 0 }, /expected logitsScaling to be a finite number above 0, got 0/],
+    ['granite', { embeddingMultiplier: '12' }, /expected embeddingMultiplier to be a finite number above 0, got "12"/],
+    ['granite', { residualMultiplier: Number.NaN }, /residualMultiplier/],
+    ['granite', { attentionMultiplier: -1 }, /attentionMultiplier/],
   ])('%s %j', (modelType, config, message) => {
     const make = () => new DecoderLM({ ...TINY, ...config, modelType } as DecoderLMConfig)
     expect(make).toThrow(ConfigError)

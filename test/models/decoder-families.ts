@@ -7,4 +7,12 @@ export const FAMILIES = {
   qwen3: { attentionBias: true, useSlidingWindow: true, maxWindowLayers: 1, ...WINDOW },
   olmo2: { attentionBias: true },
   smollm3: { noRopeLayerInterval: 2, attentionBias: true, mlpBias: true, useSlidingWindow: true, ...WINDOW },
+  granite: {
+    attentionBias: true,
+    mlpBias: true,
+    embeddingMultiplier: 3,
+    residualMultiplier: 0.4,
+    attentionMultiplier: 0.1,
+    logitsScaling: 2.5,
+  },
 } satisfies Record<string, DecoderLMConfig>

@@ -75,6 +75,7 @@ CLASSES = {
     "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
     "olmo2": ("Olmo2ForCausalLM", LM),
     "smollm3": ("SmolLM3ForCausalLM", {**LM, "no_rope_layer_interval": 2}),
+    "granite": ("GraniteForCausalLM", LM),
 }
 
 # Another value than the tiny one, where it is not the other boolean or a little more.

@@ -16,6 +16,8 @@ import gguf
 import numpy as np
 import torch
 from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Olmo2Config,
@@ -47,6 +49,7 @@ SIZE = dict(
 LLAMA3 = dict(rope_type='llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 LONGROPE = dict(rope_type='longrope', rope_theta=10000.0, short_factor=[1.0, 1.1, 1.25, 1.5], long_factor=[1.0, 1.7, 3.0, 5.5])
 SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=2.5)
 FEW = {**SMALL, 'num_hidden_layers': 2}
 CASES = [
     dict(name='llama', tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=10000.0)),
@@ -57,6 +60,7 @@ CASES = [
     dict(name='qwen3', **FEW, head_dim=16, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
     dict(name='olmo2', **FEW, rope_parameters=dict(rope_type='default', rope_theta=500000.0)),
     dict(name='smollm3', pad_token_id=0, **{**SMALL, 'num_hidden_layers': 4}, rope_parameters=dict(rope_type='default', rope_theta=2e6)),
+    dict(name='granite', **FEW, **MULTIPLIERS, rope_parameters=dict(rope_type='default', rope_theta=1e7)),
 ]
 FUSED = [
     # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
@@ -74,6 +78,7 @@ NETWORKS = {
     'qwen3': (Qwen3Config, Qwen3ForCausalLM),
     'olmo2': (Olmo2Config, Olmo2ForCausalLM),
     'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
+    'granite': (GraniteConfig, GraniteForCausalLM),
 }
 PARTS = {
     'input_layernorm': 'attn_norm',
@@ -95,7 +100,7 @@ PARTS = {
 # After these, too, there are norms.
 OUT_NORMS = {'post_attention_layernorm': 'post_attention_norm', 'post_feedforward_layernorm': 'post_ffw_norm'}
 # Those whose rows of q and k `LlamaModel.permute` reorders.
-NEIGHBORS = ['llama', 'internlm2', 'smollm3']
+NEIGHBORS = ['llama', 'internlm2', 'smollm3', 'granite']
 OUT_NORMED = ['olmo2']
 
 
@@ -126,6 +131,11 @@ def write(path, model, config, architecture):
     if getattr(config, 'head_dim', None):
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
+    if architecture == 'granite':
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
     if rope['rope_type'] == 'linear':
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope['factor'])

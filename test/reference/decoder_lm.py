@@ -8,6 +8,8 @@ left in float32: float64's smallest number, which transformers masks with, is -i
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -31,6 +33,7 @@ CLASSES = {
     'qwen3': (Qwen3Config, Qwen3ForCausalLM),
     'olmo2': (Olmo2Config, Olmo2ForCausalLM),
     'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
+    'granite': (GraniteConfig, GraniteForCausalLM),
 }
 SIZE = dict(
     vocab_size=23,
@@ -53,9 +56,10 @@ LLAMA3 = dict(
 )
 YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=16)
 WINDOW = dict(sliding_window=4)
+MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=2.5)
 TURNS = ['sliding_attention', 'full_attention']
 # Of which the greedy tokens are stored as well.
-GREEDY = ['qwen3', 'olmo2', 'smollm3']
+GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite']
 NEW_TOKENS = 12
 
 CASES = [
@@ -79,6 +83,8 @@ CASES = [
     dict(name='olmo2-left', type='olmo2', pads='left', brief=True, pad_token_id=0, attention_bias=True, tie_word_embeddings=True),
     dict(name='smollm3', type='smollm3', pad_token_id=0, no_rope_layer_interval=2, mlp_bias=True, **GQA),
     dict(name='smollm3-left', type='smollm3', pads='left', brief=True, pad_token_id=0, no_rope_layers=[0, 1], use_sliding_window=True, layer_types=TURNS, attention_bias=True, tie_word_embeddings=False, **WINDOW, **GQA),
+    dict(name='granite', type='granite', pad_token_id=0, mlp_bias=True, **MULTIPLIERS, **GQA),
+    dict(name='granite-left', type='granite', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=True, **MULTIPLIERS),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]

@@ -63,6 +63,12 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** SmolLM3: 1 for each layer with RoPE, 0 for each without. Default: every `noRopeLayerInterval`th layer has none. */
   noRopeLayers?: number[] | null
   noRopeLayerInterval?: number
+  /** Granite: factors of all embeddings, of what attention and feed-forward add to the residual stream, and of scores. */
+  embeddingMultiplier?: number
+  residualMultiplier?: number
+  attentionMultiplier?: number
+  /** Granite: divisor of the logits. */
+  logitsScaling?: number
   /** Biases of the feed-forward projections, in families that may have them. */
   mlpBias?: boolean
   /** InternLM2: biases of both projections of the attention. Default true; published checkpoints set false. */

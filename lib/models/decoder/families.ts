@@ -85,6 +85,8 @@ export interface FamilyGguf {
   writes: boolean
   /** Values that llama.cpp has for every file: keys without a name in GGUF. Others cannot be written. */
   implies?: (config: DecoderLMConfig) => DecoderLMConfig
+  /** Keys of the configuration by llama.cpp's keys, without the architecture, for numbers that LLaMA has not. */
+  keys?: Readonly<Record<string, string>>
   /** llama.cpp's names of parts that LLaMA has not, or that have another name there. */
   parts?: Readonly<Record<string, string>>
 }
@@ -190,6 +192,36 @@ export const FAMILIES = {
     readsLayerTypes: true,
     gguf: { architecture: 'smollm3', neighbors: true, writes: true, implies: () => ({ noRopeLayerInterval: 4 }) },
   },
+  granite: {
+    architecture: 'GraniteForCausalLM',
+    defaults: {
+      attentionBias: false,
+      mlpBias: false,
+      embeddingMultiplier: 1,
+      residualMultiplier: 1,
+      attentionMultiplier: 1,
+      logitsScaling: 1,
+    },
+    only: {},
+    network: { ...LLAMA_BIASES, mlp_bias_key: 'mlp_bias' },
+    scales: (config) => ({
+      input_scale: positive(config, 'embeddingMultiplier'),
+      residual_scale: positive(config, 'residualMultiplier'),
+      query_scale: positive(config, 'attentionMultiplier') * rootOf(config.headDim),
+      logit_scale: 1 / positive(config, 'logitsScaling'),
+    }),
+    gguf: {
+      architecture: 'granite',
+      neighbors: true,
+      writes: true,
+      keys: {
+        embedding_scale: 'embeddingMultiplier',
+        residual_scale: 'residualMultiplier',
+        'attention.scale': 'attentionMultiplier',
+        logit_scale: 'logitsScaling',
+      },
+    },
+  },
   phi3: {
     architecture: 'Phi3ForCausalLM',
     defaults: {
@@ -253,3 +285,6 @@ export function positive(config: DecoderLMConfig, key: string): number {
   if (typeof value === 'number' && value > 0 && value < Number.POSITIVE_INFINITY) return value
   throw argumentError('DecoderLM', key, 'a finite number above 0', value)
 }
+
+/** Return the square root of a size, and 1 for another value, which native code refuses by name. */
+const rootOf = (size: unknown): number => (typeof size === 'number' && size > 0 ? Math.sqrt(size) : 1)

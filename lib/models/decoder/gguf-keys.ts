@@ -96,6 +96,7 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
     })
   }
   const unknown: string[] = []
+  const ownKeys = familyOf(config.modelType as ModelType).gguf?.keys ?? {}
   const isOptional = familyOf(config.modelType as ModelType).network.has_window_key !== undefined
   for (const [key, value] of Object.entries(metadata)) {
     if (key === 'general.type' && value !== 'model') {
@@ -110,7 +111,7 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
       const name = key.slice((architecture as string).length + 1)
       // llama.cpp's Qwen2 and Qwen3 have no window, and the file does not say which layers would have it.
       if (name === 'attention.sliding_window' && isOptional && value !== 0) unknown.push(key)
-      if (READ.has(name)) continue
+      if (READ.has(name) || Object.hasOwn(ownKeys, name)) continue
       const neutral = Object.hasOwn(NEUTRAL, name) ? NEUTRAL[name] : OTHER_NETWORKS.has(name) ? [0, false] : undefined
       if (neutral === undefined) {
         unknown.push(key)

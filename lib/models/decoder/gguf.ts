@@ -189,7 +189,14 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   }
   if ('mlpBias' in familyOf(modelType).defaults) config.mlpBias = tensors['blk.0.ffn_gate.bias'] !== undefined
   if ('attentionBias' in familyOf(modelType).defaults) config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
-  Object.assign(config, formatOf(architecture).implies?.(config))
+  const { keys = {}, implies } = formatOf(architecture)
+  for (const [theirs, ours] of Object.entries(keys)) {
+    const value = number(theirs)
+    if (value !== undefined && value !== 0) config[ours] = value
+    // As in llama.cpp, where 0 is the usual scale.
+    else if (theirs === 'attention.scale') config[ours] = headDim ** -0.5
+  }
+  Object.assign(config, implies?.(config))
   const scaling = scalingOf(file, number, (field, what) => fail(`${architecture}.${field}`, what))
   if (scaling !== undefined) config.ropeScaling = scaling
   checkKeys(file, config)

@@ -169,6 +169,9 @@ function sizesOf(
   }
   if (typeof window === 'number')
     result['attention.sliding_window'] = window + (config.windowInclusive === true ? 1 : 0)
+  for (const [theirs, ours] of Object.entries(formatOf(config).keys ?? {})) {
+    if (typeof config[ours] === 'number') result[theirs] = config[ours]
+  }
   const kind = kindOf(scaling)
   if (kind === 'default' || kind === 'llama3') return result
   if (kind !== 'linear' && kind !== 'yarn') {
@@ -201,7 +204,7 @@ const prefixed = (prefix: string, values: Record<string, GgufValue>): Record<str
 
 /** Return the types of keys that are floats in llama.cpp, even with an integer value. */
 function typesOf(metadata: Record<string, GgufValue>): Record<string, GgufValueType> {
-  const real = /\.(?:freq_base|layer_norm_rms_epsilon|factor|yarn_beta_\w+|alpha)$/
+  const real = /\.(?:freq_base|layer_norm_rms_epsilon|factor|yarn_beta_\w+|alpha|(?:\w+_)?scale|\w+_softcapping)$/
   return Object.fromEntries(Object.keys(metadata).flatMap((key) => (real.test(key) ? [[key, 'float32']] : [])))
 }
 
