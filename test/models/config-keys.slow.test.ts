@@ -62,7 +62,7 @@ const camel = (config: Config): Config =>
 
 type Made = Module & { config: Config }
 type Forward = (inputs: Config) => Promise<Record<string, unknown>>
-const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3', 'granite']
+const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2']
 function make(name: string, config: Config): Made {
   manualSeed(0)
   if (DECODERS.includes(name)) return new DecoderLM({ modelType: name, ...config } as never) as never
@@ -192,6 +192,7 @@ const REFUSED_HERE = [
   'embd_pdrop',
   'max_bucket_distance',
   'problem_type',
+  'use_bidirectional_attention',
 ]
 /** The same of one class: a head's matrix is the embeddings', and a classifier reads all frames. */
 const REFUSED_BY: Record<string, readonly string[]> = {
@@ -269,6 +270,7 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
   olmo2: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters'],
   smollm3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes', 'noRopeLayers'],
   granite: ['bosTokenId', 'eosTokenId', 'ropeParameters'],
+  gemma2: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes'],
 }
 
 /** Keys of which only transformers' default is computed; a test above shows that others are refused. */

@@ -15,4 +15,11 @@ export const FAMILIES = {
     attentionMultiplier: 0.1,
     logitsScaling: 2.5,
   },
+  gemma2: {
+    attentionBias: true,
+    queryPreAttnScalar: 5,
+    attnLogitSoftcapping: 1.5,
+    finalLogitSoftcapping: 4,
+    ...WINDOW,
+  },
 } satisfies Record<string, DecoderLMConfig>

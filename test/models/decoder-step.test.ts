@@ -118,7 +118,7 @@ describe('a step on the CPU has the logits of a whole pass', () => {
     if (rows > 1) await check(model, { rows, padded: true, exact: exactly(model) })
   })
 
-  it.each([
+  it.each<{ name: string; config: Partial<DecoderLMConfig>; time: number }>([
     { name: 'a long past', config: {}, time: 300 },
     { name: 'a window', config: { modelType: 'mistral', slidingWindow: 5 }, time: 9 },
     { name: 'a window over a long past', config: { modelType: 'mistral', slidingWindow: 140 }, time: 290 },
@@ -137,7 +137,7 @@ describe('a step on the CPU has the logits of a whole pass', () => {
     { name: 'sizes that nothing divides', config: { hiddenSize: 75, intermediateSize: 37, headDim: 6 }, time: 9 },
     ...Object.entries(FAMILIES).map(([name, config]) => ({
       name,
-      config: { modelType: name as DecoderLMConfig['modelType'], ...config },
+      config: { ...config, modelType: name } as DecoderLMConfig,
       time: 130,
     })),
   ])('$name', async ({ config, time }) => {

@@ -48,7 +48,7 @@ describe('DecoderLM of GGUF files, as transformers computes with the same tensor
     const model = await DecoderLM.fromPretrained(path)
     await scope(async () => expectClose(await logitsOf(model, ids), logits, 1e-5))
     expect(model.generationConfig).toMatchObject({ bosTokenId: 1, eosTokenId: 2 })
-    expect(model.config).toMatchObject({ rmsNormEps: 1e-5, tieWordEmbeddings: name === 'llama' })
+    expect(model.config).toMatchObject({ rmsNormEps: 1e-5, tieWordEmbeddings: /^(llama|gemma\d)$/.test(name) })
     model.dispose()
     expect(await settledTensors()).toBe(before)
   })

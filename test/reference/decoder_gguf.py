@@ -16,6 +16,8 @@ import gguf
 import numpy as np
 import torch
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -61,6 +63,7 @@ CASES = [
     dict(name='olmo2', **FEW, rope_parameters=dict(rope_type='default', rope_theta=500000.0)),
     dict(name='smollm3', pad_token_id=0, **{**SMALL, 'num_hidden_layers': 4}, rope_parameters=dict(rope_type='default', rope_theta=2e6)),
     dict(name='granite', **FEW, **MULTIPLIERS, rope_parameters=dict(rope_type='default', rope_theta=1e7)),
+    dict(name='gemma2', **FEW, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=1e4)),
 ]
 FUSED = [
     # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
@@ -79,6 +82,7 @@ NETWORKS = {
     'olmo2': (Olmo2Config, Olmo2ForCausalLM),
     'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
     'granite': (GraniteConfig, GraniteForCausalLM),
+    'gemma2': (Gemma2Config, Gemma2ForCausalLM),
 }
 PARTS = {
     'input_layernorm': 'attn_norm',
@@ -101,13 +105,16 @@ PARTS = {
 OUT_NORMS = {'post_attention_layernorm': 'post_attention_norm', 'post_feedforward_layernorm': 'post_ffw_norm'}
 # Those whose rows of q and k `LlamaModel.permute` reorders.
 NEIGHBORS = ['llama', 'internlm2', 'smollm3', 'granite']
-OUT_NORMED = ['olmo2']
+OUT_NORMED = ['olmo2', 'gemma2']
+# Their norms multiply by weight + 1.
+OFFSET = ['gemma2']
 
 
 def name_of(name, architecture):
     if name.startswith('model.layers.'):
         _, _, layer, *part, kind = name.split('.')
         parts = {**PARTS, **OUT_NORMS} if architecture in OUT_NORMED else PARTS
+        parts = {**parts, 'pre_feedforward_layernorm': 'ffn_norm'}
         return f'blk.{layer}.{parts[".".join(part)]}.{kind}'
     return {'model.embed_tokens.weight': 'token_embd.weight', 'model.norm.weight': 'output_norm.weight'}.get(name, 'output.weight')
 
@@ -136,6 +143,11 @@ def write(path, model, config, architecture):
         writer.add_residual_scale(config.residual_multiplier)
         writer.add_attention_scale(config.attention_multiplier)
         writer.add_logit_scale(config.logits_scaling)
+    if architecture == 'gemma2':
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if architecture in OFFSET:
+        writer.add_sliding_window(config.sliding_window)
     if rope['rope_type'] == 'linear':
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope['factor'])
@@ -161,6 +173,8 @@ def write(path, model, config, architecture):
             values = permute(values, config.num_attention_heads)
         if architecture in NEIGHBORS and '.k_proj.' in name:
             values = permute(values, config.num_key_value_heads)
+        if architecture in OFFSET and name.endswith('norm.weight'):
+            values = values + 1
         kind = gguf.GGMLQuantizationType.F32
         writer.add_tensor(name_of(name, architecture), np.ascontiguousarray(values), raw_dtype=kind)
     if rope['rope_type'] == 'llama3':

@@ -8,6 +8,8 @@ left in float32: float64's smallest number, which transformers masks with, is -i
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -34,6 +36,7 @@ CLASSES = {
     'olmo2': (Olmo2Config, Olmo2ForCausalLM),
     'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
     'granite': (GraniteConfig, GraniteForCausalLM),
+    'gemma2': (Gemma2Config, Gemma2ForCausalLM),
 }
 SIZE = dict(
     vocab_size=23,
@@ -59,7 +62,7 @@ WINDOW = dict(sliding_window=4)
 MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=2.5)
 TURNS = ['sliding_attention', 'full_attention']
 # Of which the greedy tokens are stored as well.
-GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite']
+GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2']
 NEW_TOKENS = 12
 
 CASES = [
@@ -85,6 +88,8 @@ CASES = [
     dict(name='smollm3-left', type='smollm3', pads='left', brief=True, pad_token_id=0, no_rope_layers=[0, 1], use_sliding_window=True, layer_types=TURNS, attention_bias=True, tie_word_embeddings=False, **WINDOW, **GQA),
     dict(name='granite', type='granite', pad_token_id=0, mlp_bias=True, **MULTIPLIERS, **GQA),
     dict(name='granite-left', type='granite', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=True, **MULTIPLIERS),
+    dict(name='gemma2', type='gemma2', pad_token_id=0, query_pre_attn_scalar=6, attn_logit_softcapping=0.7, final_logit_softcapping=1.5, **WINDOW, **GQA),
+    dict(name='gemma2-left', type='gemma2', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=False, layer_types=TURNS[::-1], final_logit_softcapping=None, **WINDOW, **GQA),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]

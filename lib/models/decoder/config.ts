@@ -11,6 +11,7 @@ import {
   familyOf,
   MODEL_TYPES,
   type ModelType,
+  positive,
 } from './families.js'
 
 export type { ModelType } from './families.js'
@@ -69,6 +70,14 @@ export interface DecoderLMConfig extends NetworkConfig {
   attentionMultiplier?: number
   /** Granite: divisor of the logits. */
   logitsScaling?: number
+  /** Gemma: the activation, in place of `hiddenAct`. */
+  hiddenActivation?: string
+  /** Gemma: scores are divided by its square root, in place of that of `headDim`. */
+  queryPreAttnScalar?: number
+  /** Gemma 2: scores x become cap · tanh(x / cap); null: they do not. */
+  attnLogitSoftcapping?: number | null
+  /** Gemma: the same of logits. */
+  finalLogitSoftcapping?: number | null
   /** Biases of the feed-forward projections, in families that may have them. */
   mlpBias?: boolean
   /** InternLM2: biases of both projections of the attention. Default true; published checkpoints set false. */
@@ -76,7 +85,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   tieWordEmbeddings?: boolean
   /** Row of the embeddings that gets no gradient. Default: none. */
   padTokenId?: number | null
-  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, and Qwen2, Qwen3 and SmolLM3 with `useSlidingWindow`. */
+  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, Gemma, and Qwen2, Qwen3 and SmolLM3 with `useSlidingWindow`. */
   slidingWindow?: number | null
   /**
    * With a window, a token attends to itself and `slidingWindow` tokens before it, one more. This is flash attention in transformers before
@@ -148,6 +157,8 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
       const { ropeTheta = defaults.ropeTheta ?? 10000 } = isConfiguration(scaling)
         ? (toCamel(scaling) as RopeParameters)
         : {}
+      // Two keys for the activation would leave open which one counts.
+      if ('hiddenActivation' in defaults) delete defaults.hiddenAct
       return {
         ...defaults,
         modelType,
@@ -162,13 +173,14 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
         ...('slidingWindow' in defaults && { windowInclusive: isUsdm(config) }),
       }
     },
-    nullable: ['slidingWindow'],
+    nullable: ['slidingWindow', 'attnLogitSoftcapping', 'finalLogitSoftcapping'],
     only: family.only,
     parts: { ropeScaling: ropeKeys, ropeParameters: ropeKeys },
     unused: [
       ...['numLabels', 'layerTypes', 'originalMaxPositionEmbeddings', 'partialRotaryFactor', 'pretrainingTp'],
       // transformers' classes without a window also ignore these.
       ...['useFlashAttn', 'slidingWindow', 'maxWindowLayers'],
+      ...(family.unused ?? []),
     ],
   }
 }
@@ -248,6 +260,7 @@ const FULL = 'full_attention'
 /** Check `layerTypes` of newer files: the attention of each layer, which in some families must match the other keys. */
 export function checkedLayers(config: DecoderLMConfig): DecoderLMConfig {
   const { layerTypes, maxWindowLayers = 28, numHiddenLayers } = config
+  for (const key of familyOf(typeOf(config)).required ?? []) positive(config, key)
   if (layerTypes === undefined || layerTypes === null) return config
   const { network, readsLayerTypes } = familyOf(typeOf(config))
   const fail = (where: string, expected: string, value: unknown): never => {

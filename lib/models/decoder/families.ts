@@ -12,6 +12,10 @@ export interface Family {
   defaults: DecoderLMConfig
   /** Keys in files whose other values would be a different network. */
   only: Readonly<Record<string, readonly unknown[]>>
+  /** Keys that must be numbers above 0. */
+  required?: readonly string[]
+  /** Keys in files that have no effect. */
+  unused?: readonly string[]
   /** Differences from LLaMA's network. */
   network: FamilyNetwork
   /** Factors that follow from the configuration. */
@@ -99,6 +103,45 @@ const POST_NORMS = {
 
 const QK_NORM_PARTS = { attn_q_norm: 'self_attn.q_norm', attn_k_norm: 'self_attn.k_norm' }
 const OUT_NORM_PARTS = { post_attention_norm: 'post_attention_layernorm', post_ffw_norm: 'post_feedforward_layernorm' }
+/** What Gemma 2 and 3 share. */
+const GEMMA = {
+  hiddenSize: 2304,
+  intermediateSize: 9216,
+  numHiddenLayers: 26,
+  numAttentionHeads: 8,
+  numKeyValueHeads: 4,
+  headDim: 256,
+  hiddenActivation: 'gelu_pytorch_tanh',
+  tieWordEmbeddings: true,
+  attentionBias: false,
+  queryPreAttnScalar: 256,
+  slidingWindow: 4096,
+}
+const GEMMA_NETWORK = {
+  ...LLAMA_BIASES,
+  norms: {
+    attention: 'input_layernorm',
+    attention_out: 'post_attention_layernorm',
+    mlp: 'pre_feedforward_layernorm',
+    mlp_out: 'post_feedforward_layernorm',
+  },
+  norm_offset: 1,
+  activation_key: 'hidden_activation',
+  has_window: true,
+} as const
+const GEMMA_GGUF = { writes: true, parts: { ...OUT_NORM_PARTS, ffn_norm: 'pre_feedforward_layernorm' } } as const
+
+const gemmaScales = (config: DecoderLMConfig): FamilyScales => ({
+  embedding_scale: rootOf(config.hiddenSize),
+  query_scale: rootOf(config.headDim) / Math.sqrt(positive(config, 'queryPreAttnScalar')),
+  attention_cap: config.attnLogitSoftcapping == null ? 0 : positive(config, 'attnLogitSoftcapping'),
+  logit_cap: config.finalLogitSoftcapping == null ? 0 : positive(config, 'finalLogitSoftcapping'),
+})
+/** Return the `queryPreAttnScalar` of llama.cpp; `layers`: those of the network that has another one. */
+const gemmaScalar = (
+  { hiddenSize = 0, numAttentionHeads = 1, numHiddenLayers, headDim }: DecoderLMConfig,
+  layers: number,
+) => (numHiddenLayers === layers ? hiddenSize / numAttentionHeads : headDim)
 
 export const FAMILIES = {
   llama: {
@@ -220,6 +263,33 @@ export const FAMILIES = {
         'attention.scale': 'attentionMultiplier',
         logit_scale: 'logitsScaling',
       },
+    },
+  },
+  gemma2: {
+    architecture: 'Gemma2ForCausalLM',
+    defaults: {
+      ...GEMMA,
+      vocabSize: 256000,
+      maxPositionEmbeddings: 8192,
+      attnLogitSoftcapping: 50,
+      finalLogitSoftcapping: 30,
+    },
+    only: { useBidirectionalAttention: [false] },
+    required: ['slidingWindow'],
+    unused: ['hiddenAct', 'cacheImplementation'],
+    network: { ...GEMMA_NETWORK, windowed_period: 2 },
+    scales: gemmaScales,
+    readsLayerTypes: true,
+    gguf: {
+      ...GEMMA_GGUF,
+      architecture: 'gemma2',
+      keys: {
+        'attention.sliding_window': 'slidingWindow',
+        attn_logit_softcapping: 'attnLogitSoftcapping',
+        final_logit_softcapping: 'finalLogitSoftcapping',
+      },
+      // llama.cpp takes another scale for the network of 27 billion parameters, which it finds by its layers.
+      implies: (config) => ({ queryPreAttnScalar: gemmaScalar(config, 46), tieWordEmbeddings: true }),
     },
   },
   phi3: {

@@ -293,6 +293,7 @@ export function theirName(name: string, format: FamilyGguf): string | null {
   return found === undefined ? null : `blk.${layer}.${found[0]}.${kind}`
 }
 
+export const NORM = /norm\.weight$/
 /** Tensors that are not weights of a linear layer or an embedding. */
 const VALUES = /(?:\.bias|_norm\.weight)$/
 /** Divisors of each frequency: LLaMA 3.1's scaling, which has no keys in the metadata. */
@@ -332,8 +333,15 @@ async function weightsOf(
     return heads[/\.attn_([qk])\.(?:weight|bias)$/.exec(name)?.[1] as 'q' | 'k']
   }
   const tensors: Record<string, Tensor> = {}
-  const straight = await read(names.filter((name) => headsOf(name) === undefined))
+  const offset = familyOf(config.modelType as ModelType).network.norm_offset ?? 0
+  const isShifted = (name: string): boolean => offset !== 0 && NORM.test(name)
+  const straight = await read(names.filter((name) => headsOf(name) === undefined && !isShifted(name)))
   for (const [name, value] of Object.entries(straight)) tensors[ourName(name, architecture)] = value
+  // llama.cpp's norms multiply by their weight alone. In half precision the difference would lose digits.
+  const norms = await file.load({ names: names.filter(isShifted), dtype: 'float32', mmap })
+  for (const [name, value] of Object.entries(norms)) {
+    tensors[ourName(name, architecture)] = value.sub(offset).to({ dtype: loadDtype })
+  }
   // The largest first, one after the other: the next is read into the memory of the last one.
   const turned = names.filter((name) => headsOf(name) !== undefined)
   turned.sort((a, b) => (file.tensors[b] as GgufTensor).bytes - (file.tensors[a] as GgufTensor).bytes)

@@ -10,7 +10,7 @@ import { Tokenizer } from '../../text/index.js'
 import { type DecoderLMConfig, hasWindow, type RopeParameters } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
 import { type FamilyGguf, familyOf, MODEL_TYPES } from './families.js'
-import { theirName, toNeighbors } from './gguf.js'
+import { NORM, theirName, toNeighbors } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
 
 export interface SaveDecoderGgufOptions {
@@ -58,6 +58,7 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   const format = formatOf(config)
   const { architecture } = format
   requireImplied(config, format)
+  const offset = familyOf(config.modelType ?? 'llama').network.norm_offset ?? 0
   await noGrad(() =>
     scope(async () => {
       const tensors: Record<string, Tensor | GgufBlocks> = {}
@@ -72,7 +73,9 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
           )
         }
         const heads = headsOf(theirs, config)
-        const rows = heads === null || !format.neighbors ? value : toNeighbors(value, heads)
+        // llama.cpp's norms multiply by their weight alone.
+        const shifted = offset !== 0 && NORM.test(theirs) ? value.to('float32').add(offset) : value
+        const rows = heads === null || !format.neighbors ? shifted : toNeighbors(value, heads)
         tensors[theirs] = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
       }
       const sizes = sizesOf(config, tensors)

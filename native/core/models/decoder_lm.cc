@@ -1,5 +1,6 @@
 #include "core/models/decoder_lm.h"
 
+#include <ATen/OpMathType.h>
 #include <ATen/core/Reduction.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
@@ -115,7 +116,8 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
   const auto own = own_head();
   const Linear* const head = own ? own.get() : lm_head;
   if (config.logit_cap > 0 || (head != nullptr ? head->altered() : model.words.quantized().has_value())) {
-    return at::cross_entropy_loss(logits(before).flatten(0, 1).to(at::kFloat), next.flatten(), std::nullopt,
+    const Tensor all = logits(before).flatten(0, 1);
+    return at::cross_entropy_loss(all.to(at::toOpMathType(all.scalar_type())), next.flatten(), std::nullopt,
                                   at::Reduction::Mean, -100, smoothing);
   }
   static const auto op = c10::Dispatcher::singleton()
