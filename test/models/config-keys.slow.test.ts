@@ -62,7 +62,7 @@ const camel = (config: Config): Config =>
 
 type Made = Module & { config: Config }
 type Forward = (inputs: Config) => Promise<Record<string, unknown>>
-const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2']
+const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text']
 function make(name: string, config: Config): Made {
   manualSeed(0)
   if (DECODERS.includes(name)) return new DecoderLM({ modelType: name, ...config } as never) as never
@@ -198,6 +198,8 @@ const REFUSED_HERE = [
 const REFUSED_BY: Record<string, readonly string[]> = {
   RobertaForMaskedLM: ['tie_word_embeddings'],
   WavLMForXVector: ['add_adapter'],
+  // Without parts for each kind of layer, which transformers ignores.
+  gemma3_text: ['rope_parameters'],
 }
 
 describe.each(Object.entries(fixture.classes))('the configuration of %s', (name, { base, keys, values, count }) => {
@@ -271,6 +273,7 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
   smollm3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes', 'noRopeLayers'],
   granite: ['bosTokenId', 'eosTokenId', 'ropeParameters'],
   gemma2: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes'],
+  gemma3_text: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes', 'useBidirectionalAttention'],
 }
 
 /** Keys of which only transformers' default is computed; a test above shows that others are refused. */

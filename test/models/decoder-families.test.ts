@@ -158,6 +158,19 @@ describe('a configuration is refused by name', () => {
     ['gemma2', { finalLogitSoftcapping: 'none' }, /finalLogitSoftcapping/],
     ['gemma2', { useBidirectionalAttention: true }, /useBidirectionalAttention false/],
     ['gemma2', { hiddenActivation: 'softsign' }, /unknown activation 'softsign'/],
+    ['gemma3_text', { slidingWindow: 0 }, /expected slidingWindow to be a finite number above 0, got 0/],
+    ['gemma3_text', { slidingWindowPattern: 0 }, /sliding_window_pattern must be above 0, got 0/],
+    [
+      'gemma3_text',
+      { ropeParameters: { ropeTheta: 5 } },
+      /ropeParameters: expected a key of its configuration, got 'ropeTheta'/,
+    ],
+    [
+      'gemma3_text',
+      { ropeScaling: { ropeType: 'dynamic', factor: 2 } },
+      /not supported with a RoPE of windowed layers/,
+    ],
+    ['gemma3_text', { layerTypes: ['full_attention', 'chunked'] }, /layerTypes\[1\]/],
   ])('%s %j', (modelType, config, message) => {
     const make = () => new DecoderLM({ ...TINY, ...config, modelType } as DecoderLMConfig)
     expect(make).toThrow(ConfigError)

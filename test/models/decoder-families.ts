@@ -22,4 +22,12 @@ export const FAMILIES = {
     finalLogitSoftcapping: 4,
     ...WINDOW,
   },
+  gemma3_text: {
+    attentionBias: true,
+    queryPreAttnScalar: 5,
+    slidingWindowPattern: 2,
+    ropeLocalBaseFreq: 50,
+    ropeScaling: { ropeType: 'linear', factor: 2 },
+    ...WINDOW,
+  },
 } satisfies Record<string, DecoderLMConfig>

@@ -57,7 +57,7 @@ const told = ({ error, warnings }: Outcome, key: string): boolean =>
   (error ?? '').includes(key.slice(key.lastIndexOf('.') + 1)) ||
   warnings.some((warning) => warning.includes(`"${key}"`))
 
-describe.each(['llama', 'qwen2', 'qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'internlm2', 'phi3'])(
+describe.each(['llama', 'qwen2', 'qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3', 'internlm2', 'phi3'])(
   'of a network, %s',
   (architecture) => {
     const base = (key: string): Metadata => {

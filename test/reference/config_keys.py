@@ -77,6 +77,7 @@ CLASSES = {
     "smollm3": ("SmolLM3ForCausalLM", {**LM, "no_rope_layer_interval": 2}),
     "granite": ("GraniteForCausalLM", LM),
     "gemma2": ("Gemma2ForCausalLM", {**LM, "head_dim": 4, "sliding_window": 4, "query_pre_attn_scalar": 4}),
+    "gemma3_text": ("Gemma3ForCausalLM", {**LM, "head_dim": 4, "sliding_window": 4, "query_pre_attn_scalar": 4, "sliding_window_pattern": 2}),
 }
 
 # Another value than the tiny one, where it is not the other boolean or a little more.

@@ -18,6 +18,8 @@ import torch
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -52,6 +54,10 @@ LLAMA3 = dict(rope_type='llama3', factor=8.0, low_freq_factor=1.0, high_freq_fac
 LONGROPE = dict(rope_type='longrope', rope_theta=10000.0, short_factor=[1.0, 1.1, 1.25, 1.5], long_factor=[1.0, 1.7, 3.0, 5.5])
 SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
 MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=2.5)
+LOCAL = dict(
+    full_attention=dict(rope_type='linear', rope_theta=1000.0, factor=2.0),
+    sliding_attention=dict(rope_type='default', rope_theta=10000.0),
+)
 FEW = {**SMALL, 'num_hidden_layers': 2}
 CASES = [
     dict(name='llama', tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=10000.0)),
@@ -64,6 +70,7 @@ CASES = [
     dict(name='smollm3', pad_token_id=0, **{**SMALL, 'num_hidden_layers': 4}, rope_parameters=dict(rope_type='default', rope_theta=2e6)),
     dict(name='granite', **FEW, **MULTIPLIERS, rope_parameters=dict(rope_type='default', rope_theta=1e7)),
     dict(name='gemma2', **FEW, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=1e4)),
+    dict(name='gemma3', **{**SMALL, 'num_hidden_layers': 6}, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=LOCAL),
 ]
 FUSED = [
     # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
@@ -83,6 +90,7 @@ NETWORKS = {
     'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
     'granite': (GraniteConfig, GraniteForCausalLM),
     'gemma2': (Gemma2Config, Gemma2ForCausalLM),
+    'gemma3': (Gemma3TextConfig, Gemma3ForCausalLM),
 }
 PARTS = {
     'input_layernorm': 'attn_norm',
@@ -105,9 +113,9 @@ PARTS = {
 OUT_NORMS = {'post_attention_layernorm': 'post_attention_norm', 'post_feedforward_layernorm': 'post_ffw_norm'}
 # Those whose rows of q and k `LlamaModel.permute` reorders.
 NEIGHBORS = ['llama', 'internlm2', 'smollm3', 'granite']
-OUT_NORMED = ['olmo2', 'gemma2']
+OUT_NORMED = ['olmo2', 'gemma2', 'gemma3']
 # Their norms multiply by weight + 1.
-OFFSET = ['gemma2']
+OFFSET = ['gemma2', 'gemma3']
 
 
 def name_of(name, architecture):
@@ -134,6 +142,7 @@ def write(path, model, config, architecture):
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     rope = config.rope_parameters
+    rope = rope.get('full_attention', rope)
     writer.add_rope_freq_base(rope['rope_theta'])
     if getattr(config, 'head_dim', None):
         writer.add_key_length(config.head_dim)

@@ -10,6 +10,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -37,6 +39,7 @@ CLASSES = {
     'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
     'granite': (GraniteConfig, GraniteForCausalLM),
     'gemma2': (Gemma2Config, Gemma2ForCausalLM),
+    'gemma3_text': (Gemma3TextConfig, Gemma3ForCausalLM),
 }
 SIZE = dict(
     vocab_size=23,
@@ -60,9 +63,13 @@ LLAMA3 = dict(
 YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=16)
 WINDOW = dict(sliding_window=4)
 MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=2.5)
+LOCAL = dict(
+    full_attention=dict(rope_type='linear', rope_theta=1000.0, factor=2.0),
+    sliding_attention=dict(rope_type='default', rope_theta=20.0),
+)
 TURNS = ['sliding_attention', 'full_attention']
 # Of which the greedy tokens are stored as well.
-GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2']
+GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text']
 NEW_TOKENS = 12
 
 CASES = [
@@ -90,6 +97,8 @@ CASES = [
     dict(name='granite-left', type='granite', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=True, **MULTIPLIERS),
     dict(name='gemma2', type='gemma2', pad_token_id=0, query_pre_attn_scalar=6, attn_logit_softcapping=0.7, final_logit_softcapping=1.5, **WINDOW, **GQA),
     dict(name='gemma2-left', type='gemma2', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=False, layer_types=TURNS[::-1], final_logit_softcapping=None, **WINDOW, **GQA),
+    dict(name='gemma3_text', type='gemma3_text', pad_token_id=0, query_pre_attn_scalar=6, layer_types=TURNS, rope_parameters=LOCAL, **WINDOW, **GQA),
+    dict(name='gemma3_text-left', type='gemma3_text', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=False, final_logit_softcapping=1.5, layer_types=TURNS[::-1], rope_parameters=LOCAL, **WINDOW, **GQA),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]

@@ -40,6 +40,12 @@ export interface RopeParameters {
   truncate?: boolean
 }
 
+/** Gemma 3: RoPE of the layers with full attention, and of those with a window. */
+export interface LayerRopeParameters {
+  fullAttention?: RopeParameters
+  slidingAttention?: RopeParameters
+}
+
 /** The keys of a published config.json in camelCase. Defaults are those of transformers' configuration class. */
 export interface DecoderLMConfig extends NetworkConfig {
   /** Default `'llama'`. */
@@ -97,7 +103,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** Qwen2 and Qwen3: the first layer that has the window. */
   maxWindowLayers?: number
   /**
-   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Qwen3 and SmolLM3 it decides which layers have the window; in other
+   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Qwen3, SmolLM3 and Gemma it decides which layers have the window; in other
    * families it must match the other keys.
    */
   layerTypes?: string[] | null
@@ -109,7 +115,11 @@ export interface DecoderLMConfig extends NetworkConfig {
    * see `DecoderLM` for the consequences in generation.
    */
   ropeScaling?: (RopeParameters & { type?: string }) | null
-  ropeParameters?: RopeParameters | null
+  ropeParameters?: RopeParameters | LayerRopeParameters | null
+  /** Gemma 3: RoPE base of the windowed layers, where `ropeParameters` has no part for them. */
+  ropeLocalBaseFreq?: number
+  /** Gemma 3: every layer has the window but each `slidingWindowPattern`th, unless `layerTypes` says otherwise. */
+  slidingWindowPattern?: number
 }
 
 /** Known keys of a RoPE scaling. */
@@ -123,6 +133,9 @@ const ropeKeys: ConfigKeys = {
     'finetuned',
   ],
 }
+
+/** The same for each kind of layer. */
+const layerRopeKeys: ConfigKeys = { defaults: {}, parts: { fullAttention: ropeKeys, slidingAttention: ropeKeys } }
 
 const SHARED: DecoderLMConfig = {
   vocabSize: 32000,
@@ -175,7 +188,7 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
     },
     nullable: ['slidingWindow', 'attnLogitSoftcapping', 'finalLogitSoftcapping'],
     only: family.only,
-    parts: { ropeScaling: ropeKeys, ropeParameters: ropeKeys },
+    parts: { ropeScaling: ropeKeys, ropeParameters: family.hasLocalRope ? layerRopeKeys : ropeKeys },
     unused: [
       ...['numLabels', 'layerTypes', 'originalMaxPositionEmbeddings', 'partialRotaryFactor', 'pretrainingTp'],
       // transformers' classes without a window also ignore these.
@@ -210,6 +223,30 @@ export function completed(config: DecoderLMConfig): DecoderLMConfig {
   return checkedLayers(completedConfig('DecoderLM', decoderKeys(config), config))
 }
 
+/** Convert keys to snake_case, also those of the configurations in it. */
+const inSnake = (config: object): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(toSnake(config)).map(([key, value]) => [key, isConfiguration(value) ? inSnake(value) : value]),
+  )
+
+/** Return the RoPE of layers with full attention, and of windowed ones where the family has another one for them. */
+export function ropeOf(config: DecoderLMConfig): { full: RopeParameters & { type?: string }; local?: RopeParameters } {
+  const { ropeTheta, ropeParameters, ropeScaling, ropeLocalBaseFreq } = config
+  if (!familyOf(typeOf(config)).hasLocalRope) {
+    return {
+      full: {
+        ...(ropeTheta === undefined ? {} : { ropeTheta }),
+        ...((ropeParameters ?? ropeScaling) as RopeParameters),
+      },
+    }
+  }
+  const { fullAttention, slidingAttention } = (ropeParameters ?? {}) as LayerRopeParameters
+  return {
+    full: { ropeTheta, ...fullAttention, ...ropeScaling },
+    local: { ropeTheta: ropeLocalBaseFreq, ...slidingAttention },
+  }
+}
+
 /** Return the configuration with the keys of its RoPE scaling as in files. */
 export function published(config: DecoderLMConfig): NetworkConfig {
   const { windowInclusive, ...result }: NetworkConfig = config
@@ -217,7 +254,7 @@ export function published(config: DecoderLMConfig): NetworkConfig {
   if (windowInclusive === true) result.windowInclusive = true
   for (const key of ROPE) {
     const value = config[key]
-    if (typeof value === 'object' && value !== null) result[key] = toSnake(value)
+    if (isConfiguration(value)) result[key] = inSnake(value)
   }
   return result
 }
@@ -226,12 +263,20 @@ export function published(config: DecoderLMConfig): NetworkConfig {
 export function native(config: DecoderLMConfig): NetworkConfig {
   const result = published(config)
   const { network, scales, readsLayerTypes }: Family = familyOf(typeOf(config))
-  const family: FamilyNetwork & FamilyScales & { windowed_layers?: number[] } = { ...network, ...scales?.(config) }
+  const family: FamilyNetwork & FamilyScales & { windowed_layers?: number[]; local_rope?: object } = {
+    ...network,
+    ...scales?.(config),
+  }
   if (readsLayerTypes && Array.isArray(config.layerTypes)) {
     family.windowed_layers = config.layerTypes.map((type) => (type === SLIDING ? 1 : 0))
     delete family.first_window_layer_key
   }
   result.family = family
+  const { full, local } = ropeOf(config)
+  if (local) {
+    family.local_rope = { rope_parameters: inSnake(local) }
+    Object.assign(result, { ropeParameters: inSnake(full), ropeScaling: null })
+  }
   for (const key of ROPE) {
     const scaling = result[key] as Record<string, unknown> | null | undefined
     if (typeof scaling !== 'object' || scaling === null) continue

@@ -103,7 +103,7 @@ const POST_NORMS = {
 
 const QK_NORM_PARTS = { attn_q_norm: 'self_attn.q_norm', attn_k_norm: 'self_attn.k_norm' }
 const OUT_NORM_PARTS = { post_attention_norm: 'post_attention_layernorm', post_ffw_norm: 'post_feedforward_layernorm' }
-/** What Gemma 2 and 3 share. */
+/** Defaults of Gemma 2 and 3. */
 const GEMMA = {
   hiddenSize: 2304,
   intermediateSize: 9216,
@@ -290,6 +290,38 @@ export const FAMILIES = {
       },
       // llama.cpp takes another scale for the network of 27 billion parameters, which it finds by its layers.
       implies: (config) => ({ queryPreAttnScalar: gemmaScalar(config, 46), tieWordEmbeddings: true }),
+    },
+  },
+  gemma3_text: {
+    architecture: 'Gemma3ForCausalLM',
+    defaults: {
+      ...GEMMA,
+      vocabSize: 262208,
+      maxPositionEmbeddings: 131072,
+      ropeTheta: 1000000,
+      ropeLocalBaseFreq: 10000,
+      slidingWindowPattern: 6,
+      finalLogitSoftcapping: null,
+    },
+    only: { useBidirectionalAttention: [false] },
+    required: ['slidingWindow'],
+    // transformers' class computes no cap of scores either, whatever this key says.
+    unused: ['hiddenAct', 'cacheImplementation', 'attnLogitSoftcapping'],
+    network: { ...GEMMA_NETWORK, qk_norm: 'head', windowed_period_key: 'sliding_window_pattern' },
+    scales: (config) => gemmaScales({ ...config, attnLogitSoftcapping: null }),
+    readsLayerTypes: true,
+    hasLocalRope: true,
+    gguf: {
+      ...GEMMA_GGUF,
+      architecture: 'gemma3',
+      parts: { ...GEMMA_GGUF.parts, ...QK_NORM_PARTS },
+      keys: { 'attention.sliding_window': 'slidingWindow' },
+      implies: (config) => ({
+        queryPreAttnScalar: gemmaScalar(config, 62),
+        slidingWindowPattern: 6,
+        ropeLocalBaseFreq: 10000,
+        finalLogitSoftcapping: null,
+      }),
     },
   },
   phi3: {

@@ -55,7 +55,7 @@ const NEUTRAL: Readonly<Record<string, Neutral>> = {
   logit_scale: [0, 1],
   residual_scale: [0, 1],
   'rope.dimension_count_swa': ({ headDim }) => [0, headDim as number],
-  'rope.freq_base_swa': ({ ropeTheta }) => [0, ropeTheta as number, Math.fround(ropeTheta as number)],
+  'rope.freq_base_swa': ({ ropeTheta, ropeLocalBaseFreq: base = ropeTheta as number }) => [0, base, Math.fround(base)],
   'rope.scaling.alpha': [0, 1],
   'rope.scaling.yarn_ext_factor': [-1, 1],
   tensor_data_layout: ['reference', 'Meta AI original pth'],

@@ -7,7 +7,7 @@ import { PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
-import { type DecoderLMConfig, hasWindow, type RopeParameters } from './config.js'
+import { type DecoderLMConfig, hasWindow, type RopeParameters, ropeOf } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
 import { type FamilyGguf, familyOf, MODEL_TYPES } from './families.js'
 import { NORM, theirName, toNeighbors } from './gguf.js'
@@ -106,7 +106,7 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
 
 /** Check the values that llama.cpp has for every file of the family. */
 function requireImplied(config: DecoderLMConfig, { implies }: FamilyGguf): void {
-  const { noRopeLayers, noRopeLayerInterval, ...implied } = implies?.(config) ?? {}
+  const { noRopeLayerInterval, ropeLocalBaseFreq, ...implied } = implies?.(config) ?? {}
   const fail = (key: string, expected: unknown, value: unknown): never => {
     throw new ConfigError(
       `DecoderLM.saveGguf: ${key}: expected ${shown(expected)}, which llama.cpp has for every ${config.modelType}, got ${shown(value)}. Save the model with save() as safetensors.`,
@@ -114,7 +114,20 @@ function requireImplied(config: DecoderLMConfig, { implies }: FamilyGguf): void 
     )
   }
   for (const [key, expected] of Object.entries(implied)) {
+    // The layers' kinds decide where they are listed.
+    if (key === 'slidingWindowPattern' && Array.isArray(config.layerTypes)) continue
     if (config[key] !== expected) fail(key, expected, config[key])
+  }
+  const { local } = ropeOf(config)
+  if (local && ((local.ropeType ?? 'default') !== 'default' || local.ropeTheta !== ropeLocalBaseFreq)) {
+    fail('the RoPE of windowed layers', { ropeType: 'default', ropeTheta: ropeLocalBaseFreq }, local)
+  }
+  const { network } = familyOf(config.modelType ?? 'llama')
+  const period = network.windowed_period ?? implied.slidingWindowPattern
+  if (period !== undefined && Array.isArray(config.layerTypes)) {
+    const kind = (i: number) => ((i + 1) % period === 0 ? 'full_attention' : 'sliding_attention')
+    const expected = config.layerTypes.map((_, i) => kind(i))
+    if (expected.some((one, i) => one !== config.layerTypes?.[i])) fail('layerTypes', expected, config.layerTypes)
   }
   if (noRopeLayerInterval === undefined) return
   const { noRopeLayers: layers, numHiddenLayers = 0 } = config
@@ -191,9 +204,8 @@ function sizesOf(
   return result
 }
 
-const scalingOf = ({ ropeParameters, ropeScaling }: DecoderLMConfig) =>
-  (ropeParameters ?? ropeScaling ?? undefined) as (RopeParameters & { type?: string }) | undefined
-const kindOf = (scaling: ReturnType<typeof scalingOf>): string => scaling?.ropeType ?? scaling?.type ?? 'default'
+const scalingOf = (config: DecoderLMConfig): RopeParameters & { type?: string } => ropeOf(config).full
+const kindOf = ({ ropeType, type }: ReturnType<typeof scalingOf>): string => ropeType ?? type ?? 'default'
 
 function factorsOf(config: DecoderLMConfig): number[] | null {
   const scaling = scalingOf(config)
