@@ -19,6 +19,7 @@ import { type PackedLayer, packedLayers } from '../peft/saved-packing.js'
 import { type DType, NETWORK_DTYPES, requireDevice, requireNetworkDType } from '../tensor/dtype.js'
 import { scope } from '../tensor/index.js'
 import { withOthers } from './config-keys.js'
+import { MODEL_TYPES } from './decoder/families.js'
 import type { NetworkConfig } from './network.js'
 import {
   commonDType,
@@ -183,11 +184,7 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
 
 /** Class that loads a model type. */
 const CLASSES: Record<string, string> = {
-  llama: 'DecoderLM',
-  mistral: 'DecoderLM',
-  qwen2: 'DecoderLM',
-  phi3: 'DecoderLM',
-  internlm2: 'DecoderLM',
+  ...Object.fromEntries(MODEL_TYPES.map((type) => [type, 'DecoderLM'])),
   whisper: 'Whisper',
   wavlm: 'WavLM',
   wav2vec2: 'Wav2Vec2',

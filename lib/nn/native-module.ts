@@ -1,5 +1,12 @@
 import { optionsOf, shown } from '../base/arguments.js'
-import { ConfigError, IndexError, InsufficientMemoryError, OperatorError, ShapeError } from '../base/errors.js'
+import {
+  ConfigError,
+  DTypeError,
+  IndexError,
+  InsufficientMemoryError,
+  OperatorError,
+  ShapeError,
+} from '../base/errors.js'
 import { toSnake, withArticle } from '../base/words.js'
 import { native } from '../native/addon.js'
 import { callNative, op } from '../native/call.js'
@@ -67,7 +74,8 @@ export function makeNative(kind: string, config: object, options: MakeOptions = 
     return withSeed(seed, () => make(kind, json, { device, dtype, initialize }) as ModuleHandle, device as Device)
   } catch (error) {
     // The message is about a key of the configuration, whatever error class its wording suggests.
-    const named = error instanceof ConfigError && /^module(_bytes)?: /.test(error.message)
+    const named =
+      (error instanceof ConfigError || error instanceof DTypeError) && /^module(_bytes)?: /.test(error.message)
     if (!(named || error instanceof ShapeError || error instanceof OperatorError || error instanceof IndexError))
       throw error
     throw new ConfigError(error.message.replace(/^module(_bytes)?: /, `${kind}: `), { network: kind, cause: error })

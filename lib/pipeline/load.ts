@@ -5,6 +5,7 @@ import { CATALOG } from '../hub/catalog.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
 import { Beats } from '../models/beats/beats.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
+import { MODEL_TYPES } from '../models/decoder/families.js'
 import { ggufPath } from '../models/decoder/gguf.js'
 import { Bert } from '../models/encoders/bert.js'
 import { requireVocabulary } from '../models/encoders/embed-sentences.js'
@@ -64,13 +65,7 @@ const TAKES = {
     wavlm: { Network: WavLMForCTC, head: 'ForCTC' },
   },
   'audio-classification': { ...CLASSIFIERS, beats: { Network: Beats } },
-  'text-generation': {
-    llama: { Network: DecoderLM, head: 'ForCausalLM' },
-    mistral: { Network: DecoderLM, head: 'ForCausalLM' },
-    qwen2: { Network: DecoderLM, head: 'ForCausalLM' },
-    phi3: { Network: DecoderLM, head: 'ForCausalLM' },
-    internlm2: { Network: DecoderLM, head: 'ForCausalLM' },
-  },
+  'text-generation': Object.fromEntries(MODEL_TYPES.map((type) => [type, { Network: DecoderLM, head: 'ForCausalLM' }])),
   'feature-extraction': {
     bert: { Network: Bert },
     roberta: { Network: Roberta },

@@ -62,7 +62,7 @@ const camel = (config: Config): Config =>
 
 type Made = Module & { config: Config }
 type Forward = (inputs: Config) => Promise<Record<string, unknown>>
-const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3']
+const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text']
 function make(name: string, config: Config): Made {
   manualSeed(0)
   if (DECODERS.includes(name)) return new DecoderLM({ modelType: name, ...config } as never) as never
@@ -192,11 +192,14 @@ const REFUSED_HERE = [
   'embd_pdrop',
   'max_bucket_distance',
   'problem_type',
+  'use_bidirectional_attention',
 ]
 /** The same of one class: a head's matrix is the embeddings', and a classifier reads all frames. */
 const REFUSED_BY: Record<string, readonly string[]> = {
   RobertaForMaskedLM: ['tie_word_embeddings'],
   WavLMForXVector: ['add_adapter'],
+  // Without parts for each kind of layer, which transformers ignores.
+  gemma3_text: ['rope_parameters'],
 }
 
 describe.each(Object.entries(fixture.classes))('the configuration of %s', (name, { base, keys, values, count }) => {
@@ -265,6 +268,12 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
   mistral: ['bosTokenId', 'eosTokenId', 'ropeParameters'],
   qwen2: ['numKeyValueHeads', 'ropeParameters', 'layerTypes'],
   phi3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters'],
+  qwen3: ['slidingWindow', 'ropeParameters', 'layerTypes'],
+  olmo2: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters'],
+  smollm3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes', 'noRopeLayers'],
+  granite: ['bosTokenId', 'eosTokenId', 'ropeParameters'],
+  gemma2: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes'],
+  gemma3_text: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes', 'useBidirectionalAttention'],
 }
 
 /** Keys of which only transformers' default is computed; a test above shows that others are refused. */

@@ -11,43 +11,46 @@ import {
 } from '../../lib/index.js'
 import { expectClose, fixture } from '../helpers.js'
 import { atReal, file, get, open } from './decoder.js'
+import { FAMILIES } from './decoder-families.js'
 
+const families = Object.keys(FAMILIES)
+const familiesLeft = families.map((name) => `${name}-left`)
 const fused = await fixture<{ name: string; config: Record<string, unknown> }>('models/decoder-fused')
 
 describe('the cache', () => {
   // One pass over all, and the same in parts of these lengths.
   const PARTS = [[8], [5, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1], [3, 4, 1], [2, 2, 4]]
 
-  it.each(['llama', 'llama-gqa', 'llama3', 'yarn', 'mistral', 'mistral-full', 'qwen2-tied', 'qwen2-window'])(
-    '%s: a text read in parts has the answers of one pass',
-    async (name) => {
-      const { model, inputs } = open(name)
-      const inputIds = get(inputs.inputIds)
-      const whole = await model.forward({ inputIds, outputAttentions: true })
-      for (const parts of PARTS) {
-        using cache = new KvCache()
-        let start = 0
-        const answers: Tensor[] = []
-        for (const length of parts) {
-          const part = inputIds.narrow(1, start, length)
-          const { logits, lastHiddenState } = await model.forward({ inputIds: part, cache })
-          expect(lastHiddenState.requiresGrad).toBe(false)
-          answers.push(get(logits))
-          start += length
-          expect(cache.length).toBe(start)
-        }
-        expectClose(ops.cat(answers, 1), get(whole.logits), 1e-5, parts.join())
-      }
+  it.each([
+    ...['llama', 'llama-gqa', 'llama3', 'yarn', 'mistral', 'mistral-full', 'qwen2-tied', 'qwen2-window'],
+    ...families,
+  ])('%s: a text read in parts has the answers of one pass', async (name) => {
+    const { model, inputs } = open(name)
+    const inputIds = get(inputs.inputIds)
+    const whole = await model.forward({ inputIds, outputAttentions: true })
+    for (const parts of PARTS) {
       using cache = new KvCache()
-      await model.forward({ inputIds: inputIds.narrow(1, 0, 5), cache })
-      const { attentions } = await model.forward({ inputIds: inputIds.narrow(1, 5, 3), cache, outputAttentions: true })
-      attentions.forEach((attention, i) => {
-        expectClose(attention, get(whole.attentions[i]).narrow(2, 5, 3), 1e-5, `attention ${i}`)
-      })
-    },
-  )
+      let start = 0
+      const answers: Tensor[] = []
+      for (const length of parts) {
+        const part = inputIds.narrow(1, start, length)
+        const { logits, lastHiddenState } = await model.forward({ inputIds: part, cache })
+        expect(lastHiddenState.requiresGrad).toBe(false)
+        answers.push(get(logits))
+        start += length
+        expect(cache.length).toBe(start)
+      }
+      expectClose(ops.cat(answers, 1), get(whole.logits), 1e-5, parts.join())
+    }
+    using cache = new KvCache()
+    await model.forward({ inputIds: inputIds.narrow(1, 0, 5), cache })
+    const { attentions } = await model.forward({ inputIds: inputIds.narrow(1, 5, 3), cache, outputAttentions: true })
+    attentions.forEach((attention, i) => {
+      expectClose(attention, get(whole.attentions[i]).narrow(2, 5, 3), 1e-5, `attention ${i}`)
+    })
+  })
 
-  it.each(['llama-left', 'mistral-left', 'qwen2-window', 'llama-gqa', 'qwen2'])(
+  it.each(['llama-left', 'mistral-left', 'qwen2-window', 'llama-gqa', 'qwen2', ...familiesLeft])(
     '%s: so do the rows of a padded batch',
     async (name) => {
       const { model, real, inputs, expected } = open(name)
@@ -82,7 +85,8 @@ describe('the cache', () => {
     ['phi3', fused],
     ['phi3-left', fused],
     ['internlm2-each', fused],
-  ])('%s: a prompt that is read for what follows it leaves the cache of a whole pass', async (name, from) => {
+    ...[...families, ...familiesLeft].map((name) => [name, file] as const),
+  ] as const)('%s: a prompt that is read for what follows it leaves the cache of a whole pass', async (name, from) => {
     const { model, inputs } = open(name, from)
     const { inputIds: ids, attentionMask, inputsEmbeds } = inputs
     const given = ids ?? get(inputsEmbeds)

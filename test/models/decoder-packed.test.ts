@@ -11,6 +11,7 @@ import {
 } from '../../lib/index.js'
 import { expectClose } from '../helpers.js'
 import { get } from './decoder.js'
+import { FAMILIES } from './decoder-families.js'
 
 const SIZES: DecoderLMConfig = {
   vocabSize: 60,
@@ -63,6 +64,10 @@ describe('packed rows', () => {
       'with a window in some layers',
       { modelType: 'qwen2', slidingWindow: 7, useSlidingWindow: true, maxWindowLayers: 1 },
     ],
+    ...Object.entries(FAMILIES).map(
+      ([modelType, config]) =>
+        [`of ${modelType}`, { modelType, ...config } as DecoderLMConfig] as [string, DecoderLMConfig],
+    ),
   ])('%s give what separate texts give, and so do the gradients', async (_, config) => {
     await scope(async () => {
       const model = made(config)

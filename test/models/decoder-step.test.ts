@@ -20,6 +20,7 @@ import {
 } from '../../lib/index.js'
 import { expectAsNear, expectClose } from '../helpers.js'
 import { get } from './decoder.js'
+import { FAMILIES } from './decoder-families.js'
 import { unpack, withIntegerInputs } from './unpacked.js'
 
 // A token behind others, in one native step, against one pass over the whole text in float64.
@@ -117,7 +118,7 @@ describe('a step on the CPU has the logits of a whole pass', () => {
     if (rows > 1) await check(model, { rows, padded: true, exact: exactly(model) })
   })
 
-  it.each([
+  it.each<{ name: string; config: Partial<DecoderLMConfig>; time: number }>([
     { name: 'a long past', config: {}, time: 300 },
     { name: 'a window', config: { modelType: 'mistral', slidingWindow: 5 }, time: 9 },
     { name: 'a window over a long past', config: { modelType: 'mistral', slidingWindow: 140 }, time: 290 },
@@ -134,7 +135,12 @@ describe('a step on the CPU has the logits of a whole pass', () => {
     { name: 'as many key heads as heads', config: { numKeyValueHeads: 6, headDim: 20 }, time: 130 },
     { name: 'heads of 128', config: { numAttentionHeads: 2, numKeyValueHeads: 1, headDim: 128 }, time: 40 },
     { name: 'sizes that nothing divides', config: { hiddenSize: 75, intermediateSize: 37, headDim: 6 }, time: 9 },
-  ] as const)('$name', async ({ config, time }) => {
+    ...Object.entries(FAMILIES).map(([name, config]) => ({
+      name,
+      config: { ...config, modelType: name } as DecoderLMConfig,
+      time: 130,
+    })),
+  ])('$name', async ({ config, time }) => {
     const model = made(config)
     await check(model, { time, exact: exactly(model) })
     await check(model, { time, rows: 3, padded: true, exact: exactly(model) })

@@ -72,6 +72,12 @@ CLASSES = {
     "Clip": ("CLIPModel", {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 8}),
     "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
+    "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
+    "olmo2": ("Olmo2ForCausalLM", LM),
+    "smollm3": ("SmolLM3ForCausalLM", {**LM, "no_rope_layer_interval": 2}),
+    "granite": ("GraniteForCausalLM", LM),
+    "gemma2": ("Gemma2ForCausalLM", {**LM, "head_dim": 4, "sliding_window": 4, "query_pre_attn_scalar": 4}),
+    "gemma3_text": ("Gemma3ForCausalLM", {**LM, "head_dim": 4, "sliding_window": 4, "query_pre_attn_scalar": 4, "sliding_window_pattern": 2}),
 }
 
 # Another value than the tiny one, where it is not the other boolean or a little more.
@@ -258,8 +264,9 @@ def main():
                 other = other_value(key, tiny.get(key, value))
                 if other == "?":
                     other = None if value is not None else True
-                found = changed(name, base, [*part, key], other, WITH.get(key, {}))
-                keys[".".join([*part, key])] = {"other": plain(other), "with": WITH.get(key, {}), **found}
+                extra = {name: value for name, value in WITH.get(key, {}).items() if name in defaults}
+                found = changed(name, base, [*part, key], other, extra)
+                keys[".".join([*part, key])] = {"other": plain(other), "with": extra, **found}
         result["classes"][ours] = {"architecture": name, "base": base, **seen, "keys": keys}
         print(ours, {key: found["effects"] for key, found in keys.items()}, flush=True)
     result["lora"] = plain(LoraConfig().to_dict())

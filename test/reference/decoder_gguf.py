@@ -15,7 +15,26 @@ sys.modules['torchvision._meta_registrations'] = types.ModuleType('torchvision._
 import gguf
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
+)
 
 from common import Fixture, main, randint, randn
 
@@ -33,14 +52,26 @@ SIZE = dict(
 )
 LLAMA3 = dict(rope_type='llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 LONGROPE = dict(rope_type='longrope', rope_theta=10000.0, short_factor=[1.0, 1.1, 1.25, 1.5], long_factor=[1.0, 1.7, 3.0, 5.5])
+SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=2.5)
+LOCAL = dict(
+    full_attention=dict(rope_type='linear', rope_theta=1000.0, factor=2.0),
+    sliding_attention=dict(rope_type='default', rope_theta=10000.0),
+)
+FEW = {**SMALL, 'num_hidden_layers': 2}
 CASES = [
     dict(name='llama', tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=10000.0)),
     dict(name='llama with biases', attention_bias=True, head_dim=16, rope_parameters=dict(rope_type='default', rope_theta=500.0)),
     dict(name='llama3 scaling', hidden_size=64, num_attention_heads=2, rope_parameters=dict(**LLAMA3, rope_theta=100.0)),
     dict(name='linear scaling', rope_parameters=dict(rope_type='linear', factor=4.0, rope_theta=10000.0)),
     dict(name='qwen2', rope_parameters=dict(rope_type='default', rope_theta=1e6)),
+    dict(name='qwen3', **FEW, head_dim=16, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
+    dict(name='olmo2', **FEW, rope_parameters=dict(rope_type='default', rope_theta=500000.0)),
+    dict(name='smollm3', pad_token_id=0, **{**SMALL, 'num_hidden_layers': 4}, rope_parameters=dict(rope_type='default', rope_theta=2e6)),
+    dict(name='granite', **FEW, **MULTIPLIERS, rope_parameters=dict(rope_type='default', rope_theta=1e7)),
+    dict(name='gemma2', **FEW, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=1e4)),
+    dict(name='gemma3', **{**SMALL, 'num_hidden_layers': 6}, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=LOCAL),
 ]
-SMALL = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
 FUSED = [
     # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
     dict(name='internlm2', rope_parameters=dict(rope_type='default', rope_theta=1e6)),
@@ -54,6 +85,12 @@ NETWORKS = {
     'internlm2': (LlamaConfig, LlamaForCausalLM),
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
     'phi3': (Phi3Config, Phi3ForCausalLM),
+    'qwen3': (Qwen3Config, Qwen3ForCausalLM),
+    'olmo2': (Olmo2Config, Olmo2ForCausalLM),
+    'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
+    'granite': (GraniteConfig, GraniteForCausalLM),
+    'gemma2': (Gemma2Config, Gemma2ForCausalLM),
+    'gemma3': (Gemma3TextConfig, Gemma3ForCausalLM),
 }
 PARTS = {
     'input_layernorm': 'attn_norm',
@@ -62,6 +99,8 @@ PARTS = {
     'self_attn.q_proj': 'attn_q',
     'self_attn.k_proj': 'attn_k',
     'self_attn.v_proj': 'attn_v',
+    'self_attn.q_norm': 'attn_q_norm',
+    'self_attn.k_norm': 'attn_k_norm',
     'self_attn.o_proj': 'attn_output',
     'post_attention_layernorm': 'ffn_norm',
     'mlp.gate_proj': 'ffn_gate',
@@ -70,10 +109,21 @@ PARTS = {
 }
 
 
-def name_of(name):
+# After these, too, there are norms.
+OUT_NORMS = {'post_attention_layernorm': 'post_attention_norm', 'post_feedforward_layernorm': 'post_ffw_norm'}
+# Those whose rows of q and k `LlamaModel.permute` reorders.
+NEIGHBORS = ['llama', 'internlm2', 'smollm3', 'granite']
+OUT_NORMED = ['olmo2', 'gemma2', 'gemma3']
+# Their norms multiply by weight + 1.
+OFFSET = ['gemma2', 'gemma3']
+
+
+def name_of(name, architecture):
     if name.startswith('model.layers.'):
         _, _, layer, *part, kind = name.split('.')
-        return f'blk.{layer}.{PARTS[".".join(part)]}.{kind}'
+        parts = {**PARTS, **OUT_NORMS} if architecture in OUT_NORMED else PARTS
+        parts = {**parts, 'pre_feedforward_layernorm': 'ffn_norm'}
+        return f'blk.{layer}.{parts[".".join(part)]}.{kind}'
     return {'model.embed_tokens.weight': 'token_embd.weight', 'model.norm.weight': 'output_norm.weight'}.get(name, 'output.weight')
 
 
@@ -92,10 +142,21 @@ def write(path, model, config, architecture):
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     rope = config.rope_parameters
+    rope = rope.get('full_attention', rope)
     writer.add_rope_freq_base(rope['rope_theta'])
     if getattr(config, 'head_dim', None):
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
+    if architecture == 'granite':
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
+    if architecture == 'gemma2':
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if architecture in OFFSET:
+        writer.add_sliding_window(config.sliding_window)
     if rope['rope_type'] == 'linear':
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope['factor'])
@@ -117,12 +178,14 @@ def write(path, model, config, architecture):
         if name == 'lm_head.weight' and config.tie_word_embeddings:
             continue
         values = value.numpy()
-        if architecture in ('llama', 'internlm2') and '.q_proj.' in name:
+        if architecture in NEIGHBORS and '.q_proj.' in name:
             values = permute(values, config.num_attention_heads)
-        if architecture in ('llama', 'internlm2') and '.k_proj.' in name:
+        if architecture in NEIGHBORS and '.k_proj.' in name:
             values = permute(values, config.num_key_value_heads)
+        if architecture in OFFSET and name.endswith('norm.weight'):
+            values = values + 1
         kind = gguf.GGMLQuantizationType.F32
-        writer.add_tensor(name_of(name), np.ascontiguousarray(values), raw_dtype=kind)
+        writer.add_tensor(name_of(name, architecture), np.ascontiguousarray(values), raw_dtype=kind)
     if rope['rope_type'] == 'llama3':
         dim = config.hidden_size // config.num_attention_heads
         plain = rope['rope_theta'] ** -(np.arange(0, dim, 2) / dim)

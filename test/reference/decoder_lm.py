@@ -8,12 +8,24 @@ left in float32: float64's smallest number, which transformers masks with, is -i
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from common import FIXTURES, Fixture, main, randint, randn
@@ -22,6 +34,12 @@ CLASSES = {
     'llama': (LlamaConfig, LlamaForCausalLM),
     'mistral': (MistralConfig, MistralForCausalLM),
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
+    'qwen3': (Qwen3Config, Qwen3ForCausalLM),
+    'olmo2': (Olmo2Config, Olmo2ForCausalLM),
+    'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
+    'granite': (GraniteConfig, GraniteForCausalLM),
+    'gemma2': (Gemma2Config, Gemma2ForCausalLM),
+    'gemma3_text': (Gemma3TextConfig, Gemma3ForCausalLM),
 }
 SIZE = dict(
     vocab_size=23,
@@ -44,6 +62,15 @@ LLAMA3 = dict(
 )
 YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=16)
 WINDOW = dict(sliding_window=4)
+MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=2.5)
+LOCAL = dict(
+    full_attention=dict(rope_type='linear', rope_theta=1000.0, factor=2.0),
+    sliding_attention=dict(rope_type='default', rope_theta=20.0),
+)
+TURNS = ['sliding_attention', 'full_attention']
+# Of which the greedy tokens are stored as well.
+GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text']
+NEW_TOKENS = 12
 
 CASES = [
     dict(name='llama', type='llama'),
@@ -60,6 +87,18 @@ CASES = [
     dict(name='qwen2', type='qwen2', num_key_value_heads=2, pads='right'),
     dict(name='qwen2-tied', type='qwen2', num_key_value_heads=4, tie_word_embeddings=True),
     dict(name='qwen2-window', type='qwen2', use_sliding_window=True, max_window_layers=1, pads='left', **WINDOW, **GQA),
+    dict(name='qwen3', type='qwen3', **GQA),
+    dict(name='qwen3-left', type='qwen3', pads='left', attention_bias=True, use_sliding_window=True, layer_types=TURNS, **WINDOW, **GQA),
+    dict(name='olmo2', type='olmo2', pad_token_id=0, **GQA),
+    dict(name='olmo2-left', type='olmo2', pads='left', brief=True, pad_token_id=0, attention_bias=True, tie_word_embeddings=True),
+    dict(name='smollm3', type='smollm3', pad_token_id=0, no_rope_layer_interval=2, mlp_bias=True, **GQA),
+    dict(name='smollm3-left', type='smollm3', pads='left', brief=True, pad_token_id=0, no_rope_layers=[0, 1], use_sliding_window=True, layer_types=TURNS, attention_bias=True, tie_word_embeddings=False, **WINDOW, **GQA),
+    dict(name='granite', type='granite', pad_token_id=0, mlp_bias=True, **MULTIPLIERS, **GQA),
+    dict(name='granite-left', type='granite', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=True, **MULTIPLIERS),
+    dict(name='gemma2', type='gemma2', pad_token_id=0, query_pre_attn_scalar=6, attn_logit_softcapping=0.7, final_logit_softcapping=1.5, **WINDOW, **GQA),
+    dict(name='gemma2-left', type='gemma2', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=False, layer_types=TURNS[::-1], final_logit_softcapping=None, **WINDOW, **GQA),
+    dict(name='gemma3_text', type='gemma3_text', pad_token_id=0, query_pre_attn_scalar=6, layer_types=TURNS, rope_parameters=LOCAL, **WINDOW, **GQA),
+    dict(name='gemma3_text-left', type='gemma3_text', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=False, final_logit_softcapping=1.5, layer_types=TURNS[::-1], rope_parameters=LOCAL, **WINDOW, **GQA),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]
@@ -137,6 +176,11 @@ def one(fixture, name, type, pads=None, embeds=False, brief=False, **options):
         out['inputs_embeds.grad'] = exact['inputs_embeds'].grad
     given['real'] = real
     assert all(value.isfinite().all() for value in [*out.values(), *grad.values()]), name
+    if type in GREEDY and not embeds:
+        settings = dict(max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0)
+        with torch.no_grad():
+            tokens = model.generate(ids, attention_mask=torch.ones_like(ids) if mask is None else mask, **settings)
+        out['tokens'] = tokens[:, TIME:].float()
     fixture.case(
         dict(name=name, config={'model_type': type, **SIZE, **options}),
         **{'in': given},

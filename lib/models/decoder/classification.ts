@@ -6,7 +6,7 @@ import type { MakeOptions } from '../../nn/parameter.js'
 import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
 import { classificationLoss, type LabelConfig, labelCount, withLabelNames } from '../labels.js'
 import { networkClass } from '../network.js'
-import { architectureOf, type DecoderLMConfig, published } from './config.js'
+import { architectureOf, type DecoderLMConfig, native, published } from './config.js'
 import { type DecoderLMInputs, type DecoderLMOutput, decoderLayout } from './decoder-lm.js'
 
 export interface DecoderLMClassifierConfig extends DecoderLMConfig, LabelConfig {}
@@ -34,7 +34,7 @@ const WHERE = 'DecoderLMForSequenceClassification'
 
 /**
  * A text classifier on a decoder of the LLaMA family: classes, multiple labels or a regression from the last token. It matches transformers'
- * LlamaForSequenceClassification, MistralForSequenceClassification and Qwen2ForSequenceClassification.
+ * LlamaForSequenceClassification and the classes of the same name of the other families.
  */
 export class DecoderLMForSequenceClassification extends networkClass<
   DecoderLMForSequenceClassification,
@@ -45,7 +45,7 @@ export class DecoderLMForSequenceClassification extends networkClass<
   ...decoderLayout,
   ignored: [...decoderLayout.ignored, /^lm_head\./],
   // A tied output layer has no weights of its own, and the classifier does not use it.
-  native: (config) => ({ ...published(config), tieWordEmbeddings: true }),
+  native: (config) => native({ ...config, tieWordEmbeddings: true }),
   saved: (config) => withLabelNames(WHERE, published(config)),
   savedAs: (config) => ({
     ...decoderLayout.savedAs(config),

@@ -1,9 +1,20 @@
-import { argumentError } from '../../base/check.js'
+import { argumentError, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
-import { toCamel, toSnake } from '../../base/words.js'
+import { camelCase, toCamel, toSnake } from '../../base/words.js'
 import { isConfiguration } from '../../nn/native-module.js'
 import { type ConfigKeys, completedConfig } from '../config-keys.js'
 import { configOf, type NetworkConfig } from '../network.js'
+import {
+  type Family,
+  type FamilyNetwork,
+  type FamilyScales,
+  familyOf,
+  MODEL_TYPES,
+  type ModelType,
+  positive,
+} from './families.js'
+
+export type { ModelType } from './families.js'
 
 /** Parameters of RoPE scaling; `ropeType` decides which of the others apply. */
 export interface RopeParameters {
@@ -29,8 +40,11 @@ export interface RopeParameters {
   truncate?: boolean
 }
 
-/** Model types of {@link DecoderLM}, as in config.json. */
-export type ModelType = 'llama' | 'mistral' | 'qwen2' | 'phi3' | 'internlm2'
+/** Gemma 3: RoPE of the layers with full attention, and of those with a window. */
+export interface LayerRopeParameters {
+  fullAttention?: RopeParameters
+  slidingAttention?: RopeParameters
+}
 
 /** The keys of a published config.json in camelCase. Defaults are those of transformers' configuration class. */
 export interface DecoderLMConfig extends NetworkConfig {
@@ -51,16 +65,33 @@ export interface DecoderLMConfig extends NetworkConfig {
   initializerRange?: number
   hiddenAct?: string
   attentionDropout?: number
-  /** Biases of all four projections of the attention; LLaMA only. Qwen2 always has those of q, k and v. */
+  /** Biases of all four projections of the attention, in families that may have them. Qwen2 always has those of q, k and v. */
   attentionBias?: boolean
-  /** LLaMA only. */
+  /** SmolLM3: 1 for each layer with RoPE, 0 for each without. Default: every `noRopeLayerInterval`th layer has none. */
+  noRopeLayers?: number[] | null
+  noRopeLayerInterval?: number
+  /** Granite: factors of all embeddings, of what attention and feed-forward add to the residual stream, and of scores. */
+  embeddingMultiplier?: number
+  residualMultiplier?: number
+  attentionMultiplier?: number
+  /** Granite: divisor of the logits. */
+  logitsScaling?: number
+  /** Gemma: the activation, in place of `hiddenAct`. */
+  hiddenActivation?: string
+  /** Gemma: scores are divided by its square root, in place of that of `headDim`. */
+  queryPreAttnScalar?: number
+  /** Gemma 2: scores x become cap · tanh(x / cap); null: they do not. */
+  attnLogitSoftcapping?: number | null
+  /** Gemma: the same of logits. */
+  finalLogitSoftcapping?: number | null
+  /** Biases of the feed-forward projections, in families that may have them. */
   mlpBias?: boolean
   /** InternLM2: biases of both projections of the attention. Default true; published checkpoints set false. */
   bias?: boolean
   tieWordEmbeddings?: boolean
   /** Row of the embeddings that gets no gradient. Default: none. */
   padTokenId?: number | null
-  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, and Qwen2 with `useSlidingWindow`. */
+  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, Gemma, and Qwen2, Qwen3 and SmolLM3 with `useSlidingWindow`. */
   slidingWindow?: number | null
   /**
    * With a window, a token attends to itself and `slidingWindow` tokens before it, one more. This is flash attention in transformers before
@@ -69,8 +100,13 @@ export interface DecoderLMConfig extends NetworkConfig {
    */
   windowInclusive?: boolean
   useSlidingWindow?: boolean
-  /** Qwen2: the first layer that has the window. */
+  /** Qwen2 and Qwen3: the first layer that has the window. */
   maxWindowLayers?: number
+  /**
+   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Qwen3, SmolLM3 and Gemma it decides which layers have the window; in other
+   * families it must match the other keys.
+   */
+  layerTypes?: string[] | null
   ropeTheta?: number
   /** Phi-3 (Phi-4-mini: 0.75): the fraction of each head's dimensions, from the first, that RoPE rotates. Default 1. */
   partialRotaryFactor?: number
@@ -79,7 +115,11 @@ export interface DecoderLMConfig extends NetworkConfig {
    * see `DecoderLM` for the consequences in generation.
    */
   ropeScaling?: (RopeParameters & { type?: string }) | null
-  ropeParameters?: RopeParameters | null
+  ropeParameters?: RopeParameters | LayerRopeParameters | null
+  /** Gemma 3: RoPE base of the windowed layers, where `ropeParameters` has no part for them. */
+  ropeLocalBaseFreq?: number
+  /** Gemma 3: every layer has the window but each `slidingWindowPattern`th, unless `layerTypes` says otherwise. */
+  slidingWindowPattern?: number
 }
 
 /** Known keys of a RoPE scaling. */
@@ -93,6 +133,9 @@ const ropeKeys: ConfigKeys = {
     'finetuned',
   ],
 }
+
+/** The same for each kind of layer. */
+const layerRopeKeys: ConfigKeys = { defaults: {}, parts: { fullAttention: ropeKeys, slidingAttention: ropeKeys } }
 
 const SHARED: DecoderLMConfig = {
   vocabSize: 32000,
@@ -114,84 +157,45 @@ const SHARED: DecoderLMConfig = {
   ropeParameters: null,
 }
 
-/** Keys and defaults of each model type that differ from the shared ones. */
-const TYPE_DEFAULTS: Record<ModelType, DecoderLMConfig> = {
-  llama: { attentionBias: false, mlpBias: false },
-  mistral: {
-    intermediateSize: 14336,
-    numKeyValueHeads: 8,
-    maxPositionEmbeddings: 131072,
-    slidingWindow: 4096,
-  },
-  qwen2: {
-    vocabSize: 151936,
-    intermediateSize: 22016,
-    maxPositionEmbeddings: 32768,
-    useSlidingWindow: false,
-    slidingWindow: null,
-    maxWindowLayers: 28,
-  },
-  phi3: {
-    vocabSize: 32064,
-    hiddenSize: 3072,
-    intermediateSize: 8192,
-    maxPositionEmbeddings: 4096,
-    originalMaxPositionEmbeddings: 4096,
-    rmsNormEps: 1e-5,
-    slidingWindow: null,
-  },
-  internlm2: { vocabSize: 103168, bias: true },
-}
-
-/** Keys in files whose other values would be a different network. */
-const REQUIRED_VALUES: Record<ModelType, Record<string, readonly unknown[]>> = {
-  llama: { useSlidingWindow: [false] },
-  mistral: { attentionBias: [false], mlpBias: [false] },
-  qwen2: { attentionBias: [true], mlpBias: [false], useMrope: [false] },
-  phi3: { attentionBias: [false], mlpBias: [false], residPdrop: [0], embdPdrop: [0] },
-  internlm2: { useSlidingWindow: [false] },
-}
-
 /** Return the known keys of a decoder's configuration, by its model type. */
 export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
   const modelType = typeOf(given)
+  const family = familyOf(modelType)
   return {
     defaults: (given) => {
       const config = given as DecoderLMConfig
-      const defaults = { ...SHARED, ...TYPE_DEFAULTS[modelType] }
+      const defaults = { ...SHARED, ...family.defaults }
       const { hiddenSize = defaults.hiddenSize, numAttentionHeads: heads = defaults.numAttentionHeads } = config
       const scaling: unknown = config.ropeParameters ?? config.ropeScaling
-      const { ropeTheta = 10000 } = isConfiguration(scaling) ? (toCamel(scaling) as RopeParameters) : {}
+      const { ropeTheta = defaults.ropeTheta ?? 10000 } = isConfiguration(scaling)
+        ? (toCamel(scaling) as RopeParameters)
+        : {}
+      // Two keys for the activation would leave open which one counts.
+      if ('hiddenActivation' in defaults) delete defaults.hiddenAct
       return {
         ...defaults,
         modelType,
         numKeyValueHeads: defaults.numKeyValueHeads ?? heads,
         // Sizes that do not match are refused when the network is built.
         headDim:
-          typeof hiddenSize === 'number' && typeof heads === 'number' && hiddenSize % heads === 0
+          defaults.headDim ??
+          (typeof hiddenSize === 'number' && typeof heads === 'number' && hiddenSize % heads === 0
             ? hiddenSize / heads
-            : null,
+            : null),
         ropeTheta,
         ...('slidingWindow' in defaults && { windowInclusive: isUsdm(config) }),
       }
     },
-    nullable: ['slidingWindow'],
-    only: REQUIRED_VALUES[modelType],
-    parts: { ropeScaling: ropeKeys, ropeParameters: ropeKeys },
+    nullable: ['slidingWindow', 'attnLogitSoftcapping', 'finalLogitSoftcapping'],
+    only: family.only,
+    parts: { ropeScaling: ropeKeys, ropeParameters: family.hasLocalRope ? layerRopeKeys : ropeKeys },
     unused: [
       ...['numLabels', 'layerTypes', 'originalMaxPositionEmbeddings', 'partialRotaryFactor', 'pretrainingTp'],
       // transformers' classes without a window also ignore these.
       ...['useFlashAttn', 'slidingWindow', 'maxWindowLayers'],
+      ...(family.unused ?? []),
     ],
   }
-}
-
-const architectures: Record<ModelType, string> = {
-  llama: 'LlamaForCausalLM',
-  mistral: 'MistralForCausalLM',
-  qwen2: 'Qwen2ForCausalLM',
-  phi3: 'Phi3ForCausalLM',
-  internlm2: 'InternLM2ForCausalLM',
 }
 
 /** USDM's class: Mistral with an inclusive window. */
@@ -201,13 +205,15 @@ const isUsdm = ({ architectures }: NetworkConfig): boolean =>
   Array.isArray(architectures) && architectures.includes(USDM_CLASS)
 
 /** Return whether attention is limited to a window in some layer. */
-export function hasWindow({ modelType, slidingWindow, useSlidingWindow }: DecoderLMConfig): boolean {
-  if (typeof slidingWindow !== 'number') return false
-  return modelType === 'mistral' || modelType === 'phi3' || (modelType === 'qwen2' && useSlidingWindow === true)
+export function hasWindow(config: DecoderLMConfig): boolean {
+  const { has_window, has_window_key: key } = familyOf(typeOf(config)).network
+  return (
+    typeof config.slidingWindow === 'number' && (has_window ?? (key !== undefined && config[camelCase(key)] === true))
+  )
 }
 
 /** Return transformers' class name of a model type. */
-export const architectureOf = (config: DecoderLMConfig): string => architectures[typeOf(config)]
+export const architectureOf = (config: DecoderLMConfig): string => familyOf(typeOf(config)).architecture
 
 /** Return the configuration with the defaults of its model type, and the keys of its RoPE scaling in camelCase. */
 export function completed(config: DecoderLMConfig): DecoderLMConfig {
@@ -217,6 +223,30 @@ export function completed(config: DecoderLMConfig): DecoderLMConfig {
   return checkedLayers(completedConfig('DecoderLM', decoderKeys(config), config))
 }
 
+/** Convert keys to snake_case, also those of the configurations in it. */
+const inSnake = (config: object): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(toSnake(config)).map(([key, value]) => [key, isConfiguration(value) ? inSnake(value) : value]),
+  )
+
+/** Return the RoPE of layers with full attention, and of windowed ones where the family has another one for them. */
+export function ropeOf(config: DecoderLMConfig): { full: RopeParameters & { type?: string }; local?: RopeParameters } {
+  const { ropeTheta, ropeParameters, ropeScaling, ropeLocalBaseFreq } = config
+  if (!familyOf(typeOf(config)).hasLocalRope) {
+    return {
+      full: {
+        ...(ropeTheta === undefined ? {} : { ropeTheta }),
+        ...((ropeParameters ?? ropeScaling) as RopeParameters),
+      },
+    }
+  }
+  const { fullAttention, slidingAttention } = (ropeParameters ?? {}) as LayerRopeParameters
+  return {
+    full: { ropeTheta, ...fullAttention, ...ropeScaling },
+    local: { ropeTheta: ropeLocalBaseFreq, ...slidingAttention },
+  }
+}
+
 /** Return the configuration with the keys of its RoPE scaling as in files. */
 export function published(config: DecoderLMConfig): NetworkConfig {
   const { windowInclusive, ...result }: NetworkConfig = config
@@ -224,14 +254,29 @@ export function published(config: DecoderLMConfig): NetworkConfig {
   if (windowInclusive === true) result.windowInclusive = true
   for (const key of ROPE) {
     const value = config[key]
-    if (typeof value === 'object' && value !== null) result[key] = toSnake(value)
+    if (isConfiguration(value)) result[key] = inSnake(value)
   }
   return result
 }
 
-/** Return the configuration for native code, in which lists of numbers are objects by index. */
+/** Return the configuration for native code, with its row of the table of families. Lists of numbers in it are objects by index. */
 export function native(config: DecoderLMConfig): NetworkConfig {
   const result = published(config)
+  const { network, scales, readsLayerTypes }: Family = familyOf(typeOf(config))
+  const family: FamilyNetwork & FamilyScales & { windowed_layers?: number[]; local_rope?: object } = {
+    ...network,
+    ...scales?.(config),
+  }
+  if (readsLayerTypes && Array.isArray(config.layerTypes)) {
+    family.windowed_layers = config.layerTypes.map((type) => (type === SLIDING ? 1 : 0))
+    delete family.first_window_layer_key
+  }
+  result.family = family
+  const { full, local } = ropeOf(config)
+  if (local) {
+    family.local_rope = { rope_parameters: inSnake(local) }
+    Object.assign(result, { ropeParameters: inSnake(full), ropeScaling: null })
+  }
   for (const key of ROPE) {
     const scaling = result[key] as Record<string, unknown> | null | undefined
     if (typeof scaling !== 'object' || scaling === null) continue
@@ -248,27 +293,41 @@ const ROPE = ['ropeParameters', 'ropeScaling'] as const
 
 function typeOf(config: DecoderLMConfig): ModelType {
   const { modelType = 'llama' } = configOf('DecoderLM', config, {})
-  if (typeof modelType === 'string' && Object.hasOwn(architectures, modelType)) return modelType
-  throw new ConfigError(
-    `DecoderLM: modelType: expected ${Object.keys(architectures).join(', ')}, got '${String(modelType)}'`,
-    { modelType },
-  )
+  if ((MODEL_TYPES as unknown[]).includes(modelType)) return modelType
+  throw new ConfigError(`DecoderLM: modelType: expected ${MODEL_TYPES.join(', ')}, got '${String(modelType)}'`, {
+    modelType,
+  })
 }
 
-/** Check `layerTypes` of newer files: the attention of each layer must match the other keys. */
+const SLIDING = 'sliding_attention'
+const FULL = 'full_attention'
+
+/** Check `layerTypes` of newer files: the attention of each layer, which in some families must match the other keys. */
 export function checkedLayers(config: DecoderLMConfig): DecoderLMConfig {
-  const { modelType, layerTypes, slidingWindow, useSlidingWindow, maxWindowLayers = 28 } = config
-  if (!Array.isArray(layerTypes)) return config
-  const first =
-    modelType === 'mistral' || modelType === 'phi3' ? 0 : useSlidingWindow ? maxWindowLayers : Number.POSITIVE_INFINITY
-  const has = modelType !== 'llama' && modelType !== 'internlm2' && typeof slidingWindow === 'number'
-  layerTypes.forEach((type, layer) => {
-    const expected = has && layer >= first ? 'sliding_attention' : 'full_attention'
-    if (type === expected) return
-    throw new ConfigError(
-      `DecoderLM: layerTypes[${layer}]: expected '${expected}', which follows from slidingWindow, useSlidingWindow and maxWindowLayers, got '${String(type)}'`,
-      { layerTypes },
-    )
+  const { layerTypes, maxWindowLayers = 28, numHiddenLayers } = config
+  for (const key of familyOf(typeOf(config)).required ?? []) positive(config, key)
+  if (layerTypes === undefined || layerTypes === null) return config
+  const { network, readsLayerTypes } = familyOf(typeOf(config))
+  const fail = (where: string, expected: string, value: unknown): never => {
+    throw new ConfigError(`DecoderLM: ${where}: expected ${expected}, got ${shown(value)}`, { layerTypes })
+  }
+  if (!Array.isArray(layerTypes)) return fail('layerTypes', 'a list', layerTypes)
+  if (readsLayerTypes && layerTypes.length !== numHiddenLayers) {
+    fail('layerTypes', `${shown(numHiddenLayers)} elements, one for each layer`, layerTypes.length)
+  }
+  const first = network.first_window_layer_key === undefined ? 0 : maxWindowLayers
+  const has = hasWindow(config)
+  layerTypes.forEach((type: unknown, layer) => {
+    const where = `layerTypes[${layer}]`
+    if (!readsLayerTypes) {
+      const expected = has && layer >= first ? SLIDING : FULL
+      const why = 'which follows from slidingWindow, useSlidingWindow and maxWindowLayers'
+      if (type !== expected) fail(where, `'${expected}', ${why}`, type)
+    } else if (type === SLIDING && !has) {
+      fail(where, `'${FULL}' without a slidingWindow that is used`, type)
+    } else if (type !== SLIDING && type !== FULL) {
+      fail(where, `'${FULL}' or '${SLIDING}'`, type)
+    }
   })
   return config
 }

@@ -17,6 +17,7 @@ import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
 import { architectureOf, checkedLayers, type DecoderLMConfig, decoderKeys, native, published, sizes } from './config.js'
+import { MODEL_TYPES } from './families.js'
 import { ggufCheckpoint, SAMPLING } from './gguf.js'
 import { type ResizeTokenEmbeddingsOptions, resizeTokenEmbeddings } from './resize.js'
 import { type SaveDecoderGgufOptions, saveDecoderGguf } from './save-gguf.js'
@@ -70,7 +71,7 @@ export const decoderLayout = {
   kind: 'decoder_lm',
   forward: 'voxtorch::decoder_lm_forward',
   modelType: 'llama',
-  alike: ['mistral', 'qwen2', 'phi3', 'internlm2'],
+  alike: MODEL_TYPES.slice(1),
   architecture: 'DecoderLM',
   prefix: '',
   ignored: [/\.rotary_emb\.inv_freq$/],
@@ -90,7 +91,7 @@ export const decoderLayout = {
 /**
  * The decoder language model of the LLaMA family: LLaMA 1 (Touvron et al. 2023, https://arxiv.org/abs/2302.13971), 2
  * (https://arxiv.org/abs/2307.09288), 3 (https://arxiv.org/abs/2407.21783) and Vicuna; Mistral (Jiang et al. 2023,
- * https://arxiv.org/abs/2310.06825), with its sliding window; Qwen2 (Yang et al. 2024, https://arxiv.org/abs/2407.10671); Phi-3 (Abdin et
+ * https://arxiv.org/abs/2310.06825), with its sliding window; Qwen2 (Yang et al. 2024, https://arxiv.org/abs/2407.10671); Qwen3 (https://arxiv.org/abs/2505.09388); OLMo 2 (https://arxiv.org/abs/2501.00656); SmolLM3 (https://huggingface.co/blog/smollm3); Granite (https://arxiv.org/abs/2405.04324); Gemma 2 (https://arxiv.org/abs/2408.00118); Gemma 3 (text) (https://arxiv.org/abs/2503.19786); Phi-3 (Abdin et
  * al. 2024, https://arxiv.org/abs/2404.14219); InternLM2 (Cai et al. 2024, https://arxiv.org/abs/2403.17297). It matches transformers'
  * LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and Phi3ForCausalLM, and InternLM's own InternLM2ForCausalLM. The fused
  * projections of Phi-3 and InternLM2 stay fused. Runs in native code.

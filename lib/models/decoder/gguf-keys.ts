@@ -5,6 +5,7 @@ import type { GgufFile } from '../../files/gguf/gguf.js'
 import type { GgufValue } from '../../files/gguf/types.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import type { DecoderLMConfig } from './config.js'
+import { familyOf, type ModelType } from './families.js'
 
 /**
  * The keys of a GGUF header that do not become a configuration, as in llama.cpp
@@ -54,7 +55,7 @@ const NEUTRAL: Readonly<Record<string, Neutral>> = {
   logit_scale: [0, 1],
   residual_scale: [0, 1],
   'rope.dimension_count_swa': ({ headDim }) => [0, headDim as number],
-  'rope.freq_base_swa': ({ ropeTheta }) => [0, ropeTheta as number, Math.fround(ropeTheta as number)],
+  'rope.freq_base_swa': ({ ropeTheta, ropeLocalBaseFreq: base = ropeTheta as number }) => [0, base, Math.fround(base)],
   'rope.scaling.alpha': [0, 1],
   'rope.scaling.yarn_ext_factor': [-1, 1],
   tensor_data_layout: ['reference', 'Meta AI original pth'],
@@ -95,6 +96,8 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
     })
   }
   const unknown: string[] = []
+  const ownKeys = familyOf(config.modelType as ModelType).gguf?.keys ?? {}
+  const isOptional = familyOf(config.modelType as ModelType).network.has_window_key !== undefined
   for (const [key, value] of Object.entries(metadata)) {
     if (key === 'general.type' && value !== 'model') {
       fail(key, "'model'", value, 'Load the file of the network that it belongs to.')
@@ -106,9 +109,9 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
       if (!isSampling(key.slice(SAMPLING.length), metadata)) unknown.push(key)
     } else if (key.startsWith(`${architecture}.`)) {
       const name = key.slice((architecture as string).length + 1)
-      // llama.cpp's Qwen2 has no window, and the file does not say which layers would have it.
-      if (name === 'attention.sliding_window' && config.modelType === 'qwen2' && value !== 0) unknown.push(key)
-      if (READ.has(name)) continue
+      // llama.cpp's Qwen2 and Qwen3 have no window, and the file does not say which layers would have it.
+      if (name === 'attention.sliding_window' && isOptional && value !== 0) unknown.push(key)
+      if (READ.has(name) || Object.hasOwn(ownKeys, name)) continue
       const neutral = Object.hasOwn(NEUTRAL, name) ? NEUTRAL[name] : OTHER_NETWORKS.has(name) ? [0, false] : undefined
       if (neutral === undefined) {
         unknown.push(key)

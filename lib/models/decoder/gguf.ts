@@ -11,6 +11,7 @@ import { type Device, scope, type Tensor } from '../../tensor/index.js'
 import type { ForeignCheckpoint } from '../pretrained.js'
 import type { FillOptions, Weights } from '../weights.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
+import { type FamilyGguf, familyOf, MODEL_TYPES, type ModelType, mayHaveWindow } from './families.js'
 import { checkKeys, samplingOf } from './gguf-keys.js'
 import { llama3Scaling } from './rope-factors.js'
 
@@ -20,18 +21,21 @@ import { llama3Scaling } from './rope-factors.js'
  */
 
 /**
- * llama.cpp's architectures, and the model types for them. Mistral's files have `llama`, with the same tensors. InternLM2's fused projection
- * is split in them, which makes it a LLaMA. Phi-3's stays fused.
+ * Model types by llama.cpp's architectures. Mistral's files have `llama`, with the same tensors. InternLM2's fused projection is split in
+ * them, which makes it a LLaMA.
  */
-const MODEL_TYPES: Readonly<Record<string, 'llama' | 'mistral' | 'qwen2' | 'phi3'>> = {
+const ARCHITECTURES: Readonly<Record<string, ModelType>> = {
+  ...Object.fromEntries(MODEL_TYPES.map((type) => [familyOf(type).gguf?.architecture ?? type, type])),
   llama: 'llama',
   mistral: 'mistral',
-  qwen2: 'qwen2',
   internlm2: 'llama',
-  phi3: 'phi3',
 }
-/** Architectures with the rows of q and k in transformers' order. */
-const TRANSFORMERS_ORDER: readonly (string | null)[] = ['qwen2', 'phi3']
+
+/** Return what files of an architecture have. */
+function formatOf(architecture: string | null): FamilyGguf {
+  const type = Object.hasOwn(ARCHITECTURES, architecture ?? '') ? ARCHITECTURES[architecture as string] : undefined
+  return familyOf(type ?? 'llama').gguf as FamilyGguf
+}
 
 /** Return the GGUF checkpoint at a path or in a folder; undefined for a folder with a config.json. */
 export async function ggufCheckpoint(place: string): Promise<ForeignCheckpoint | undefined> {
@@ -99,9 +103,9 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   const fail = (field: string, what: string): never => {
     throw new ConfigError(`${path}: ${field}: ${what}`, { file: path, field })
   }
-  const modelType = MODEL_TYPES[architecture ?? '']
+  const modelType = Object.hasOwn(ARCHITECTURES, architecture ?? '') ? ARCHITECTURES[architecture as string] : undefined
   if (modelType === undefined) {
-    const known = Object.keys(MODEL_TYPES).join(', ')
+    const known = Object.keys(ARCHITECTURES).join(', ')
     return fail('general.architecture', `expected ${known}, got ${architecture ?? 'none'}`)
   }
   const get = (key: string): GgufValue | undefined => metadata[`${architecture}.${key}`]
@@ -180,7 +184,19 @@ export function configOf(file: GgufFile): DecoderLMConfig {
       fail('blk.0.ffn_gate.weight', 'expected it fused into ffn_up for Phi-3, got a separate tensor')
   }
   if (config.modelType === 'mistral') config.slidingWindow = window ?? null
-  if (config.modelType === 'llama') config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
+  if (!mayHaveWindow(modelType) && modelType !== 'llama' && (window ?? 0) > 0) {
+    fail(`${architecture}.attention.sliding_window`, `expected 0 for ${modelType}, got ${window}`)
+  }
+  if ('mlpBias' in familyOf(modelType).defaults) config.mlpBias = tensors['blk.0.ffn_gate.bias'] !== undefined
+  if ('attentionBias' in familyOf(modelType).defaults) config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
+  const { keys = {}, implies } = formatOf(architecture)
+  for (const [theirs, ours] of Object.entries(keys)) {
+    const value = number(theirs)
+    if (value !== undefined && value !== 0) config[ours] = value
+    // As in llama.cpp, where 0 is the usual scale.
+    else if (theirs === 'attention.scale') config[ours] = headDim ** -0.5
+  }
+  Object.assign(config, implies?.(config))
   const scaling = scalingOf(file, number, (field, what) => fail(`${architecture}.${field}`, what))
   if (scaling !== undefined) config.ropeScaling = scaling
   checkKeys(file, config)
@@ -253,26 +269,31 @@ const LAYER: Readonly<Record<string, string>> = {
   ffn_up: 'mlp.up_proj',
   ffn_down: 'mlp.down_proj',
 }
-/** Names of Phi-3's fused layers. */
-const FUSED: Readonly<Record<string, string>> = { ...LAYER, attn_qkv: 'self_attn.qkv_proj', ffn_up: 'mlp.gate_up_proj' }
-const BACK = Object.fromEntries(Object.entries(LAYER).map(([theirs, ours]) => [ours, theirs]))
 const TOP_BACK = Object.fromEntries(Object.entries(TOP).map(([theirs, ours]) => [ours, theirs]))
+
+/** Return transformers' names of the parts of a layer by llama.cpp's. */
+function partsOf({ parts = {} }: FamilyGguf): Record<string, string> {
+  const renamed = Object.values(parts)
+  return { ...Object.fromEntries(Object.entries(LAYER).filter(([, ours]) => !renamed.includes(ours))), ...parts }
+}
 
 /** Return transformers' name for one of llama.cpp's. An unknown name is returned unchanged, so that it is reported. */
 export function ourName(name: string, architecture: string | null = 'llama'): string {
-  const parts = architecture === 'phi3' ? FUSED : LAYER
+  const parts = partsOf(formatOf(architecture))
   const [, layer, part, kind] = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
   if (part !== undefined && Object.hasOwn(parts, part)) return `model.layers.${layer}.${parts[part]}.${kind}`
   return TOP[name] ?? name
 }
 
 /** Return llama.cpp's name for one of transformers'; null if it has none. */
-export function theirName(name: string): string | null {
+export function theirName(name: string, format: FamilyGguf): string | null {
   const [, layer, part, kind] = /^model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)$/.exec(name) ?? []
-  if (part !== undefined) return Object.hasOwn(BACK, part) ? `blk.${layer}.${BACK[part]}.${kind}` : null
-  return TOP_BACK[name] ?? null
+  if (part === undefined) return TOP_BACK[name] ?? null
+  const found = Object.entries(partsOf(format)).find(([, ours]) => ours === part)
+  return found === undefined ? null : `blk.${layer}.${found[0]}.${kind}`
 }
 
+export const NORM = /norm\.weight$/
 /** Tensors that are not weights of a linear layer or an embedding. */
 const VALUES = /(?:\.bias|_norm\.weight)$/
 /** Divisors of each frequency: LLaMA 3.1's scaling, which has no keys in the metadata. */
@@ -308,12 +329,19 @@ async function weightsOf(
   })
   const heads = { q: config.numAttentionHeads as number, k: config.numKeyValueHeads as number }
   const headsOf = (name: string): number | undefined => {
-    if (TRANSFORMERS_ORDER.includes(architecture)) return undefined
+    if (!formatOf(architecture).neighbors) return undefined
     return heads[/\.attn_([qk])\.(?:weight|bias)$/.exec(name)?.[1] as 'q' | 'k']
   }
   const tensors: Record<string, Tensor> = {}
-  const straight = await read(names.filter((name) => headsOf(name) === undefined))
+  const offset = familyOf(config.modelType as ModelType).network.norm_offset ?? 0
+  const isShifted = (name: string): boolean => offset !== 0 && NORM.test(name)
+  const straight = await read(names.filter((name) => headsOf(name) === undefined && !isShifted(name)))
   for (const [name, value] of Object.entries(straight)) tensors[ourName(name, architecture)] = value
+  // llama.cpp's norms multiply by their weight alone. In half precision the difference would lose digits.
+  const norms = await file.load({ names: names.filter(isShifted), dtype: 'float32', mmap })
+  for (const [name, value] of Object.entries(norms)) {
+    tensors[ourName(name, architecture)] = value.sub(offset).to({ dtype: loadDtype })
+  }
   // The largest first, one after the other: the next is read into the memory of the last one.
   const turned = names.filter((name) => headsOf(name) !== undefined)
   turned.sort((a, b) => (file.tensors[b] as GgufTensor).bytes - (file.tensors[a] as GgufTensor).bytes)

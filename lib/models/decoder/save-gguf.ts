@@ -1,4 +1,4 @@
-import { argumentError, requireOneOf, requireOptions, requireString } from '../../base/check.js'
+import { argumentError, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import type { GgufSaveType, GgufValue, GgufValueType } from '../../files/gguf/types.js'
 import { type GgufBlocks, saveGguf } from '../../files/gguf/write.js'
@@ -7,9 +7,10 @@ import { PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
-import type { DecoderLMConfig, ModelType, RopeParameters } from './config.js'
+import { type DecoderLMConfig, hasWindow, type RopeParameters, ropeOf } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
-import { theirName, toNeighbors } from './gguf.js'
+import { type FamilyGguf, familyOf, MODEL_TYPES } from './families.js'
+import { NORM, theirName, toNeighbors } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
 
 export interface SaveDecoderGgufOptions {
@@ -32,19 +33,10 @@ export interface SaveGgufAdapterOptions {
 
 /** llama.cpp's file type numbers. */
 const FILE_TYPES: Readonly<Record<GgufSaveType, number>> = { F32: 0, F16: 1, Q4_0: 2, Q8_0: 7, BF16: 32 }
-/** llama.cpp's architecture of each model type; null for those whose fused projections are not supported. */
-const ARCHITECTURES: Readonly<Record<ModelType, 'llama' | 'qwen2' | null>> = {
-  llama: 'llama',
-  mistral: 'llama',
-  qwen2: 'qwen2',
-  phi3: null,
-  internlm2: null,
-}
-
-function architectureOf({ modelType = 'llama' }: DecoderLMConfig): 'llama' | 'qwen2' {
-  const architecture = Object.hasOwn(ARCHITECTURES, modelType) ? ARCHITECTURES[modelType] : null
-  if (architecture !== null) return architecture
-  const supported = Object.keys(ARCHITECTURES).filter((name) => ARCHITECTURES[name as ModelType] !== null)
+function formatOf({ modelType = 'llama' }: DecoderLMConfig): FamilyGguf {
+  const { gguf } = familyOf(modelType)
+  if (gguf?.writes) return gguf
+  const supported = MODEL_TYPES.filter((name) => familyOf(name).gguf?.writes)
   throw new ConfigError(
     `DecoderLM.saveGguf: expected a model of type ${supported.join(', ')}, got '${modelType}'. Save it with save() as safetensors.`,
     { modelType },
@@ -63,13 +55,16 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   }
   if (!withoutAdapters) warnOfAdapters(model, path)
   const { config } = model
-  const architecture = architectureOf(config)
+  const format = formatOf(config)
+  const { architecture } = format
+  requireImplied(config, format)
+  const offset = familyOf(config.modelType ?? 'llama').network.norm_offset ?? 0
   await noGrad(() =>
     scope(async () => {
       const tensors: Record<string, Tensor | GgufBlocks> = {}
       const packed = new Map(model.namedModules().map(([path, module]) => [`${path}.weight`, quantizationOf(module)]))
       for (const [own, value] of Object.entries(model.stateDict())) {
-        const theirs = theirName(own)
+        const theirs = theirName(own, format)
         const { scheme, shape } = packed.get(own) ?? {}
         if (theirs === null || (scheme !== undefined && !isBlocks(scheme))) {
           throw new ConfigError(
@@ -78,7 +73,9 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
           )
         }
         const heads = headsOf(theirs, config)
-        const rows = heads === null || architecture === 'qwen2' ? value : toNeighbors(value, heads)
+        // llama.cpp's norms multiply by their weight alone.
+        const shifted = offset !== 0 && NORM.test(theirs) ? value.to('float32').add(offset) : value
+        const rows = heads === null || !format.neighbors ? shifted : toNeighbors(value, heads)
         tensors[theirs] = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
       }
       const sizes = sizesOf(config, tensors)
@@ -107,6 +104,43 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   )
 }
 
+/** Check the values that llama.cpp has for every file of the family. */
+function requireImplied(config: DecoderLMConfig, { implies }: FamilyGguf): void {
+  const { noRopeLayerInterval, ropeLocalBaseFreq, ...implied } = implies?.(config) ?? {}
+  const fail = (key: string, expected: unknown, value: unknown): never => {
+    throw new ConfigError(
+      `DecoderLM.saveGguf: ${key}: expected ${shown(expected)}, which llama.cpp has for every ${config.modelType}, got ${shown(value)}. Save the model with save() as safetensors.`,
+      { [key]: value },
+    )
+  }
+  for (const [key, expected] of Object.entries(implied)) {
+    // The layers' kinds decide where they are listed.
+    if (key === 'slidingWindowPattern' && Array.isArray(config.layerTypes)) continue
+    if (config[key] !== expected) fail(key, expected, config[key])
+  }
+  const { local } = ropeOf(config)
+  if (local && ((local.ropeType ?? 'default') !== 'default' || local.ropeTheta !== ropeLocalBaseFreq)) {
+    fail('the RoPE of windowed layers', { ropeType: 'default', ropeTheta: ropeLocalBaseFreq }, local)
+  }
+  const { network } = familyOf(config.modelType ?? 'llama')
+  const period = network.windowed_period ?? implied.slidingWindowPattern
+  if (period !== undefined && Array.isArray(config.layerTypes)) {
+    const kind = (i: number) => ((i + 1) % period === 0 ? 'full_attention' : 'sliding_attention')
+    const expected = config.layerTypes.map((_, i) => kind(i))
+    if (expected.some((one, i) => one !== config.layerTypes?.[i])) fail('layerTypes', expected, config.layerTypes)
+  }
+  if (noRopeLayerInterval === undefined) return
+  const { noRopeLayers: layers, numHiddenLayers = 0 } = config
+  if (!Array.isArray(layers)) {
+    if (config.noRopeLayerInterval !== noRopeLayerInterval) {
+      fail('noRopeLayerInterval', noRopeLayerInterval, config.noRopeLayerInterval)
+    }
+    return
+  }
+  const expected = Array.from({ length: numHiddenLayers }, (_, i) => ((i + 1) % noRopeLayerInterval === 0 ? 0 : 1))
+  if (expected.some((one, i) => one !== Number(layers[i]))) fail('noRopeLayers', expected, layers)
+}
+
 function idsOf(config: DecoderLMConfig): Record<string, number> {
   const names = { bosTokenId: 'bos_token_id', eosTokenId: 'eos_token_id', padTokenId: 'padding_token_id' }
   return Object.fromEntries(
@@ -130,11 +164,11 @@ function sizesOf(
   tensors: Record<string, { readonly shape: readonly number[] }>,
 ): Record<string, GgufValue> {
   const { numAttentionHeads: heads = 32, numKeyValueHeads = heads, numHiddenLayers = 32 } = config
-  const { maxPositionEmbeddings = 2048, rmsNormEps = 1e-6, slidingWindow, useSlidingWindow, modelType } = config
+  const { maxPositionEmbeddings = 2048, rmsNormEps = 1e-6, slidingWindow } = config
   const [vocabSize = 0, hidden = 0] = tensors['token_embd.weight']?.shape ?? []
   const dim = (tensors['blk.0.attn_q.weight']?.shape[0] ?? hidden) / heads
   const scaling = scalingOf(config)
-  const window = modelType === 'mistral' || useSlidingWindow === true ? slidingWindow : null
+  const window = hasWindow(config) ? slidingWindow : null
   const result: Record<string, GgufValue> = {
     vocab_size: vocabSize,
     block_count: numHiddenLayers,
@@ -151,6 +185,9 @@ function sizesOf(
   }
   if (typeof window === 'number')
     result['attention.sliding_window'] = window + (config.windowInclusive === true ? 1 : 0)
+  for (const [theirs, ours] of Object.entries(formatOf(config).keys ?? {})) {
+    if (typeof config[ours] === 'number') result[theirs] = config[ours]
+  }
   const kind = kindOf(scaling)
   if (kind === 'default' || kind === 'llama3') return result
   if (kind !== 'linear' && kind !== 'yarn') {
@@ -167,9 +204,8 @@ function sizesOf(
   return result
 }
 
-const scalingOf = ({ ropeParameters, ropeScaling }: DecoderLMConfig) =>
-  (ropeParameters ?? ropeScaling ?? undefined) as (RopeParameters & { type?: string }) | undefined
-const kindOf = (scaling: ReturnType<typeof scalingOf>): string => scaling?.ropeType ?? scaling?.type ?? 'default'
+const scalingOf = (config: DecoderLMConfig): RopeParameters & { type?: string } => ropeOf(config).full
+const kindOf = ({ ropeType, type }: ReturnType<typeof scalingOf>): string => ropeType ?? type ?? 'default'
 
 function factorsOf(config: DecoderLMConfig): number[] | null {
   const scaling = scalingOf(config)
@@ -183,7 +219,7 @@ const prefixed = (prefix: string, values: Record<string, GgufValue>): Record<str
 
 /** Return the types of keys that are floats in llama.cpp, even with an integer value. */
 function typesOf(metadata: Record<string, GgufValue>): Record<string, GgufValueType> {
-  const real = /\.(?:freq_base|layer_norm_rms_epsilon|factor|yarn_beta_\w+|alpha)$/
+  const real = /\.(?:freq_base|layer_norm_rms_epsilon|factor|yarn_beta_\w+|alpha|(?:\w+_)?scale|\w+_softcapping)$/
   return Object.fromEntries(Object.keys(metadata).flatMap((key) => (real.test(key) ? [[key, 'float32']] : [])))
 }
 
@@ -205,13 +241,14 @@ export async function saveGgufAdapter(
     throw new ConfigError(`${where}: adapterName: expected an active adapter or a name, got neither`)
   }
   const { config } = peft.model
-  const architecture = architectureOf(config)
+  const format = formatOf(config)
+  const { architecture } = format
   const alpha = peft.peftConfig[adapterName]?.loraAlpha ?? 1
   await noGrad(() =>
     scope(async () => {
       const tensors: Record<string, Tensor> = {}
       for (const { path: layer, A, B, scaling, magnitude } of peft.loraParts(adapterName)) {
-        const theirs = theirName(`${layer}.weight`)
+        const theirs = theirName(`${layer}.weight`, format)
         if (theirs === null || magnitude !== null) {
           throw new ConfigError(
             `${where}: ${layer}: expected LoRA on a layer that llama.cpp has, got ${magnitude ? 'DoRA' : 'another layer'}`,
@@ -224,7 +261,7 @@ export async function saveGgufAdapter(
         const heads = headsOf(theirs, config)
         const rows = ratio === 1 ? B : B.mul(ratio)
         tensors[`${theirs}.lora_a`] = A
-        tensors[`${theirs}.lora_b`] = heads === null || architecture === 'qwen2' ? rows : toNeighbors(rows, heads)
+        tensors[`${theirs}.lora_b`] = heads === null || !format.neighbors ? rows : toNeighbors(rows, heads)
       }
       const metadata: Record<string, GgufValue> = {
         'general.architecture': architecture,

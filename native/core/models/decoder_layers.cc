@@ -1,6 +1,7 @@
 #include "core/models/decoder_layers.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/scalar_tensor.h>
 
 #include "core/runtime/recording.h"
 
@@ -43,7 +44,7 @@ Sight sight_of(int64_t past, int64_t time, int64_t window, const Tensor& real, b
 
 // Each group of heads / kv_heads queries shares a key and a value.
 nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight,
-                    const std::optional<nn::Segments>& segments, double dropout, bool with_weights) {
+                    const std::optional<nn::Segments>& segments, double dropout, bool with_weights, double cap) {
   if (sight.first_key > 0) {
     const int64_t seen = k.size(2) - sight.first_key;
     k = k.narrow(2, sight.first_key, seen);
@@ -53,7 +54,7 @@ nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight,
   if (heads != groups && time == 1 && !sight.causal) {
     // The queries of a group are adjacent in time: no key is copied.
     nn::Attended result =
-        nn::attend(q.reshape({batch, groups, heads / groups, dim}), k, v, sight.mask, dropout, with_weights);
+        nn::attend(q.reshape({batch, groups, heads / groups, dim}), k, v, sight.mask, dropout, with_weights, cap);
     result.output = result.output.reshape({batch, heads, 1, dim});
     if (with_weights) result.weights = result.weights.reshape({batch, heads, 1, k.size(2)});
     return result;
@@ -66,10 +67,10 @@ nn::Attended attend(const Tensor& q, Tensor k, Tensor v, const Sight& sight,
     v = for_each_head(v);
   }
   if (sight.causal && segments) {
-    return {nn::attend_causal_each(*segments, q, k, v, sight.window, dropout), Tensor()};
+    return {nn::attend_causal_each(*segments, q, k, v, sight.window, dropout, cap), Tensor()};
   }
-  if (sight.causal) return {nn::attend_causal(q, k, v, sight.window, dropout), Tensor()};
-  return nn::attend(q, k, v, sight.mask, dropout, with_weights);
+  if (sight.causal) return {nn::attend_causal(q, k, v, sight.window, dropout, cap), Tensor()};
+  return nn::attend(q, k, v, sight.mask, dropout, with_weights, cap);
 }
 
 }  // namespace
@@ -95,16 +96,32 @@ DecoderAttention::DecoderAttention(const ModuleOptions& options, const DecoderLM
       key(fused ? nullptr : child<Linear>("k_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
       value(fused ? nullptr : child<Linear>("v_proj", c.dim, c.kv_heads * c.head_dim, c.qkv_bias, c.std)),
       output(*child<Linear>(c.names.output, c.heads * c.head_dim, c.dim, c.output_bias, c.std)),
+      qk_norm(c.qk_norm),
+      query_norm(
+          qk_norm == QkNorm::kNone
+              ? nullptr
+              : child<RmsNorm>("q_norm", c.head_dim * (qk_norm == QkNorm::kHead ? 1 : c.heads), c.eps, c.norm_offset)),
+      key_norm(qk_norm == QkNorm::kNone
+                   ? nullptr
+                   : child<RmsNorm>("k_norm", c.head_dim * (qk_norm == QkNorm::kHead ? 1 : c.kv_heads), c.eps,
+                                    c.norm_offset)),
       heads(c.heads),
       kv_heads(c.kv_heads),
       index(static_cast<size_t>(index)),
-      windowed(c.window > 0 && index >= c.first_window_layer),
-      dropout(c.attention_dropout) {}
+      windowed(c.is_windowed(index)),
+      rotates(c.rotates(index)),
+      dropout(c.attention_dropout),
+      query_scale(c.query_scale),
+      cap(c.attention_cap) {}
 
-DecoderAttention::Heads DecoderAttention::project(const Tensor& x, int64_t queries) const {
+DecoderAttention::Heads DecoderAttention::split(const Tensor& x, int64_t queries) const {
   if (layout == QkvLayout::kApart) {
-    return {nn::split_heads(query->forward(last(x, queries)), heads), nn::split_heads(key->forward(x), kv_heads),
-            nn::split_heads(value->forward(x), kv_heads)};
+    Tensor q = query->forward(last(x, queries)), k = key->forward(x);
+    if (qk_norm == QkNorm::kProjection) {
+      q = query_norm->forward(q).first;
+      k = key_norm->forward(k).first;
+    }
+    return {nn::split_heads(q, heads), nn::split_heads(k, kv_heads), nn::split_heads(value->forward(x), kv_heads)};
   }
   const Tensor all = fused->forward(x);
   const int64_t dim = all.size(2) / (heads + 2 * kv_heads), group = heads / kv_heads;
@@ -117,16 +134,28 @@ DecoderAttention::Heads DecoderAttention::project(const Tensor& x, int64_t queri
   return {last(each.narrow(2, 0, group).flatten(1, 2), queries, 2), each.select(2, group), each.select(2, group + 1)};
 }
 
+DecoderAttention::Heads DecoderAttention::project(const Tensor& x, int64_t queries, const Angles& angles) const {
+  Heads made = split(x, queries);
+  if (qk_norm == QkNorm::kHead) {
+    made.query = query_norm->forward(made.query).first;
+    made.key = key_norm->forward(made.key).first;
+  }
+  if (rotates) {
+    const nn::Rotation& turn = windowed && angles.windowed ? *angles.windowed : angles.full;
+    made.query = nn::Rotation{last(turn.cos, queries, 2), last(turn.sin, queries, 2)}.apply(made.query);
+    made.key = turn.apply(made.key);
+  }
+  if (query_scale != 1) made.query = made.query * query_scale;
+  return made;
+}
+
 Linears DecoderAttention::inputs() const { return fused != nullptr ? Linears{fused} : Linears{query, key, value}; }
 
 nn::Attended DecoderAttention::forward(const Tensor& x, const Pass& pass) const {
-  const Heads made = project(x, pass.queries);
-  const nn::Rotation turn{last(pass.rotation.cos, pass.queries, 2), last(pass.rotation.sin, pass.queries, 2)};
-  const Tensor q = turn.apply(made.query);  // [batch, heads, queries, head_dim]
-  Tensor k = pass.rotation.apply(made.key), v = made.value;
+  auto [q, k, v] = project(x, pass.queries, pass.angles);
   if (pass.cache != nullptr) std::tie(k, v) = pass.cache->append(index, k, v);  // [batch, kv_heads, past + time, ...]
-  nn::Attended result =
-      attend(q, k, v, windowed ? pass.windowed : pass.full, pass.segments, training() ? dropout : 0, pass.with_weights);
+  nn::Attended result = attend(q, k, v, windowed ? pass.windowed : pass.full, pass.segments, training() ? dropout : 0,
+                               pass.with_weights, cap);
   result.output = watched(x, output.forward(nn::join_heads(result.output)));  // [batch, queries, dim]
   return result;
 }
@@ -150,6 +179,7 @@ Tensor DecoderMLP::forward(const Tensor& x, const Tensor& residual) const {
   } else {
     inner = gate->forward(x, activation) * up->forward(x);
   }
+  if (!residual.defined()) return watched(x, down.forward(inner));
   return hooked() ? watched(x, down.forward(inner)) + residual : down.forward_add(inner, residual);
 }
 
@@ -157,8 +187,24 @@ DecoderLayer::DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& 
     : Block("DecoderLayer", options),
       attention(*child<DecoderAttention>(c.names.attention, c, index)),
       mlp(*child<DecoderMLP>(c.names.mlp, c)),
-      attention_norm(*child<RmsNorm>(c.names.attention_norm, c.dim, c.eps)),
-      mlp_norm(*child<RmsNorm>(c.names.mlp_norm, c.dim, c.eps)) {}
+      attention_norm(norm_named(c.names.attention_norm, c)),
+      mlp_norm(norm_named(c.names.mlp_norm, c)),
+      attention_out_norm(norm_named(c.names.attention_out_norm, c)),
+      mlp_out_norm(norm_named(c.names.mlp_out_norm, c)),
+      residual_scale(c.residual_scale) {}
+
+RmsNorm* DecoderLayer::norm_named(const std::string& name, const DecoderLMConfig& c) {
+  return name.empty() ? nullptr : child<RmsNorm>(name, c.dim, c.eps, c.norm_offset);
+}
+
+c10::SmallVector<const RmsNorm*, 6> DecoderLayer::norms() const {
+  c10::SmallVector<const RmsNorm*, 6> found;
+  for (const RmsNorm* norm :
+       {attention_norm, mlp_norm, attention_out_norm, mlp_out_norm, attention.query_norm, attention.key_norm}) {
+    if (norm != nullptr) found.push_back(norm);
+  }
+  return found;
+}
 
 Linears DecoderLayer::linears() const {
   Linears all = attention.inputs();
@@ -170,25 +216,54 @@ Linears DecoderLayer::linears() const {
 }
 
 bool DecoderLayer::hooked_anywhere() const {
-  bool any = hooked() || attention.hooked() || mlp.hooked() || attention_norm.hooked() || mlp_norm.hooked();
+  bool any = hooked() || attention.hooked() || mlp.hooked();
+  for (const RmsNorm* norm : norms()) any = any || norm->hooked();
   for (const Linear* linear : linears()) any = any || linear->hooked();
   return any;
 }
 
 nn::Attended DecoderLayer::forward(const Tensor& x, const Pass& pass) const {
-  nn::Attended result = attention.forward(attention_norm.forward(x).first, pass);
-  const auto [normed, stream] = mlp_norm.forward(result.output, last(x, pass.queries));
-  result.output = watched(x, mlp.forward(normed, stream));
+  nn::Attended result = attention.forward(before(x), pass);
+  result.output = watched(x, after(result.output, last(x, pass.queries)));
   return result;
+}
+
+Tensor DecoderLayer::before(const Tensor& x) const {
+  return attention_norm != nullptr ? attention_norm->forward(x).first : x;
+}
+
+Tensor DecoderLayer::after(const Tensor& attended, const Tensor& residual) const {
+  const Tensor added = branch(attended, attention_out_norm);
+  Tensor normed, stream;
+  if (mlp_norm != nullptr) {
+    std::tie(normed, stream) = mlp_norm->forward(added, residual);
+  } else {
+    normed = stream = added + residual;
+  }
+  if (mlp_out_norm == nullptr && residual_scale == 1) return mlp.forward(normed, stream);
+  return branch(mlp.forward(normed, Tensor()), mlp_out_norm) + stream;
+}
+
+Tensor DecoderLayer::branch(const Tensor& output, const RmsNorm* norm) const {
+  const Tensor normed = norm != nullptr ? norm->forward(output).first : output;
+  return residual_scale == 1 ? normed : normed * residual_scale;
 }
 
 DecoderModel::DecoderModel(const ModuleOptions& options, const DecoderLMConfig& c)
     : Block("DecoderModel", options),
       words(*child<Embedding>(c.names.embeddings, c.vocabulary, c.dim, c.padding, c.std)),
       layers(*child<ModuleList<DecoderLayer>>("layers")),
-      norm(*child<RmsNorm>("norm", c.dim, c.eps)),
-      rotary(c.rope, c.head_dim, c.positions, c.type == "phi3"),
-      window(c.window) {
+      norm(*child<RmsNorm>("norm", c.dim, c.eps, c.norm_offset)),
+      rotary(c.rope, c.head_dim, c.positions, c.partial_rotary),
+      local_rotary(c.has_local_rope
+                       ? std::make_unique<nn::Rotary>(c.local_rope, c.head_dim, c.positions, c.partial_rotary)
+                       : nullptr),
+      window(c.window),
+      embedding_scale(c.embedding_scale),
+      input_scale(c.input_scale) {
+  TORCH_CHECK(!local_rotary || !(rotary.depends_on_length() || local_rotary->depends_on_length()),
+              "RoPE scalings that depend on the length of the text ('dynamic', 'longrope') are not supported with a "
+              "RoPE of windowed layers");
   for (int64_t i = 0; i < c.layers; ++i) layers.add(c, i);
 }
 
@@ -207,6 +282,7 @@ DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_s
   const auto in_rows = [&](const Tensor& states) { return pass.segments ? pass.segments->pad(states) : states; };
   if (pass.segments) x = pass.segments->pack(x);  // [1, batch * time, dim]
   const Tensor read = x;
+  x = scaled(x);
   DecoderOutput result;
   for (DecoderLayer* layer : layers) {
     if (hidden_states) result.hidden_states.push_back(in_rows(x));
@@ -240,7 +316,19 @@ void DecoderModel::note_angles(nn::KvCache& cache, int64_t past, int64_t length)
 }
 
 // Packed embeddings have no dtype to tell that of the network by.
-Tensor DecoderModel::embed(const Tensor& ids) const { return words.forward(ids, norm.weight.scalar_type()); }
+Tensor DecoderModel::embed(const Tensor& ids) const {
+  const Tensor found = words.forward(ids, norm.weight.scalar_type());
+  // The scale is rounded to the network's dtype, as Gemma's is.
+  return embedding_scale == 1 ? found : found * at::scalar_tensor(embedding_scale, found.options().device(at::kCPU));
+}
+
+Tensor DecoderModel::scaled(const Tensor& embeddings) const {
+  return input_scale == 1 ? embeddings : embeddings * input_scale;
+}
+
+Angles DecoderModel::angles(const nn::Rotation& full, const Tensor& positions, at::ScalarType dtype) const {
+  return {full, local_rotary ? std::optional(local_rotary->at(positions, dtype)) : std::nullopt};
+}
 
 DecoderModel::Places DecoderModel::places(const DecoderLMInputs& inputs) const {
   const Tensor& given = inputs.embeddings.defined() ? inputs.embeddings : inputs.ids;
@@ -271,8 +359,9 @@ Pass DecoderModel::prepare(const DecoderLMInputs& inputs, const Places& places, 
   if (real.defined() && real.is_cpu() && real.all().item<bool>()) real = Tensor();
   const int64_t queries = wanted > 0 ? wanted : time;
   const auto see = [&](int64_t wide) { return sight_of(past + time - queries, queries, wide, real, attentions, on); };
-  return {inputs.is_guess ? rotary.at_each(places.positions, x.scalar_type())
-                          : rotary.at(places.positions, x.scalar_type(), places.length),
+  const nn::Rotation rotation = inputs.is_guess ? rotary.at_each(places.positions, x.scalar_type())
+                                                : rotary.at(places.positions, x.scalar_type(), places.length);
+  return {angles(rotation, places.positions, x.scalar_type()),
           see(0),
           window > 0 ? see(window) : Sight(),
           {},
@@ -298,7 +387,12 @@ Pass DecoderModel::prepare_packed(const DecoderLMInputs& inputs, const Tensor& x
     sight.mask = mask.unsqueeze(1);
     return sight;
   };
-  Pass pass{rotary.at(positions, x.scalar_type()), see(0), window > 0 ? see(window) : Sight(), {}, nullptr, attentions};
+  Pass pass{angles(rotary.at(positions, x.scalar_type()), positions, x.scalar_type()),
+            see(0),
+            window > 0 ? see(window) : Sight(),
+            {},
+            nullptr,
+            attentions};
   pass.segments = std::move(segments);
   return pass;
 }

@@ -18,9 +18,15 @@ struct Sight {
   int64_t window = 0;     // where causal: the last so many of them; 0: all
 };
 
+// RoPE angles of a pass.
+struct Angles {
+  nn::Rotation full;
+  std::optional<nn::Rotation> windowed;  // of windowed layers, where those have a RoPE of their own
+};
+
 // What all layers of a pass have in common.
 struct Pass {
-  nn::Rotation rotation;
+  Angles angles;
   Sight full, windowed;
   std::optional<nn::Segments> segments;  // of packed rows, whose tokens then stand in one row
   nn::KvCache* cache = nullptr;
@@ -35,28 +41,34 @@ class DecoderAttention : public Block {
   DecoderAttention(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
   nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
 
-  // Not turned yet: the query [batch, heads, queries, head_dim], key and value [batch, kv_heads, time, head_dim].
+  // The query [batch, heads, queries, head_dim], key and value [batch, kv_heads, time, head_dim]: after the norms, the
+  // rotation and the scale of the query. `queries` as in Pass.
   struct Heads {
     at::Tensor query, key, value;
   };
-  Heads project(const at::Tensor& x, int64_t queries) const;
+  Heads project(const at::Tensor& x, int64_t queries, const Angles& angles) const;
   // One that makes all, or three.
   Linears inputs() const;
 
   const QkvLayout layout;
   nn::Linear *const fused, *const query, *const key, *const value;  // null: not in this layout
   nn::Linear& output;
+  const QkNorm qk_norm;
+  nn::RmsNorm *const query_norm, *const key_norm;  // null without
   const int64_t heads, kv_heads;
   const size_t index;
-  const bool windowed;
-  const double dropout;
+  const bool windowed, rotates;
+  const double dropout, query_scale, cap;
+
+ private:
+  Heads split(const at::Tensor& x, int64_t queries) const;
 };
 
 // SwiGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202).
 class DecoderMLP : public Block {
  public:
   DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c);
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;  // an undefined residual is 0
   // One that makes gate and up, or two.
   Linears inputs() const;
 
@@ -69,27 +81,43 @@ class DecoderLayer : public Block {
  public:
   DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
   nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
+  // What comes before attention, and what comes after it.
+  at::Tensor before(const at::Tensor& x) const;
+  at::Tensor after(const at::Tensor& attended, const at::Tensor& residual) const;
+  // What a part adds to the residual stream.
+  at::Tensor branch(const at::Tensor& output, const nn::RmsNorm* norm) const;
 
   // Of attention and feed-forward.
   Linears linears() const;
+  // Those that the family has.
+  c10::SmallVector<const nn::RmsNorm*, 6> norms() const;
   bool hooked_anywhere() const;
 
   DecoderAttention& attention;
   DecoderMLP& mlp;
-  nn::RmsNorm &attention_norm, &mlp_norm;
+  // Null where the family has none: of what attention and feed-forward read, and of what they add.
+  nn::RmsNorm *const attention_norm, *const mlp_norm, *const attention_out_norm, *const mlp_out_norm;
+  const double residual_scale;
+
+ private:
+  nn::RmsNorm* norm_named(const std::string& name, const DecoderLMConfig& c);
 };
 
 class DecoderModel : public Block, public nn::Checkpointing {
  public:
   DecoderModel(const ModuleOptions& options, const DecoderLMConfig& c);
   DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states, bool attentions) const;
-  at::Tensor embed(const at::Tensor& ids) const;  // [...] -> [..., dim]
+  at::Tensor embed(const at::Tensor& ids) const;          // [...] -> [..., dim]
+  at::Tensor scaled(const at::Tensor& embeddings) const;  // by input_scale
+  Angles angles(const nn::Rotation& full, const at::Tensor& positions, at::ScalarType dtype) const;
 
   nn::Embedding& words;
   ModuleList<DecoderLayer>& layers;
   nn::RmsNorm& norm;
   const nn::Rotary rotary;
+  const std::unique_ptr<const nn::Rotary> local_rotary;  // of windowed layers; null: they have that of the others
   const int64_t window;
+  const double embedding_scale, input_scale;
 
   // Which tokens of a pass are real, where they stand, and how long the longest row is with them.
   struct Places {

@@ -1,9 +1,11 @@
 #include "core/models/decoder_lm.h"
 
+#include <ATen/OpMathType.h>
 #include <ATen/core/Reduction.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/tanh.h>
 #include <torch/library.h>
 
 #include "core/models/decoder_layers.h"
@@ -87,13 +89,22 @@ const Tensor& DecoderLM::tied_weight() const {
   return lm_head == nullptr ? model.words.weight : none;
 }
 
+Tensor DecoderLM::scaled(const Tensor& hidden) const {
+  return config.logit_scale == 1 ? hidden : hidden * config.logit_scale;
+}
+
+Tensor DecoderLM::capped(const Tensor& logits) const {
+  return config.logit_cap > 0 ? at::tanh(logits / config.logit_cap) * config.logit_cap : logits;
+}
+
 Tensor DecoderLM::logits(const Tensor& hidden) const {
+  const Tensor states = scaled(hidden);
   const auto own = own_head();
   const Linear* const head = own ? own.get() : lm_head;
-  if (head != nullptr) return head->forward(hidden);
+  if (head != nullptr) return capped(head->forward(states));
   const auto& packed = model.words.quantized();
-  return packed ? nn::quantized_linear(hidden, *packed, std::nullopt)
-                : kernels::linear(hidden, model.words.weight, std::nullopt);
+  return capped(packed ? nn::quantized_linear(states, *packed, std::nullopt)
+                       : kernels::linear(states, model.words.weight, std::nullopt));
 }
 
 Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smoothing) const {
@@ -104,8 +115,9 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
   const Tensor before = hidden.narrow(1, 0, hidden.size(1) - 1), next = labels.narrow(1, 1, labels.size(1) - 1);
   const auto own = own_head();
   const Linear* const head = own ? own.get() : lm_head;
-  if (head != nullptr ? head->altered() : model.words.quantized().has_value()) {
-    return at::cross_entropy_loss(logits(before).flatten(0, 1).to(at::kFloat), next.flatten(), std::nullopt,
+  if (config.logit_cap > 0 || (head != nullptr ? head->altered() : model.words.quantized().has_value())) {
+    const Tensor all = logits(before).flatten(0, 1);
+    return at::cross_entropy_loss(all.to(at::toOpMathType(all.scalar_type())), next.flatten(), std::nullopt,
                                   at::Reduction::Mean, -100, smoothing);
   }
   static const auto op = c10::Dispatcher::singleton()
@@ -113,7 +125,7 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
                              .typed<Tensor(const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, int64_t,
                                            double, double, std::string_view, int64_t)>();
   const Tensor& weight = head != nullptr ? head->weight : model.words.weight;
-  return op.call(before, weight, std::nullopt, next, -100, smoothing, 0, "mean", 0);
+  return op.call(scaled(before), weight, std::nullopt, next, -100, smoothing, 0, "mean", 0);
 }
 
 namespace {

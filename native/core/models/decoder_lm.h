@@ -1,7 +1,5 @@
-// The decoder language model of the LLaMA family (Touvron et al. 2023, https://arxiv.org/abs/2302.13971): LLaMA 1 to 3
-// and Vicuna, Mistral (https://arxiv.org/abs/2310.06825), Qwen2 (https://arxiv.org/abs/2407.10671), Phi-3
-// (https://arxiv.org/abs/2404.14219) and InternLM2 (https://arxiv.org/abs/2403.17297), with the names of their
-// published checkpoints.
+// The decoder language model of LLaMA (Touvron et al. 2023, https://arxiv.org/abs/2302.13971) and of the families that
+// lib/models/decoder/families.ts describes, with the names of their published checkpoints.
 #pragma once
 
 #include "core/generation/stepper.h"
@@ -56,10 +54,12 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
   DecoderOutput forward(const DecoderLMInputs& inputs, bool hidden_states = false, bool attentions = false) const;
   at::Tensor embed(const at::Tensor& ids) const;      // [...] -> [..., dim]
   at::Tensor logits(const at::Tensor& hidden) const;  // [..., dim] -> [..., vocabulary]
+  at::Tensor scaled(const at::Tensor& hidden) const;  // what the head multiplies
+  at::Tensor capped(const at::Tensor& logits) const;  // what becomes of its product
   // Mean cross-entropy of each token given those before it, where labels [batch, time] are not -100.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing) const;
 
-  Names names() const override { return {config.names.head, config.names.embeddings_path}; }
+  Names names() const override { return {config.names.head.c_str(), config.names.embeddings_path.c_str()}; }
   const at::Tensor& tied_weight() const override;
 
   // Before a pass over a cache, which is part of a text of `length` tokens: computes its keys and values again where

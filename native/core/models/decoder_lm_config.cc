@@ -3,37 +3,67 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace voxtorch::models {
 
 namespace {
 
-constexpr DecoderNames kNames = {
-    "lm_head", "embed_tokens", "model.embed_tokens",      "self_attn", "o_proj", "input_layernorm", "mlp", "gate_proj",
-    "up_proj", "down_proj",    "post_attention_layernorm"};
-constexpr DecoderNames kInternLM2Names = {
-    "output", "tok_embeddings", "model.tok_embeddings", "attention", "wo", "attention_norm", "feed_forward", "w1", "w3",
-    "w2",     "ffn_norm"};
-
-std::string type_of(const Config& config) {
-  std::string type = config.text("model_type", "llama");
-  TORCH_CHECK(type == "llama" || type == "mistral" || type == "qwen2" || type == "phi3" || type == "internlm2",
-              "model_type must be llama, mistral, qwen2, phi3 or internlm2, got '", type, "'");
-  return type;
+DecoderNames names_of(const Config& family) {
+  const Config names = family.object("names"), norms = family.object("norms");
+  const std::string embeddings = names.text("embeddings", "embed_tokens");
+  const bool has_norms = family.has("norms");
+  const auto norm = [&](const char* key, const char* usual) { return norms.text(key, has_norms ? "" : usual); };
+  return {names.text("head", "lm_head"),
+          embeddings,
+          "model." + embeddings,
+          names.text("attention", "self_attn"),
+          names.text("output", "o_proj"),
+          names.text("mlp", "mlp"),
+          names.text("gate", "gate_proj"),
+          names.text("up", "up_proj"),
+          names.text("down", "down_proj"),
+          norm("attention", "input_layernorm"),
+          norm("mlp", "post_attention_layernorm"),
+          norm("attention_out", ""),
+          norm("mlp_out", "")};
 }
 
-QkvLayout layout_of(const std::string& type) {
-  if (type == "phi3") return QkvLayout::kInOrder;
-  return type == "internlm2" ? QkvLayout::kByGroup : QkvLayout::kApart;
+QkvLayout layout_of(const std::string& name) {
+  if (name == "in_order") return QkvLayout::kInOrder;
+  return name == "by_group" ? QkvLayout::kByGroup : QkvLayout::kApart;
+}
+
+QkNorm qk_norm_of(const std::string& name) {
+  if (name == "head") return QkNorm::kHead;
+  return name == "projection" ? QkNorm::kProjection : QkNorm::kNone;
+}
+
+double finite(const Config& family, const char* key, double usual) {
+  const double value = family.number(key, usual);
+  TORCH_CHECK(std::isfinite(value), "'", key, "' of the decoder's family must be finite, got ", value);
+  return value;
+}
+
+// A constant of the family, or what the key that the family names says.
+bool flag(const Config& config, const Config& family, const std::string& name) {
+  return config.boolean(family.text(name + "_key", ""), family.boolean(name, false));
+}
+
+int64_t window_of(const Config& config, const Config& family) {
+  if (!flag(config, family, "has_window")) return 0;
+  const int64_t window = config.integer("sliding_window", 0);
+  TORCH_CHECK(window >= 0, "sliding_window must be above 0, got ", window);
+  return window > 0 && config.boolean("window_inclusive", false) ? window + 1 : window;
 }
 
 }  // namespace
 
-DecoderLMConfig::DecoderLMConfig(const Config& config)
-    : type(type_of(config)),
-      names(type == "internlm2" ? kInternLM2Names : kNames),
-      qkv(layout_of(type)),
-      fused_gate(type == "phi3"),
+DecoderLMConfig::DecoderLMConfig(const Config& config, const Config& family)
+    : names(names_of(family)),
+      qkv(layout_of(family.text("qkv", "apart"))),
+      qk_norm(qk_norm_of(family.text("qk_norm", "none"))),
+      fused_gate(family.boolean("fused_gate", false)),
       vocabulary(config.integer("vocab_size", 32000)),
       dim(config.integer("hidden_size", 4096)),
       layers(config.integer("num_hidden_layers", 32)),
@@ -43,35 +73,62 @@ DecoderLMConfig::DecoderLMConfig(const Config& config)
       intermediate(config.integer("intermediate_size", 11008)),
       positions(config.integer("max_position_embeddings", 2048)),
       padding(std::max<int64_t>(config.integer("pad_token_id", -1), -1)),
-      window(0),
-      first_window_layer(0),
+      window(window_of(config, family)),
+      first_window_layer(config.integer(family.text("first_window_layer_key", ""), 0)),
       eps(config.number("rms_norm_eps", 1e-6)),
       std(config.number("initializer_range", 0.02)),
       attention_dropout(config.number("attention_dropout", 0)),
-      activation(config.text("hidden_act", "silu")),
-      qkv_bias(type == "qwen2" || (type == "llama" && config.boolean("attention_bias", false)) ||
-               (type == "internlm2" && config.boolean("bias", true))),
-      output_bias(type != "qwen2" && qkv_bias),
-      mlp_bias(type == "llama" && config.boolean("mlp_bias", false)),
+      norm_offset(finite(family, "norm_offset", 0)),
+      embedding_scale(finite(family, "embedding_scale", 1)),
+      input_scale(finite(family, "input_scale", 1)),
+      residual_scale(finite(family, "residual_scale", 1)),
+      query_scale(finite(family, "query_scale", 1)),
+      attention_cap(finite(family, "attention_cap", 0)),
+      logit_scale(finite(family, "logit_scale", 1)),
+      logit_cap(finite(family, "logit_cap", 0)),
+      activation(config.text(family.text("activation_key", "hidden_act"), "silu")),
+      qkv_bias(flag(config, family, "qkv_bias")),
+      output_bias(flag(config, family, "output_bias")),
+      mlp_bias(flag(config, family, "mlp_bias")),
       tied(config.boolean("tie_word_embeddings", false)),
-      rope(config) {
+      partial_rotary(family.boolean("partial_rotary", false)),
+      rope(config),
+      has_local_rope(family.has("local_rope")),
+      local_rope(family.object("local_rope")),
+      windowed_(layers_of(config, family, "windowed", layers)),
+      rotary_(layers_of(config, family, "rotary", layers)),
+      windows_skip_rotary_(family.boolean("windows_skip_rotary", false)) {
   TORCH_CHECK(heads > 0 && (config.has("head_dim") || dim % heads == 0), "hidden_size ", dim,
               " is not divisible by num_attention_heads ", heads);
   TORCH_CHECK(kv_heads > 0 && heads % kv_heads == 0, "num_attention_heads ", heads,
               " is not divisible by num_key_value_heads ", kv_heads);
   TORCH_CHECK(padding < vocabulary, "pad_token_id ", padding, " is not below vocab_size ", vocabulary);
-  if (type == "mistral" || type == "phi3" || (type == "qwen2" && config.boolean("use_sliding_window", false))) {
-    window = config.integer("sliding_window", 0);
-    TORCH_CHECK(window >= 0, "sliding_window must be above 0, got ", window);
-    if (window > 0 && config.boolean("window_inclusive", false)) ++window;
-  }
-  if (type == "qwen2") first_window_layer = config.integer("max_window_layers", 28);
-  if (type == "phi3") {
-    for (const char* key : {"resid_pdrop", "embd_pdrop"}) {
-      TORCH_CHECK(config.number(key, 0) == 0, key, " must be 0, as it is in every published Phi-3");
-    }
-    TORCH_CHECK(!config.boolean("attention_bias", false), "attention_bias must be false: Phi-3 has no biases");
-  }
+  TORCH_CHECK(qk_norm == QkNorm::kNone || qkv == QkvLayout::kApart,
+              "norms of query and key need projections of their own");
 }
+
+bool DecoderLMConfig::Layers::has(int64_t layer) const {
+  if (!list.empty()) return list[static_cast<size_t>(layer)] != 0;
+  return period == 0 || (layer + 1) % period != 0;
+}
+
+DecoderLMConfig::Layers DecoderLMConfig::layers_of(const Config& config, const Config& family, const std::string& name,
+                                                   int64_t count) {
+  const std::string list_key = family.text(name + "_layers_key", ""),
+                    period_key = family.text(name + "_period_key", "");
+  Layers layers{config.integers(list_key, family.integers(name + "_layers", {})),
+                config.integer(period_key, family.integer(name + "_period", 0))};
+  TORCH_CHECK(layers.list.empty() || static_cast<int64_t>(layers.list.size()) >= count, list_key, " must have ", count,
+              " elements, one for each layer, got ", layers.list.size());
+  TORCH_CHECK(period_key.empty() || layers.period > 0, period_key, " must be above 0, got ", layers.period);
+  return layers;
+}
+
+bool DecoderLMConfig::is_windowed(int64_t layer) const {
+  if (window == 0 || layer < first_window_layer) return false;
+  return windows_skip_rotary_ && windowed_.list.empty() ? !rotates(layer) : windowed_.has(layer);
+}
+
+bool DecoderLMConfig::rotates(int64_t layer) const { return rotary_.has(layer); }
 
 }  // namespace voxtorch::models

@@ -7,12 +7,17 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "core/kernels/decode_attention/args.h"
 #include "core/kernels/decode_attention/decode_attention.h"
@@ -105,6 +110,7 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
   result.clear();
   result.push_back(static_cast<uintptr_t>(ids.size(0)));
   result.push_back(static_cast<uintptr_t>(angles));
+  if (!ids.is_cpu() && network_.config.attention_cap > 0) return false;
   if (ids.is_cpu()) {
     if (ids.size(0) > kernels::kMostStepRows) return false;
     result.push_back(static_cast<uintptr_t>(at::get_num_threads()));
@@ -118,15 +124,15 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
     if (model.words.weight.scalar_type() != type) return false;
     add(result, model.words.weight);
   }
-  add(result, model.norm.weight);
+  add(result, model.norm.weight, true);
   for (const DecoderLayer* layer : model.layers) {
     const DecoderAttention& attention = layer->attention;
     const DecoderMLP& mlp = layer->mlp;
     if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
     if (attention.training() && attention.dropout > 0) return false;
-    for (const nn::RmsNorm* norm : {&layer->attention_norm, &layer->mlp_norm}) {
+    for (const nn::RmsNorm* norm : layer->norms()) {
       if (norm->hooked() || norm->weight.scalar_type() != type) return false;
-      add(result, norm->weight);
+      add(result, norm->weight, true);
     }
     for (const Linear* linear : layer->linears()) {
       if (!add(result, *linear, type)) return false;
@@ -221,16 +227,16 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
     const DecoderAttention& attention = layer->attention;
     const DecoderMLP& mlp = layer->mlp;
     auto [keys, values] = cache_.memory(attention.index, 1);
-    layers_.push_back({&layer->attention_norm,
-                       &layer->mlp_norm,
+    const size_t table = !attention.rotates ? 2 : attention.windowed && model.local_rotary ? 1 : 0;
+    layers_.push_back({layer,
                        projections(attention.inputs()),
                        {projection(attention.output)},
                        gates(mlp),
                        {projection(mlp.down)},
-                       mlp.activation,
                        std::move(keys),
                        std::move(values),
-                       attention.windowed ? c.window : 0});
+                       attention.windowed ? c.window : 0,
+                       table});
   }
   const auto own = network_.own_head();
   const Linear* const head = own ? own.get() : network_.lm_head;
@@ -246,10 +252,13 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
   }
   const at::TensorOptions integers = at::TensorOptions().device(ids.device()).dtype(at::kLong);
   const int64_t rows = ids.size(0), capacity = layers_[0].keys.size(2);
-  const nn::Rotation rotation =
-      model.rotary.at(at::arange(capacity, integers).unsqueeze(0), model.norm.weight.scalar_type(), length);
-  cos_ = rotation.cos.flatten(0, 2);
-  sin_ = rotation.sin.flatten(0, 2);
+  const Tensor places = at::arange(capacity, integers).unsqueeze(0);
+  const at::ScalarType type = model.norm.weight.scalar_type();
+  const Angles angles = model.angles(model.rotary.at(places, type, length), places, type);
+  const auto table = [](const nn::Rotation& one) { return Table{one.cos.flatten(0, 2), one.sin.flatten(0, 2)}; };
+  tables_ = {table(angles.full)};
+  tables_.push_back(angles.windowed ? table(*angles.windowed) : tables_[0]);
+  tables_.push_back({at::ones_like(tables_[0].cos), at::zeros_like(tables_[0].sin)});
   if (ids.is_cpu()) {
     step_ = step(at::get_num_threads());
     return;
@@ -279,29 +288,57 @@ Tensor DecoderDecode::compute() {
   const int64_t rows = ids_.size(0);
   const bool few = rows <= kernels::kMostJoinedRows;
   const Tensor places = shift_.defined() ? position_ + shift_ : position_;
-  const Tensor cos = cos_.index_select(0, places), sin = sin_.index_select(0, places);  // [rows or 1, head_dim / 2]
+  std::vector<Table> turns;  // [rows or 1, rotated / 2]
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    const bool used = std::any_of(layers_.begin(), layers_.end(), [i](const Layer& one) { return one.table == i; });
+    if (used) turns.push_back({tables_[i].cos.index_select(0, places), tables_[i].sin.index_select(0, places)});
+    if (!used) turns.emplace_back();
+  }
   const std::string gated = c.activation + "_mul";
   const std::optional<Tensor> mask = mask_.defined() ? std::optional<Tensor>(mask_) : std::nullopt;
-  Tensor added = model.words.forward(ids_), stream;  // [rows, dim]
+  const double scale = c.query_scale / std::sqrt(static_cast<double>(c.head_dim));
+  const auto read = [](const nn::RmsNorm* norm, const Tensor& added, const Tensor& stream) {
+    if (norm != nullptr) return norm->forward(added, stream);
+    const Tensor sum = stream.defined() ? added + stream : added;
+    return std::pair(sum, sum);
+  };
+  Tensor added = model.scaled(model.embed(ids_)), stream;  // [rows, dim]
   for (Layer& layer : layers_) {
+    const DecoderLayer& parts = *layer.layer;
     Tensor normed;
-    std::tie(normed, stream) = layer.attention_norm->forward(added, stream);
+    std::tie(normed, stream) = read(parts.attention_norm, added, stream);
     Tensor qkv = product(normed, layer.inputs);  // [rows, (heads + 2 * kv_heads) * head_dim]
     if (columns_.defined()) qkv = qkv.index_select(1, columns_);
+    if (parts.attention.query_norm != nullptr) qkv = with_normed_heads(parts.attention, qkv);
+    const auto& [cos, sin] = turns[layer.table];
     const Tensor query = kernels::rotary_append_(qkv, cos, sin, layer.keys, layer.values, position_, c.heads);
     const Tensor attended = kernels::decode_attention(query, layer.keys, layer.values, position_, mask, layer.window,
-                                                      std::nullopt, tickets_);  // [rows, heads * head_dim]
-    std::tie(normed, stream) = layer.mlp_norm->forward(product(attended, layer.output), stream);
+                                                      scale, tickets_);  // [rows, heads * head_dim]
+    std::tie(normed, stream) =
+        read(parts.mlp_norm, parts.branch(product(attended, layer.output), parts.attention_out_norm), stream);
     const bool coded = layer.gates[0].scale.defined() && layer.gates[1].scale.defined();
     const Tensor inner = few || coded
                              ? kernels::few_rows_joined(normed, layer.gates, gated)
-                             : layer.activation(kernels::joined_in_parts(normed, {layer.gates[0]}, {})) *
+                             : parts.mlp.activation(kernels::joined_in_parts(normed, {layer.gates[0]}, {})) *
                                    kernels::joined_in_parts(normed, {layer.gates[1]}, {});  // [rows, intermediate]
-    added = product(inner, layer.down);
+    added = parts.branch(product(inner, layer.down), parts.mlp_out_norm);
   }
   const Tensor hidden = model.norm.forward(added, stream).first;
   position_.add_(1);
-  return product(hidden, head_);
+  return network_.capped(product(network_.scaled(hidden), head_));
+}
+
+Tensor DecoderDecode::with_normed_heads(const DecoderAttention& attention, const Tensor& qkv) const {
+  const int64_t dim = network_.config.head_dim, rows = qkv.size(0);
+  const auto part = [&](int64_t first, int64_t heads, const nn::RmsNorm* norm) {
+    const Tensor heads_of = qkv.narrow(1, first * dim, heads * dim);
+    if (norm == nullptr) return heads_of;
+    return norm->forward(heads_of.reshape({rows, -1, norm->weight.size(0)})).first.flatten(1);
+  };
+  const int64_t heads = attention.heads, kv_heads = attention.kv_heads;
+  return at::cat({part(0, heads, attention.query_norm), part(heads, kv_heads, attention.key_norm),
+                  part(heads + kv_heads, kv_heads, nullptr)},
+                 1);
 }
 
 void DecoderDecode::keep_inputs(const Tensor& ids, const Tensor& shift) const {
@@ -318,18 +355,32 @@ std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
   const DecoderModel& model = network_.model;
   kernels::StepNetwork network;
   if (!model.words.quantized()) network.words = model.words.weight;
+  std::vector<Table> tables;  // in float32, once for all layers
+  for (const Table& one : tables_) tables.push_back({one.cos.to(at::kFloat), one.sin.to(at::kFloat)});
+  const DecoderLMConfig& c = network_.config;
+  const auto factors = [](const nn::RmsNorm* norm) {
+    return norm != nullptr ? norm->factors().to(at::kFloat) : Tensor();
+  };
   for (const Layer& layer : layers_) {
-    network.layers.push_back({layer.attention_norm->weight, layer.mlp_norm->weight, layer.inputs, layer.output,
-                              layer.gates, layer.down, layer.keys, layer.values, layer.window});
+    const DecoderLayer& parts = *layer.layer;
+    network.layers.push_back({factors(parts.attention_norm), factors(parts.mlp_norm), factors(parts.attention_out_norm),
+                              factors(parts.mlp_out_norm), factors(parts.attention.query_norm),
+                              factors(parts.attention.key_norm), layer.inputs, layer.output, layer.gates, layer.down,
+                              layer.keys, layer.values, layer.window, tables[layer.table].cos,
+                              tables[layer.table].sin});
   }
-  network.norm = model.norm.weight;
+  network.type = model.norm.weight.scalar_type();
+  network.norm = network_.scaled(factors(&model.norm));
   network.head = head_.front();
-  network.eps = network_.config.eps;
-  network.function = kernels::joined_function(network_.config.activation);
-  network.heads = network_.config.heads;
-  network.by_group = network_.config.qkv == QkvLayout::kByGroup;
-  network.cos = cos_;
-  network.sin = sin_;
+  network.eps = c.eps;
+  network.embedding_scale =
+      at::scalar_tensor(c.embedding_scale, at::TensorOptions().dtype(network.type)).item<double>() * c.input_scale;
+  network.residual_scale = c.residual_scale;
+  network.attention_scale = c.query_scale / std::sqrt(static_cast<double>(c.head_dim));
+  network.attention_cap = c.attention_cap;
+  network.function = kernels::joined_function(c.activation);
+  network.heads = c.heads;
+  network.by_group = c.qkv == QkvLayout::kByGroup;
   return kernels::DecodeStep::make(network, workers);
 }
 
@@ -351,7 +402,7 @@ Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tens
   }
   keep_inputs(ids, shift);
   cache_.advance(1);
-  if (!only_likeliest) return step_logits_;
+  if (!only_likeliest) return network_.capped(step_logits_);
   return found.empty() ? at::argmax(step_logits_, -1) : at::tensor(found, at::kLong);
 }
 

@@ -18,8 +18,8 @@ class DecoderDecode {
   // overwrites. `mask`: bool [rows, all tokens that may come], undefined without padding; `shift`: int64 [rows, 1], the
   // position of a token less its column, at most `most_shift`. Undefined where something asks for a whole pass: a hook,
   // several adapters or one with a magnitude, dropout, autocast, a text so long that each further token changes the
-  // angles of all, heads that the kernel does not take; on the CPU also float16, and more rows than
-  // kernels::kMostStepRows.
+  // angles of all, heads that the kernel does not take; on the CPU also more rows than kernels::kMostStepRows, on CUDA
+  // a cap on scores.
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
   // The most likely token after each row alone, int64 [rows]; undefined too on CUDA, where a token's logits are
   // computed while the one before it is still on its way here.
@@ -27,11 +27,15 @@ class DecoderDecode {
 
  private:
   struct Layer {
-    const nn::RmsNorm *attention_norm, *mlp_norm;
+    const DecoderLayer* layer;
     std::vector<kernels::Projection> inputs, output, gates, down;  // query, key and value, or all in one; gate and up
-    nn::Activation activation;
-    at::Tensor keys, values;  // [rows, kv_heads, capacity, head_dim]
-    int64_t window;           // 0: none
+    at::Tensor keys, values;                                       // [rows, kv_heads, capacity, head_dim]
+    int64_t window;                                                // 0: none
+    size_t table;                                                  // of tables_
+  };
+  // cos and sin of each place, [capacity, rotated / 2].
+  struct Table {
+    at::Tensor cos, sin;
   };
   // Addresses and versions of what a graph reads, and of what was copied for it: another one needs another graph.
   using Identity = std::vector<uintptr_t>;
@@ -48,6 +52,7 @@ class DecoderDecode {
   // The logits; with `only_likeliest` those tokens.
   at::Tensor run_step(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, bool only_likeliest);
   at::Tensor product(const at::Tensor& x, const std::vector<kernels::Projection>& projections) const;
+  at::Tensor with_normed_heads(const DecoderAttention& attention, const at::Tensor& qkv) const;
   kernels::Projection projection(const nn::Linear& linear);
   std::vector<kernels::Projection> projections(const Linears& linears);
   std::vector<kernels::Projection> gates(const DecoderMLP& mlp);
@@ -61,10 +66,10 @@ class DecoderDecode {
   at::Tensor ids_;       // int64 [rows]
   at::Tensor position_;  // int64 [1]: tokens in the cache before this one
   at::Tensor mask_, shift_;
-  at::Tensor cos_, sin_;  // [capacity, rotated / 2]
-  at::Tensor columns_;    // int64: where all queries, keys and values stand that a projection makes by group
-  at::Tensor tickets_;    // see kernels::decode_attention
-  int64_t counted_ = -1;  // what position_ is once all that was launched is done
+  std::vector<Table> tables_;  // of all layers, of windowed ones, of those without RoPE; the last two where there are
+  at::Tensor columns_;         // int64: where all queries, keys and values stand that a projection makes by group
+  at::Tensor tickets_;         // see kernels::decode_attention
+  int64_t counted_ = -1;       // what position_ is once all that was launched is done
   std::unique_ptr<Graph> graph_;
   at::Tensor graph_logits_;
   bool warm_ = false;  // one token has been computed without a graph

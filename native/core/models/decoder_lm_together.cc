@@ -44,7 +44,7 @@ Span span_of(const Piece& piece, int64_t first, int64_t window, c10::Device devi
 }
 
 // q [1, heads, time, head_dim]; keys and values [1, kv_heads, past + time, head_dim] -> like q
-Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_windowed) {
+Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_windowed, double cap) {
   const int64_t heads = q.size(1), time = q.size(2), groups = k.size(1), dim = q.size(3);
   const int64_t from = is_windowed ? span.windowed_from : span.full_from;
   const Tensor& mask = is_windowed ? span.windowed : span.full;
@@ -55,7 +55,7 @@ Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_win
   if (time == 1) {
     // The queries of a group are adjacent in time: no key is copied.
     const Tensor grouped = q.reshape({1, groups, heads / groups, dim});
-    return nn::attend(grouped, k, v, Tensor(), 0, false).output.reshape({1, heads, 1, dim});
+    return nn::attend(grouped, k, v, Tensor(), 0, false, cap).output.reshape({1, heads, 1, dim});
   }
   if (heads != groups) {
     const auto for_each_head = [&](const Tensor& shared) {
@@ -64,20 +64,18 @@ Tensor attend(const Tensor& q, Tensor k, Tensor v, const Span& span, bool is_win
     k = for_each_head(k);
     v = for_each_head(v);
   }
-  if (!mask.defined() && span.causal) return nn::scaled_attention(q, k, v, std::nullopt, 0, true);
-  return nn::attend(q, k, v, mask, 0, false).output;
+  if (!mask.defined() && span.causal) return nn::scaled_attention(q, k, v, std::nullopt, 0, true, cap);
+  return nn::attend(q, k, v, mask, 0, false, cap).output;
 }
 
-Tensor attend(const DecoderAttention& attention, const Tensor& x, const nn::Rotation& rotation,
+Tensor attend(const DecoderAttention& attention, const Tensor& x, const Angles& angles,
               const std::vector<Span>& spans) {
-  const DecoderAttention::Heads made = attention.project(x, 0);
-  const Tensor q = rotation.apply(made.query), k = rotation.apply(made.key);
-  const Tensor& v = made.value;  // [1, kv_heads, tokens, head_dim]
+  const auto [q, k, v] = attention.project(x, 0, angles);  // k and v [1, kv_heads, tokens, head_dim]
   std::vector<Tensor> outputs;
   for (const Span& span : spans) {
     const auto mine = [&](const Tensor& all) { return all.narrow(2, span.first, span.time); };
     const auto [keys, values] = span.cache->append(attention.index, mine(k), mine(v));
-    outputs.push_back(attend(mine(q), keys, values, span, attention.windowed));
+    outputs.push_back(attend(mine(q), keys, values, span, attention.windowed, attention.cap));
   }
   const Tensor joined = outputs.size() == 1 ? outputs[0] : at::cat(outputs, 2);
   return attention.output.forward(nn::join_heads(joined));  // [1, tokens, dim]
@@ -90,7 +88,9 @@ bool goes_together(const DecoderModel& model) {
     const DecoderAttention& attention = layer->attention;
     const DecoderMLP& mlp = layer->mlp;
     if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
-    if (layer->attention_norm.hooked() || layer->mlp_norm.hooked()) return false;
+    for (const nn::RmsNorm* norm : layer->norms()) {
+      if (norm->hooked()) return false;
+    }
     if (attention.training() && attention.dropout > 0) return false;
     for (const nn::Linear* linear : layer->linears()) {
       if (linear->hooked()) return false;
@@ -149,7 +149,7 @@ Tensor DecoderLM::read_together(const std::vector<Piece>& pieces) const {
   std::vector<int64_t> positions, wanted;
   int64_t tokens = 0;
   const auto embed_ids = [&] {
-    if (!ids.empty()) embedded.push_back(model.words.forward(upload(at::cat(ids), device)));
+    if (!ids.empty()) embedded.push_back(model.embed(upload(at::cat(ids), device)));
     ids.clear();
   };
   for (const Piece& piece : pieces) {
@@ -167,11 +167,10 @@ Tensor DecoderLM::read_together(const std::vector<Piece>& pieces) const {
   embed_ids();
   Tensor x = (embedded.size() == 1 ? embedded[0] : at::cat(embedded)).unsqueeze(0);  // [1, tokens, dim]
   const Tensor places = upload(positions, {1, tokens}, device), read = x;
-  const nn::Rotation rotation = turns(model.rotary, places, spans, x.scalar_type());
+  const Angles angles = model.angles(turns(model.rotary, places, spans, x.scalar_type()), places, x.scalar_type());
+  x = model.scaled(x);
   for (DecoderLayer* layer : model.layers) {
-    const Tensor attended = attend(layer->attention, layer->attention_norm.forward(x).first, rotation, spans);
-    const auto [normed, stream] = layer->mlp_norm.forward(attended, x);
-    x = layer->mlp.forward(normed, stream);
+    x = layer->after(attend(layer->attention, layer->before(x), angles, spans), x);
   }
   Tensor result;
   if (!wanted.empty()) {

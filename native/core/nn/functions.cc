@@ -7,6 +7,7 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/mish.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -82,10 +83,24 @@ at::Tensor masked(const at::Tensor& scores, const at::Tensor& mask) {
              : scores + mask;
 }
 
+Attended explicit_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                            const at::Tensor& mask, double probability, double cap) {
+  const double scale = 1 / std::sqrt(static_cast<double>(query.size(-1)));
+  at::Tensor scores = at::matmul(query, key.transpose(-1, -2)) * scale;
+  if (cap > 0) scores = at::tanh(scores / cap) * cap;
+  const at::Tensor weights = at::softmax(masked(scores, mask), -1);
+  return {at::matmul(nn::drop(weights, probability, probability > 0), value), weights};
+}
+
 }  // namespace
 
 at::Tensor scaled_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                            const std::optional<at::Tensor>& mask, double dropout, bool is_causal) {
+                            const std::optional<at::Tensor>& mask, double dropout, bool is_causal, double cap) {
+  if (cap > 0) {
+    const at::Tensor seen = is_causal ? at::ones({query.size(2), key.size(2)}, query.options().dtype(at::kBool)).tril()
+                                      : mask.value_or(at::Tensor());
+    return explicit_attention(query, key, value, seen, dropout, cap).output;
+  }
   const auto run = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const std::optional<at::Tensor>& m) {
     return at::scaled_dot_product_attention(q, k, v, m, dropout, is_causal);
@@ -98,15 +113,10 @@ at::Tensor scaled_attention(const at::Tensor& query, const at::Tensor& key, cons
 }
 
 Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
-                double probability, bool with_weights) {
-  const double scale = 1 / std::sqrt(static_cast<double>(query.size(-1)));
-  if (!with_weights) {
-    const std::optional<at::Tensor> given = mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt;
-    return {scaled_attention(query, key, value, given, probability), at::Tensor()};
-  }
-  const at::Tensor scores = at::matmul(query, key.transpose(-1, -2)) * scale;
-  const at::Tensor weights = at::softmax(masked(scores, mask), -1);
-  return {at::matmul(drop(weights, probability, probability > 0), value), weights};
+                double probability, bool with_weights, double cap) {
+  if (with_weights) return explicit_attention(query, key, value, mask, probability, cap);
+  const std::optional<at::Tensor> given = mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt;
+  return {scaled_attention(query, key, value, given, probability, false, cap), at::Tensor()};
 }
 
 int64_t draw_seed() {

@@ -44,18 +44,20 @@ at::Tensor attention_mask(const at::Tensor& mask);
 // A mask for states on `device`: one of the CPU is sent there, unless it masks nothing, which makes it undefined.
 at::Tensor mask_for(const at::Tensor& mask, c10::Device device);
 
-// PyTorch's operator. On a processor without products of float16 it computes that in float32, in half the time.
+// PyTorch's operator. On a processor without products of float16 it computes that in float32, in half the time. With a
+// cap above 0 a score becomes cap * tanh(score / cap), as Gemma 2 has it, for which no fused kernel exists.
 at::Tensor scaled_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                            const std::optional<at::Tensor>& mask, double dropout, bool is_causal = false);
+                            const std::optional<at::Tensor>& mask, double dropout, bool is_causal = false,
+                            double cap = 0);
 
 struct Attended {
   at::Tensor output;   // [batch, heads, queries, dim]
   at::Tensor weights;  // [batch, heads, queries, keys], only where asked for
 };
 // softmax(q kᵀ / √dim + mask) v with queries [batch, heads, queries, dim] and keys, values [batch, heads, keys, dim].
-// `mask` is bool (true: attend) or is added to the scores; undefined: none.
+// `mask` is bool (true: attend) or is added to the scores; undefined: none. `cap` as in scaled_attention.
 Attended attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& mask,
-                double dropout, bool with_weights);
+                double dropout, bool with_weights, double cap = 0);
 
 // The same with a bias of relative positions that each query scales for itself, as WavLM has it: to the score of query
 // i and key j comes gate[b, h, i] * relative[h, j - i + time - 1]. Queries, keys and values [batch, heads, time, dim];

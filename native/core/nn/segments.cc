@@ -249,15 +249,16 @@ Tensor gated_attend_each(const Segments& segments, const Tensor& query, const Te
   return at::cat(outputs, 1);
 }
 
-Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, double dropout) {
+Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, double dropout,
+                     double cap) {
   const int64_t time = query.size(2);
   if (window <= 0 || window >= time) {
-    return scaled_attention(query, key, value, std::nullopt, dropout, /*is_causal=*/true);
+    return scaled_attention(query, key, value, std::nullopt, dropout, /*is_causal=*/true, cap);
   }
   const auto part = [](const Tensor& states, int64_t from, int64_t to) { return states.narrow(2, from, to - from); };
   // The first queries have no more keys than a window; the others come in blocks, all of which see alike.
   std::vector<Tensor> outputs = {scaled_attention(part(query, 0, window), part(key, 0, window), part(value, 0, window),
-                                                  std::nullopt, dropout, /*is_causal=*/true)};
+                                                  std::nullopt, dropout, /*is_causal=*/true, cap)};
   const int64_t block = std::min(std::max<int64_t>(window / 4, 64), time - window);
   const auto integers = at::TensorOptions().dtype(at::kLong).device(query.device());
   const Tensor first = at::arange(block, integers).unsqueeze(1);  // the first key of a query
@@ -266,17 +267,18 @@ Tensor attend_causal(const Tensor& query, const Tensor& key, const Tensor& value
   for (int64_t begin = window; begin < time; begin += block) {
     const int64_t end = std::min(begin + block, time), from = begin - window + 1;
     const Tensor seen = mask.narrow(0, 0, end - begin).narrow(1, 0, end - from);
-    outputs.push_back(
-        scaled_attention(part(query, begin, end), part(key, from, end), part(value, from, end), seen, dropout));
+    outputs.push_back(scaled_attention(part(query, begin, end), part(key, from, end), part(value, from, end), seen,
+                                       dropout,
+                                       /*is_causal=*/false, cap));
   }
   return at::cat(outputs, 2);
 }
 
 Tensor attend_causal_each(const Segments& segments, const Tensor& query, const Tensor& key, const Tensor& value,
-                          int64_t window, double dropout) {
+                          int64_t window, double dropout, double cap) {
   if (window >= segments.longest()) window = 0;
   if (!segments.is_on_cpu()) {
-    if (takes_flash(query, key, value, dropout)) {
+    if (cap == 0 && takes_flash(query, key, value, dropout)) {
       return flash(segments, query, key, value, dropout, true, window).transpose(1, 2);
     }
     if (segments.spreads_well()) {
@@ -284,14 +286,14 @@ Tensor attend_causal_each(const Segments& segments, const Tensor& query, const T
       const auto apart = [&](const Tensor& states) {
         return segments.spread(steps_first(states)).transpose(1, 2);  // [sequences, heads, longest, dim]
       };
-      const Tensor attended = attend_causal(apart(query), apart(key), apart(value), window, dropout);
+      const Tensor attended = attend_causal(apart(query), apart(key), apart(value), window, dropout, cap);
       return segments.join(attended.transpose(1, 2)).transpose(1, 2);
     }
   }
   const auto queries = segments.split(query, 2), keys = segments.split(key, 2), values = segments.split(value, 2);
   std::vector<Tensor> outputs;
   for (size_t i = 0; i < queries.size(); ++i) {
-    outputs.push_back(attend_causal(queries[i], keys[i], values[i], window, dropout));
+    outputs.push_back(attend_causal(queries[i], keys[i], values[i], window, dropout, cap));
   }
   return at::cat(outputs, 2);
 }

@@ -67,11 +67,12 @@ at::Tensor gated_attend_each(const Segments& segments, const at::Tensor& query, 
                              double dropout);
 
 // Causal attention, [batch, heads, time, dim] all: each query sees the keys up to its own, with a window the last
-// `window` of them (0: all). Without a mask for all pairs: the longest that is made is [window / 4, 1.25 window].
+// `window` of them (0: all). Without a mask for all pairs: the longest that is made is [window / 4, 1.25 window]. `cap`
+// as in scaled_attention.
 at::Tensor attend_causal(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window,
-                         double dropout);
+                         double dropout, double cap = 0);
 // The same for each sequence by itself: [1, heads, total, dim] -> [1, heads, total, dim].
 at::Tensor attend_causal_each(const Segments& segments, const at::Tensor& query, const at::Tensor& key,
-                              const at::Tensor& value, int64_t window, double dropout);
+                              const at::Tensor& value, int64_t window, double dropout, double cap = 0);
 
 }  // namespace voxtorch::nn

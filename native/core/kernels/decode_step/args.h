@@ -21,10 +21,10 @@ constexpr StepType step_type(FewRows::Weight type) {
 // Places of the cache that one chunk of attention sees.
 constexpr int64_t kStepPlaces = 128;
 
-// RMS norm of a row: float32 in and out, the weight of the network's type.
+// RMS norm of a row.
 struct StepNorm {
   const float* input;
-  const void* weight;
+  const float* weight;
   float* output;
   int64_t dim;
   double eps;
@@ -39,10 +39,10 @@ struct StepAttention {
   const bool* mask;                // of the places; null: all are seen
   int64_t group, dim, begin, end;  // places [begin, end), kStepPlaces at most
   int64_t rotated;                 // the first dimensions of a head, whose halves rotate; the others stay as they are
-  float scale;
-  float* turned;              // memory for [group + 1, dim]
-  void *own_key, *own_value;  // [dim] for the cache, with `key` only
-  float* output;              // [group, dim + 2]: sums of values, the maximum, the sum of weights
+  float scale, cap;                // of scores; 0: no cap
+  float* turned;                   // memory for [group + 1, dim]
+  void *own_key, *own_value;       // [dim] for the cache, with `key` only
+  float* output;                   // [group, dim + 2]: sums of values, the maximum, the sum of weights
 };
 
 // What several chunks have of one query head; their outputs lie `stride` floats apart.
@@ -72,7 +72,7 @@ struct StepBounds {
 // One build of them, by StepType. All give the same within float32's rounding: products round once where the processor
 // multiplies and adds at once.
 struct StepRows {
-  void (*norm[3])(const StepNorm& args);
+  void (*norm)(const StepNorm& args);
   void (*attend[3])(const StepAttention& args);
   void (*widen[3])(const void* from, float* to, int64_t count);
   void (*join)(const StepPieces& args);

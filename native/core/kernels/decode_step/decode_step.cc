@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -50,6 +49,7 @@ class DecodeStep::Job final : public TeamJob {
     float *lanes, *codes;   // as nf4 wants it, and kinds with integer inputs
     float *first, *second;  // [rows, most_out]
     float* turned;
+    float* normed;               // [rows, (heads + kv_heads) * head_dim]: query and key
     float *own_key, *own_value;  // of the cache's type
     const float* from;           // the phase's input
   };
@@ -70,6 +70,7 @@ class DecodeStep::Job final : public TeamJob {
   int64_t span(int64_t pieces) const;
   Sight sight(const StepPhase& phase, int64_t place, int64_t chunk) const;
   float* piece(int64_t index, int64_t row, int64_t head) const;
+  void norm_heads(const Worker& mine, const StepPhase& phase) const;
   void attend(Worker& mine, const StepPhase& phase, int64_t chunk) const;
   void keep_attended(const Worker& mine, const StepPhase& phase, int64_t chunk);
   void multiply(const Worker& mine, const StepProduct& product, int64_t begin, int64_t end, float* output) const;
@@ -111,6 +112,7 @@ DecodeStep::Job::Job(std::unique_ptr<StepPlan> plan, int workers)
     const int64_t prepared = p.most_prepared / static_cast<int64_t>(sizeof(float)) + 1;
     mine_.push_back({p.memory(p.rows * in), p.memory(p.rows * in), p.memory(prepared), p.memory(prepared),
                      p.memory(p.rows * out), p.memory(p.rows * out), p.memory((p.group() + 1) * p.head_dim),
+                     p.memory(p.norm_heads > 0 ? p.rows * (p.heads + p.kv_heads) * p.head_dim : 0),
                      p.memory(p.head_dim), p.memory(p.head_dim), nullptr});
   }
 }
@@ -125,6 +127,9 @@ void DecodeStep::Job::set(const Tensor& ids, const Tensor& embedded, int64_t pla
     std::memcpy(p.stream, embedded.const_data_ptr<float>(), static_cast<size_t>(p.rows * p.dim) * sizeof(float));
   } else {
     look_up(ids.const_data_ptr<int64_t>());
+  }
+  if (p.embedding_scale != 1) {
+    for (int64_t i = 0; i < p.rows * p.dim; ++i) p.stream[i] *= p.embedding_scale;
   }
   for (int64_t row = 0; row < p.rows; ++row) {
     const int64_t position = place + (shift.defined() ? shift.const_data_ptr<int64_t>()[row] : 0);
@@ -210,6 +215,7 @@ std::vector<int64_t> DecodeStep::Job::words() {
 int64_t DecodeStep::Job::chunks(int phase) const {
   const StepPhase& what = phase_of(phase);
   if (!what.products.empty()) return static_cast<int64_t>(what.chunks.size());
+  if (what.adds) return plan_->rows;
   const int64_t count = pieces(what, place_.load(std::memory_order_relaxed)).second, each = span(count);
   return plan_->rows * plan_->kv_heads * ((count + each - 1) / each);
 }
@@ -229,20 +235,24 @@ float* DecodeStep::Job::piece(int64_t index, int64_t row, int64_t head) const {
 void DecodeStep::Job::begin(int worker, int phase) {
   const StepPlan& p = *plan_;
   const StepPhase& what = phase_of(phase);
-  if (what.products.empty()) return;
   Worker& mine = mine_[static_cast<size_t>(worker)];
+  if (what.products.empty()) {
+    if (what.query_norm != nullptr) norm_heads(mine, what);
+    return;
+  }
   mine.from = mine.input;
   int64_t in = p.dim;
-  if (what.input == StepPhase::Input::stream) {
+  if (what.input == StepPhase::Input::stream && what.norm == nullptr) {
+    mine.from = p.stream;
+  } else if (what.input == StepPhase::Input::stream) {
     for (int64_t row = 0; row < p.rows; ++row) {
-      build_.norm[static_cast<int>(p.type)](
-          {p.stream + row * p.dim, what.norm, mine.input + row * p.dim, p.dim, p.eps});
+      build_.norm({p.stream + row * p.dim, what.norm, mine.input + row * p.dim, p.dim, p.eps});
     }
   } else if (what.input == StepPhase::Input::attended) {
     in = p.heads * p.head_dim;
     // The phase before is that of attention, or one of adapters after it.
     const StepPhase* attention = &what;
-    while (!attention->products.empty()) --attention;
+    while (attention->keys == nullptr) --attention;
     const int64_t count = pieces(*attention, place_.load(std::memory_order_relaxed)).second;
     const int64_t stride = p.rows * p.heads * (p.head_dim + 2);
     for (int64_t row = 0; row < p.rows; ++row) {
@@ -299,6 +309,10 @@ void DecodeStep::Job::multiply(const Worker& mine, const StepProduct& product, i
 void DecodeStep::Job::compute(int worker, int phase, int64_t chunk) {
   Worker& mine = mine_[static_cast<size_t>(worker)];
   const StepPhase& what = phase_of(phase);
+  if (what.adds) {
+    const int64_t dim = plan_->dim;
+    return build_.norm({plan_->branch + chunk * dim, what.norm, mine.first, dim, plan_->eps});
+  }
   if (what.products.empty()) return attend(mine, what, chunk);
   const auto [index, begin, end] = what.chunks[static_cast<size_t>(chunk)];
   const StepProduct& product = what.products[index];
@@ -314,6 +328,11 @@ void DecodeStep::Job::compute(int worker, int phase, int64_t chunk) {
 void DecodeStep::Job::commit(int worker, int phase, int64_t chunk) {
   const Worker& mine = mine_[static_cast<size_t>(worker)];
   const StepPhase& what = phase_of(phase);
+  if (what.adds) {
+    float* const to = plan_->stream + chunk * plan_->dim;
+    for (int64_t i = 0; i < plan_->dim; ++i) to[i] += plan_->residual_scale * mine.first[i];
+    return;
+  }
   if (what.products.empty()) return keep_attended(mine, what, chunk);
   const auto [index, begin, end] = what.chunks[static_cast<size_t>(chunk)];
   const StepProduct& product = what.products[index];
@@ -321,9 +340,26 @@ void DecodeStep::Job::commit(int worker, int phase, int64_t chunk) {
     const float* from = mine.first + row * product.weight.out + begin;
     float* to = (what.to != nullptr ? what.to : logits_) + row * what.width + product.column + begin;
     if (what.output == StepPhase::Output::add) {
-      for (int64_t i = 0; i < end - begin; ++i) to[i] += from[i];
+      for (int64_t i = 0; i < end - begin; ++i) to[i] += plan_->residual_scale * from[i];
     } else {
       std::memcpy(to, from, static_cast<size_t>(end - begin) * sizeof(float));
+    }
+  }
+}
+
+void DecodeStep::Job::norm_heads(const Worker& mine, const StepPhase& phase) const {
+  const StepPlan& p = *plan_;
+  const bool each = p.norm_heads == 1;
+  const int64_t query = p.heads * p.head_dim, key = p.kv_heads * p.head_dim;
+  for (int64_t row = 0; row < p.rows; ++row) {
+    const float* from = p.qkv + row * p.qkv_width;
+    float* to = mine.normed + row * (query + key);
+    const int64_t query_step = each ? p.head_dim : query, key_step = each ? p.head_dim : key;
+    for (int64_t at = 0; at < query; at += query_step) {
+      build_.norm({from + at, phase.query_norm, to + at, query_step, p.eps});
+    }
+    for (int64_t at = query; at < query + key; at += key_step) {
+      build_.norm({from + at, phase.key_norm, to + at, key_step, p.eps});
     }
   }
 }
@@ -337,16 +373,18 @@ void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk
   const float* qkv = p.qkv + seen.row * p.qkv_width;
   const int64_t position = positions_[static_cast<size_t>(seen.row)];
   StepAttention args{};
-  args.query = qkv + seen.head * (p.by_group ? group + 2 : group) * dim;
+  const float* heads = p.norm_heads > 0 ? mine.normed + seen.row * (p.heads + p.kv_heads) * dim : qkv;
+  args.query = heads + seen.head * (p.by_group ? group + 2 : group) * dim;
   args.rotated = p.rotated;
-  args.cos = p.cos + position * p.rotated / 2;
-  args.sin = p.sin + position * p.rotated / 2;
+  args.cos = phase.cos + position * p.rotated / 2;
+  args.sin = phase.sin + position * p.rotated / 2;
   args.keys = phase.keys + at_cache(seen.row, seen.head, 0);
   args.values = phase.values + at_cache(seen.row, seen.head, 0);
   args.mask = masked_.load(std::memory_order_relaxed) ? mask_.get() + seen.row * p.capacity : nullptr;
   args.group = group;
   args.dim = dim;
-  args.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(dim)));
+  args.scale = p.attention_scale;
+  args.cap = p.attention_cap;
   args.turned = mine.turned;
   args.own_key = mine.own_key;
   args.own_value = mine.own_value;
@@ -355,8 +393,8 @@ void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk
     args.end = std::min(place, (first + i + 1) * kStepPlaces);
     args.output = mine.first + (i - seen.first) * group * (dim + 2);
     if (i + 1 == count) {
-      args.key = p.by_group ? args.query + group * dim : qkv + (p.heads + seen.head) * dim;
-      args.value = args.key + (p.by_group ? dim : p.kv_heads * dim);
+      args.key = p.by_group ? args.query + group * dim : heads + (p.heads + seen.head) * dim;
+      args.value = p.by_group ? args.key + dim : qkv + (p.heads + p.kv_heads + seen.head) * dim;
     }
     build_.attend[static_cast<int>(p.type)](args);
   }

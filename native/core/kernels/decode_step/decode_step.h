@@ -16,22 +16,27 @@ namespace voxtorch::kernels {
 constexpr int64_t kMostStepRows = 8;
 
 struct StepLayer {
-  at::Tensor attention_norm, mlp_norm;                  // [dim]
+  // Factors of the norms, float32, undefined where there is none: of what attention and feed-forward read and of what
+  // they add to the residual stream, [dim], and of query and key, [head_dim] or [heads * head_dim].
+  at::Tensor attention_norm, mlp_norm, attention_out_norm, mlp_out_norm, query_norm, key_norm;
   std::vector<Projection> inputs, output, gates, down;  // query, key and value, or all in one; gate and up
   at::Tensor keys, values;                              // [rows, kv_heads, capacity, head_dim]
   int64_t window;                                       // 0: none
+  at::Tensor cos, sin;  // float32 [capacity, rotated / 2], of the first dimensions of a head, as many in all layers
 };
 
 struct StepNetwork {
   at::Tensor words;  // [vocabulary, dim]; undefined: the tokens' embeddings are given
   std::vector<StepLayer> layers;
-  at::Tensor norm;  // [dim], whose type, float32, bfloat16 or float16, all have that is not in codes
+  at::ScalarType type;  // float32, bfloat16 or float16, of all weights that are not in codes, and of the cache
+  at::Tensor norm;      // as those of StepLayer
   Projection head;
   double eps;
-  JoinedFunction function;  // of the gates
+  double embedding_scale = 1, residual_scale = 1;  // of embeddings; of what is added to the residual stream
+  double attention_scale, attention_cap = 0;  // of scores, which become cap * tanh(score / cap) where there is a cap
+  JoinedFunction function;                    // of the gates
   int64_t heads;
   bool by_group = false;  // whether `inputs` makes, for each key head, its queries, its key and its value
-  at::Tensor cos, sin;    // [capacity, rotated / 2], of the first dimensions of a head
 };
 
 struct StepPlan;

@@ -22,7 +22,7 @@ constexpr int kPartsOfWorker = 8;          // so that the last ones do not wait 
 class Builder {
  public:
   Builder(const StepNetwork& network, int workers)
-      : network_(network), type_(network.norm.scalar_type()), workers_(workers), plan_(new StepPlan()) {}
+      : network_(network), type_(network.type), workers_(workers), plan_(new StepPlan()) {}
 
   std::unique_ptr<StepPlan> build() {
     if (!sizes() || !layers()) return nullptr;
@@ -46,7 +46,7 @@ class Builder {
   bool sizes() {
     StepPlan& p = *plan_;
     if (type_ != at::kFloat && type_ != at::kBFloat16 && type_ != at::kHalf) return false;
-    if (!fits(network_.norm, type_) || (network_.words.defined() && !fits(network_.words, type_))) return false;
+    if (network_.words.defined() && !fits(network_.words, type_)) return false;
     const Tensor& keys = network_.layers.front().keys;
     p.type = step_type(weight_type_of(type_));
     p.rows = keys.size(0);
@@ -64,9 +64,14 @@ class Builder {
     p.function = network_.function;
     p.by_group = network_.by_group;
     if (p.rows > kMostStepRows) return false;
-    p.rotated = 2 * network_.cos.size(1);
-    p.cos = floats(network_.cos);
-    p.sin = floats(network_.sin);
+    p.embedding_scale = static_cast<float>(network_.embedding_scale);
+    p.residual_scale = static_cast<float>(network_.residual_scale);
+    p.attention_scale = static_cast<float>(network_.attention_scale);
+    p.attention_cap = static_cast<float>(network_.attention_cap);
+    p.rotated = 2 * network_.layers.front().cos.size(1);
+    const Tensor& query_norm = network_.layers.front().query_norm;
+    if (query_norm.defined()) p.norm_heads = query_norm.size(0) / p.head_dim;
+    if (p.norm_heads > 0 && p.by_group) return false;
     p.qkv_width = (p.heads + 2 * p.kv_heads) * p.head_dim;
     p.inner_width = network_.layers.front().gates.front().out;
     for (const StepLayer& layer : network_.layers) {
@@ -74,6 +79,7 @@ class Builder {
                               ranks(layer.down), ranks({network_.head})});
     }
     p.stream = p.memory(p.rows * p.dim);
+    p.branch = p.memory(p.rows * p.dim);
     p.qkv = p.memory(p.rows * p.qkv_width);
     p.inner = p.memory(p.rows * p.inner_width);
     p.low = p.memory(p.rows * p.low_width);
@@ -86,10 +92,9 @@ class Builder {
   bool layers() {
     StepPlan& p = *plan_;
     for (const StepLayer& layer : network_.layers) {
-      if (!fits(layer.attention_norm, type_) || !fits(layer.mlp_norm, type_)) return false;
       if (!fits(layer.keys, type_) || !fits(layer.values, type_)) return false;
       StepPhase phase;
-      phase.norm = layer.attention_norm.const_data_ptr();
+      phase.norm = floats(layer.attention_norm);
       phase.to = p.qkv;
       phase.width = p.qkv_width;
       if (!add(std::move(phase), layer.inputs)) return false;
@@ -97,33 +102,45 @@ class Builder {
       phase.keys = static_cast<char*>(layer.keys.mutable_data_ptr());
       phase.values = static_cast<char*>(layer.values.mutable_data_ptr());
       phase.window = layer.window;
+      phase.cos = floats(layer.cos);
+      phase.sin = floats(layer.sin);
+      phase.query_norm = floats(layer.query_norm);
+      phase.key_norm = floats(layer.key_norm);
       p.phases.push_back(std::move(phase));
       phase = StepPhase();
       phase.input = StepPhase::Input::attended;
-      phase.output = StepPhase::Output::add;
-      phase.to = p.stream;
-      phase.width = p.dim;
-      if (!add(std::move(phase), layer.output)) return false;
+      if (!add_to_stream(std::move(phase), layer.output, layer.attention_out_norm)) return false;
       phase = StepPhase();
-      phase.norm = layer.mlp_norm.const_data_ptr();
+      phase.norm = floats(layer.mlp_norm);
       phase.output = StepPhase::Output::gated;
       phase.to = p.inner;
       phase.width = p.inner_width;
       if (!add(std::move(phase), layer.gates)) return false;
       phase = StepPhase();
       phase.input = StepPhase::Input::inner;
-      phase.output = StepPhase::Output::add;
-      phase.to = p.stream;
-      phase.width = p.dim;
-      if (!add(std::move(phase), layer.down)) return false;
+      if (!add_to_stream(std::move(phase), layer.down, layer.mlp_out_norm)) return false;
     }
     StepPhase head;
-    head.norm = network_.norm.const_data_ptr();
+    head.norm = floats(network_.norm);
     head.width = p.vocabulary;
     if (!add(std::move(head), {network_.head})) return false;
     const StepProduct& words = p.phases.back().products.front();
     p.screened = words.lora_b == nullptr && HeadScreen::takes(words.weight);
     if (p.screened) prepare(FewRows::Weight::int8, p.dim);
+    return true;
+  }
+
+  // The phase whose outputs are added, and after it one for their norm.
+  bool add_to_stream(StepPhase phase, const std::vector<Projection>& projections, const Tensor& norm) {
+    phase.width = plan_->dim;
+    phase.to = norm.defined() ? plan_->branch : plan_->stream;
+    if (!norm.defined()) phase.output = StepPhase::Output::add;
+    if (!add(std::move(phase), projections)) return false;
+    if (!norm.defined()) return true;
+    StepPhase normed;
+    normed.norm = floats(norm);
+    normed.adds = true;
+    plan_->phases.push_back(std::move(normed));
     return true;
   }
 

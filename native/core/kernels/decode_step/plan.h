@@ -22,10 +22,10 @@ struct StepPhase {
   enum class Input { stream, attended, inner };
   enum class Output { store, add, gated };
 
-  const void* norm = nullptr;  // of the stream
+  const float* norm = nullptr;  // of the stream; null: none
   Input input = Input::stream;
   Output output = Output::store;
-  std::vector<StepProduct> products;  // none: attention
+  std::vector<StepProduct> products;  // none: attention, or with `adds` what `norm` makes of StepPlan::branch
   float* to = nullptr;                // null: the logits
   int64_t width = 0;                  // of its rows
 
@@ -35,8 +35,12 @@ struct StepPhase {
   };
   std::vector<Chunk> chunks;  // of products
 
+  bool adds = false;  // to the stream
+
   char *keys = nullptr, *values = nullptr;
   int64_t window = 0;
+  const float *cos = nullptr, *sin = nullptr;
+  const float *query_norm = nullptr, *key_norm = nullptr;  // null: none
 };
 
 struct StepPlan {
@@ -47,13 +51,15 @@ struct StepPlan {
   bool screened = false;                // whether HeadScreen takes the head, which is the last phase
   StepType type;
   double eps;
+  float embedding_scale, residual_scale, attention_scale, attention_cap;
+  int64_t norm_heads = 0;  // query heads that one norm takes: 1 or all; 0: there is none
   JoinedFunction function;
   bool by_group;  // as in StepNetwork
   const void* words = nullptr;
-  const float *cos, *sin;
-  // Of all workers: the residual stream [rows, dim]; query, key and value; what chunks of attention have, [chunks of
-  // kStepPlaces, rows, heads, head_dim + 2]; gate * up; input Aᵀ of the adapters.
-  float *stream, *qkv, *pieces, *inner, *low;
+  // Of all workers: the residual stream [rows, dim]; what is added to it after a norm, like it; query, key and value;
+  // what chunks of attention have, [chunks of kStepPlaces, rows, heads, head_dim + 2]; gate * up; input Aᵀ of the
+  // adapters.
+  float *stream, *branch, *qkv, *pieces, *inner, *low;
   int64_t qkv_width, inner_width, low_width = 0;
   int64_t most_in = 0, most_out = 0, most_chunks = 0, most_prepared = 0;  // the last in bytes
   std::vector<at::Storage> kept;

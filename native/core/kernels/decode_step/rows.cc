@@ -65,7 +65,6 @@ void widen(const void* from, float* to, int64_t count) {
                  __attribute__((always_inline)) { store(to + at, load(static_cast<const T*>(from) + at, n), n); });
 }
 
-template <typename T>
 void norm(const StepNorm& args) {
   const float squares = sum_of(
       args.dim, [&](int64_t at, int64_t count) __attribute__((always_inline)) {
@@ -75,7 +74,7 @@ void norm(const StepNorm& args) {
   const float scale = 1.0f / __builtin_sqrtf(squares / static_cast<float>(args.dim) + static_cast<float>(args.eps));
   each_block(
       args.dim, [&](int64_t at, int64_t count) __attribute__((always_inline)) {
-        const Block y = load(args.input + at, count) * scale * load(static_cast<const T*>(args.weight) + at, count);
+        const Block y = load(args.input + at, count) * scale * load(args.weight + at, count);
         store(args.output + at, y, count);
       });
 }
@@ -159,6 +158,9 @@ void attend(const StepAttention& args) {
       const auto sums = sums_of(scores);
       std::memcpy(weights + first, &sums, sizeof(sums));
     }
+    if (args.cap > 0) {
+      for (int64_t i = 0; i < all; ++i) weights[i] = args.cap * __builtin_tanhf(weights[i] / args.cap);
+    }
     const float most = largest(weights, all);
     Block total = {};
     for (int64_t at = 0; at < all; at += kBlock) {
@@ -223,7 +225,7 @@ void join(const StepPieces& args) {
 }  // namespace
 
 extern const StepRows VOXTORCH_BUILD(step_rows) = {
-    {norm<float>, norm<BFloat16>, norm<Float16>},
+    norm,
     {attend<float>, attend<BFloat16>, attend<Float16>},
     {widen<float>, widen<BFloat16>, widen<Float16>},
     join,
