@@ -137,6 +137,7 @@ const gemmaScales = (config: DecoderLMConfig): FamilyScales => ({
   attention_cap: config.attnLogitSoftcapping == null ? 0 : positive(config, 'attnLogitSoftcapping'),
   logit_cap: config.finalLogitSoftcapping == null ? 0 : positive(config, 'finalLogitSoftcapping'),
 })
+const gemma3Scales = (config: DecoderLMConfig): FamilyScales => gemmaScales({ ...config, attnLogitSoftcapping: null })
 /** Return the `queryPreAttnScalar` of llama.cpp; `layers`: those of the network that has another one. */
 const gemmaScalar = (
   { hiddenSize = 0, numAttentionHeads = 1, numHiddenLayers, headDim }: DecoderLMConfig,
@@ -308,7 +309,7 @@ export const FAMILIES = {
     // transformers' class computes no cap of scores either, whatever this key says.
     unused: ['hiddenAct', 'cacheImplementation', 'attnLogitSoftcapping'],
     network: { ...GEMMA_NETWORK, qk_norm: 'head', windowed_period_key: 'sliding_window_pattern' },
-    scales: (config) => gemmaScales({ ...config, attnLogitSoftcapping: null }),
+    scales: gemma3Scales,
     readsLayerTypes: true,
     hasLocalRope: true,
     gguf: {
