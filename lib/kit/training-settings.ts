@@ -1,6 +1,6 @@
 import type { SettingTable } from '../base/settings.js'
 
-/** What recipes have in common of each setting. A recipe adds its default and, if it differs, the help text. */
+/** Settings that recipes share, without a default. A recipe adds its default and, if it differs, the help text. */
 export const TRAINING = {
   epochs: { type: 'number', help: 'passes over the data', argument: 'numTrainEpochs' },
   maxSteps: { type: 'integer', help: 'total optimizer steps, instead of epochs', argument: 'maxSteps' },
