@@ -1,4 +1,4 @@
-import { asTyped, requireKnown, requireRecord, shown } from './arguments.js'
+import { asTyped, optionsOf, requireKnown, requireRecord, shown } from './arguments.js'
 import { ConfigError } from './errors.js'
 import { LONGEST_LIST, listMayGrow, tooMuch } from './heap.js'
 
@@ -57,6 +57,30 @@ export function requireObject(where: string, argument: string, value: unknown): 
 export function requireOptions(where: string, options: unknown, known: readonly string[]): void {
   requireRecord(where, options, known)
   requireKnown(where, options as object, known)
+}
+
+/**
+ * Return options with their defaults.
+ * @param defaults all options, with undefined for one without a default
+ * @param others more known options, which are not returned
+ * @throws ConfigError for an unknown option, and for a value other than a number where the default is one
+ */
+export function withDefaults<O extends object, const D extends { [K in keyof Required<O>]: O[K] | undefined }>(
+  where: string,
+  options: O,
+  defaults: D,
+  others: readonly string[] = [],
+): { [K in keyof Required<O> & keyof D]: undefined extends D[K] ? O[K] : Exclude<O[K], undefined> } {
+  const values: Record<string, unknown> = {
+    ...defaults,
+    ...optionsOf(options, where, [...Object.keys(defaults), ...others]),
+  }
+  const read = Object.entries(defaults).map(([name, preset]) => {
+    const value = values[name]
+    if (typeof preset === 'number') requireNumber(where, name, value)
+    return [name, value]
+  })
+  return Object.fromEntries(read) as never
 }
 
 /** Check that a value is one of the allowed strings. */

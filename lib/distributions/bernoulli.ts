@@ -1,24 +1,20 @@
 import { arange, ops, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, type Value, withProbsOrLogits } from './arguments.js'
-import { boolean, type Constraint } from './constraints.js'
+import { boolean } from './constraints.js'
 import { choose } from './math.js'
 import { BinaryFamily, type ProbsOrLogits } from './probs-or-logits.js'
 
 /** Bernoulli distribution: 1 with probability `probs`, else 0. */
 export class Bernoulli extends BinaryFamily {
+  static {
+    Bernoulli.define({ support: boolean, hasEnumerateSupport: true })
+  }
+
   constructor(probs: Value, options?: DistributionOptions)
   constructor(probs: null, logits: Value, options?: DistributionOptions)
   constructor(named: ProbsOrLogits & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...withProbsOrLogits('Bernoulli', ['probs', 'logits'], args))
-  }
-
-  override get hasEnumerateSupport(): boolean {
-    return true
-  }
-
-  override get support(): Constraint {
-    return boolean
   }
 
   protected override computeMean(): Tensor {

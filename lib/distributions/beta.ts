@@ -6,30 +6,17 @@ import { ExponentialFamily } from './exponential-family.js'
 
 /** Beta distribution over [0, 1]; its mean is concentration1 / (concentration1 + concentration0). */
 export class Beta extends ExponentialFamily {
+  declare readonly concentration1: Tensor
+  declare readonly concentration0: Tensor
+
+  static {
+    Beta.define({ support: unitInterval, hasRsample: true }, { concentration1: positive, concentration0: positive })
+  }
+
   constructor(concentration1: Value, concentration0: Value, options?: DistributionOptions)
   constructor(named: { concentration1: Value; concentration0: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('Beta', ['concentration1', 'concentration0'], args))
-  }
-
-  get concentration1(): Tensor {
-    return this.parameter('concentration1')
-  }
-
-  get concentration0(): Tensor {
-    return this.parameter('concentration0')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { concentration1: positive, concentration0: positive }
-  }
-
-  override get support() {
-    return unitInterval
   }
 
   private get concentrations(): Tensor {

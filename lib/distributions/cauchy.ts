@@ -44,31 +44,21 @@ export class Cauchy extends LocationScale {
 
 /** Distribution of |x| for x from a Cauchy distribution around 0 with `scale`. */
 export class HalfCauchy extends Distribution {
+  declare readonly scale: Tensor
+
+  static {
+    HalfCauchy.define({ support: nonnegative, hasRsample: true }, { scale: positive })
+  }
+
   constructor(scale: Value, options?: DistributionOptions)
   constructor(named: { scale: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('HalfCauchy', ['scale'], args))
   }
 
-  get scale(): Tensor {
-    return this.parameter('scale')
-  }
-
   /** The Cauchy distribution of x. */
   get baseDist(): Cauchy {
     return new Cauchy(0, this.scale, { validateArgs: false })
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { scale: positive }
-  }
-
-  override get support() {
-    return nonnegative
   }
 
   protected override computeMean(): Tensor {

@@ -3,7 +3,7 @@ import { isOptions } from '../native/encode.js'
 import { rand, scope, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, type Value, withProbsOrLogits } from './arguments.js'
 import { crossEntropy } from './bernoulli.js'
-import { type Constraint, unitInterval } from './constraints.js'
+import { unitInterval } from './constraints.js'
 import { choose, clampProbs } from './math.js'
 import { BinaryFamily, type ProbsOrLogits } from './probs-or-logits.js'
 
@@ -14,6 +14,10 @@ export interface ContinuousBernoulliOptions extends DistributionOptions {
 
 /** Continuous Bernoulli distribution over [0, 1] (Loaiza-Ganem and Cunningham 2019), for pixels of a variational autoencoder. */
 export class ContinuousBernoulli extends BinaryFamily {
+  static {
+    ContinuousBernoulli.define({ support: unitInterval, hasRsample: true })
+  }
+
   /** Interval of `probs` in which Taylor polynomials are used. */
   readonly lims: readonly [number, number]
 
@@ -38,14 +42,6 @@ export class ContinuousBernoulli extends BinaryFamily {
   /** Probabilities, clamped to (0, 1). */
   override get probs(): Tensor {
     return scope(() => clampProbs(super.probs))
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get support(): Constraint {
-    return unitInterval
   }
 
   /** Whether the formulas are stable: `probs` is far enough from 0.5. */

@@ -30,6 +30,10 @@ export const drawDirichlet = (concentration: Tensor): Tensor =>
 
 /** Dirichlet distribution over vectors of k probabilities. `concentration`: [..., k]. */
 export class Dirichlet extends ExponentialFamily {
+  static {
+    Dirichlet.define({ support: simplex, hasRsample: true }, { concentration: independent(positive, 1) })
+  }
+
   constructor(concentration: Tensor, options?: DistributionOptions)
   constructor(named: { concentration: Tensor } & DistributionOptions)
   constructor(...args: unknown[]) {
@@ -41,18 +45,6 @@ export class Dirichlet extends ExponentialFamily {
 
   get concentration(): Tensor {
     return this.parameter('concentration', 1)
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { concentration: independent(positive, 1) }
-  }
-
-  override get support() {
-    return simplex
   }
 
   protected override computeMean(): Tensor {

@@ -58,6 +58,29 @@ export class Distribution {
     validateByDefault = value
   }
 
+  /**
+   * Define properties that are the same for all instances of a class, and the constraints of its parameters. A parameter
+   * without a getter gets one, which returns its value expanded to the batch shape.
+   */
+  protected static define(
+    properties: Partial<Pick<Distribution, 'support' | 'hasRsample' | 'hasEnumerateSupport'>>,
+    argConstraints?: Record<string, Constraint>,
+  ): void {
+    // biome-ignore lint/complexity/noThisInStatic: the class that the method is called on
+    const { prototype } = this
+    const getter = (name: string, get: (this: Distribution) => unknown) =>
+      Object.defineProperty(prototype, name, { get, configurable: true })
+    for (const [name, value] of Object.entries(properties)) getter(name, () => value)
+    if (!argConstraints) return
+    getter('argConstraints', () => argConstraints)
+    for (const name of Object.keys(argConstraints)) {
+      if (!(name in prototype))
+        getter(name, function () {
+          return this.parameter(name)
+        })
+    }
+  }
+
   /** Whether `rsample` is available: samples through which gradients flow to the parameters. */
   get hasRsample(): boolean {
     return false

@@ -5,26 +5,16 @@ import { ExponentialFamily } from './exponential-family.js'
 
 /** Exponential distribution with `rate`, the inverse of its mean. */
 export class Exponential extends ExponentialFamily {
+  declare readonly rate: Tensor
+
+  static {
+    Exponential.define({ support: nonnegative, hasRsample: true }, { rate: positive })
+  }
+
   constructor(rate: Value, options?: DistributionOptions)
   constructor(named: { rate: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('Exponential', ['rate'], args))
-  }
-
-  get rate(): Tensor {
-    return this.parameter('rate')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { rate: positive }
-  }
-
-  override get support() {
-    return nonnegative
   }
 
   protected override computeMean(): Tensor {

@@ -7,30 +7,17 @@ import { choose, floatLimits } from './math.js'
 
 /** F-distribution (Fisher–Snedecor) with `df1` and `df2` degrees of freedom. */
 export class FisherSnedecor extends Distribution {
+  declare readonly df1: Tensor
+  declare readonly df2: Tensor
+
+  static {
+    FisherSnedecor.define({ support: positive, hasRsample: true }, { df1: positive, df2: positive })
+  }
+
   constructor(df1: Value, df2: Value, options?: DistributionOptions)
   constructor(named: { df1: Value; df2: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('FisherSnedecor', ['df1', 'df2'], args))
-  }
-
-  get df1(): Tensor {
-    return this.parameter('df1')
-  }
-
-  get df2(): Tensor {
-    return this.parameter('df2')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { df1: positive, df2: positive }
-  }
-
-  override get support() {
-    return positive
   }
 
   /** NaN for df2 of at most 2. */

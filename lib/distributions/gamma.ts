@@ -20,20 +20,16 @@ const DF = Symbol('df')
 
 /** A distribution with parameters `concentration` and `rate`. */
 abstract class ConcentrationRate extends ExponentialFamily {
+  static {
+    ConcentrationRate.define({ hasRsample: true }, { concentration: positive, rate: positive })
+  }
+
   get concentration(): Tensor {
     return this.parameter('concentration')
   }
 
   get rate(): Tensor {
     return this.parameter('rate')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints(): Record<string, Constraint> {
-    return { concentration: positive, rate: positive }
   }
 }
 
@@ -101,14 +97,16 @@ export class Gamma extends ConcentrationRate {
 
 /** Chi-squared distribution with `df` degrees of freedom: a gamma distribution of concentration df/2 and rate 1/2. */
 export class Chi2 extends Gamma {
+  declare readonly df: Tensor
+
+  static {
+    Chi2.define({}, { df: positive })
+  }
+
   constructor(df: Value, options?: DistributionOptions)
   constructor(named: { df: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(DF, elementwise('Chi2', ['df'], args))
-  }
-
-  get df(): Tensor {
-    return this.parameter('df')
   }
 
   override get concentration(): Tensor {
@@ -117,10 +115,6 @@ export class Chi2 extends Gamma {
 
   override get rate(): Tensor {
     return this.filled(0.5)
-  }
-
-  override get argConstraints(): Record<string, Constraint> {
-    return { df: positive }
   }
 }
 

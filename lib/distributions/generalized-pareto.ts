@@ -6,30 +6,18 @@ import { choose } from './math.js'
 
 /** Generalized Pareto distribution of numbers above `loc`, with `scale` and shape `concentration`; exponential for 0. */
 export class GeneralizedPareto extends Distribution {
+  declare readonly loc: Tensor
+  declare readonly scale: Tensor
+  declare readonly concentration: Tensor
+
+  static {
+    GeneralizedPareto.define({ hasRsample: true }, { loc: real, scale: positive, concentration: real })
+  }
+
   constructor(loc: Value, scale: Value, concentration: Value, options?: DistributionOptions)
   constructor(named: { loc: Value; scale: Value; concentration: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('GeneralizedPareto', ['loc', 'scale', 'concentration'], args))
-  }
-
-  get loc(): Tensor {
-    return this.parameter('loc')
-  }
-
-  get scale(): Tensor {
-    return this.parameter('scale')
-  }
-
-  get concentration(): Tensor {
-    return this.parameter('concentration')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { loc: real, scale: positive, concentration: real }
   }
 
   override get support(): Constraint {

@@ -6,30 +6,20 @@ import { choose, EULER } from './math.js'
 
 /** Kumaraswamy distribution over [0, 1], similar to a beta distribution, with a cdf in closed form. */
 export class Kumaraswamy extends Distribution {
+  declare readonly concentration1: Tensor
+  declare readonly concentration0: Tensor
+
+  static {
+    Kumaraswamy.define(
+      { support: unitInterval, hasRsample: true },
+      { concentration1: positive, concentration0: positive },
+    )
+  }
+
   constructor(concentration1: Value, concentration0: Value, options?: DistributionOptions)
   constructor(named: { concentration1: Value; concentration0: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('Kumaraswamy', ['concentration1', 'concentration0'], args))
-  }
-
-  get concentration1(): Tensor {
-    return this.parameter('concentration1')
-  }
-
-  get concentration0(): Tensor {
-    return this.parameter('concentration0')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { concentration1: positive, concentration0: positive }
-  }
-
-  override get support() {
-    return unitInterval
   }
 
   /** Return b · B(1 + order/a, b), the moment of an order. */

@@ -2,7 +2,7 @@ import { argumentError } from '../base/check.js'
 import { arange, ops, randn, type Tensor } from '../tensor/index.js'
 import { broadcastShapes, type DistributionOptions, namedArguments, requireValue, type Value } from './arguments.js'
 import { Beta } from './beta.js'
-import { type Constraint, corrCholesky, positive } from './constraints.js'
+import { corrCholesky, positive } from './constraints.js'
 import { Distribution } from './distribution.js'
 import { floatLimits } from './math.js'
 
@@ -11,6 +11,12 @@ import { floatLimits } from './math.js'
  * `concentration` of 1 (default) makes all correlation matrices as likely, a larger one those near the identity.
  */
 export class LKJCholesky extends Distribution {
+  declare readonly concentration: Tensor
+
+  static {
+    LKJCholesky.define({ support: corrCholesky }, { concentration: positive })
+  }
+
   constructor(dim: number, concentration?: Value, options?: DistributionOptions)
   constructor(dim: number, options?: { concentration?: Value } & DistributionOptions)
   constructor(named: { dim: number; concentration?: Value } & DistributionOptions)
@@ -28,21 +34,9 @@ export class LKJCholesky extends Distribution {
     } as DistributionOptions)
   }
 
-  get concentration(): Tensor {
-    return this.parameter('concentration')
-  }
-
   /** Number of rows. */
   get dim(): number {
     return this.eventShape[0]!
-  }
-
-  override get argConstraints(): Record<string, Constraint> {
-    return { concentration: positive }
-  }
-
-  override get support(): Constraint {
-    return corrCholesky
   }
 
   /** Draw the squared length of each row's part left of the diagonal, and its direction on the sphere. */

@@ -21,16 +21,12 @@ import { Distribution } from './distribution.js'
 
 /** A multivariate normal distribution in any parametrization: what densities and KL divergences need of it. */
 export abstract class GaussianVector extends Distribution {
+  static {
+    GaussianVector.define({ support: realVector, hasRsample: true })
+  }
+
   get loc(): Tensor {
     return this.parameter('loc', 1)
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get support(): Constraint {
-    return realVector
   }
 
   /** Lower triangular factor of the covariance, [...batchShape, n, n]. */

@@ -1,12 +1,19 @@
 import { ops, scope, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, type Value, withProbsOrLogits } from './arguments.js'
-import { type Constraint, halfOpenInterval, nonnegative, nonnegativeInteger, real } from './constraints.js'
+import { halfOpenInterval, nonnegative, nonnegativeInteger, real } from './constraints.js'
 import { Gamma } from './gamma.js'
 import { choose } from './math.js'
 import { Binary, type ProbsOrLogits } from './probs-or-logits.js'
 
 /** Negative binomial distribution: the number of successes of probability `probs` before `totalCount` failures. */
 export class NegativeBinomial extends Binary {
+  static {
+    NegativeBinomial.define(
+      { support: nonnegativeInteger },
+      { totalCount: nonnegative, probs: halfOpenInterval(0, 1), logits: real },
+    )
+  }
+
   constructor(totalCount: Value, probs: Value, options?: DistributionOptions)
   constructor(totalCount: Value, probs: null, logits: Value, options?: DistributionOptions)
   constructor(totalCount: Value, named: ProbsOrLogits & DistributionOptions)
@@ -17,14 +24,6 @@ export class NegativeBinomial extends Binary {
 
   get totalCount(): Tensor {
     return scope(() => this.parameter('totalCount').to({ dtype: this.factory.dtype, copy: true }))
-  }
-
-  override get argConstraints(): Record<string, Constraint> {
-    return { totalCount: nonnegative, probs: halfOpenInterval(0, 1), logits: real }
-  }
-
-  override get support(): Constraint {
-    return nonnegativeInteger
   }
 
   protected override computeMean(): Tensor {

@@ -1,6 +1,5 @@
 import { ops, randn, type Tensor } from '../tensor/index.js'
 import { type DistributionOptions, elementwise, type Value } from './arguments.js'
-import type { Constraint } from './constraints.js'
 import * as constraints from './constraints.js'
 import { Distribution } from './distribution.js'
 import { ExponentialFamily } from './exponential-family.js'
@@ -11,30 +10,20 @@ const HALF_LOG_2PI = 0.5 * Math.log(2 * Math.PI)
 
 /** Normal (Gaussian) distribution with mean `loc` and standard deviation `scale`. */
 export class Normal extends ExponentialFamily {
+  declare readonly loc: Tensor
+  declare readonly scale: Tensor
+
+  static {
+    Normal.define(
+      { support: constraints.real, hasRsample: true },
+      { loc: constraints.real, scale: constraints.positive },
+    )
+  }
+
   constructor(loc: Value, scale: Value, options?: DistributionOptions)
   constructor(named: { loc: Value; scale: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('Normal', ['loc', 'scale'], args))
-  }
-
-  get loc(): Tensor {
-    return this.parameter('loc')
-  }
-
-  get scale(): Tensor {
-    return this.parameter('scale')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints(): Record<string, Constraint> {
-    return { loc: constraints.real, scale: constraints.positive }
-  }
-
-  override get support(): Constraint {
-    return constraints.real
   }
 
   override get meanCarrierMeasure(): number {
@@ -93,31 +82,21 @@ export class Normal extends ExponentialFamily {
 
 /** Distribution of |x| for a normal x with mean 0 and standard deviation `scale`. */
 export class HalfNormal extends Distribution {
+  declare readonly scale: Tensor
+
+  static {
+    HalfNormal.define({ support: constraints.nonnegative, hasRsample: true }, { scale: constraints.positive })
+  }
+
   constructor(scale: Value, options?: DistributionOptions)
   constructor(named: { scale: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('HalfNormal', ['scale'], args))
   }
 
-  get scale(): Tensor {
-    return this.parameter('scale')
-  }
-
   /** The normal distribution of x. */
   get baseDist(): Normal {
     return new Normal(0, this.scale, { validateArgs: false })
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { scale: constraints.positive }
-  }
-
-  override get support() {
-    return constraints.nonnegative
   }
 
   protected override computeMean(): Tensor {

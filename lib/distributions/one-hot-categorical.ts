@@ -1,11 +1,15 @@
 import { eye, ops, type Tensor } from '../tensor/index.js'
 import type { DistributionOptions } from './arguments.js'
 import { Categorical, drawClasses } from './categorical.js'
-import { type Constraint, oneHot } from './constraints.js'
+import { oneHot } from './constraints.js'
 import { Classes, classArguments, type ProbsOrLogits } from './probs-or-logits.js'
 
 /** Categorical distribution whose samples are one-hot vectors [..., k]. */
 export class OneHotCategorical extends Classes {
+  static {
+    OneHotCategorical.define({ support: oneHot, hasEnumerateSupport: true })
+  }
+
   constructor(probs: Tensor, options?: DistributionOptions)
   constructor(probs: null, logits: Tensor, options?: DistributionOptions)
   constructor(named: ProbsOrLogits<Tensor> & DistributionOptions)
@@ -17,14 +21,6 @@ export class OneHotCategorical extends Classes {
   /** The distribution of the index of the 1. */
   get categorical(): Categorical {
     return new Categorical({ logits: this.logits, validateArgs: false })
-  }
-
-  override get hasEnumerateSupport(): boolean {
-    return true
-  }
-
-  override get support(): Constraint {
-    return oneHot
   }
 
   protected override computeMean(): Tensor {

@@ -5,26 +5,17 @@ import { Distribution } from './distribution.js'
 
 /** Pareto distribution of type 1: numbers of at least `scale` with exponent `alpha`. */
 export class Pareto extends Distribution {
+  declare readonly scale: Tensor
+  declare readonly alpha: Tensor
+
+  static {
+    Pareto.define({ hasRsample: true }, { scale: positive, alpha: positive })
+  }
+
   constructor(scale: Value, alpha: Value, options?: DistributionOptions)
   constructor(named: { scale: Value; alpha: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('Pareto', ['scale', 'alpha'], args))
-  }
-
-  get scale(): Tensor {
-    return this.parameter('scale')
-  }
-
-  get alpha(): Tensor {
-    return this.parameter('alpha')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { scale: positive, alpha: positive }
   }
 
   override get support() {

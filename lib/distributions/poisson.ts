@@ -5,22 +5,16 @@ import { ExponentialFamily } from './exponential-family.js'
 
 /** Poisson distribution: the number of events whose expectation is `rate`. */
 export class Poisson extends ExponentialFamily {
+  declare readonly rate: Tensor
+
+  static {
+    Poisson.define({ support: nonnegativeInteger }, { rate: nonnegative })
+  }
+
   constructor(rate: Value, options?: DistributionOptions)
   constructor(named: { rate: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('Poisson', ['rate'], args))
-  }
-
-  get rate(): Tensor {
-    return this.parameter('rate')
-  }
-
-  override get argConstraints() {
-    return { rate: nonnegative }
-  }
-
-  override get support() {
-    return nonnegativeInteger
   }
 
   protected override computeMean(): Tensor {

@@ -10,6 +10,10 @@ import { Binary, Classes, classArguments, type ProbsOrLogits } from './probs-or-
  * `temperature`, with gradients.
  */
 export class RelaxedBernoulli extends Binary {
+  static {
+    RelaxedBernoulli.define({ support: unitInterval, hasRsample: true })
+  }
+
   constructor(temperature: Value, probs: Value, options?: DistributionOptions)
   constructor(temperature: Value, probs: null, logits: Value, options?: DistributionOptions)
   constructor(temperature: Value, named: ProbsOrLogits & DistributionOptions)
@@ -22,16 +26,8 @@ export class RelaxedBernoulli extends Binary {
     return this.parameter('temperature')
   }
 
-  override get hasRsample(): boolean {
-    return true
-  }
-
   override get argConstraints(): Record<string, Constraint> {
     return { ...super.argConstraints, temperature: positive }
-  }
-
-  override get support(): Constraint {
-    return unitInterval
   }
 
   protected override computeRsample(shape: number[]): Tensor {
@@ -54,6 +50,10 @@ export class RelaxedBernoulli extends Binary {
  * vectors of k numbers with sum 1, near a one-hot vector for a low `temperature`, with gradients.
  */
 export class RelaxedOneHotCategorical extends Classes {
+  static {
+    RelaxedOneHotCategorical.define({ support: simplex, hasRsample: true })
+  }
+
   constructor(temperature: Value, probs: Tensor, options?: DistributionOptions)
   constructor(temperature: Value, probs: null, logits: Tensor, options?: DistributionOptions)
   constructor(temperature: Value, named: ProbsOrLogits<Tensor> & DistributionOptions)
@@ -75,16 +75,8 @@ export class RelaxedOneHotCategorical extends Classes {
     return temperature instanceof Tensor ? temperature.reshape([]) : full([], temperature!, this.factory)
   }
 
-  override get hasRsample(): boolean {
-    return true
-  }
-
   override get argConstraints(): Record<string, Constraint> {
     return { ...super.argConstraints, temperature: positive }
-  }
-
-  override get support(): Constraint {
-    return simplex
   }
 
   protected override computeRsample(shape: number[]): Tensor {

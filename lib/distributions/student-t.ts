@@ -7,35 +7,19 @@ import { choose } from './math.js'
 
 /** Student's t-distribution with `df` degrees of freedom, moved by `loc` (default 0) and stretched by `scale` (default 1). */
 export class StudentT extends Distribution {
+  declare readonly df: Tensor
+  declare readonly loc: Tensor
+  declare readonly scale: Tensor
+
+  static {
+    StudentT.define({ support: real, hasRsample: true }, { df: positive, loc: real, scale: positive })
+  }
+
   constructor(df: Value, loc?: Value, scale?: Value, options?: DistributionOptions)
   constructor(df: Value, options?: { loc?: Value; scale?: Value } & DistributionOptions)
   constructor(named: { df: Value; loc?: Value; scale?: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('StudentT', ['df', 'loc', 'scale'], args, { loc: 0, scale: 1 }))
-  }
-
-  get df(): Tensor {
-    return this.parameter('df')
-  }
-
-  get loc(): Tensor {
-    return this.parameter('loc')
-  }
-
-  get scale(): Tensor {
-    return this.parameter('scale')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { df: positive, loc: real, scale: positive }
-  }
-
-  override get support() {
-    return real
   }
 
   /** NaN for at most 1 degree of freedom. */

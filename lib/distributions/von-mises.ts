@@ -6,26 +6,17 @@ import { choose } from './math.js'
 
 /** Von Mises distribution over angles in [-π, π): a circular normal distribution around `loc`, in radians. */
 export class VonMises extends Distribution {
+  declare readonly loc: Tensor
+  declare readonly concentration: Tensor
+
+  static {
+    VonMises.define({ support: real }, { loc: real, concentration: positive })
+  }
+
   constructor(loc: Value, concentration: Value, options?: DistributionOptions)
   constructor(named: { loc: Value; concentration: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('VonMises', ['loc', 'concentration'], args))
-  }
-
-  get loc(): Tensor {
-    return this.parameter('loc')
-  }
-
-  get concentration(): Tensor {
-    return this.parameter('concentration')
-  }
-
-  override get argConstraints() {
-    return { loc: real, concentration: positive }
-  }
-
-  override get support() {
-    return real
   }
 
   protected override computeMean(): Tensor {

@@ -6,30 +6,17 @@ import { EULER } from './math.js'
 
 /** Weibull distribution with `scale` and shape `concentration`. */
 export class Weibull extends Distribution {
+  declare readonly scale: Tensor
+  declare readonly concentration: Tensor
+
+  static {
+    Weibull.define({ support: positive, hasRsample: true }, { scale: positive, concentration: positive })
+  }
+
   constructor(scale: Value, concentration: Value, options?: DistributionOptions)
   constructor(named: { scale: Value; concentration: Value } & DistributionOptions)
   constructor(...args: unknown[]) {
     super(...elementwise('Weibull', ['scale', 'concentration'], args))
-  }
-
-  get scale(): Tensor {
-    return this.parameter('scale')
-  }
-
-  get concentration(): Tensor {
-    return this.parameter('concentration')
-  }
-
-  override get hasRsample(): boolean {
-    return true
-  }
-
-  override get argConstraints() {
-    return { scale: positive, concentration: positive }
-  }
-
-  override get support() {
-    return positive
   }
 
   /** Return the logarithm of the moment of an order, without the scale. */

@@ -27,6 +27,10 @@ const MOST_DRAWS = 10
  * is required; `scaleTril` is the fastest.
  */
 export class Wishart extends ExponentialFamily {
+  static {
+    Wishart.define({ support: positiveDefinite, hasRsample: true })
+  }
+
   constructor(df: Value, covarianceMatrix: Tensor, options?: DistributionOptions)
   constructor(
     df: Value,
@@ -85,10 +89,6 @@ export class Wishart extends ExponentialFamily {
     return scope(() => this.inBatch(ops.choleskyInverse(this.factor)))
   }
 
-  override get hasRsample(): boolean {
-    return true
-  }
-
   override get argConstraints(): Record<string, Constraint> {
     return {
       covarianceMatrix: positiveDefinite,
@@ -96,10 +96,6 @@ export class Wishart extends ExponentialFamily {
       scaleTril: lowerCholesky,
       df: greaterThan(this.size - 1),
     }
-  }
-
-  override get support(): Constraint {
-    return positiveDefinite
   }
 
   override get meanCarrierMeasure(): number {

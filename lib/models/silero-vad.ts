@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { requireSamples, resample } from '../audio/resample.js'
 import { padSegments, type Segment } from '../audio/silence.js'
 import { SPEECH_RATE } from '../audio/speech.js'
-import { defined, requireNumber, requireOptions, requireWhole, shown } from '../base/check.js'
+import { requireNumber, requireOptions, requireWhole, shown, withDefaults } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { readCheckpointJson } from '../files/json/json.js'
 import { loadSafetensors } from '../files/safetensors/safetensors.js'
@@ -43,13 +43,6 @@ export interface SpeechSegmentOptions {
 }
 
 const CONFIG: readonly (keyof SileroVadConfig)[] = ['frame', 'context', 'nFft', 'channels', 'hiddenSize']
-const SEGMENTS: readonly (keyof SpeechSegmentOptions)[] = [
-  'threshold',
-  'endThreshold',
-  'minSilence',
-  'minSpeech',
-  'padding',
-]
 /** File names of `save` and of the published package. */
 const FILES = ['model.safetensors', 'silero_vad_16k.safetensors']
 /** Number of frames that go through the convolutions at once: about a minute. */
@@ -242,9 +235,9 @@ export class SileroVad extends Module {
 
 function settingsOf(options: SpeechSegmentOptions): Required<SpeechSegmentOptions> {
   const where = 'SileroVad.segments'
-  requireOptions(where, options, SEGMENTS)
-  const { threshold = 0.5, minSilence = 0.1, minSpeech = 0.25, padding = 0.03 } = defined(options)
-  const { endThreshold = Math.max(threshold - 0.15, 0.01) } = defined(options)
+  const defaults = { threshold: 0.5, endThreshold: undefined, minSilence: 0.1, minSpeech: 0.25, padding: 0.03 }
+  const { threshold, minSilence, minSpeech, padding, ...rest } = withDefaults(where, options, defaults)
+  const { endThreshold = Math.max(threshold - 0.15, 0.01) } = rest
   for (const [name, value] of Object.entries({ threshold, endThreshold, minSilence, minSpeech, padding })) {
     requireNumber(where, name, value, { least: 0 })
   }

@@ -1,21 +1,28 @@
-import { requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { softmin, softsign, tanhshrink } from './activation-functions.js'
-import { layerOptions, requireSettings, requireSizes } from './check.js'
+import { layerOptions, requireSettings, requireSizes, setOptions } from './check.js'
 import { constant_ } from './init.js'
 import { Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
+/** A layer that applies a function to each element. */
+type Elementwise = Module & { forward(input: Tensor): Tensor }
+
+const elementwise = (run: (input: Tensor) => Tensor): (new () => Elementwise) =>
+  class extends Module {
+    override forward(input: Tensor): Tensor {
+      return run(input)
+    }
+  }
+
 /** x Φ(x), exact or by the tanh formula (Hendrycks and Gimpel 2016). */
 export class GELU extends Module {
-  readonly approximate: 'none' | 'tanh'
+  declare readonly approximate: 'none' | 'tanh'
 
   constructor(options: { approximate?: 'none' | 'tanh' } = {}) {
     super()
-    requireOptions('GELU', options, ['approximate'])
-    const { approximate = 'none' } = options
-    this.approximate = approximate
+    setOptions(this, options, { approximate: 'none' })
   }
 
   override forward(input: Tensor): Tensor {
@@ -24,30 +31,14 @@ export class GELU extends Module {
 }
 
 /** max(x, 0) */
-export class ReLU extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.relu(input)
-  }
-}
+export class ReLU extends elementwise(ops.relu) {}
 
 /** x sigmoid(x) */
-export class SiLU extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.silu(input)
-  }
-}
+export class SiLU extends elementwise(ops.silu) {}
 
-export class Tanh extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.tanh(input)
-  }
-}
+export class Tanh extends elementwise(ops.tanh) {}
 
-export class Sigmoid extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.sigmoid(input)
-  }
-}
+export class Sigmoid extends elementwise(ops.sigmoid) {}
 
 /** Positive numbers that sum to 1 along `dim`. */
 export class Softmax extends Module {
@@ -99,60 +90,28 @@ export class GLU extends Module {
 }
 
 /** log(sigmoid(x)) */
-export class LogSigmoid extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.logSigmoid(input)
-  }
-}
+export class LogSigmoid extends elementwise(ops.logSigmoid) {}
 
 /** x tanh(softplus(x)) (Misra 2019, https://arxiv.org/abs/1908.08681) */
-export class Mish extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.mish(input)
-  }
-}
+export class Mish extends elementwise(ops.mish) {}
 
 /** min(max(x + 3, 0), 6) / 6 */
-export class Hardsigmoid extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.hardsigmoid(input)
-  }
-}
+export class Hardsigmoid extends elementwise(ops.hardsigmoid) {}
 
 /** x min(max(x + 3, 0), 6) / 6 (https://arxiv.org/abs/1905.02244) */
-export class Hardswish extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.hardswish(input)
-  }
-}
+export class Hardswish extends elementwise(ops.hardswish) {}
 
 /** min(max(x, 0), 6) */
-export class ReLU6 extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.relu6(input)
-  }
-}
+export class ReLU6 extends elementwise(ops.relu6) {}
 
 /** Scaled exponential linear unit (Klambauer et al. 2017, https://arxiv.org/abs/1706.02515) */
-export class SELU extends Module {
-  override forward(input: Tensor): Tensor {
-    return ops.selu(input)
-  }
-}
+export class SELU extends elementwise(ops.selu) {}
 
 /** x / (1 + |x|) */
-export class Softsign extends Module {
-  override forward(input: Tensor): Tensor {
-    return softsign(input)
-  }
-}
+export class Softsign extends elementwise(softsign) {}
 
 /** x - tanh(x) */
-export class Tanhshrink extends Module {
-  override forward(input: Tensor): Tensor {
-    return tanhshrink(input)
-  }
-}
+export class Tanhshrink extends elementwise(tanhshrink) {}
 
 /** x where it is positive, else `negativeSlope` x */
 export class LeakyReLU extends Module {
@@ -238,17 +197,14 @@ export interface HardtanhOptions {
 
 /** min(max(x, minVal), maxVal) */
 export class Hardtanh extends Module {
-  readonly minVal: number
-  readonly maxVal: number
+  declare readonly minVal: number
+  declare readonly maxVal: number
 
   constructor(options: HardtanhOptions = {}) {
     super()
-    requireOptions('Hardtanh', options, ['minVal', 'maxVal'])
-    const { minVal = -1, maxVal = 1 } = options
-    requireSettings('Hardtanh', { minVal, maxVal })
+    setOptions(this, options, { minVal: -1, maxVal: 1 })
+    const { minVal, maxVal } = this
     if (!(minVal < maxVal)) throw new ConfigError(`Hardtanh: expected minVal below maxVal ${maxVal}, got ${minVal}`, {})
-    this.minVal = minVal
-    this.maxVal = maxVal
   }
 
   override forward(input: Tensor): Tensor {
@@ -265,16 +221,12 @@ export interface SoftplusOptions {
 
 /** log(1 + exp(beta x)) / beta, and x itself where beta x > threshold */
 export class Softplus extends Module {
-  readonly beta: number
-  readonly threshold: number
+  declare readonly beta: number
+  declare readonly threshold: number
 
   constructor(options: SoftplusOptions = {}) {
     super()
-    requireOptions('Softplus', options, ['beta', 'threshold'])
-    const { beta = 1, threshold = 20 } = options
-    requireSettings('Softplus', { beta, threshold })
-    this.beta = beta
-    this.threshold = threshold
+    setOptions(this, options, { beta: 1, threshold: 20 })
   }
 
   override forward(input: Tensor): Tensor {
@@ -308,16 +260,12 @@ export interface RReLUOptions {
 
 /** x where it is positive, else x times a slope: in training drawn from [lower, upper], otherwise their mean */
 export class RReLU extends Module {
-  readonly lower: number
-  readonly upper: number
+  declare readonly lower: number
+  declare readonly upper: number
 
   constructor(options: RReLUOptions = {}) {
     super()
-    requireOptions('RReLU', options, ['lower', 'upper'])
-    const { lower = 1 / 8, upper = 1 / 3 } = options
-    requireSettings('RReLU', { lower, upper })
-    this.lower = lower
-    this.upper = upper
+    setOptions(this, options, { lower: 1 / 8, upper: 1 / 3 })
   }
 
   override forward(input: Tensor): Tensor {

@@ -1,5 +1,5 @@
 import { asTyped, shown } from '../base/arguments.js'
-import { requireNumber, requireOptions } from '../base/check.js'
+import { requireNumber, requireOptions, withDefaults } from '../base/check.js'
 import { ConfigError, DTypeError, IndexError, ShapeError } from '../base/errors.js'
 import { requireDevice, requireDType } from '../tensor/dtype.js'
 import { type DType, Tensor } from '../tensor/index.js'
@@ -145,6 +145,23 @@ export function badIndices(where: string, indices: Tensor, count: number, ignore
     }
   }
   return false
+}
+
+/** A default for each option. */
+export type Defaults<O> = { [K in keyof O]-?: Exclude<O[K], undefined> }
+
+/**
+ * Set the fields of a layer to its options, or to their defaults.
+ * @param others known options that are not fields
+ * @throws ConfigError for an unknown option, and for a value other than a number where the default is one
+ */
+export function setOptions<O extends object>(
+  layer: object,
+  options: O,
+  defaults: Defaults<O>,
+  others: readonly string[] = [],
+): void {
+  Object.assign(layer, withDefaults<object, object>(layer.constructor.name, options, defaults, others))
 }
 
 /** Check a layer's options: its own, and device and dtype of its parameters. */

@@ -3,7 +3,7 @@ import { ConfigError, ShapeError } from '../base/errors.js'
 import { ops, type Tensor } from '../tensor/index.js'
 import { explain, layerOptions, notFloating, otherRank, otherSize, otherType, requireSizes, sizeList } from './check.js'
 import { calculateFans, kaimingUniform_, uniform_ } from './init.js'
-import { Module } from './module.js'
+import { forDims, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface ConvTransposeOptions extends FactoryOptions {
@@ -39,7 +39,7 @@ class TransposedConvolution extends Module {
     inChannels: number,
     outChannels: number,
     kernelSize: number | number[],
-    options: ConvTransposeOptions,
+    options: ConvTransposeOptions = {},
   ) {
     super()
     const layer = new.target.name
@@ -122,37 +122,10 @@ class TransposedConvolution extends Module {
 }
 
 /** Transposed convolution along one dimension, [batch, in, length]. */
-export class ConvTranspose1d extends TransposedConvolution {
-  constructor(
-    inChannels: number,
-    outChannels: number,
-    kernelSize: number | number[],
-    options: ConvTransposeOptions = {},
-  ) {
-    super(1, inChannels, outChannels, kernelSize, options)
-  }
-}
+export class ConvTranspose1d extends forDims(1, TransposedConvolution) {}
 
 /** Transposed convolution along two dimensions, [batch, in, height, width]. */
-export class ConvTranspose2d extends TransposedConvolution {
-  constructor(
-    inChannels: number,
-    outChannels: number,
-    kernelSize: number | number[],
-    options: ConvTransposeOptions = {},
-  ) {
-    super(2, inChannels, outChannels, kernelSize, options)
-  }
-}
+export class ConvTranspose2d extends forDims(2, TransposedConvolution) {}
 
 /** Transposed convolution along three dimensions, [batch, in, depth, height, width]. */
-export class ConvTranspose3d extends TransposedConvolution {
-  constructor(
-    inChannels: number,
-    outChannels: number,
-    kernelSize: number | number[],
-    options: ConvTransposeOptions = {},
-  ) {
-    super(3, inChannels, outChannels, kernelSize, options)
-  }
-}
+export class ConvTranspose3d extends forDims(3, TransposedConvolution) {}

@@ -3,7 +3,7 @@ import { scope, type Tensor } from '../tensor/index.js'
 import { layerOptions, requireSizes, sizeList } from './check.js'
 import { type ConvOptions, conv1d, conv2d, conv3d, type PaddingMode, pad } from './functional.js'
 import { calculateFans, kaimingUniform_, uniform_ } from './init.js'
-import { adaptersOf, Module } from './module.js'
+import { adaptersOf, forDims, Module } from './module.js'
 import { type FactoryOptions, type Parameter, parameter } from './parameter.js'
 
 export interface ConvLayerOptions extends FactoryOptions, Omit<ConvOptions, 'bias'> {
@@ -31,7 +31,7 @@ class Convolution extends Module {
     inChannels: number,
     outChannels: number,
     kernelSize: number | number[],
-    options: ConvLayerOptions,
+    options: ConvLayerOptions = {},
   ) {
     super()
     const {
@@ -102,11 +102,7 @@ class Convolution extends Module {
 }
 
 /** Convolution along one dimension. */
-export class Conv1d extends Convolution {
-  constructor(inChannels: number, outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
-    super(1, inChannels, outChannels, kernelSize, options)
-  }
-
+export class Conv1d extends forDims(1, Convolution) {
   /** Map [batch, in, length] (or [in, length]) to [batch, out, length']. */
   override forward(input: Tensor): Tensor {
     return adaptersOf(this)?.forward(input) ?? this.convolve(conv1d, input)
@@ -114,11 +110,7 @@ export class Conv1d extends Convolution {
 }
 
 /** Convolution along two dimensions. */
-export class Conv2d extends Convolution {
-  constructor(inChannels: number, outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
-    super(2, inChannels, outChannels, kernelSize, options)
-  }
-
+export class Conv2d extends forDims(2, Convolution) {
   /** Map [batch, in, height, width] (or [in, height, width]) to [batch, out, height', width']. */
   override forward(input: Tensor): Tensor {
     return this.convolve(conv2d, input)
@@ -126,11 +118,7 @@ export class Conv2d extends Convolution {
 }
 
 /** Convolution along three dimensions. */
-export class Conv3d extends Convolution {
-  constructor(inChannels: number, outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
-    super(3, inChannels, outChannels, kernelSize, options)
-  }
-
+export class Conv3d extends forDims(3, Convolution) {
   /** Map [batch, in, depth, height, width] (or [in, depth, height, width]) to [batch, out, depth', height', width']. */
   override forward(input: Tensor): Tensor {
     return this.convolve(conv3d, input)

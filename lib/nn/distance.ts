@@ -1,22 +1,18 @@
 import { requireOptions } from '../base/check.js'
 import type { Tensor } from '../tensor/index.js'
-import { requireSettings } from './check.js'
+import { requireSettings, setOptions } from './check.js'
 import { cosineSimilarity, pairwiseDistance } from './functional.js'
 import { Module } from './module.js'
 
 /** Cosine of the angle between two inputs along `dim`. */
 export class CosineSimilarity extends Module {
-  readonly dim: number
-  readonly eps: number
+  declare readonly dim: number
+  declare readonly eps: number
 
   /** @param options `dim` (default 1), and `eps` (default 1e-8), the minimum product of the norms */
   constructor(options: { dim?: number; eps?: number } = {}) {
     super()
-    requireOptions('CosineSimilarity', options, ['dim', 'eps'])
-    const { dim = 1, eps = 1e-8 } = options
-    requireSettings('CosineSimilarity', { dim, eps })
-    this.dim = dim
-    this.eps = eps
+    setOptions(this, options, { dim: 1, eps: 1e-8 })
   }
 
   override forward(x1: Tensor, x2: Tensor): Tensor {

@@ -83,6 +83,15 @@ function settle(layer: Module, input: Tensor): void {
   Object.setPrototypeOf(layer, recipe.becomes.prototype)
 }
 
+/** Return a subclass whose layers settle in their first forward pass. */
+const lazy = <A extends unknown[], M extends Module>(Layer: new (...args: A) => M): (new (...args: A) => M) =>
+  class extends (Layer as unknown as new (...args: unknown[]) => Module) {
+    override forward(...args: never[]): unknown {
+      settle(this, args[0] as unknown as Tensor)
+      return super.forward(...args)
+    }
+  } as never
+
 /** Return the options with the meta device, where a layer takes no memory before its shape is known. */
 function onMeta<O extends object>(layer: string, options: O): O & { device: 'meta' } {
   requireRecord(layer, options)
@@ -93,7 +102,7 @@ function onMeta<O extends object>(layer: string, options: O): O & { device: 'met
  * {@link Linear} whose input size is that of its first input. Until then its parameters have no shape: create the optimizer after
  * the first forward pass, or after `loadStateDict`. Afterwards it is a Linear.
  */
-export class LazyLinear extends Linear {
+export class LazyLinear extends lazy(Linear) {
   constructor(outFeatures: number, options: LinearOptions = {}) {
     super(1, outFeatures, onMeta('LazyLinear', options))
     makeLazy(this, ['weight', 'bias'], options, {
@@ -103,11 +112,6 @@ export class LazyLinear extends Linear {
       sizeFrom: (name, shape) => (name === 'weight' ? shape[1] : undefined),
       shapeOf: (name, size) => (name === 'weight' ? [outFeatures, size] : [outFeatures]),
     })
-  }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
   }
 }
 
@@ -158,80 +162,50 @@ function lazyConvolution(
 const anyChannels = (options: { groups?: number }): number => (fieldOf(options, 'groups') as number | undefined) ?? 1
 
 /** {@link Conv1d} whose input channels are those of its first input; see {@link LazyLinear}. */
-export class LazyConv1d extends Conv1d {
+export class LazyConv1d extends lazy(Conv1d) {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
     super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConv1d', options))
     lazyConvolution(this, Conv1d, options, false)
   }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
-  }
 }
 
 /** {@link Conv2d} whose input channels are those of its first input; see {@link LazyLinear}. */
-export class LazyConv2d extends Conv2d {
+export class LazyConv2d extends lazy(Conv2d) {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
     super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConv2d', options))
     lazyConvolution(this, Conv2d, options, false)
   }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
-  }
 }
 
 /** {@link Conv3d} whose input channels are those of its first input; see {@link LazyLinear}. */
-export class LazyConv3d extends Conv3d {
+export class LazyConv3d extends lazy(Conv3d) {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvLayerOptions = {}) {
     super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConv3d', options))
     lazyConvolution(this, Conv3d, options, false)
   }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
-  }
 }
 
 /** {@link ConvTranspose1d} whose input channels are those of its first input; see {@link LazyLinear}. */
-export class LazyConvTranspose1d extends ConvTranspose1d {
+export class LazyConvTranspose1d extends lazy(ConvTranspose1d) {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvTransposeOptions = {}) {
     super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConvTranspose1d', options))
     lazyConvolution(this, ConvTranspose1d, options, true)
   }
-
-  override forward(input: Tensor, options: { outputSize?: number[] } = {}): Tensor {
-    settle(this, input)
-    return super.forward(input, options)
-  }
 }
 
 /** {@link ConvTranspose2d} whose input channels are those of its first input; see {@link LazyLinear}. */
-export class LazyConvTranspose2d extends ConvTranspose2d {
+export class LazyConvTranspose2d extends lazy(ConvTranspose2d) {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvTransposeOptions = {}) {
     super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConvTranspose2d', options))
     lazyConvolution(this, ConvTranspose2d, options, true)
   }
-
-  override forward(input: Tensor, options: { outputSize?: number[] } = {}): Tensor {
-    settle(this, input)
-    return super.forward(input, options)
-  }
 }
 
 /** {@link ConvTranspose3d} whose input channels are those of its first input; see {@link LazyLinear}. */
-export class LazyConvTranspose3d extends ConvTranspose3d {
+export class LazyConvTranspose3d extends lazy(ConvTranspose3d) {
   constructor(outChannels: number, kernelSize: number | number[], options: ConvTransposeOptions = {}) {
     super(anyChannels(options), outChannels, kernelSize, onMeta('LazyConvTranspose3d', options))
     lazyConvolution(this, ConvTranspose3d, options, true)
-  }
-
-  override forward(input: Tensor, options: { outputSize?: number[] } = {}): Tensor {
-    settle(this, input)
-    return super.forward(input, options)
   }
 }
 
@@ -258,41 +232,26 @@ function lazyNorm(
 }
 
 /** {@link BatchNorm1d} whose channels are those of its first input; see {@link LazyLinear}. */
-export class LazyBatchNorm1d extends BatchNorm1d {
+export class LazyBatchNorm1d extends lazy(BatchNorm1d) {
   constructor(options: BatchNormOptions = {}) {
     super(1, onMeta('LazyBatchNorm1d', options))
     lazyNorm(this, BatchNorm1d, options, (input) => input.size(1))
   }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
-  }
 }
 
 /** {@link BatchNorm2d} whose channels are those of its first input; see {@link LazyLinear}. */
-export class LazyBatchNorm2d extends BatchNorm2d {
+export class LazyBatchNorm2d extends lazy(BatchNorm2d) {
   constructor(options: BatchNormOptions = {}) {
     super(1, onMeta('LazyBatchNorm2d', options))
     lazyNorm(this, BatchNorm2d, options, (input) => input.size(1))
   }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
-  }
 }
 
 /** {@link BatchNorm3d} whose channels are those of its first input; see {@link LazyLinear}. */
-export class LazyBatchNorm3d extends BatchNorm3d {
+export class LazyBatchNorm3d extends lazy(BatchNorm3d) {
   constructor(options: BatchNormOptions = {}) {
     super(1, onMeta('LazyBatchNorm3d', options))
     lazyNorm(this, BatchNorm3d, options, (input) => input.size(1))
-  }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
   }
 }
 
@@ -300,15 +259,10 @@ export class LazyBatchNorm3d extends BatchNorm3d {
  * {@link InstanceNorm1d} whose channels are those of its first input; see {@link LazyLinear}. As in PyTorch, `affine` and
  * `trackRunningStats` are true by default here.
  */
-export class LazyInstanceNorm1d extends InstanceNorm1d {
+export class LazyInstanceNorm1d extends lazy(InstanceNorm1d) {
   constructor(options: InstanceNormOptions = {}) {
     super(1, { affine: true, trackRunningStats: true, ...onMeta('LazyInstanceNorm1d', options) })
     lazyNorm(this, InstanceNorm1d, options, (input) => input.size(-2))
-  }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
   }
 }
 
@@ -316,15 +270,10 @@ export class LazyInstanceNorm1d extends InstanceNorm1d {
  * {@link InstanceNorm2d} whose channels are those of its first input; see {@link LazyLinear}. As in PyTorch, `affine` and
  * `trackRunningStats` are true by default here.
  */
-export class LazyInstanceNorm2d extends InstanceNorm2d {
+export class LazyInstanceNorm2d extends lazy(InstanceNorm2d) {
   constructor(options: InstanceNormOptions = {}) {
     super(1, { affine: true, trackRunningStats: true, ...onMeta('LazyInstanceNorm2d', options) })
     lazyNorm(this, InstanceNorm2d, options, (input) => input.size(-3))
-  }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
   }
 }
 
@@ -332,14 +281,9 @@ export class LazyInstanceNorm2d extends InstanceNorm2d {
  * {@link InstanceNorm3d} whose channels are those of its first input; see {@link LazyLinear}. As in PyTorch, `affine` and
  * `trackRunningStats` are true by default here.
  */
-export class LazyInstanceNorm3d extends InstanceNorm3d {
+export class LazyInstanceNorm3d extends lazy(InstanceNorm3d) {
   constructor(options: InstanceNormOptions = {}) {
     super(1, { affine: true, trackRunningStats: true, ...onMeta('LazyInstanceNorm3d', options) })
     lazyNorm(this, InstanceNorm3d, options, (input) => input.size(-4))
-  }
-
-  override forward(input: Tensor): Tensor {
-    settle(this, input)
-    return super.forward(input)
   }
 }

@@ -1,7 +1,8 @@
-import { requireFunction, requireNumber, requireOneOf, requireOptions } from '../base/check.js'
+import { requireFunction, requireNumber, requireOneOf } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { snakeCase } from '../base/words.js'
 import { ops, type Tensor } from '../tensor/index.js'
-import { requireSettings } from './check.js'
+import { type Defaults, setOptions } from './check.js'
 import {
   binaryCrossEntropy,
   binaryCrossEntropyWithLogits,
@@ -40,27 +41,28 @@ function requireReduction(reduction: Reduction): void {
   requireOneOf('a loss', 'reduction', reduction, ['none', 'mean', 'sum'])
 }
 
-/** Base class of the losses with a reduction. */
-abstract class Loss extends Module {
-  readonly reduction: Reduction
+type Weights = 'weight' | 'posWeight'
 
-  constructor({ reduction = 'mean' }: LossOptions) {
+/** Base class of losses. The options are fields; weights are buffers, which move with `to()` and are in the state dictionary. */
+abstract class Loss<O extends LossOptions = LossOptions> extends Module {
+  declare readonly reduction: Reduction
+
+  constructor(
+    options: O,
+    defaults: Omit<Defaults<O>, 'reduction' | Weights>,
+    weights: readonly (keyof O & Weights)[] = [],
+  ) {
     super()
-    requireReduction(reduction)
-    this.reduction = reduction
+    setOptions<object>(this, options, { reduction: 'mean', ...defaults }, weights)
+    requireReduction(this.reduction)
+    for (const name of weights) this.registerBuffer(snakeCase(name), (options[name] as Tensor | undefined) ?? null)
   }
-}
-
-/** Check the options of a loss: those of `own` and the reduction. */
-function lossOptions<O extends object>(layer: string, options: O, ...own: (keyof O & string)[]): O {
-  requireOptions(layer, options, ['reduction', ...own])
-  return options
 }
 
 /** Base class of losses of an input and a target of one shape whose only option is the reduction. */
 abstract class PairLoss extends Loss {
   constructor(options: LossOptions = {}) {
-    super(lossOptions(new.target.name, options))
+    super(options, {})
   }
 }
 
@@ -96,14 +98,11 @@ export class MultiLabelMarginLoss extends PairLoss {
 }
 
 /** d² / (2 beta) where |d| < beta (default 1), else |d| - beta / 2. */
-export class SmoothL1Loss extends Loss {
-  readonly beta: number
+export class SmoothL1Loss extends Loss<LossOptions & { beta?: number }> {
+  declare readonly beta: number
 
   constructor(options: LossOptions & { beta?: number } = {}) {
-    super(lossOptions('SmoothL1Loss', options, 'beta'))
-    const { beta = 1 } = options
-    requireSettings('SmoothL1Loss', { beta })
-    this.beta = beta
+    super(options, { beta: 1 })
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
@@ -112,14 +111,11 @@ export class SmoothL1Loss extends Loss {
 }
 
 /** d² / 2 where |d| < delta (default 1), else delta (|d| - delta / 2). */
-export class HuberLoss extends Loss {
-  readonly delta: number
+export class HuberLoss extends Loss<LossOptions & { delta?: number }> {
+  declare readonly delta: number
 
   constructor(options: LossOptions & { delta?: number } = {}) {
-    super(lossOptions('HuberLoss', options, 'delta'))
-    const { delta = 1 } = options
-    requireSettings('HuberLoss', { delta })
-    this.delta = delta
+    super(options, { delta: 1 })
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
@@ -127,30 +123,17 @@ export class HuberLoss extends Loss {
   }
 }
 
-/** Base class of losses with a weight, which is a buffer: it moves with `to()` and is in the state dictionary. */
-abstract class WeightedLoss extends Loss {
-  declare weight: Tensor | null
-
-  constructor(options: LossOptions & { weight?: Tensor | null }) {
-    super(options)
-    this.registerBuffer('weight', options.weight ?? null)
-  }
-}
-
 /**
  * Softmax cross-entropy of logits [batch, classes, ...]; see `functional.crossEntropy`. The layer takes ownership of the
  * weight.
  */
-export class CrossEntropyLoss extends WeightedLoss {
-  readonly ignoreIndex: number
-  readonly labelSmoothing: number
+export class CrossEntropyLoss extends Loss<CrossEntropyOptions> {
+  declare weight: Tensor | null
+  declare readonly ignoreIndex: number
+  declare readonly labelSmoothing: number
 
   constructor(options: CrossEntropyOptions = {}) {
-    super(lossOptions('CrossEntropyLoss', options, 'weight', 'ignoreIndex', 'labelSmoothing'))
-    const { ignoreIndex = -100, labelSmoothing = 0 } = options
-    requireSettings('CrossEntropyLoss', { ignoreIndex, labelSmoothing })
-    this.ignoreIndex = ignoreIndex
-    this.labelSmoothing = labelSmoothing
+    super(options, { ignoreIndex: -100, labelSmoothing: 0 }, ['weight'])
   }
 
   override forward(logits: Tensor, target: Tensor): Tensor {
@@ -160,14 +143,12 @@ export class CrossEntropyLoss extends WeightedLoss {
 }
 
 /** Negative log likelihood of log-probabilities [batch, classes, ...]. The layer takes ownership of the weight. */
-export class NLLLoss extends WeightedLoss {
-  readonly ignoreIndex: number
+export class NLLLoss extends Loss<Omit<CrossEntropyOptions, 'labelSmoothing'>> {
+  declare weight: Tensor | null
+  declare readonly ignoreIndex: number
 
   constructor(options: Omit<CrossEntropyOptions, 'labelSmoothing'> = {}) {
-    super(lossOptions('NLLLoss', options, 'weight', 'ignoreIndex'))
-    const { ignoreIndex = -100 } = options
-    requireSettings('NLLLoss', { ignoreIndex })
-    this.ignoreIndex = ignoreIndex
+    super(options, { ignoreIndex: -100 }, ['weight'])
   }
 
   override forward(logProbs: Tensor, target: Tensor): Tensor {
@@ -177,9 +158,11 @@ export class NLLLoss extends WeightedLoss {
 }
 
 /** Binary cross-entropy of probabilities; for logits, use BCEWithLogitsLoss. The layer takes ownership of the weight. */
-export class BCELoss extends WeightedLoss {
+export class BCELoss extends Loss<LossOptions & { weight?: Tensor | null }> {
+  declare weight: Tensor | null
+
   constructor(options: LossOptions & { weight?: Tensor | null } = {}) {
-    super(lossOptions('BCELoss', options, 'weight'))
+    super(options, {}, ['weight'])
   }
 
   override forward(probabilities: Tensor, target: Tensor): Tensor {
@@ -192,12 +175,12 @@ export class BCELoss extends WeightedLoss {
  * Binary cross-entropy of logits; `posWeight` weights the positive targets of each class. The layer takes ownership of the
  * weights.
  */
-export class BCEWithLogitsLoss extends WeightedLoss {
+export class BCEWithLogitsLoss extends Loss<LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null }> {
+  declare weight: Tensor | null
   declare pos_weight: Tensor | null
 
   constructor(options: LossOptions & { weight?: Tensor | null; posWeight?: Tensor | null } = {}) {
-    super(lossOptions('BCEWithLogitsLoss', options, 'weight', 'posWeight'))
-    this.registerBuffer('pos_weight', options.posWeight ?? null)
+    super(options, {}, ['weight', 'posWeight'])
   }
 
   override forward(logits: Tensor, target: Tensor): Tensor {
@@ -210,9 +193,11 @@ export class BCEWithLogitsLoss extends WeightedLoss {
  * Binary cross-entropy of logits [batch, classes], averaged over the classes. The layer takes ownership of the weight
  * [classes].
  */
-export class MultiLabelSoftMarginLoss extends WeightedLoss {
+export class MultiLabelSoftMarginLoss extends Loss<LossOptions & { weight?: Tensor | null }> {
+  declare weight: Tensor | null
+
   constructor(options: LossOptions & { weight?: Tensor | null } = {}) {
-    super(lossOptions('MultiLabelSoftMarginLoss', options, 'weight'))
+    super(options, {}, ['weight'])
   }
 
   override forward(logits: Tensor, target: Tensor): Tensor {
@@ -222,17 +207,15 @@ export class MultiLabelSoftMarginLoss extends WeightedLoss {
 }
 
 /** Mean over the other classes of max(0, margin - input[target] + input[other])^p; input [batch, classes] or [classes]. */
-export class MultiMarginLoss extends WeightedLoss {
-  readonly p: number
-  readonly margin: number
+export class MultiMarginLoss extends Loss<MultiMarginLossOptions> {
+  declare weight: Tensor | null
+  declare readonly p: number
+  declare readonly margin: number
 
   constructor(options: MultiMarginLossOptions = {}) {
-    super(lossOptions('MultiMarginLoss', options, 'p', 'margin', 'weight'))
-    const { p = 1, margin = 1 } = options
-    requireSettings('MultiMarginLoss', { p, margin })
+    super(options, { p: 1, margin: 1 }, ['weight'])
+    const { p } = this
     if (p !== 1 && p !== 2) throw new ConfigError(`MultiMarginLoss: expected p to be 1 or 2, got ${p}`, { p })
-    this.p = p
-    this.margin = margin
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
@@ -243,15 +226,13 @@ export class MultiMarginLoss extends WeightedLoss {
 
 /** Kullback-Leibler divergence; see `functional.klDiv`. */
 export class KLDivLoss extends Module {
-  readonly reduction: Reduction | 'batchmean'
-  readonly logTarget: boolean
+  declare readonly reduction: Reduction | 'batchmean'
+  declare readonly logTarget: boolean
 
   constructor(options: { reduction?: Reduction | 'batchmean'; logTarget?: boolean } = {}) {
     super()
-    const { reduction = 'mean', logTarget = false } = lossOptions('KLDivLoss', options, 'logTarget')
-    if (reduction !== 'batchmean') requireReduction(reduction)
-    this.reduction = reduction
-    this.logTarget = logTarget
+    setOptions(this, options, { reduction: 'mean', logTarget: false })
+    if (this.reduction !== 'batchmean') requireReduction(this.reduction)
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
@@ -260,14 +241,11 @@ export class KLDivLoss extends Module {
 }
 
 /** 1 - cos for target 1, max(0, cos - margin) for target -1; inputs [batch, dim] or [dim]. */
-export class CosineEmbeddingLoss extends Loss {
-  readonly margin: number
+export class CosineEmbeddingLoss extends Loss<LossOptions & { margin?: number }> {
+  declare readonly margin: number
 
   constructor(options: LossOptions & { margin?: number } = {}) {
-    super(lossOptions('CosineEmbeddingLoss', options, 'margin'))
-    const { margin = 0 } = options
-    requireSettings('CosineEmbeddingLoss', { margin })
-    this.margin = margin
+    super(options, { margin: 0 })
   }
 
   override forward(x1: Tensor, x2: Tensor, target: Tensor): Tensor {
@@ -276,14 +254,11 @@ export class CosineEmbeddingLoss extends Loss {
 }
 
 /** max(0, -target (x1 - x2) + margin), target 1 if x1 should be larger and -1 if x2 should. */
-export class MarginRankingLoss extends Loss {
-  readonly margin: number
+export class MarginRankingLoss extends Loss<LossOptions & { margin?: number }> {
+  declare readonly margin: number
 
   constructor(options: LossOptions & { margin?: number } = {}) {
-    super(lossOptions('MarginRankingLoss', options, 'margin'))
-    const { margin = 0 } = options
-    requireSettings('MarginRankingLoss', { margin })
-    this.margin = margin
+    super(options, { margin: 0 })
   }
 
   override forward(x1: Tensor, x2: Tensor, target: Tensor): Tensor {
@@ -292,14 +267,11 @@ export class MarginRankingLoss extends Loss {
 }
 
 /** The input for target 1, max(0, margin - input) for target -1. Default margin 1. */
-export class HingeEmbeddingLoss extends Loss {
-  readonly margin: number
+export class HingeEmbeddingLoss extends Loss<LossOptions & { margin?: number }> {
+  declare readonly margin: number
 
   constructor(options: LossOptions & { margin?: number } = {}) {
-    super(lossOptions('HingeEmbeddingLoss', options, 'margin'))
-    const { margin = 1 } = options
-    requireSettings('HingeEmbeddingLoss', { margin })
-    this.margin = margin
+    super(options, { margin: 1 })
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
@@ -308,20 +280,14 @@ export class HingeEmbeddingLoss extends Loss {
 }
 
 /** max(0, |anchor - positive| - |anchor - negative| + margin). */
-export class TripletMarginLoss extends Loss {
-  readonly margin: number
-  readonly p: number
-  readonly eps: number
-  readonly swap: boolean
+export class TripletMarginLoss extends Loss<TripletMarginLossOptions> {
+  declare readonly margin: number
+  declare readonly p: number
+  declare readonly eps: number
+  declare readonly swap: boolean
 
   constructor(options: TripletMarginLossOptions = {}) {
-    super(lossOptions('TripletMarginLoss', options, 'margin', 'p', 'eps', 'swap'))
-    const { margin = 1, p = 2, eps = 1e-6, swap = false } = options
-    requireSettings('TripletMarginLoss', { margin, p, eps })
-    this.margin = margin
-    this.p = p
-    this.eps = eps
-    this.swap = swap
+    super(options, { margin: 1, p: 2, eps: 1e-6, swap: false })
   }
 
   override forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
@@ -331,19 +297,17 @@ export class TripletMarginLoss extends Loss {
 }
 
 /** Triplet loss with a distance of one's own: max(d(anchor, positive) - d(anchor, negative) + margin, 0). */
-export class TripletMarginWithDistanceLoss extends Loss {
+export class TripletMarginWithDistanceLoss extends Loss<TripletMarginWithDistanceLossOptions> {
   readonly distanceFunction: (a: Tensor, b: Tensor) => Tensor
-  readonly margin: number
-  readonly swap: boolean
+  declare readonly margin: number
+  declare readonly swap: boolean
 
   constructor(options: TripletMarginWithDistanceLossOptions = {}) {
-    super(lossOptions('TripletMarginWithDistanceLoss', options, 'distanceFunction', 'margin', 'swap'))
-    const { distanceFunction, margin = 1, swap = false } = options
+    super(options, { distanceFunction: null, margin: 1, swap: false })
+    const { distanceFunction } = options
     if (distanceFunction) requireFunction('TripletMarginWithDistanceLoss', 'distanceFunction', distanceFunction)
-    requireNumber('TripletMarginWithDistanceLoss', 'margin', margin, { least: 0 })
     this.distanceFunction = distanceFunction ?? ((a, b) => ops.pairwiseDistance(a, b))
-    this.margin = margin
-    this.swap = swap
+    requireNumber('TripletMarginWithDistanceLoss', 'margin', this.margin, { least: 0 })
   }
 
   override forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
@@ -353,18 +317,13 @@ export class TripletMarginWithDistanceLoss extends Loss {
 }
 
 /** Negative log likelihood of counts under Poisson distributions. */
-export class PoissonNLLLoss extends Loss {
-  readonly logInput: boolean
-  readonly full: boolean
-  readonly eps: number
+export class PoissonNLLLoss extends Loss<PoissonNllLossOptions> {
+  declare readonly logInput: boolean
+  declare readonly full: boolean
+  declare readonly eps: number
 
   constructor(options: PoissonNllLossOptions = {}) {
-    super(lossOptions('PoissonNLLLoss', options, 'logInput', 'full', 'eps'))
-    const { logInput = true, full = false, eps = 1e-8 } = options
-    requireSettings('PoissonNLLLoss', { eps })
-    this.logInput = logInput
-    this.full = full
-    this.eps = eps
+    super(options, { logInput: true, full: false, eps: 1e-8 })
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
@@ -374,16 +333,12 @@ export class PoissonNLLLoss extends Loss {
 }
 
 /** Negative log likelihood of targets under normal distributions with the input as mean, and `variance`. */
-export class GaussianNLLLoss extends Loss {
-  readonly full: boolean
-  readonly eps: number
+export class GaussianNLLLoss extends Loss<GaussianNllLossOptions> {
+  declare readonly full: boolean
+  declare readonly eps: number
 
   constructor(options: GaussianNllLossOptions = {}) {
-    super(lossOptions('GaussianNLLLoss', options, 'full', 'eps'))
-    const { full = false, eps = 1e-6 } = options
-    requireSettings('GaussianNLLLoss', { eps })
-    this.full = full
-    this.eps = eps
+    super(options, { full: false, eps: 1e-6 })
   }
 
   /** @param variance in the input's shape, or with a last dimension of 1, or without it; at least 0 */
@@ -401,16 +356,12 @@ export interface CTCLossOptions extends LossOptions {
 }
 
 /** Connectionist temporal classification; see `functional.ctcLoss`. */
-export class CTCLoss extends Loss {
-  readonly blank: number
-  readonly zeroInfinity: boolean
+export class CTCLoss extends Loss<CTCLossOptions> {
+  declare readonly blank: number
+  declare readonly zeroInfinity: boolean
 
   constructor(options: CTCLossOptions = {}) {
-    super(lossOptions('CTCLoss', options, 'blank', 'zeroInfinity'))
-    const { blank = 0, zeroInfinity = false } = options
-    requireSettings('CTCLoss', { blank })
-    this.blank = blank
-    this.zeroInfinity = zeroInfinity
+    super(options, { blank: 0, zeroInfinity: false })
   }
 
   override forward(

@@ -708,3 +708,16 @@ function once<T>(named: [string, T][]): [string, T][] {
   const visited = new Set<T>()
   return named.filter(([, value]) => !visited.has(value) && visited.add(value))
 }
+
+/** Return a class of layers for inputs with `dims` spatial dimensions, the first argument of the constructor of `Layer`. */
+export const forDims = <A extends unknown[], M extends Module>(
+  dims: number,
+  Layer: new (dims: number, ...rest: A) => M,
+): (new (
+  ...args: A
+) => M) =>
+  class extends (Layer as unknown as new (...args: unknown[]) => Module) {
+    constructor(...args: A) {
+      super(dims, ...args)
+    }
+  } as never

@@ -1,7 +1,6 @@
-import { requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Tensor } from '../tensor/index.js'
-import { explain, layerOptions, otherSize, requireSettings, requireSizes } from './check.js'
+import { explain, layerOptions, otherSize, requireSizes, setOptions } from './check.js'
 import { ones_, zeros_ } from './init.js'
 import { Module } from './module.js'
 import { groupNorm, layerNorm, localResponseNorm, rmsNorm } from './norm-functions.js'
@@ -159,20 +158,15 @@ export interface LocalResponseNormOptions {
 /** Returns x / (k + alpha · mean of x² over `size` neighboring channels)^beta (Krizhevsky et al. 2012). */
 export class LocalResponseNorm extends Module {
   readonly size: number
-  readonly alpha: number
-  readonly beta: number
-  readonly k: number
+  declare readonly alpha: number
+  declare readonly beta: number
+  declare readonly k: number
 
   constructor(size: number, options: LocalResponseNormOptions = {}) {
     super()
     requireSizes('LocalResponseNorm', { size })
-    requireOptions('LocalResponseNorm', options, ['alpha', 'beta', 'k'])
-    const { alpha = 1e-4, beta = 0.75, k = 1 } = options
-    requireSettings('LocalResponseNorm', { alpha, beta, k })
+    setOptions(this, options, { alpha: 1e-4, beta: 0.75, k: 1 })
     this.size = size
-    this.alpha = alpha
-    this.beta = beta
-    this.k = k
   }
 
   /** Normalize [batch, channels, ...]; the shape is kept. */

@@ -1,7 +1,7 @@
 import type { Tensor } from '../tensor/index.js'
 import { otherRank, requireSettings, sizeList } from './check.js'
 import { type PaddingMode, pad } from './functional.js'
-import { Module } from './module.js'
+import { forDims, Module } from './module.js'
 
 /** Elements before and after each dimension, the last dimension first; one number for all. Negative numbers crop. */
 export type Padding = number | number[]
@@ -40,6 +40,12 @@ class ConstantPad extends Pad {
   }
 }
 
+class ZeroPad extends ConstantPad {
+  constructor(dims: number, padding: Padding) {
+    super(dims, padding, 0)
+  }
+}
+
 class ReflectionPad extends Pad {
   override forward(input: Tensor): Tensor {
     return this.padded(input, 'reflect')
@@ -59,106 +65,46 @@ class CircularPad extends Pad {
 }
 
 /** Pads the last dimension with `value`. */
-export class ConstantPad1d extends ConstantPad {
-  constructor(padding: Padding, value: number) {
-    super(1, padding, value)
-  }
-}
+export class ConstantPad1d extends forDims(1, ConstantPad) {}
 
 /** Pads the last 2 dimensions with `value`. */
-export class ConstantPad2d extends ConstantPad {
-  constructor(padding: Padding, value: number) {
-    super(2, padding, value)
-  }
-}
+export class ConstantPad2d extends forDims(2, ConstantPad) {}
 
 /** Pads the last 3 dimensions with `value`. */
-export class ConstantPad3d extends ConstantPad {
-  constructor(padding: Padding, value: number) {
-    super(3, padding, value)
-  }
-}
+export class ConstantPad3d extends forDims(3, ConstantPad) {}
 
 /** Pads the last dimension with zeros. */
-export class ZeroPad1d extends ConstantPad {
-  constructor(padding: Padding) {
-    super(1, padding, 0)
-  }
-}
+export class ZeroPad1d extends forDims(1, ZeroPad) {}
 
 /** Pads the last 2 dimensions with zeros. */
-export class ZeroPad2d extends ConstantPad {
-  constructor(padding: Padding) {
-    super(2, padding, 0)
-  }
-}
+export class ZeroPad2d extends forDims(2, ZeroPad) {}
 
 /** Pads the last 3 dimensions with zeros. */
-export class ZeroPad3d extends ConstantPad {
-  constructor(padding: Padding) {
-    super(3, padding, 0)
-  }
-}
+export class ZeroPad3d extends forDims(3, ZeroPad) {}
 
 /** Pads the last dimension with the input mirrored at its ends, which are not repeated. */
-export class ReflectionPad1d extends ReflectionPad {
-  constructor(padding: Padding) {
-    super(1, padding)
-  }
-}
+export class ReflectionPad1d extends forDims(1, ReflectionPad) {}
 
 /** Pads the last 2 dimensions with the input mirrored at its ends, which are not repeated. */
-export class ReflectionPad2d extends ReflectionPad {
-  constructor(padding: Padding) {
-    super(2, padding)
-  }
-}
+export class ReflectionPad2d extends forDims(2, ReflectionPad) {}
 
 /** Pads the last 3 dimensions with the input mirrored at its ends, which are not repeated. */
-export class ReflectionPad3d extends ReflectionPad {
-  constructor(padding: Padding) {
-    super(3, padding)
-  }
-}
+export class ReflectionPad3d extends forDims(3, ReflectionPad) {}
 
 /** Pads the last dimension with the elements at the ends. */
-export class ReplicationPad1d extends ReplicationPad {
-  constructor(padding: Padding) {
-    super(1, padding)
-  }
-}
+export class ReplicationPad1d extends forDims(1, ReplicationPad) {}
 
 /** Pads the last 2 dimensions with the elements at the ends. */
-export class ReplicationPad2d extends ReplicationPad {
-  constructor(padding: Padding) {
-    super(2, padding)
-  }
-}
+export class ReplicationPad2d extends forDims(2, ReplicationPad) {}
 
 /** Pads the last 3 dimensions with the elements at the ends. */
-export class ReplicationPad3d extends ReplicationPad {
-  constructor(padding: Padding) {
-    super(3, padding)
-  }
-}
+export class ReplicationPad3d extends forDims(3, ReplicationPad) {}
 
 /** Pads the last dimension circularly, with the elements of the other end. */
-export class CircularPad1d extends CircularPad {
-  constructor(padding: Padding) {
-    super(1, padding)
-  }
-}
+export class CircularPad1d extends forDims(1, CircularPad) {}
 
 /** Pads the last 2 dimensions circularly, with the elements of the other end. */
-export class CircularPad2d extends CircularPad {
-  constructor(padding: Padding) {
-    super(2, padding)
-  }
-}
+export class CircularPad2d extends forDims(2, CircularPad) {}
 
 /** Pads the last 3 dimensions circularly, with the elements of the other end. */
-export class CircularPad3d extends CircularPad {
-  constructor(padding: Padding) {
-    super(3, padding)
-  }
-}
+export class CircularPad3d extends forDims(3, CircularPad) {}

@@ -1,7 +1,7 @@
 import { requireOptions } from '../base/check.js'
 import type { Tensor } from '../tensor/index.js'
 import { requireSettings, sizeList } from './check.js'
-import { Module } from './module.js'
+import { forDims, Module } from './module.js'
 import * as run from './pooling-functions.js'
 
 export type { OutputSize } from './pooling-functions.js'
@@ -45,7 +45,7 @@ class MaxPool extends Module {
   readonly ceilMode: boolean
   readonly #dims: number
 
-  constructor(dims: number, kernelSize: Sizes, options: MaxPoolOptions) {
+  constructor(dims: number, kernelSize: Sizes, options: MaxPoolOptions = {}) {
     super()
     const layer = new.target.name
     requireOptions(layer, options, ['stride', 'padding', 'dilation', 'returnIndices', 'ceilMode'])
@@ -69,25 +69,13 @@ class MaxPool extends Module {
 }
 
 /** Maximum of each window of [batch, channels, length]. */
-export class MaxPool1d extends MaxPool {
-  constructor(kernelSize: Sizes, options: MaxPoolOptions = {}) {
-    super(1, kernelSize, options)
-  }
-}
+export class MaxPool1d extends forDims(1, MaxPool) {}
 
 /** Maximum of each window of [batch, channels, height, width]. */
-export class MaxPool2d extends MaxPool {
-  constructor(kernelSize: Sizes, options: MaxPoolOptions = {}) {
-    super(2, kernelSize, options)
-  }
-}
+export class MaxPool2d extends forDims(2, MaxPool) {}
 
 /** Maximum of each window of [batch, channels, depth, height, width]. */
-export class MaxPool3d extends MaxPool {
-  constructor(kernelSize: Sizes, options: MaxPoolOptions = {}) {
-    super(3, kernelSize, options)
-  }
-}
+export class MaxPool3d extends forDims(3, MaxPool) {}
 
 export interface AvgPoolOptions {
   /** Stride. Default: the kernel's size. */
@@ -111,7 +99,7 @@ class AvgPool extends Module {
   readonly divisorOverride: number | null
   readonly #dims: number
 
-  constructor(dims: number, kernelSize: Sizes, options: AvgPoolOptions) {
+  constructor(dims: number, kernelSize: Sizes, options: AvgPoolOptions = {}) {
     super()
     const layer = new.target.name
     const optionNames = ['stride', 'padding', 'ceilMode', 'countIncludePad']
@@ -136,25 +124,13 @@ class AvgPool extends Module {
 }
 
 /** Mean of each window of [batch, channels, length]. */
-export class AvgPool1d extends AvgPool {
-  constructor(kernelSize: Sizes, options: AvgPoolOptions = {}) {
-    super(1, kernelSize, options)
-  }
-}
+export class AvgPool1d extends forDims(1, AvgPool) {}
 
 /** Mean of each window of [batch, channels, height, width]. */
-export class AvgPool2d extends AvgPool {
-  constructor(kernelSize: Sizes, options: AvgPoolOptions = {}) {
-    super(2, kernelSize, options)
-  }
-}
+export class AvgPool2d extends forDims(2, AvgPool) {}
 
 /** Mean of each window of [batch, channels, depth, height, width]. */
-export class AvgPool3d extends AvgPool {
-  constructor(kernelSize: Sizes, options: AvgPoolOptions = {}) {
-    super(3, kernelSize, options)
-  }
-}
+export class AvgPool3d extends forDims(3, AvgPool) {}
 
 class AdaptivePool extends Module {
   readonly outputSize: (number | null)[]
@@ -176,30 +152,18 @@ class AdaptiveAvgPool extends AdaptivePool {
 }
 
 /** Means of windows of [batch, channels, length], as many as `outputSize`. */
-export class AdaptiveAvgPool1d extends AdaptiveAvgPool {
-  constructor(outputSize: run.OutputSize) {
-    super(1, outputSize)
-  }
-}
+export class AdaptiveAvgPool1d extends forDims(1, AdaptiveAvgPool) {}
 
 /** Means of windows of [batch, channels, height, width], as many as `outputSize`. */
-export class AdaptiveAvgPool2d extends AdaptiveAvgPool {
-  constructor(outputSize: run.OutputSize) {
-    super(2, outputSize)
-  }
-}
+export class AdaptiveAvgPool2d extends forDims(2, AdaptiveAvgPool) {}
 
 /** Means of windows of [batch, channels, depth, height, width], as many as `outputSize`. */
-export class AdaptiveAvgPool3d extends AdaptiveAvgPool {
-  constructor(outputSize: run.OutputSize) {
-    super(3, outputSize)
-  }
-}
+export class AdaptiveAvgPool3d extends forDims(3, AdaptiveAvgPool) {}
 
 class AdaptiveMaxPool extends AdaptivePool {
   readonly returnIndices: boolean
 
-  constructor(dims: number, outputSize: run.OutputSize, options: { returnIndices?: boolean }) {
+  constructor(dims: number, outputSize: run.OutputSize, options: { returnIndices?: boolean } = {}) {
     super(dims, outputSize)
     requireOptions(new.target.name, options, ['returnIndices'])
     this.returnIndices = options.returnIndices ?? false
@@ -214,25 +178,13 @@ class AdaptiveMaxPool extends AdaptivePool {
 }
 
 /** Maxima of windows of [batch, channels, length], as many as `outputSize`. */
-export class AdaptiveMaxPool1d extends AdaptiveMaxPool {
-  constructor(outputSize: run.OutputSize, options: { returnIndices?: boolean } = {}) {
-    super(1, outputSize, options)
-  }
-}
+export class AdaptiveMaxPool1d extends forDims(1, AdaptiveMaxPool) {}
 
 /** Maxima of windows of [batch, channels, height, width], as many as `outputSize`. */
-export class AdaptiveMaxPool2d extends AdaptiveMaxPool {
-  constructor(outputSize: run.OutputSize, options: { returnIndices?: boolean } = {}) {
-    super(2, outputSize, options)
-  }
-}
+export class AdaptiveMaxPool2d extends forDims(2, AdaptiveMaxPool) {}
 
 /** Maxima of windows of [batch, channels, depth, height, width], as many as `outputSize`. */
-export class AdaptiveMaxPool3d extends AdaptiveMaxPool {
-  constructor(outputSize: run.OutputSize, options: { returnIndices?: boolean } = {}) {
-    super(3, outputSize, options)
-  }
-}
+export class AdaptiveMaxPool3d extends forDims(3, AdaptiveMaxPool) {}
 
 export interface LPPoolOptions {
   /** Stride. Default: the kernel's size. */
@@ -247,7 +199,7 @@ class LPPool extends Module {
   readonly stride: number[]
   readonly ceilMode: boolean
 
-  constructor(dims: number, normType: number, kernelSize: Sizes, options: LPPoolOptions) {
+  constructor(dims: number, normType: number, kernelSize: Sizes, options: LPPoolOptions = {}) {
     super()
     const layer = new.target.name
     requireSettings(layer, { normType })
@@ -266,22 +218,10 @@ class LPPool extends Module {
 }
 
 /** Norm of order `normType` of each window of [batch, channels, length]. */
-export class LPPool1d extends LPPool {
-  constructor(normType: number, kernelSize: Sizes, options: LPPoolOptions = {}) {
-    super(1, normType, kernelSize, options)
-  }
-}
+export class LPPool1d extends forDims(1, LPPool) {}
 
 /** Norm of order `normType` of each window of [batch, channels, height, width]. */
-export class LPPool2d extends LPPool {
-  constructor(normType: number, kernelSize: Sizes, options: LPPoolOptions = {}) {
-    super(2, normType, kernelSize, options)
-  }
-}
+export class LPPool2d extends forDims(2, LPPool) {}
 
 /** Norm of order `normType` of each window of [batch, channels, depth, height, width]. */
-export class LPPool3d extends LPPool {
-  constructor(normType: number, kernelSize: Sizes, options: LPPoolOptions = {}) {
-    super(3, normType, kernelSize, options)
-  }
-}
+export class LPPool3d extends forDims(3, LPPool) {}

@@ -2,7 +2,7 @@ import { requireOptions } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Tensor } from '../tensor/index.js'
 import { sizeList } from './check.js'
-import { Module } from './module.js'
+import { forDims, Module } from './module.js'
 import { type PoolResult, pooled } from './pooling.js'
 import {
   fractionalMaxPool2d,
@@ -27,7 +27,7 @@ class MaxUnpool extends Module {
   readonly stride: number[]
   readonly padding: number[]
 
-  constructor(dims: number, kernelSize: Sizes, options: MaxUnpoolOptions) {
+  constructor(dims: number, kernelSize: Sizes, options: MaxUnpoolOptions = {}) {
     super()
     const layer = new.target.name
     requireOptions(layer, options, ['stride', 'padding'])
@@ -49,25 +49,13 @@ class MaxUnpool extends Module {
 }
 
 /** Puts pooled values of [batch, channels, length] back at their indices, among zeros. */
-export class MaxUnpool1d extends MaxUnpool {
-  constructor(kernelSize: Sizes, options: MaxUnpoolOptions = {}) {
-    super(1, kernelSize, options)
-  }
-}
+export class MaxUnpool1d extends forDims(1, MaxUnpool) {}
 
 /** Puts pooled values of [batch, channels, height, width] back at their indices, among zeros. */
-export class MaxUnpool2d extends MaxUnpool {
-  constructor(kernelSize: Sizes, options: MaxUnpoolOptions = {}) {
-    super(2, kernelSize, options)
-  }
-}
+export class MaxUnpool2d extends forDims(2, MaxUnpool) {}
 
 /** Puts pooled values of [batch, channels, depth, height, width] back at their indices, among zeros. */
-export class MaxUnpool3d extends MaxUnpool {
-  constructor(kernelSize: Sizes, options: MaxUnpoolOptions = {}) {
-    super(3, kernelSize, options)
-  }
-}
+export class MaxUnpool3d extends forDims(3, MaxUnpool) {}
 
 export interface FractionalMaxPoolOptions {
   /** Sizes of the output; alternative to `outputRatio`. */
@@ -108,15 +96,7 @@ class FractionalMaxPool extends Module {
 }
 
 /** Maxima of windows of random sizes, [batch, channels, height, width] (Graham 2014, https://arxiv.org/abs/1412.6071). */
-export class FractionalMaxPool2d extends FractionalMaxPool {
-  constructor(kernelSize: Sizes, options: FractionalMaxPoolOptions) {
-    super(2, kernelSize, options)
-  }
-}
+export class FractionalMaxPool2d extends forDims(2, FractionalMaxPool) {}
 
 /** Maxima of windows of random sizes, [batch, channels, depth, height, width]. */
-export class FractionalMaxPool3d extends FractionalMaxPool {
-  constructor(kernelSize: Sizes, options: FractionalMaxPoolOptions) {
-    super(3, kernelSize, options)
-  }
-}
+export class FractionalMaxPool3d extends forDims(3, FractionalMaxPool) {}

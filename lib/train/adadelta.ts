@@ -23,7 +23,7 @@ export class Adadelta extends Optimizer<AdadeltaOptions> {
   }
 
   protected override checkOptions(group: ParamGroup<AdadeltaOptions>): void {
-    for (const option of ['lr', 'eps', 'weightDecay'] as const) this.range(group, option, group[option])
+    super.checkOptions(group)
     this.range(group, 'rho', group.rho)
     if (group.rho > 1) throw argumentError('Adadelta', 'rho', 'a number from 0 to 1', group.rho)
   }
@@ -54,9 +54,5 @@ export class Adadelta extends Optimizer<AdadeltaOptions> {
 
   protected override stateSlots(_: ParamGroup<AdadeltaOptions>, { shape }: Tensor): Record<string, StateSlot> {
     return { step: NUMBER, square_avg: { shape }, acc_delta: { shape } }
-  }
-
-  protected override fixedOptions(): Record<string, unknown> {
-    return { foreach: null, capturable: false, differentiable: false }
   }
 }

@@ -34,9 +34,9 @@ export class Adagrad extends Optimizer<AdagradOptions> {
   }
 
   protected override checkOptions(group: ParamGroup<AdagradOptions>): void {
-    for (const option of ['lr', 'lrDecay', 'weightDecay', 'initialAccumulatorValue', 'eps'] as const) {
-      this.range(group, option, group[option])
-    }
+    super.checkOptions(group)
+    this.range(group, 'lrDecay', group.lrDecay)
+    this.range(group, 'initialAccumulatorValue', group.initialAccumulatorValue)
   }
 
   /** Add a group; like PyTorch, create its state before the first gradient. */

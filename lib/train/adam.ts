@@ -18,13 +18,6 @@ abstract class AdamFamily extends Optimizer<AdamOptions> {
   protected abstract readonly operator: string
   protected abstract readonly decoupled: boolean
 
-  protected override checkOptions(group: ParamGroup<AdamOptions>): void {
-    this.range(group, 'lr', group.lr)
-    this.range(group, 'eps', group.eps)
-    this.range(group, 'weightDecay', group.weightDecay)
-    this.pair(group, 'betas', group.betas, 0, 1)
-  }
-
   protected override queueUpdate(group: ParamGroup<AdamOptions>, pairs: Gradient[]): Promise<unknown>[] {
     const { lr, betas, weightDecay, eps, amsgrad, maximize } = group
     const states = pairs.map(({ param }) =>

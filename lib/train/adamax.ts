@@ -22,11 +22,6 @@ export class Adamax extends Optimizer<AdamaxOptions> {
     super(params, DEFAULTS, options)
   }
 
-  protected override checkOptions(group: ParamGroup<AdamaxOptions>): void {
-    for (const option of ['lr', 'eps', 'weightDecay'] as const) this.range(group, option, group[option])
-    this.pair(group, 'betas', group.betas, 0, 1)
-  }
-
   protected override queueUpdate(group: ParamGroup<AdamaxOptions>, pairs: Gradient[]): Promise<unknown>[] {
     const { lr, betas, eps } = group
     const jobs: Job[] = []
@@ -48,9 +43,5 @@ export class Adamax extends Optimizer<AdamaxOptions> {
 
   protected override stateSlots(_: ParamGroup<AdamaxOptions>, { shape }: Tensor): Record<string, StateSlot> {
     return { step: NUMBER, exp_avg: { shape }, exp_inf: { shape } }
-  }
-
-  protected override fixedOptions(): Record<string, unknown> {
-    return { foreach: null, capturable: false, differentiable: false }
   }
 }

@@ -54,10 +54,8 @@ export class AdamW8bit extends Optimizer<AdamW8bitOptions> {
   }
 
   protected override checkOptions(group: ParamGroup<AdamW8bitOptions>): void {
-    for (const option of ['lr', 'eps', 'weightDecay', 'min8bitSize'] as const) {
-      this.range(group, option, group[option])
-    }
-    this.pair(group, 'betas', group.betas, 0, 1)
+    super.checkOptions(group)
+    this.range(group, 'min8bitSize', group.min8bitSize)
   }
 
   protected override queueUpdate(group: ParamGroup<AdamW8bitOptions>, pairs: Gradient[]): Promise<unknown>[] {

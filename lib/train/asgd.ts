@@ -66,8 +66,4 @@ export class ASGD extends Optimizer<ASGDOptions> {
   protected override stateSlots(_: ParamGroup<ASGDOptions>, { shape }: Tensor): Record<string, StateSlot> {
     return { step: NUMBER, eta: NUMBER, mu: NUMBER, ax: { shape } }
   }
-
-  protected override fixedOptions(): Record<string, unknown> {
-    return { foreach: null, capturable: false, differentiable: false }
-  }
 }

@@ -1,7 +1,14 @@
-import { argumentError, requireFunction, requireNumber, requireOneOf, requireWhole } from '../base/check.js'
+import {
+  argumentError,
+  requireFunction,
+  requireNumber,
+  requireOneOf,
+  requireWhole,
+  withDefaults,
+} from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Scheduled } from './schedules.js'
-import { perGroup, requireGroups, type ScheduledGroup, SteppedLR, schedulerOptions } from './stepped-lr.js'
+import { perGroup, requireGroups, type ScheduledGroup, SteppedLR } from './stepped-lr.js'
 
 export interface CosineAnnealingWarmRestartsOptions {
   /** Steps until the first restart. */
@@ -21,10 +28,9 @@ export class CosineAnnealingWarmRestarts extends SteppedLR {
 
   constructor(optimizer: Scheduled, options: CosineAnnealingWarmRestartsOptions) {
     const where = 'CosineAnnealingWarmRestarts'
-    const { t0, tMult = 1, etaMin = 0 } = schedulerOptions(where, options, 't0', 'tMult', 'etaMin')
+    const { t0, tMult, etaMin } = withDefaults(where, options, { t0: undefined, tMult: 1, etaMin: 0 })
     requireWhole(where, 't0', t0, 1)
     requireWhole(where, 'tMult', tMult, 1)
-    requireNumber(where, 'etaMin', etaMin)
     super(optimizer, { T_0: t0, T_i: t0, T_mult: tMult, eta_min: etaMin, T_cur: -1 })
     this.begin()
   }
@@ -134,33 +140,19 @@ export class CyclicLR extends SteppedLR {
     const {
       baseLr,
       maxLr,
-      stepSizeUp = 2000,
-      mode = 'triangular',
-      gamma = 1,
-      scaleFn,
+      baseMomentum = 0.8,
+      maxMomentum = 0.9,
       ...rest
-    } = schedulerOptions(
-      where,
-      options,
-      'baseLr',
-      'maxLr',
-      'stepSizeUp',
-      'stepSizeDown',
-      'mode',
-      'gamma',
-      'scaleFn',
-      'scaleMode',
-      'cycleMomentum',
-      'baseMomentum',
-      'maxMomentum',
-    )
-    const { stepSizeDown = stepSizeUp, cycleMomentum = true, baseMomentum = 0.8, maxMomentum = 0.9 } = rest
+    } = withDefaults(where, options, {
+      ...{ baseLr: undefined, maxLr: undefined, stepSizeUp: 2000, stepSizeDown: undefined, mode: 'triangular' },
+      ...{ gamma: 1, scaleFn: undefined, scaleMode: 'cycle' },
+      ...{ cycleMomentum: true, baseMomentum: undefined, maxMomentum: undefined },
+    })
+    const { stepSizeUp, stepSizeDown = stepSizeUp, mode, gamma, scaleFn, scaleMode, cycleMomentum } = rest
     requireNumber(where, 'stepSizeUp', stepSizeUp, { least: 1 })
     requireNumber(where, 'stepSizeDown', stepSizeDown, { least: 1 })
-    requireNumber(where, 'gamma', gamma)
     requireOneOf(where, 'mode', mode, ['triangular', 'triangular2', 'exp_range'])
     if (scaleFn !== undefined) requireFunction(where, 'scaleFn', scaleFn)
-    const { scaleMode = 'cycle' } = rest
     requireOneOf(where, 'scaleMode', scaleMode, ['cycle', 'iterations'])
     const groups = requireGroups(where, optimizer)
     const count = groups.length
@@ -260,29 +252,12 @@ export class OneCycleLR extends SteppedLR {
 
   constructor(optimizer: Scheduled, options: OneCycleLROptions) {
     const where = 'OneCycleLR'
-    const {
-      maxLr,
-      pctStart = 0.3,
-      annealStrategy = 'cos',
-      cycleMomentum = true,
-      ...rest
-    } = schedulerOptions(
-      where,
-      options,
-      'maxLr',
-      'totalSteps',
-      'epochs',
-      'stepsPerEpoch',
-      'pctStart',
-      'annealStrategy',
-      'cycleMomentum',
-      'baseMomentum',
-      'maxMomentum',
-      'divFactor',
-      'finalDivFactor',
-      'threePhase',
-    )
-    const { baseMomentum = 0.85, maxMomentum = 0.95, divFactor = 25, finalDivFactor = 1e4, threePhase = false } = rest
+    const { maxLr, pctStart, annealStrategy, cycleMomentum, ...rest } = withDefaults(where, options, {
+      ...{ maxLr: undefined, totalSteps: undefined, epochs: undefined, stepsPerEpoch: undefined, pctStart: 0.3 },
+      ...{ annealStrategy: 'cos', cycleMomentum: true, baseMomentum: undefined, maxMomentum: undefined },
+      ...{ divFactor: 25, finalDivFactor: 1e4, threePhase: false },
+    })
+    const { baseMomentum = 0.85, maxMomentum = 0.95, divFactor, finalDivFactor, threePhase } = rest
     if (rest.totalSteps === undefined && (rest.epochs === undefined || rest.stepsPerEpoch === undefined)) {
       throw argumentError(where, 'totalSteps, or epochs and stepsPerEpoch', 'an integer', undefined)
     }

@@ -1,7 +1,7 @@
-import { argumentError, listOf, requireFunction, requireNumber, requireWhole } from '../base/check.js'
+import { argumentError, listOf, requireFunction, requireNumber, requireWhole, withDefaults } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { Schedule, Scheduled } from './schedules.js'
-import { SteppedLR, schedulerOptions } from './stepped-lr.js'
+import { SteppedLR } from './stepped-lr.js'
 
 function schedulesOf(where: string, lrLambda: Schedule | Schedule[], count: number): Schedule[] {
   const list = Array.isArray(lrLambda) ? [...lrLambda] : Array<Schedule>(count).fill(lrLambda)
@@ -76,9 +76,8 @@ export class StepLR extends FactorLR {
   declare protected readonly own: { step_size: number; gamma: number }
 
   constructor(optimizer: Scheduled, options: StepLROptions) {
-    const { stepSize, gamma = 0.1 } = schedulerOptions('StepLR', options, 'stepSize', 'gamma')
+    const { stepSize, gamma } = withDefaults('StepLR', options, { stepSize: undefined, gamma: 0.1 })
     requireWhole('StepLR', 'stepSize', stepSize, 1)
-    requireNumber('StepLR', 'gamma', gamma)
     super(optimizer, { step_size: stepSize, gamma })
     this.begin()
   }
@@ -105,8 +104,7 @@ export class MultiStepLR extends FactorLR {
   declare protected readonly own: { milestones: Record<string, number>; gamma: number }
 
   constructor(optimizer: Scheduled, options: MultiStepLROptions) {
-    const { milestones, gamma = 0.1 } = schedulerOptions('MultiStepLR', options, 'milestones', 'gamma')
-    requireNumber('MultiStepLR', 'gamma', gamma)
+    const { milestones, gamma } = withDefaults('MultiStepLR', options, { milestones: undefined, gamma: 0.1 })
     const counts: Record<string, number> = {}
     for (const step of listOf('MultiStepLR', 'milestones', milestones, 'steps')) {
       requireWhole('MultiStepLR', 'a milestone', step)
@@ -139,7 +137,7 @@ export class ConstantLR extends FactorLR {
   declare protected readonly own: { factor: number; total_iters: number }
 
   constructor(optimizer: Scheduled, options: ConstantLROptions = {}) {
-    const { factor = 1 / 3, totalIters = 5 } = schedulerOptions('ConstantLR', options, 'factor', 'totalIters')
+    const { factor, totalIters } = withDefaults('ConstantLR', options, { factor: 1 / 3, totalIters: 5 })
     totalFactor('ConstantLR', 'factor', factor, true)
     requireWhole('ConstantLR', 'totalIters', totalIters)
     super(optimizer, { factor, total_iters: totalIters })
@@ -171,11 +169,11 @@ export class LinearLR extends FactorLR {
 
   constructor(optimizer: Scheduled, options: LinearLROptions = {}) {
     const where = 'LinearLR'
-    const {
-      startFactor = 1 / 3,
-      endFactor = 1,
-      totalIters = 5,
-    } = schedulerOptions(where, options, 'startFactor', 'endFactor', 'totalIters')
+    const { startFactor, endFactor, totalIters } = withDefaults(where, options, {
+      startFactor: 1 / 3,
+      endFactor: 1,
+      totalIters: 5,
+    })
     totalFactor(where, 'startFactor', startFactor)
     totalFactor(where, 'endFactor', endFactor, true)
     requireWhole(where, 'totalIters', totalIters, 1)
@@ -206,7 +204,7 @@ export class ExponentialLR extends FactorLR {
   declare protected readonly own: { gamma: number }
 
   constructor(optimizer: Scheduled, options: ExponentialLROptions) {
-    const { gamma } = schedulerOptions('ExponentialLR', options, 'gamma')
+    const { gamma } = withDefaults('ExponentialLR', options, { gamma: undefined })
     requireNumber('ExponentialLR', 'gamma', gamma)
     super(optimizer, { gamma })
     this.begin()
@@ -233,9 +231,8 @@ export class PolynomialLR extends FactorLR {
   declare protected readonly own: { total_iters: number; power: number }
 
   constructor(optimizer: Scheduled, options: PolynomialLROptions = {}) {
-    const { totalIters = 5, power = 1 } = schedulerOptions('PolynomialLR', options, 'totalIters', 'power')
+    const { totalIters, power } = withDefaults('PolynomialLR', options, { totalIters: 5, power: 1 })
     requireWhole('PolynomialLR', 'totalIters', totalIters, 1)
-    requireNumber('PolynomialLR', 'power', power)
     super(optimizer, { total_iters: totalIters, power })
     this.begin()
   }
@@ -264,9 +261,8 @@ export class CosineAnnealingLR extends SteppedLR {
   declare protected readonly own: { T_max: number; eta_min: number }
 
   constructor(optimizer: Scheduled, options: CosineAnnealingLROptions) {
-    const { tMax, etaMin = 0 } = schedulerOptions('CosineAnnealingLR', options, 'tMax', 'etaMin')
+    const { tMax, etaMin } = withDefaults('CosineAnnealingLR', options, { tMax: undefined, etaMin: 0 })
     requireWhole('CosineAnnealingLR', 'tMax', tMax, 1)
-    requireNumber('CosineAnnealingLR', 'etaMin', etaMin)
     super(optimizer, { T_max: tMax, eta_min: etaMin })
     this.begin()
   }

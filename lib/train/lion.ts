@@ -22,12 +22,6 @@ export class Lion extends Optimizer<LionOptions> {
     super(params, DEFAULTS, options)
   }
 
-  protected override checkOptions(group: ParamGroup<LionOptions>): void {
-    this.range(group, 'lr', group.lr)
-    this.range(group, 'weightDecay', group.weightDecay)
-    this.pair(group, 'betas', group.betas, 0, 1)
-  }
-
   protected override queueUpdate(group: ParamGroup<LionOptions>, pairs: Gradient[]): Promise<unknown>[] {
     const { lr, betas, weightDecay, maximize } = group
     const jobs: Job[] = []

@@ -34,9 +34,8 @@ export class NAdam extends Optimizer<NAdamOptions> {
   }
 
   protected override checkOptions(group: ParamGroup<NAdamOptions>): void {
-    for (const option of ['lr', 'eps', 'weightDecay', 'momentumDecay'] as const)
-      this.range(group, option, group[option])
-    this.pair(group, 'betas', group.betas, 0, 1)
+    super.checkOptions(group)
+    this.range(group, 'momentumDecay', group.momentumDecay)
   }
 
   protected override queueUpdate(group: ParamGroup<NAdamOptions>, pairs: Gradient[]): Promise<unknown>[] {
@@ -73,9 +72,5 @@ export class NAdam extends Optimizer<NAdamOptions> {
 
   protected override stateSlots(_: ParamGroup<NAdamOptions>, { shape }: Tensor): Record<string, StateSlot> {
     return { step: NUMBER, mu_product: NUMBER, exp_avg: { shape }, exp_avg_sq: { shape } }
-  }
-
-  protected override fixedOptions(): Record<string, unknown> {
-    return { foreach: null, capturable: false, differentiable: false }
   }
 }

@@ -252,8 +252,16 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
     this.dispose()
   }
 
-  /** Check the options. @throws ConfigError if one is out of range */
-  protected abstract checkOptions(group: ParamGroup<O>): void
+  /**
+   * Check the options: by default `lr`, `eps` and `weightDecay` of at least 0, and `betas` in [0, 1).
+   * @throws ConfigError if one is out of range
+   */
+  protected checkOptions(group: ParamGroup<O>): void {
+    const options = group as object as Record<string, unknown>
+    for (const option of ['lr', 'eps', 'weightDecay'])
+      if (option in options) this.range(group, option, options[option] as number)
+    if ('betas' in options) this.pair(group, 'betas', options.betas, 0, 1)
+  }
 
   /** Return the parameters that have a gradient, with it. */
   protected gradients(params: Tensor[]): Gradient[] {
@@ -264,7 +272,9 @@ export abstract class Optimizer<O extends GroupOptions = GroupOptions> {
   protected abstract queueUpdate(group: ParamGroup<O>, pairs: Gradient[]): Promise<unknown>[]
 
   /** Return the entries of PyTorch's groups that are not options here. */
-  protected abstract fixedOptions(): Record<string, unknown>
+  protected fixedOptions(): Record<string, unknown> {
+    return { foreach: null, capturable: false, differentiable: false }
+  }
 
   /**
    * Return the expected state of one parameter, for loading; `group` has the options that were saved with it. By default every

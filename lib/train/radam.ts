@@ -39,11 +39,6 @@ export class RAdam extends Optimizer<RAdamOptions> {
     super(params, DEFAULTS, options)
   }
 
-  protected override checkOptions(group: ParamGroup<RAdamOptions>): void {
-    for (const option of ['lr', 'eps', 'weightDecay'] as const) this.range(group, option, group[option])
-    this.pair(group, 'betas', group.betas, 0, 1)
-  }
-
   protected override queueUpdate(group: ParamGroup<RAdamOptions>, pairs: Gradient[]): Promise<unknown>[] {
     const { lr, betas, eps, weightDecay, decoupledWeightDecay, maximize } = group
     const jobs: Job[] = []
@@ -72,9 +67,5 @@ export class RAdam extends Optimizer<RAdamOptions> {
 
   protected override stateSlots(_: ParamGroup<RAdamOptions>, { shape }: Tensor): Record<string, StateSlot> {
     return { step: NUMBER, exp_avg: { shape }, exp_avg_sq: { shape } }
-  }
-
-  protected override fixedOptions(): Record<string, unknown> {
-    return { foreach: null, capturable: false, differentiable: false }
   }
 }

@@ -81,8 +81,4 @@ export class RMSprop extends Optimizer<RMSpropOptions> {
       grad_avg: { shape, optional: !group.centered },
     }
   }
-
-  protected override fixedOptions(): Record<string, unknown> {
-    return { foreach: null, capturable: false, differentiable: false }
-  }
 }

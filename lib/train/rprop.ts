@@ -69,8 +69,4 @@ export class Rprop extends Optimizer<RpropOptions> {
   protected override stateSlots(_: ParamGroup<RpropOptions>, { shape }: Tensor): Record<string, StateSlot> {
     return { step: NUMBER, prev: { shape }, step_size: { shape } }
   }
-
-  protected override fixedOptions(): Record<string, unknown> {
-    return { foreach: null, capturable: false, differentiable: false }
-  }
 }

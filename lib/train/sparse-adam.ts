@@ -28,12 +28,6 @@ export class SparseAdam extends Optimizer<SparseAdamOptions> {
     super(params, DEFAULTS, options)
   }
 
-  protected override checkOptions(group: ParamGroup<SparseAdamOptions>): void {
-    this.range(group, 'lr', group.lr)
-    this.pair(group, 'betas', group.betas, 0, 1)
-    this.range(group, 'eps', group.eps)
-  }
-
   protected override gradients(params: Tensor[]): Gradient[] {
     return params.flatMap((param) => {
       const { grad } = param

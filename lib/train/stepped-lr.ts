@@ -1,4 +1,4 @@
-import { argumentError, requireNumber, requireOptions } from '../base/check.js'
+import { argumentError, requireNumber } from '../base/check.js'
 import { CheckpointError, ConfigError } from '../base/errors.js'
 import { withArticle } from '../base/words.js'
 import type { Scheduled } from './schedules.js'
@@ -180,12 +180,6 @@ export function takeOwn(where: string, given: Record<string, unknown>, own: Own)
 const kindOf = (value: unknown) => (Array.isArray(value) ? 'list' : typeof value)
 const isNumbers = (value: unknown): value is number[] =>
   Array.isArray(value) && value.every((one) => typeof one === 'number' && !Number.isNaN(one))
-
-/** Return the options of a scheduler with defaults filled in. @throws ConfigError for an unknown option */
-export function schedulerOptions<O extends object>(where: string, options: O, ...known: (keyof O & string)[]): O {
-  requireOptions(where, options, known)
-  return options
-}
 
 /** Return one number per group, from one for all or a list. */
 export function perGroup(where: string, name: string, value: number | number[], count: number): number[] {

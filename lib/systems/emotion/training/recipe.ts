@@ -1,27 +1,26 @@
 import { type ChangesOf, settings, type ValuesOf } from '../../../base/settings.js'
+import { TRAINING } from '../../../kit/training-settings.js'
 
 /** Hyperparameters that all trainings of this system share, with their command-line options and names in TrainingArguments. */
 export const HEAD_SETTINGS = settings({
-  epochs: {
-    ...{ type: 'number', default: 10, help: 'passes over the data', aliases: ['num_train_epochs'] },
-    argument: 'numTrainEpochs',
-  },
+  epochs: { ...TRAINING.epochs, default: 10, aliases: ['num_train_epochs'] },
   /** Dialogs per batch, or utterances with `splitBy: 'utterance'`. */
-  batchSize: {
-    ...{ type: 'integer', min: 1, default: 8, help: 'dialogs per batch', aliases: ['per_device_train_batch_size'] },
-    argument: 'perDeviceTrainBatchSize',
-  },
+  batchSize: { ...TRAINING.batchSize, default: 8, help: 'dialogs per batch', aliases: ['per_device_train_batch_size'] },
   accumulation: {
-    ...{ type: 'integer', min: 1, default: 1, help: 'batches per optimizer step' },
+    ...TRAINING.accumulation,
+    default: 1,
+    help: 'batches per optimizer step',
     aliases: ['gradient_accumulation_steps'],
-    argument: 'gradientAccumulationSteps',
   },
   /** Learning rate of fusion, context and head. */
   headLearningRate: {
-    ...{ type: 'number', default: 1e-3, defaultText: '1e-3', help: 'learning rate of fusion, context and head' },
-    ...{ placeholder: 'rate', aliases: ['learning_rate', 'lr'] },
+    ...TRAINING.learningRate,
+    default: 1e-3,
+    defaultText: '1e-3',
+    help: 'learning rate of fusion, context and head',
+    placeholder: 'rate',
+    aliases: ['learning_rate', 'lr'],
     option: 'learningRate',
-    argument: 'learningRate',
   },
   /** Learning rate of encoders that train, or of their adapters. */
   encoderLearningRate: {
@@ -29,18 +28,21 @@ export const HEAD_SETTINGS = settings({
   },
   weightDecay: { type: 'number', default: 0.01, help: 'weight decay of matrices', aliases: ['weight_decay'] },
   warmup: {
-    ...{ type: 'fraction', default: 0.06, help: 'fraction of the steps for warm-up of the learning rate' },
+    ...TRAINING.warmupRatio,
+    default: 0.06,
+    help: 'fraction of the steps for warm-up of the learning rate',
     aliases: ['warmup_ratio'],
-    argument: 'warmupRatio',
   },
   maxGradNorm: {
-    ...{ type: 'number', default: 1, help: 'maximum norm of the gradients', aliases: ['max_grad_norm'] },
-    argument: 'maxGradNorm',
+    ...TRAINING.maxGradNorm,
+    default: 1,
+    help: 'maximum norm of the gradients',
+    aliases: ['max_grad_norm'],
   },
   /** Epochs without improvement before training stops. 0: never. */
   patience: { type: 'integer', default: 4, help: 'epochs without improvement before training stops; 0: never' },
   bf16: { type: 'boolean', default: false, help: 'compute in bfloat16', argument: 'bf16' },
-  seed: { type: 'integer', default: 42, help: 'random seed of weights, order and dropout', argument: 'seed' },
+  seed: { ...TRAINING.seed, default: 42, help: 'random seed of weights, order and dropout' },
 })
 
 /** Hyperparameters of a head. `keyMetric` is the metric that selects the best epoch. */

@@ -1,4 +1,5 @@
 import { settings, type ValuesOf } from '../../../base/settings.js'
+import { TRAINING } from '../../../kit/training-settings.js'
 import { OPTIMIZER_NAMES, SCHEDULER_TYPES } from '../../../train/training-names.js'
 
 /**
@@ -12,38 +13,21 @@ export const EMOVERSE_SETTINGS = settings({
     help: 'fraction of the data to validate with, if --val-dataset is not given',
     aliases: ['dataset_test_ratio', 'split_dataset_ratio'],
   },
-  epochs: {
-    type: 'number',
-    default: 2,
-    help: 'passes over the data',
-    aliases: ['num_train_epochs'],
-    argument: 'numTrainEpochs',
-  },
-  batchSize: {
-    type: 'integer',
-    min: 1,
-    default: 1,
-    help: 'records per batch',
-    aliases: ['per_device_train_batch_size'],
-    argument: 'perDeviceTrainBatchSize',
-  },
+  epochs: { ...TRAINING.epochs, default: 2, aliases: ['num_train_epochs'] },
+  batchSize: { ...TRAINING.batchSize, default: 1, help: 'records per batch', aliases: ['per_device_train_batch_size'] },
   evalBatchSize: {
-    type: 'integer',
-    min: 1,
+    ...TRAINING.evalBatchSize,
     default: 1,
     help: 'records per batch of validation',
     aliases: ['per_device_eval_batch_size'],
-    argument: 'perDeviceEvalBatchSize',
   },
   accumulation: {
-    type: 'integer',
-    min: 1,
+    ...TRAINING.accumulation,
     default: 8,
     help: 'batches per optimizer step (gradient accumulation)',
     aliases: ['gradient_accumulation_steps'],
-    argument: 'gradientAccumulationSteps',
   },
-  learningRate: { type: 'number', default: 1e-4, help: 'peak learning rate', argument: 'learningRate' },
+  learningRate: { ...TRAINING.learningRate, default: 1e-4 },
   optim: {
     type: OPTIMIZER_NAMES,
     default: 'adamw_torch',
@@ -59,19 +43,9 @@ export const EMOVERSE_SETTINGS = settings({
     aliases: ['lr_scheduler_type'],
     argument: 'lrSchedulerType',
   },
-  warmupRatio: {
-    type: 'fraction',
-    default: 0.05,
-    help: 'fraction of all steps with a rising learning rate',
-    argument: 'warmupRatio',
-  },
-  weightDecay: { type: 'number', default: 0.1, help: 'weight decay of the matrices', argument: 'weightDecay' },
-  maxGradNorm: {
-    type: 'number',
-    default: 1,
-    help: 'maximum gradient norm; 0 turns clipping off',
-    argument: 'maxGradNorm',
-  },
+  warmupRatio: { ...TRAINING.warmupRatio, default: 0.05, help: 'fraction of all steps with a rising learning rate' },
+  weightDecay: { ...TRAINING.weightDecay, default: 0.1, help: 'weight decay of the matrices' },
+  maxGradNorm: { ...TRAINING.maxGradNorm, default: 1, help: 'maximum gradient norm; 0 turns clipping off' },
   betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.95], argument: ['adamBeta1', 'adamBeta2'] },
   eps: { type: 'number', default: 1e-8, argument: 'adamEpsilon' },
   maxLength: {
@@ -95,16 +69,9 @@ export const EMOVERSE_SETTINGS = settings({
     help: 'recompute activations in the backward pass to save memory',
     argument: 'gradientCheckpointing',
   },
-  logSteps: {
-    type: 'integer',
-    min: 1,
-    default: 10,
-    help: 'steps between logs',
-    aliases: ['logging_steps'],
-    argument: 'loggingSteps',
-  },
+  logSteps: { ...TRAINING.logSteps, default: 10, aliases: ['logging_steps'] },
   evalSteps: { type: 'integer', min: 1, default: 1000, help: 'steps between evaluations', argument: 'evalSteps' },
-  saveSteps: { type: 'integer', min: 1, default: 500, help: 'steps between checkpoints', argument: 'saveSteps' },
+  saveSteps: { ...TRAINING.saveSteps, default: 500 },
   saveTotalLimit: {
     type: 'integer',
     min: 1,
@@ -117,7 +84,7 @@ export const EMOVERSE_SETTINGS = settings({
     default: false,
     help: 'evaluate once per epoch, and end with the weights of the best evaluation',
   },
-  seed: { type: 'integer', default: 42, help: 'random seed of the order and of new adapters', argument: 'seed' },
+  seed: { ...TRAINING.seed, default: 42, help: 'random seed of the order and of new adapters' },
 })
 
 export type EmoVerseRecipe = ValuesOf<typeof EMOVERSE_SETTINGS.table>

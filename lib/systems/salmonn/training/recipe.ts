@@ -1,6 +1,7 @@
 import { requireObject } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { settings, type ValuesOf } from '../../../base/settings.js'
+import { TRAINING } from '../../../kit/training-settings.js'
 
 /**
  * Training settings of SALMONN: defaults, checks, keys of a configuration and names in TrainingArguments. Defaults are those of the
@@ -23,19 +24,19 @@ export const SALMONN_SETTINGS = settings({
    * `iters_per_epoch`.
    */
   iterationsPerEpoch: { type: 'integer', min: 1, nullable: true, default: null },
-  weightDecay: { type: 'number', default: 0.05, argument: 'weightDecay' },
+  weightDecay: { ...TRAINING.weightDecay, default: 0.05 },
   /** AdamW's betas. */
   betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.999] },
   /** AdamW's epsilon. */
   eps: { type: 'number', default: 1e-8 },
   /** Examples per batch in training. */
-  batchSize: { type: 'integer', min: 1, default: 8, argument: 'perDeviceTrainBatchSize' },
+  batchSize: { ...TRAINING.batchSize, default: 8 },
   /** Examples per batch in evaluation. */
-  evalBatchSize: { type: 'integer', min: 1, default: 8, argument: 'perDeviceEvalBatchSize' },
+  evalBatchSize: { ...TRAINING.evalBatchSize, default: 8 },
   /** Batches per optimizer step (gradient accumulation): mean of their gradients, or sum in compat 'published'. */
   accumulation: { type: 'integer', min: 1, default: 1, argument: 'gradientAccumulationSteps' },
   /** Maximum gradient norm. */
-  maxGradNorm: { type: 'number', default: 1, argument: 'maxGradNorm' },
+  maxGradNorm: { ...TRAINING.maxGradNorm, default: 1 },
   /** Mixed precision in float16, on CUDA. */
   amp: { type: 'boolean', default: true },
   /** Random seed. */

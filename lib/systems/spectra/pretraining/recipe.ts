@@ -1,4 +1,5 @@
 import { settings } from '../../../base/settings.js'
+import { TRAINING } from '../../../kit/training-settings.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { SPECTRA_SETTINGS } from '../training/recipe.js'
 
@@ -7,12 +8,7 @@ const { epochs, batchSize, accumulation, learningRate, weightDecay, maxGradNorm 
 /** Hyperparameters of pre-training, with the published defaults. Those of a 'tiny' network are {@link TINY_PRETRAINING}. */
 export const PRETRAINING_SETTINGS = settings({
   ...{ epochs, weightDecay, maxGradNorm },
-  maxSteps: {
-    type: 'integer',
-    help: 'total optimizer steps, instead of epochs',
-    aliases: ['steps'],
-    argument: 'maxSteps',
-  },
+  maxSteps: { ...TRAINING.maxSteps, aliases: ['steps'] },
   batchSize: { ...batchSize, help: 'examples per batch', defaultText: '24; 4 for tiny' },
   accumulation: {
     ...accumulation,

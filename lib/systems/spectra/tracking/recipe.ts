@@ -1,4 +1,5 @@
 import { settings } from '../../../base/settings.js'
+import { TRAINING } from '../../../kit/training-settings.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 
 /** Settings of the heads. */
@@ -21,60 +22,24 @@ export const HEADS_SETTINGS = settings({
 export const DST_SETTINGS = settings({
   bf16: { type: 'boolean', help: 'run under bfloat16 autocast', argument: 'bf16' },
   fp16: { type: 'boolean', help: 'mixed precision on CUDA', argument: 'fp16' },
-  batchSize: {
-    type: 'integer',
-    min: 1,
-    default: 2,
-    help: 'turns per batch',
-    aliases: ['per_gpu_train_batch_size'],
-    argument: 'perDeviceTrainBatchSize',
-  },
+  batchSize: { ...TRAINING.batchSize, default: 2, help: 'turns per batch', aliases: ['per_gpu_train_batch_size'] },
   evalBatchSize: {
-    type: 'integer',
-    min: 1,
+    ...TRAINING.evalBatchSize,
     default: 24,
     help: 'turns per batch when scoring',
     aliases: ['per_gpu_eval_batch_size'],
-    argument: 'perDeviceEvalBatchSize',
   },
-  accumulation: {
-    type: 'integer',
-    min: 1,
-    default: 4,
-    help: 'gradient accumulation: batches per optimizer step',
-    aliases: ['accum'],
-    argument: 'gradientAccumulationSteps',
-  },
-  epochs: {
-    type: 'number',
-    default: 12,
-    help: 'passes over the data',
-    aliases: ['num_train_epochs'],
-    argument: 'numTrainEpochs',
-  },
-  maxSteps: { type: 'integer', help: 'total optimizer steps, instead of epochs', argument: 'maxSteps' },
-  learningRate: {
-    type: 'number',
-    default: 2e-5,
-    help: 'peak learning rate',
-    placeholder: 'rate',
-    defaultText: '2e-5',
-    aliases: ['lr'],
-    argument: 'learningRate',
-  },
-  warmupRatio: {
-    type: 'number',
-    default: 0.1,
-    help: 'fraction of all steps for warmup',
-    aliases: ['warmup_proportion'],
-    argument: 'warmupRatio',
-  },
-  weightDecay: { type: 'number', default: 0, help: 'weight decay of AdamW', argument: 'weightDecay' },
+  accumulation: { ...TRAINING.accumulation, default: 4, aliases: ['accum'] },
+  epochs: { ...TRAINING.epochs, default: 12, aliases: ['num_train_epochs'] },
+  maxSteps: TRAINING.maxSteps,
+  learningRate: { ...TRAINING.learningRate, default: 2e-5, placeholder: 'rate', defaultText: '2e-5', aliases: ['lr'] },
+  warmupRatio: { ...TRAINING.warmupRatio, type: 'number', default: 0.1, aliases: ['warmup_proportion'] },
+  weightDecay: { ...TRAINING.weightDecay, default: 0, help: 'weight decay of AdamW' },
   adamEpsilon: { type: 'number', default: 1e-8, help: 'epsilon of AdamW', argument: 'adamEpsilon' },
-  maxGradNorm: { type: 'number', default: 1, help: 'gradient clipping norm', argument: 'maxGradNorm' },
-  saveSteps: { type: 'integer', min: 1, default: 200, help: 'steps between checkpoints', argument: 'saveSteps' },
-  loggingSteps: { type: 'integer', min: 1, default: 10, help: 'steps between logs', argument: 'loggingSteps' },
-  seed: { type: 'integer', default: 3407, help: 'random seed', argument: 'seed' },
+  maxGradNorm: { ...TRAINING.maxGradNorm, default: 1, help: 'gradient clipping norm' },
+  saveSteps: { ...TRAINING.saveSteps, default: 200 },
+  loggingSteps: { ...TRAINING.logSteps, default: 10 },
+  seed: { ...TRAINING.seed, default: 3407 },
 })
 
 /** Published hyperparameters as TrainingArguments. */

@@ -1,4 +1,5 @@
 import { settings, type ValuesOf } from '../../../base/settings.js'
+import { TRAINING } from '../../../kit/training-settings.js'
 
 /** Maximum lengths of clips and texts. Without them, functions use the network's. */
 export const SPECTRA_LENGTHS = settings({
@@ -24,43 +25,15 @@ export const SPECTRA_LENGTHS = settings({
  * published ones; they are the same for all four tasks except for history.
  */
 export const SPECTRA_SETTINGS = settings({
-  epochs: { type: 'number', default: 5, help: 'passes over the data', argument: 'numTrainEpochs' },
-  batchSize: {
-    type: 'integer',
-    min: 1,
-    default: 24,
-    help: 'samples per batch',
-    aliases: ['per_gpu_train_batch_size'],
-    argument: 'perDeviceTrainBatchSize',
-  },
-  accumulation: {
-    type: 'integer',
-    min: 1,
-    default: 1,
-    help: 'gradient accumulation: batches per optimizer step',
-    aliases: ['grad_acc', 'accum'],
-    argument: 'gradientAccumulationSteps',
-  },
-  learningRate: {
-    type: 'number',
-    default: 2e-5,
-    help: 'peak learning rate',
-    placeholder: 'rate',
-    defaultText: '2e-5',
-    aliases: ['lr'],
-    argument: 'learningRate',
-  },
+  epochs: { ...TRAINING.epochs, default: 5 },
+  batchSize: { ...TRAINING.batchSize, default: 24, help: 'samples per batch', aliases: ['per_gpu_train_batch_size'] },
+  accumulation: { ...TRAINING.accumulation, default: 1, aliases: ['grad_acc', 'accum'] },
+  learningRate: { ...TRAINING.learningRate, default: 2e-5, placeholder: 'rate', defaultText: '2e-5', aliases: ['lr'] },
   warmup: { type: 'number', default: 0.01, help: 'fraction of all steps for warmup' },
-  weightDecay: { type: 'number', default: 0.01, help: 'weight decay of AdamW', argument: 'weightDecay' },
-  maxGradNorm: {
-    type: 'number',
-    default: 1,
-    help: 'gradient clipping norm',
-    aliases: ['grad_norm'],
-    argument: 'maxGradNorm',
-  },
+  weightDecay: { ...TRAINING.weightDecay, default: 0.01, help: 'weight decay of AdamW' },
+  maxGradNorm: { ...TRAINING.maxGradNorm, default: 1, help: 'gradient clipping norm', aliases: ['grad_norm'] },
   patience: { type: 'integer', default: 5, help: 'early stopping: epochs without improvement' },
-  seed: { type: 'integer', default: 42, help: 'random seed', argument: 'seed' },
+  seed: { ...TRAINING.seed, default: 42 },
   historyAudio: {
     type: 'boolean',
     default: false,

@@ -1,4 +1,5 @@
 import { settings, type ValuesOf } from '../../../base/settings.js'
+import { TRAINING } from '../../../kit/training-settings.js'
 import { SCHEDULER_TYPES } from '../../../train/training-names.js'
 
 /**
@@ -8,35 +9,24 @@ import { SCHEDULER_TYPES } from '../../../train/training-names.js'
  */
 export const USDM_SETTINGS = settings({
   batchSize: {
-    type: 'integer',
-    min: 1,
+    ...TRAINING.batchSize,
     default: 2,
     help: 'batch size per process',
     aliases: ['train_batch_size', 'per_device_train_batch_size'],
-    argument: 'perDeviceTrainBatchSize',
   },
   evalBatchSize: {
-    type: 'integer',
-    min: 1,
+    ...TRAINING.evalBatchSize,
     default: 2,
     help: 'evaluation batch size per process',
     aliases: ['eval_batch_size'],
-    argument: 'perDeviceEvalBatchSize',
   },
   accumulation: {
-    type: 'integer',
-    min: 1,
+    ...TRAINING.accumulation,
     default: 4,
     help: 'gradient accumulation: batches per optimizer step; 2 for pre-training',
     aliases: ['gradient_accumulation_steps'],
-    argument: 'gradientAccumulationSteps',
   },
-  learningRate: {
-    type: 'number',
-    default: 2e-5,
-    help: 'peak learning rate',
-    argument: 'learningRate',
-  },
+  learningRate: { ...TRAINING.learningRate, default: 2e-5 },
   schedule: {
     type: SCHEDULER_TYPES,
     default: 'cosine',
@@ -45,28 +35,12 @@ export const USDM_SETTINGS = settings({
     aliases: ['lr_scheduler_type'],
     argument: 'lrSchedulerType',
   },
-  warmupRatio: {
-    type: 'fraction',
-    default: 0.03,
-    help: 'fraction of all steps for warmup',
-    argument: 'warmupRatio',
-  },
-  maxGradNorm: {
-    type: 'number',
-    default: 0,
-    help: 'gradient clipping norm; 0 for none',
-    argument: 'maxGradNorm',
-  },
-  epochs: {
-    type: 'number',
-    default: 1,
-    help: 'passes over the data',
-    aliases: ['num_train_epochs'],
-    argument: 'numTrainEpochs',
-  },
+  warmupRatio: { ...TRAINING.warmupRatio, default: 0.03 },
+  maxGradNorm: { ...TRAINING.maxGradNorm, default: 0, help: 'gradient clipping norm; 0 for none' },
+  epochs: { ...TRAINING.epochs, default: 1, aliases: ['num_train_epochs'] },
   betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.95], argument: ['adamBeta1', 'adamBeta2'] },
   eps: { type: 'number', default: 1e-8, argument: 'adamEpsilon' },
-  weightDecay: { type: 'number', default: 0.01, argument: 'weightDecay' },
+  weightDecay: { ...TRAINING.weightDecay, default: 0.01 },
   gradientCheckpointing: {
     type: 'boolean',
     default: true,
@@ -75,16 +49,9 @@ export const USDM_SETTINGS = settings({
     help: 'recompute layers in backward; --no-checkpointing keeps all activations',
     argument: 'gradientCheckpointing',
   },
-  logSteps: {
-    type: 'integer',
-    min: 1,
-    default: 50,
-    help: 'steps between logs',
-    aliases: ['logging_steps'],
-    argument: 'loggingSteps',
-  },
+  logSteps: { ...TRAINING.logSteps, default: 50, aliases: ['logging_steps'] },
   evalSteps: { type: 'integer', min: 1, default: 1000, help: 'steps between evaluations', argument: 'evalSteps' },
-  saveSteps: { type: 'integer', min: 1, default: 1000, help: 'steps between checkpoints', argument: 'saveSteps' },
+  saveSteps: { ...TRAINING.saveSteps, default: 1000 },
   saveTotalLimit: {
     type: 'integer',
     min: 1,
@@ -92,7 +59,7 @@ export const USDM_SETTINGS = settings({
     help: 'maximum number of kept checkpoints',
     argument: 'saveTotalLimit',
   },
-  seed: { type: 'integer', default: 42, help: 'random seed', argument: 'seed' },
+  seed: { ...TRAINING.seed, default: 42 },
 })
 
 export type UsdmRecipe = ValuesOf<typeof USDM_SETTINGS.table>

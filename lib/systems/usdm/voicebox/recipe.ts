@@ -1,33 +1,22 @@
 import { argumentError } from '../../../base/check.js'
 import { settings, type ValuesOf } from '../../../base/settings.js'
+import { TRAINING } from '../../../kit/training-settings.js'
 
 const FRACTION = { type: 'number', below: 1 + Number.EPSILON } as const
 
 /** Hyperparameters of a Voicebox training. The defaults are the published ones: Adam at a constant learning rate. */
 export const VOICEBOX_SETTINGS = settings({
   /** 10000 epochs: stop it by hand, or set `args: { maxSteps }`. */
-  epochs: {
-    ...{ type: 'number', default: 10_000, help: 'passes over the clips', aliases: ['n_epochs'] },
-    argument: 'numTrainEpochs',
-  },
+  epochs: { ...TRAINING.epochs, default: 10_000, help: 'passes over the clips', aliases: ['n_epochs'] },
   /** Clips per batch of each process; the published model was trained with 256 per step. */
-  batchSize: {
-    ...{ type: 'integer', min: 1, default: 8, help: 'clips per batch of each process' },
-    argument: 'perDeviceTrainBatchSize',
-  },
-  evalBatchSize: { type: 'integer', min: 1, default: 8, argument: 'perDeviceEvalBatchSize' },
-  accumulation: {
-    ...{ type: 'integer', min: 1, default: 1, help: 'gradient accumulation: batches per optimizer step' },
-    argument: 'gradientAccumulationSteps',
-  },
-  learningRate: {
-    ...{ type: 'number', default: 1e-4, help: 'constant learning rate', placeholder: 'rate' },
-    argument: 'learningRate',
-  },
+  batchSize: { ...TRAINING.batchSize, default: 8, help: 'clips per batch of each process' },
+  evalBatchSize: { ...TRAINING.evalBatchSize, default: 8 },
+  accumulation: { ...TRAINING.accumulation, default: 1 },
+  learningRate: { ...TRAINING.learningRate, default: 1e-4, help: 'constant learning rate', placeholder: 'rate' },
   betas: { type: 'numbers', length: 2, below: 1, default: [0.9, 0.999], argument: ['adamBeta1', 'adamBeta2'] },
   eps: { type: 'number', default: 1e-8, argument: 'adamEpsilon' },
   /** Gradient clipping norm. */
-  maxGradNorm: { type: 'number', default: 0.2, argument: 'maxGradNorm' },
+  maxGradNorm: { ...TRAINING.maxGradNorm, default: 0.2 },
   /** Maximum frames of a window; longer clips are cropped at random. 1378 frames are 16 seconds. */
   windowFrames: { type: 'integer', min: 1, default: 1378 },
   /** Probability of a clip without units and context, for guidance. */
@@ -39,17 +28,14 @@ export const VOICEBOX_SETTINGS = settings({
   mostMasked: { ...FRACTION, default: 1 },
   /** 'fp16' and 'bf16' run under autocast. Default 'fp16' on CUDA, as published, and 'float32' on the CPU. */
   precision: { type: ['float32', 'fp16', 'bf16'] },
-  logSteps: { type: 'integer', min: 1, default: 50, help: 'steps between logs', argument: 'loggingSteps' },
+  logSteps: { ...TRAINING.logSteps, default: 50 },
   /** Steps between evaluations and checkpoints. Default: each epoch. */
-  saveSteps: {
-    ...{ type: 'integer', min: 1, defaultText: 'an epoch', help: 'steps between checkpoints' },
-    argument: 'saveSteps',
-  },
+  saveSteps: { ...TRAINING.saveSteps, defaultText: 'an epoch' },
   saveTotalLimit: {
     ...{ type: 'integer', min: 1, default: 2, help: 'maximum number of kept checkpoints' },
     argument: 'saveTotalLimit',
   },
-  seed: { type: 'integer', default: 37, help: 'random seed', argument: 'seed' },
+  seed: { ...TRAINING.seed, default: 37 },
 })
 
 export type VoiceboxRecipe = ValuesOf<typeof VOICEBOX_SETTINGS.table>
