@@ -232,12 +232,15 @@ test('leaving a stream frees its chunk, closes the file and stops its decoder', 
   const path = join(folder, 'left.flac')
   writeFileSync(path, flac)
   const close = vi.spyOn(FileSource.prototype, 'close')
+  // Threads that were sent this file: other threads of the process may end meanwhile.
   const terminate = vi.spyOn(Worker.prototype, 'terminate')
+  const send = vi.spyOn(Worker.prototype, 'postMessage')
+  const ended = () => terminate.mock.contexts.filter((worker) => send.mock.contexts.includes(worker)).length
   for await (const _ of readAudioStream(path, { chunkSeconds: 0.01 })) break
-  expect([close.mock.calls.length, terminate.mock.calls.length]).toEqual([1, 1])
+  expect([close.mock.calls.length, ended()]).toEqual([1, 1])
   // A file that was read to its end leaves its decoder to the next one.
   for (let i = 0; i < 2; i += 1) (await readAudio(path)).samples.dispose()
-  expect([close.mock.calls.length, terminate.mock.calls.length]).toEqual([3, 1])
+  expect([close.mock.calls.length, ended()]).toEqual([3, 1])
   vi.restoreAllMocks()
   expect(memoryStats().liveTensors).toBeLessThanOrEqual(before)
 })
