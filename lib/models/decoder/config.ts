@@ -70,7 +70,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** SmolLM3: 1 for each layer with RoPE, 0 for each without. Default: every `noRopeLayerInterval`th layer has none. */
   noRopeLayers?: number[] | null
   noRopeLayerInterval?: number
-  /** Granite: factors of all embeddings, of what attention and feed-forward add to the residual stream, and of scores. */
+  /** Granite: factors of the embeddings, of the outputs of attention and feed-forward blocks, and of the attention scores. */
   embeddingMultiplier?: number
   residualMultiplier?: number
   attentionMultiplier?: number

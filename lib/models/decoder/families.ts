@@ -20,9 +20,9 @@ export interface Family {
   network: FamilyNetwork
   /** Factors that follow from the configuration. */
   scales?: (config: DecoderLMConfig) => FamilyScales
-  /** Whether `layerTypes` decides which layers have the window. Otherwise it must match the other keys. */
+  /** If true, `layerTypes` selects the layers with a sliding window. Otherwise it must match the other keys. */
   readsLayerTypes?: true
-  /** Whether windowed layers have a RoPE of their own: `ropeLocalBaseFreq`, or the parts of `ropeParameters`. */
+  /** If true, layers with a sliding window have a separate RoPE: `ropeLocalBaseFreq`, or the parts of `ropeParameters`. */
   hasLocalRope?: true
   gguf: FamilyGguf | null
 }
@@ -61,7 +61,7 @@ export interface FamilyScales {
   embedding_scale?: number
   /** Factor of all embeddings, `inputsEmbeds` too. */
   input_scale?: number
-  /** Factor of what attention and feed-forward add to the residual stream. */
+  /** Factor of the outputs of attention and feed-forward blocks. */
   residual_scale?: number
   /** Factor of queries, before the usual division of scores by √headDim. */
   query_scale?: number
@@ -71,7 +71,7 @@ export interface FamilyScales {
   logit_cap?: number
 }
 
-/** Names of the norms of a layer: of what attention and feed-forward read, and of what they add to the residual stream. */
+/** Names of the norms of a layer, before (`attention`, `mlp`) and after (`…_out`) its attention and feed-forward blocks. */
 export interface Norms {
   attention?: string
   mlp?: string
@@ -83,9 +83,9 @@ export interface Norms {
 export interface FamilyGguf {
   /** Value of general.architecture, of files that are read and written. */
   architecture: string
-  /** Whether rows of q and k are in llama.cpp's order, in which neighbors are a pair of RoPE. */
+  /** If true, rows of q and k are in llama.cpp's order, in which adjacent rows are a RoPE pair. */
   neighbors?: true
-  /** Whether files can be written. */
+  /** If true, GGUF files of this family can be saved. */
   writes: boolean
   /** Values that llama.cpp has for every file: keys without a name in GGUF. Others cannot be written. */
   implies?: (config: DecoderLMConfig) => DecoderLMConfig
@@ -96,7 +96,7 @@ export interface FamilyGguf {
 }
 
 const LLAMA_BIASES = { qkv_bias_key: 'attention_bias', output_bias_key: 'attention_bias' } as const
-/** Norms of what attention and feed-forward add to the residual stream, none of what they read. */
+/** Norms after attention and feed-forward blocks, and none before them. */
 const POST_NORMS = {
   norms: { attention_out: 'post_attention_layernorm', mlp_out: 'post_feedforward_layernorm' },
 } as const
