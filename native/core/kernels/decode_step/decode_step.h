@@ -16,8 +16,8 @@ namespace voxtorch::kernels {
 constexpr int64_t kMostStepRows = 8;
 
 struct StepLayer {
-  // Factors of the norms, float32, undefined where there is none: of what attention and feed-forward read and of what
-  // they add to the residual stream, [dim], and of query and key, [head_dim] or [heads * head_dim].
+  // Weights of the norms, float32, undefined where the layer has no such norm: [dim] before and after the attention and
+  // feed-forward blocks, [head_dim] or [heads * head_dim] for query and key.
   at::Tensor attention_norm, mlp_norm, attention_out_norm, mlp_out_norm, query_norm, key_norm;
   std::vector<Projection> inputs, output, gates, down;  // query, key and value, or all in one; gate and up
   at::Tensor keys, values;                              // [rows, kv_heads, capacity, head_dim]
@@ -32,7 +32,7 @@ struct StepNetwork {
   at::Tensor norm;      // as those of StepLayer
   Projection head;
   double eps;
-  double embedding_scale = 1, residual_scale = 1;  // of embeddings; of what is added to the residual stream
+  double embedding_scale = 1, residual_scale = 1;  // of the embeddings; of each block's output
   double attention_scale, attention_cap = 0;  // of scores, which become cap * tanh(score / cap) where there is a cap
   JoinedFunction function;                    // of the gates
   int64_t heads;
