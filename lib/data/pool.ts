@@ -173,6 +173,9 @@ const TSX =
 /** Key under which a lane waits for the dataset's length; batches use their numbers. */
 const READY = -1
 
+/** Time in which a worker thread must exit after it was told to. */
+const EXIT_MS = 2000
+
 /** One worker thread and the replies that it owes. */
 class Lane {
   readonly #url: URL
@@ -218,9 +221,22 @@ class Lane {
     return (await this.#wait(batch)) as Taken
   }
 
+  /**
+   * End the thread. It exits by itself, so that threads of its own, such as those that decode videos, can stop first; one that
+   * is still busy after `EXIT_MS` is terminated.
+   */
   async end(): Promise<void> {
-    this.#failure ??= new DataError(`DataLoader: the worker for ${this.#url.href} was closed while a batch was read`)
-    await this.#worker.terminate()
+    const { href } = this.#url
+    this.#failure ??= new DataError(`DataLoader: the worker for ${href} was closed while a batch was read`)
+    const exited = new Promise<void>((resolve) => {
+      this.#worker.once('exit', () => resolve())
+    })
+    if (this.#worker.threadId === -1) return
+    this.#worker.postMessage({ exit: true })
+    this.#worker.ref()
+    const timer = setTimeout(() => this.#worker.terminate(), EXIT_MS)
+    await exited
+    clearTimeout(timer)
   }
 
   #expect(key: number): void {

@@ -4,9 +4,9 @@ import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
 import { isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
 
-// Entry point of a DataLoader's worker thread. Input: { batch, wanted, epoch }. Output: { length } once (null for a stream),
-// then for each batch { batch, samples, failures, done } or { batch, index, error }. Typed arrays in samples are copied into
-// one SharedArrayBuffer per batch; the main thread receives views on it without copying.
+// Entry point of a DataLoader's worker thread. Input: { batch, wanted, epoch }, or { exit } to end the thread. Output: { length }
+// once (null for a stream), then for each batch { batch, samples, failures, done } or { batch, index, error }. Typed arrays in
+// samples are copied into one SharedArrayBuffer per batch; the main thread receives views on it without copying.
 
 const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
 if (workerData.tsx) await useTsx(workerData.href)
@@ -14,7 +14,8 @@ const dataset = await openDataset(workerData.href, workerData.data)
 const reader = new Reader(dataset, workerData.shard, workerData.shards)
 // Handle one batch at a time: reading ahead would delay the batch that is awaited.
 let turn = Promise.resolve()
-port.on('message', ({ batch, wanted, epoch }) => {
+port.on('message', ({ batch, wanted, epoch, exit }) => {
+  if (exit) process.exit()
   turn = turn.then(() => answer(batch, wanted, epoch))
 })
 port.postMessage({ length: reader.length })

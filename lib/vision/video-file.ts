@@ -6,7 +6,15 @@ import { packageDirectory } from '../native/load.js'
 import { ops, type Tensor, tensor, zeros } from '../tensor/index.js'
 import type { FrameSource, ReadAudioTrackOptions } from './video.js'
 import type { VideoFacts, VideoLimits } from './video-decoder.js'
-import { type AudioBlock, LEFT, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
+import {
+  type AudioBlock,
+  LEFT,
+  PENDING,
+  STOPPED,
+  type VideoReply,
+  type VideoRequest,
+  type VideoWork,
+} from './video-messages.js'
 
 /** Limits on the frames that are decoded ahead: bytes, minimum and maximum number. */
 const AHEAD_BYTES = 1 << 26
@@ -16,38 +24,106 @@ const MOST_AHEAD = 32
 const PATIENCE_MS = 120_000
 const MOST_AUDIO_BYTES = 2 ** 30
 
+/** Time in which a thread that was told to stop must finish: it looks after every packet. */
+const STOP_MS = 5000
+
 /**
- * Idle worker threads of closed videos, for reuse: starting a thread and loading FFmpeg takes longer than reading a short
- * video. They end after `IDLE_MS`.
+ * A thread that decodes videos. It ends by itself, after the call of FFmpeg that it is in: Node ends a thread by making all its
+ * calls of N-API fail, and node-av aborts the process then.
  */
-const idle: { worker: Worker; leave: () => void; timer: NodeJS.Timeout }[] = []
+class VideoThread {
+  readonly control = new Int32Array(new SharedArrayBuffer(12))
+  readonly worker = new Worker(join(packageDirectory, 'dist/vision/video-worker.js'), {
+    execArgv: [],
+    name: 'voxtorch video',
+    workerData: this.control,
+  })
+  readonly #exited: Promise<void>
+
+  constructor() {
+    running.add(this)
+    if (running.size === 1) process.on('exit', stopAll)
+    this.#exited = new Promise((resolve) => {
+      this.worker.once('exit', () => {
+        running.delete(this)
+        if (running.size === 0) process.off('exit', stopAll)
+        resolve()
+      })
+    })
+    // Readers listen while they wait for it.
+    this.worker.on('error', () => {})
+  }
+
+  post(request: VideoRequest): void {
+    if (!('exit' in request)) Atomics.add(this.control, PENDING, 1)
+    this.worker.postMessage(request)
+  }
+
+  stop(): void {
+    Atomics.store(this.control, STOPPED, 1)
+    Atomics.notify(this.control, LEFT)
+  }
+
+  /** End the thread. Returns after `STOP_MS` if a call of FFmpeg does not end. */
+  async end(): Promise<void> {
+    this.stop()
+    this.post({ exit: true })
+    this.worker.ref()
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, STOP_MS)
+    })
+    await Promise.race([this.#exited, late])
+    clearTimeout(timer)
+    this.worker.unref()
+  }
+
+  /** Wait until the thread does nothing, blocking this one. */
+  waitUntilIdle(): void {
+    for (let pending = 1; pending > 0; pending = Atomics.load(this.control, PENDING)) {
+      if (Atomics.wait(this.control, PENDING, pending, STOP_MS) === 'timed-out') return
+    }
+  }
+}
+
+const running = new Set<VideoThread>()
+
+function stopAll(): void {
+  for (const thread of running) thread.stop()
+  for (const thread of running) thread.waitUntilIdle()
+}
+
+/**
+ * Idle threads of closed videos, for reuse: starting a thread and loading FFmpeg takes longer than reading a short video. They
+ * end after `IDLE_MS`.
+ */
+const idle: { thread: VideoThread; leave: () => void; timer: NodeJS.Timeout }[] = []
 const MOST_IDLE = 2
 const IDLE_MS = 10_000
 
-function freeWorker(worker: Worker): void {
-  worker.postMessage({ close: true } satisfies VideoRequest)
+function freeThread(thread: VideoThread): void {
+  thread.post({ close: true })
   const leave = () => {
-    const at = idle.findIndex((one) => one.worker === worker)
+    const at = idle.findIndex((one) => one.thread === thread)
     if (at >= 0) clearTimeout(idle.splice(at, 1)[0]?.timer)
-    void worker.terminate()
+    void thread.end()
   }
-  worker.on('error', leave).on('exit', leave)
-  idle.push({ worker, leave, timer: setTimeout(leave, IDLE_MS).unref() })
+  thread.worker.on('exit', leave)
+  idle.push({ thread, leave, timer: setTimeout(leave, IDLE_MS).unref() })
   if (idle.length > MOST_IDLE) idle[0]?.leave()
 }
 
-function takeWorker(): Worker {
+function takeThread(): VideoThread {
   const free = idle.pop()
-  if (free === undefined) {
-    return new Worker(join(packageDirectory, 'dist/vision/video-worker.js'), { execArgv: [], name: 'voxtorch video' })
-  }
+  if (free === undefined) return new VideoThread()
   clearTimeout(free.timer)
-  return free.worker.off('error', free.leave).off('exit', free.leave)
+  free.thread.worker.off('exit', free.leave)
+  return free.thread
 }
 
 /** A video file, decoded in a worker thread. The thread starts with the first read and ends after an error or abort. */
 export class VideoFile implements FrameSource {
-  #worker: Worker | undefined
+  #thread: VideoThread | undefined
   #closed = false
   /** Rejects the pending read of an open generator. */
   #abandon: (() => void) | undefined
@@ -146,11 +222,11 @@ export class VideoFile implements FrameSource {
 
   async close(): Promise<void> {
     this.#closed = true
-    const worker = this.#worker
+    const thread = this.#thread
     // A busy thread cannot be reused, because it reads no messages until its work ends.
-    if (worker === undefined || this.#abandon !== undefined) return this.#end()
-    this.#worker = undefined
-    freeWorker(worker)
+    if (thread === undefined || this.#abandon !== undefined) return this.#end()
+    this.#thread = undefined
+    freeThread(thread)
   }
 
   async #start(signal?: AbortSignal): Promise<VideoFacts> {
@@ -163,27 +239,23 @@ export class VideoFile implements FrameSource {
   }
 
   async #end(): Promise<void> {
-    const worker = this.#worker
-    this.#worker = undefined
+    const thread = this.#thread
+    this.#thread = undefined
     this.#abandon?.()
-    await worker?.terminate()
+    await thread?.end()
   }
 
   /** Yield replies as they arrive. Each consumed reply allows the worker thread to send another one. */
-  async *#ask(
-    request: Omit<VideoWork, 'control'>,
-    ahead: number,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<VideoReply, void> {
+  async *#ask(request: VideoWork, ahead: number, signal: AbortSignal | undefined): AsyncGenerator<VideoReply, void> {
     signal?.throwIfAborted()
     if (this.#closed) throw new DisposedError(`${this.file}: the video was closed`, { file: this.file })
-    if (this.#worker === undefined) {
-      this.#worker = takeWorker()
+    if (this.#thread === undefined) {
+      this.#thread = takeThread()
       if (request.open === undefined) await this.#start(signal)
     }
-    const worker = this.#worker
-    const control = new Int32Array(new SharedArrayBuffer(8))
-    control[LEFT] = ahead
+    const thread = this.#thread
+    const { control, worker } = thread
+    Atomics.store(control, LEFT, ahead)
     const queue = new Replies()
     let messages = 0
     const timer = setTimeout(() => {
@@ -207,7 +279,7 @@ export class VideoFile implements FrameSource {
     worker.ref()
     let isDone = false
     try {
-      worker.postMessage({ ...request, control: control.buffer } satisfies VideoWork)
+      thread.post(request)
       for (;;) {
         const reply = await queue.next()
         if ('done' in reply) {
@@ -221,14 +293,12 @@ export class VideoFile implements FrameSource {
       }
     } finally {
       clearTimeout(timer)
-      Atomics.store(control, STOPPED, 1)
-      Atomics.notify(control, LEFT)
       worker.off('message', onMessage).off('error', onError).off('exit', onExit)
       signal?.removeEventListener('abort', onAbort)
       this.#abandon = undefined
       worker.unref()
       // A thread that was interrupted may stay busy; the next call starts another.
-      if (!isDone && this.#worker === worker) await this.#end()
+      if (!isDone && this.#thread === thread) await this.#end()
     }
   }
 

@@ -1,14 +1,15 @@
 import type { VideoFacts, VideoLimits } from './video-decoder.js'
 
-// Messages to and from the worker thread of a video. `control` is shared with the caller: the number of replies that the thread
-// may still send, which bounds how much is decoded ahead, and a flag that stops it.
+// Messages to and from the worker thread of a video, and what it shares with its caller (`workerData`, an Int32Array).
 
-/** Indices in `control`, an Int32Array. */
+/** Number of replies that the thread may still send, which bounds how much is decoded ahead. */
 export const LEFT = 0
+/** Not 0: the thread stops its work. */
 export const STOPPED = 1
+/** Number of requests that the thread has not finished. */
+export const PENDING = 2
 
 export interface VideoWork {
-  control: SharedArrayBuffer
   open?: { path: string; limits: VideoLimits }
   /** Ascending frame indices. */
   frames?: readonly number[]
@@ -16,8 +17,8 @@ export interface VideoWork {
   audio?: { start: number; end: number | null }
 }
 
-/** Request to the worker thread. `close` has no reply. */
-export type VideoRequest = VideoWork | { close: true }
+/** Request to the worker thread. `close` closes the video and `exit` ends the thread; both have no reply. */
+export type VideoRequest = VideoWork | { close: true } | { exit: true }
 
 export interface AudioBlock {
   channelData: Float32Array[]

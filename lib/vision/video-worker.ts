@@ -1,6 +1,14 @@
-import { parentPort } from 'node:worker_threads'
+import { parentPort, workerData } from 'node:worker_threads'
 import { type Av, VideoDecoder, VideoFault } from './video-decoder.js'
-import { type AudioBlock, LEFT, STOPPED, type VideoReply, type VideoRequest, type VideoWork } from './video-messages.js'
+import {
+  type AudioBlock,
+  LEFT,
+  PENDING,
+  STOPPED,
+  type VideoReply,
+  type VideoRequest,
+  type VideoWork,
+} from './video-messages.js'
 
 // Entry point of the worker thread of a video. Handles one request at a time.
 
@@ -13,15 +21,20 @@ class Stopped extends Error {}
 class Missing extends Error {}
 
 const port = parentPort!
+const control = workerData as Int32Array
 let decoder: VideoDecoder | undefined
 
 port.on('message', async (request: VideoRequest) => {
-  if ('close' in request) {
+  if ('exit' in request) {
     decoder?.close()
-    decoder = undefined
-    return
+    process.exit()
   }
   try {
+    if ('close' in request) {
+      decoder?.close()
+      decoder = undefined
+      return
+    }
     await answer(request)
     post({ done: true })
   } catch (error) {
@@ -29,26 +42,28 @@ port.on('message', async (request: VideoRequest) => {
     const message = error instanceof Error ? error.message : String(error)
     const reason = error instanceof VideoFault ? error.reason : undefined
     post({ error: message, missing: error instanceof Missing, fault: error instanceof VideoFault, reason })
+  } finally {
+    Atomics.sub(control, PENDING, 1)
+    Atomics.notify(control, PENDING)
   }
 })
 
 const post = (reply: VideoReply, transfer: ArrayBuffer[] = []) => port.postMessage(reply, transfer)
 
-async function answer({ control, open, frames, audio }: VideoWork): Promise<void> {
-  const shared = new Int32Array(control)
+async function answer({ open, frames, audio }: VideoWork): Promise<void> {
   let last = Date.now()
   const watch = () => {
-    if (Atomics.load(shared, STOPPED) !== 0) throw new Stopped()
+    if (Atomics.load(control, STOPPED) !== 0) throw new Stopped()
     if (Date.now() - last < BEAT_MS) return
     last = Date.now()
     post({ alive: true })
   }
   const turn = () => {
-    while (Atomics.load(shared, LEFT) <= 0) {
+    while (Atomics.load(control, LEFT) <= 0) {
       watch()
-      Atomics.wait(shared, LEFT, 0, BEAT_MS)
+      Atomics.wait(control, LEFT, 0, BEAT_MS)
     }
-    Atomics.sub(shared, LEFT, 1)
+    Atomics.sub(control, LEFT, 1)
   }
   if (open !== undefined) {
     decoder?.close()

@@ -264,6 +264,9 @@ export class Video {
  * npm's `node-av`, which includes FFmpeg. A folder of images needs no package; its images are the frames, sorted by name (frame2
  * before frame10). Pixels equal those of PyAV's `to_ndarray('rgb24')`.
  *
+ * A worker thread of yours that reads a video file must end by `process.exit()` or by itself: node-av aborts the process when
+ * `worker.terminate()` interrupts it.
+ *
  * ```ts
  * await using video = await openVideo('talk.mp4')
  * const clip = await video.frames(sampleFrames(video.frameCount))
