@@ -173,7 +173,7 @@ const TSX =
 /** Key under which a lane waits for the dataset's length; batches use their numbers. */
 const READY = -1
 
-/** Time in which a worker thread must exit after it was told to. */
+/** Time in which a worker thread must exit after the request. */
 const EXIT_MS = 2000
 
 /** One worker thread and the replies that it owes. */

@@ -24,7 +24,7 @@ const MOST_AHEAD = 32
 const PATIENCE_MS = 120_000
 const MOST_AUDIO_BYTES = 2 ** 30
 
-/** Time in which a thread that was told to stop must finish: it looks after every packet. */
+/** Time in which a thread must finish after it was stopped: it looks after every packet. */
 const STOP_MS = 5000
 
 /**
