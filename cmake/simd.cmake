@@ -22,7 +22,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   # GCC 12 reports the undefined lanes of its own intrinsics as a mistake.
   set(avx512 -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -Wno-uninitialized -Wno-maybe-uninitialized)
   voxtorch_instruction_set(voxtorch_core avx512 16 "${avx512}" ${simd_rows})
-  voxtorch_instruction_set(voxtorch_core avx512_vnni 16 "${avx512};-mavx512vnni" native/core/kernels/few_rows/rows.cc)
+  voxtorch_instruction_set(voxtorch_core avx512_vnni 16 "${avx512};-mavx512vnni" native/core/kernels/few_rows/rows.cc
+                           native/core/kernels/many_rows/rows.cc)
   set(amx -mamx-tile -mamx-bf16 -mamx-int8)
   list(JOIN amx " " amx_flags)
   check_cxx_compiler_flag("${amx_flags}" VOXTORCH_COMPILES_AMX)

@@ -113,15 +113,16 @@ const Scheme& scheme_of(Type type) {
 }
 
 // The product by the kernels that multiply with codes; undefined where the values must be made.
-Tensor few_rows(const Tensor& input, const QuantizedWeight& weight, const OptionalTensor& bias) {
+Tensor product_of_codes(const Tensor& input, const QuantizedWeight& weight, const OptionalTensor& bias) {
   const Tensor& codes = weight.codes;
   if (kernels::is_blocks(weight.type)) {
     if (!kernels::takes_blocks(input, codes, weight.type)) return {};
-    if (kernels::are_many_rows(input)) return kernels::gguf_linear(input, codes, scheme_of(weight.type).gguf, bias);
+    if (kernels::takes_tiles(input)) return kernels::gguf_linear(input, codes, scheme_of(weight.type).gguf, bias);
     return kernels::blocks_linear(input, codes, weight.type, bias);
   }
   if (weight.type == QuantizedWeight::Type::int8) {
-    if (codes.scalar_type() != at::kChar || !kernels::are_few_rows(input, codes)) return {};
+    if (codes.scalar_type() != at::kChar) return {};
+    if (!kernels::are_few_rows(input, codes) && !kernels::are_many_rows(input, codes)) return {};
     return kernels::few_rows_linear(input, codes, bias, weight.absmax);
   }
   if (!kernels::are_few_rows_of_nf4(input, codes, weight.out, weight.in, weight.block)) return {};
@@ -211,7 +212,7 @@ Tensor quantized_linear(const Tensor& given, const QuantizedWeight& weight, cons
   const OptionalTensor bias =
       given_bias && given_bias->defined() ? OptionalTensor(lowered(*given_bias, device)) : std::nullopt;
   check(input, weight, bias);
-  if (const Tensor rows = few_rows(input, weight, bias); rows.defined()) return rows;
+  if (const Tensor product = product_of_codes(input, weight, bias); product.defined()) return product;
   const RecordsForward recorded;
   const auto optional = [](const Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; };
   // Tensors that never lack: blocks have no scales of their own.

@@ -11,6 +11,7 @@
 
 #include "core/kernels/block_quantization.h"
 #include "core/kernels/few_rows/args.h"
+#include "core/kernels/many_rows/many_rows.h"
 #include "core/kernels/plain.h"
 #include "core/runtime/recording.h"
 
@@ -32,20 +33,10 @@ struct Build {
   void (*prepare)(const float* input, int64_t rows, int64_t in, void* to);
 };
 
-// As oneDNN, so that one name holds both to what an older processor has.
-#if defined(__x86_64__)
-bool has_vnni() {
-  const char* const most = std::getenv("ONEDNN_MAX_CPU_ISA");
-  return __builtin_cpu_supports("avx512vnni") && (most == nullptr || std::string_view(most) != "AVX512_CORE");
-}
-#endif
-
 const Build& chosen() {
   static const Build build = [] {
 #if defined(__x86_64__)
-    if (instruction_set() == InstructionSet::kAvx512 && has_vnni()) {
-      return Build{few_rows_avx512_vnni, few_rows_prepare_avx512_vnni};
-    }
+    if (has_integer_sums()) return Build{few_rows_avx512_vnni, few_rows_prepare_avx512_vnni};
 #endif
     return Build{VOXTORCH_BEST_BUILD(few_rows), VOXTORCH_BEST_BUILD(few_rows_prepare)};
   }();
@@ -101,7 +92,7 @@ void in_lanes(const float* from, int64_t count, float* to) {
   }
 }
 
-// Those in which an input of any number of rows is multiplied as integers.
+// Whether an input of any number of rows is one that is multiplied as integers.
 bool has_plain_rows(const Tensor& input, int64_t in) {
   const c10::ScalarType dtype = input.scalar_type();
   return (dtype == at::kFloat || dtype == at::kBFloat16) && is_inference() && input.dim() > 0 && input.size(-1) == in &&
@@ -109,6 +100,15 @@ bool has_plain_rows(const Tensor& input, int64_t in) {
 }
 
 }  // namespace
+
+#if defined(__x86_64__)
+bool has_integer_sums() {
+  // As oneDNN, so that one name holds both to what an older processor has.
+  const char* const most = std::getenv("ONEDNN_MAX_CPU_ISA");
+  return instruction_set() == InstructionSet::kAvx512 && __builtin_cpu_supports("avx512vnni") &&
+         (most == nullptr || std::string_view(most) != "AVX512_CORE");
+}
+#endif
 
 FewRows::Weight weight_type_of(at::ScalarType type) {
   switch (type) {
@@ -145,6 +145,11 @@ bool are_few_rows(const Tensor& input, const Tensor& weight) {
   return weight.scalar_type() == input.scalar_type() || weight.scalar_type() == at::kChar;
 }
 
+bool are_many_rows(const Tensor& input, const Tensor& weight) {
+  return weight.dim() == 2 && is_plain(weight, at::kChar) && weight.is_contiguous() && weight.numel() >= kFewWeights &&
+         has_plain_rows(input, weight.size(1)) && input.numel() >= kFewestManyRows * weight.size(1);
+}
+
 Tensor few_rows_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                        const OptionalTensor& absmax) {
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
@@ -157,6 +162,9 @@ Tensor few_rows_linear(const Tensor& input, const Tensor& weight, const Optional
   weights.in = weight.size(1);
   weights.out = weight.size(0);
   weights.type = weight_type_of(weight.scalar_type());
+  if (weights.type == FewRows::Weight::int8 && input.numel() >= kFewestManyRows * weights.in) {
+    return many_rows_linear(input, weights, bias);
+  }
   return product(input, bias, weights);
 }
 
@@ -196,6 +204,7 @@ Tensor blocks_linear(const Tensor& input, const Tensor& blocks, FewRows::Weight 
   weights.in = input.size(-1);
   weights.out = blocks.size(0);
   weights.type = type;
+  if (input.numel() >= kFewestManyRows * weights.in) return many_rows_linear(input, weights, bias);
   return product(input, bias, weights);
 }
 

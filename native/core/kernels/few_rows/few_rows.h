@@ -16,6 +16,10 @@ namespace voxtorch::kernels {
 // an allocation, for those who share out the outputs themselves.
 using FewRowsOutputs = void (*)(const FewRows& args, int64_t begin, int64_t end);
 FewRowsOutputs outputs_of();
+#if defined(__x86_64__)
+// Whether the builds for AVX-512 with VNNI are those for this processor.
+bool has_integer_sums();
+#endif
 // The kind of dense weights, or int8, of this dtype.
 FewRows::Weight weight_type_of(at::ScalarType type);
 // Whether FewRows::input is not the floats themselves, and the bytes of what it is then.
@@ -26,6 +30,8 @@ void prepare_rows(FewRows::Weight type, const float* input, int64_t rows, int64_
 
 // Whether few_rows_linear is the way for these, without gradients: input [..., in] of float32, bfloat16 or float16.
 bool are_few_rows(const at::Tensor& input, const at::Tensor& weight);
+// Whether it is for more of them, of float32 or bfloat16 with an int8 weight, which many_rows.h multiplies.
+bool are_many_rows(const at::Tensor& input, const at::Tensor& weight);
 
 // weight [out, in] of the input's dtype, or int8 with `absmax` [out] (value = code * absmax / 127); bias [out].
 at::Tensor few_rows_linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -37,8 +43,7 @@ bool are_few_rows_of_nf4(const at::Tensor& input, const at::Tensor& codes, int64
 at::Tensor few_rows_nf4_linear(const at::Tensor& input, const at::Tensor& codes, const at::Tensor& scales, int64_t out,
                                int64_t block, const std::optional<at::Tensor>& bias);
 
-// The same with GGUF's blocks, uint8 [out, bytes of a row]; any number of rows, of float32 or bfloat16, though many
-// are gguf_linear's.
+// The same with GGUF's blocks, uint8 [out, bytes of a row]; any number of rows, of float32 or bfloat16.
 bool takes_blocks(const at::Tensor& input, const at::Tensor& blocks, FewRows::Weight type);
 at::Tensor blocks_linear(const at::Tensor& input, const at::Tensor& blocks, FewRows::Weight type,
                          const std::optional<at::Tensor>& bias);

@@ -203,8 +203,9 @@ VOXTORCH_INLINE Four floats_of_bytes(uint32_t word) {
 #endif
 }
 
-// Each kind gives the codes of the blocks 2 * pair and 2 * pair + 1 of a row, their scales, and where it has some what
-// is added to all weights of a block. An odd last block stands for the one after it too, whose inputs are zero.
+// Each kind gives the codes of the blocks 2 * pair and 2 * pair + 1 of a row, their scales (one for each kPart), and
+// where it has some what is added to all weights of a block. Magnitudes of codes are at most kLargest. An odd last
+// block stands for the one after it too, whose inputs are zero.
 struct Pair {
   Codes codes;
   Four scales, least;
@@ -217,6 +218,7 @@ VOXTORCH_INLINE const uint8_t* second_of(const uint8_t* first, int64_t pair, int
 
 struct RowInt8 {
   static constexpr bool kSigned = true, kLeast = false, kScaled = false;
+  static constexpr int kPart = 32, kLargest = 127;
   static constexpr int kOffset = 7;
   static VOXTORCH_INLINE Pair at(const uint8_t* row, int64_t pair, int64_t in) {
     const int64_t rest = in - pair * 64;
@@ -229,6 +231,7 @@ struct RowInt8 {
 
 struct Q8_0 {
   static constexpr bool kSigned = true, kLeast = false, kScaled = true;
+  static constexpr int kPart = 32, kLargest = 127;
   static constexpr int kOffset = 7;
   static VOXTORCH_INLINE Pair at(const uint8_t* row, int64_t pair, int64_t in) {
     const uint8_t* a = row + pair * 68;
@@ -239,6 +242,7 @@ struct Q8_0 {
 
 struct Q4_0 {
   static constexpr bool kSigned = false, kLeast = false, kScaled = true;
+  static constexpr int kPart = 32, kLargest = 15;
   static constexpr int kOffset = 3;
   static VOXTORCH_INLINE Pair at(const uint8_t* row, int64_t pair, int64_t in) {
     const uint8_t* a = row + pair * 36;
@@ -249,6 +253,7 @@ struct Q4_0 {
 
 struct Q4_1 {
   static constexpr bool kSigned = false, kLeast = true, kScaled = true;
+  static constexpr int kPart = 32, kLargest = 15;
   static constexpr int kOffset = kNoOffset;
   static VOXTORCH_INLINE Pair at(const uint8_t* row, int64_t pair, int64_t in) {
     const uint8_t* a = row + pair * 40;
@@ -259,6 +264,7 @@ struct Q4_1 {
 
 struct Q4_K {
   static constexpr bool kSigned = false, kLeast = true, kScaled = true;
+  static constexpr int kPart = 32, kLargest = 15;
   static constexpr int kOffset = kNoOffset;
   static VOXTORCH_INLINE Pair at(const uint8_t* row, int64_t pair, int64_t) {
     const uint8_t* block = row + pair / 4 * 144;
@@ -281,6 +287,7 @@ struct Q4_K {
 
 struct Q6_K {
   static constexpr bool kSigned = false, kLeast = false, kScaled = true;
+  static constexpr int kPart = 16, kLargest = 63;
   static constexpr int kOffset = 5;
   static VOXTORCH_INLINE Pair at(const uint8_t* row, int64_t pair, int64_t) {
     const uint8_t* block = row + pair / 4 * 210;
@@ -451,29 +458,64 @@ VOXTORCH_INLINE void integer_outputs(const FewRows& args, int64_t begin, int64_t
 // 32 inputs share a scale, the largest magnitude over 127; halves go away from zero. NaN or infinity makes all
 // of them NaN.
 VOXTORCH_INLINE void prepare_block(const float* from, int8_t* codes, int32_t* negative, float* scale, float* sum) {
-  uint32_t words[kInputBlock], most = 0;
+  constexpr uint32_t kInfinity = 0x7f800000u;
+  uint32_t most = 0;
+#if defined(__AVX2__)
+  __m256 values[4];
+  __m256i largest_of = _mm256_setzero_si256();
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  for (int i = 0; i < 4; ++i) {
+    values[i] = _mm256_loadu_ps(from + 8 * i);
+    largest_of = _mm256_max_epi32(largest_of, _mm256_and_si256(_mm256_castps_si256(values[i]), magnitude));
+  }
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(largest_of), _mm256_extracti128_si256(largest_of, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  most = static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1))));
+#else
+  uint32_t words[kInputBlock];
   std::memcpy(words, from, sizeof(words));
   for (int i = 0; i < kInputBlock; ++i) {
     const uint32_t magnitude = words[i] & 0x7fffffffu;
     most = magnitude > most ? magnitude : most;
   }
+#endif
   float largest;
   std::memcpy(&largest, &most, sizeof(largest));
   float d = largest / 127;
-  const float inverse = most < 0x7f800000u && d > 1e-37f ? 1 / d : 0;
-  if (most >= 0x7f800000u) d = __builtin_nanf("");
+  const bool is_finite = most < kInfinity;
+  const float inverse = is_finite && d > 1e-37f ? 1 / d : 0;
+  if (!is_finite) d = __builtin_nanf("");
+  int32_t all = 0;
+#if defined(__AVX2__)
+  __m256i whole[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m256 step = is_finite ? _mm256_mul_ps(values[i], _mm256_set1_ps(inverse)) : _mm256_setzero_ps();
+    const __m256 half = _mm256_or_ps(_mm256_and_ps(step, _mm256_set1_ps(-0.0f)), _mm256_set1_ps(0.5f));
+    whole[i] = _mm256_cvttps_epi32(_mm256_add_ps(step, half));
+  }
+  const __m256i bytes = _mm256_permutevar8x32_epi32(
+      _mm256_packs_epi16(_mm256_packs_epi32(whole[0], whole[1]), _mm256_packs_epi32(whole[2], whole[3])),
+      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  std::memcpy(codes, &bytes, sizeof(bytes));
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+  const __m256i negatives = _mm256_madd_epi16(pairs, _mm256_set1_epi16(-1));
+  std::memcpy(negative, &negatives, sizeof(negatives));
+  __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(negatives), _mm256_extracti128_si256(negatives, 1));
+  sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
+  all = -_mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1)));
+#else
   int32_t whole[kInputBlock];
   for (int i = 0; i < kInputBlock; ++i) {
-    const float step = most < 0x7f800000u ? from[i] * inverse : 0;
+    const float step = is_finite ? from[i] * inverse : 0;
     whole[i] = static_cast<int32_t>(step + __builtin_copysignf(0.5f, step));
   }
   for (int i = 0; i < kInputBlock; ++i) codes[i] = static_cast<int8_t>(whole[i]);
-  int32_t all = 0;
   for (int i = 0; i < kInputBlock; i += 4) {
     const int32_t four = whole[i] + whole[i + 1] + whole[i + 2] + whole[i + 3];
     negative[i / 4] = -four;
     all += four;
   }
+#endif
   *scale = d;
   *sum = d * static_cast<float>(all);
 }

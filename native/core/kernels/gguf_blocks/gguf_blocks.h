@@ -24,10 +24,10 @@ at::Tensor gguf_dequantize(const at::Tensor& blocks, int64_t type, at::IntArrayR
 // The reverse, for Q8_0 and Q4_0: uint8 [bytes].
 at::Tensor gguf_quantize(const at::Tensor& values, int64_t type);
 
-// x Wᵀ + b of so many rows that the product takes longer than making values of the blocks, which is done for a few
-// outputs at a time and stays in the cache: input [..., in] of float32 or bfloat16, blocks uint8 [out, bytes of a row].
-// In float32, or on processors with AMX in bfloat16 with float32 sums.
-bool are_many_rows(const at::Tensor& input);
+// x Wᵀ + b by the matrix tiles of processors with AMX, of so many rows that the product takes longer than making values
+// of the blocks, which is done for a few outputs at a time and stays in the cache: input [..., in] of float32 or
+// bfloat16, blocks uint8 [out, bytes of a row]. In bfloat16 with float32 sums.
+bool takes_tiles(const at::Tensor& input);
 at::Tensor gguf_linear(const at::Tensor& input, const at::Tensor& blocks, int64_t type,
                        const std::optional<at::Tensor>& bias);
 

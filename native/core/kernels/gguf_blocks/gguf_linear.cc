@@ -1,7 +1,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <vector>
@@ -16,7 +15,7 @@ using at::Tensor;
 
 constexpr int64_t kPanelBytes = int64_t{512} << 10;  // of values, which are to stay in the second-level cache
 constexpr int64_t kMostOutputs = 256;                // of a panel
-constexpr int64_t kFewestForTiles = 12, kFewestForFloats = 24;
+constexpr int64_t kFewestRows = 12;
 
 struct Product {
   const uint8_t* blocks;
@@ -25,37 +24,18 @@ struct Product {
   const float* bias;  // [out] or null
   float* output;      // [rows, out]
 
-  void decode(int64_t first, int64_t count, void* to, bool is_bfloat16) const {
-    decode_gguf(type, blocks + first * row_bytes, count * row_blocks, to, is_bfloat16);
+  void decode(int64_t first, int64_t count, uint16_t* to) const {
+    decode_gguf(type, blocks + first * row_bytes, count * row_blocks, to, true);
   }
 };
 
 // Outputs of a panel: as many as stay in the cache, and few enough that each thread gets some.
-int64_t outputs_of_panel(const Product& product, int64_t bytes) {
+int64_t outputs_of_panel(const Product& product) {
   const auto up = [](int64_t count) { return (count + kTileSide - 1) / kTileSide * kTileSide; };
   const int64_t threads = at::get_num_threads();
   const int64_t share = up((product.out + threads - 1) / threads);
-  const int64_t fit = kPanelBytes / (product.in * bytes) / kTileSide * kTileSide;
+  const int64_t fit = kPanelBytes / (product.in * 2) / kTileSide * kTileSide;
   return std::clamp<int64_t>(std::min(fit, share), kTileSide, kMostOutputs);
-}
-
-void by_floats(const Tensor& input, const Tensor& output, const Product& product) {
-  const int64_t side = outputs_of_panel(product, sizeof(float));
-  at::parallel_for(0, (product.out + side - 1) / side, 1, [&](int64_t begin, int64_t end) {
-    const at::AutoDispatchBelowADInplaceOrView below_autograd;  // another thread does not know of the caller's
-    const Tensor values = at::empty({side, product.in}, input.options());
-    for (int64_t panel = begin; panel < end; ++panel) {
-      const int64_t first = panel * side, count = std::min(side, product.out - first);
-      product.decode(first, count, values.mutable_data_ptr(), false);
-      Tensor part = output.narrow(1, first, count);
-      at::mm_out(part, input, values.narrow(0, 0, count).t());
-      if (product.bias == nullptr) continue;
-      for (int64_t r = 0; r < product.rows; ++r) {
-        float* const to = product.output + r * product.out + first;
-        for (int64_t i = 0; i < count; ++i) to[i] += product.bias[first + i];
-      }
-    }
-  });
 }
 
 // The rows as the kernels of tile_linear read weights: [rows / 32, in / 32, 2, 16 pairs of inputs, 16 rows, 2].
@@ -84,14 +64,14 @@ Tensor tiles_of_rows(const Tensor& input, int64_t padded) {
 void by_tiles(const Tensor& input, const Product& product) {
   const int64_t padded = (product.rows + kTileSide - 1) / kTileSide * kTileSide;
   const Tensor tiles = tiles_of_rows(input, padded);
-  const int64_t side = outputs_of_panel(product, 2);
+  const int64_t side = outputs_of_panel(product);
   const TileLinearSquares squares = tile_squares();
   at::parallel_for(0, (product.out + side - 1) / side, 1, [&](int64_t begin, int64_t end) {
     std::vector<uint16_t> values(static_cast<size_t>(side * product.in));
     std::vector<float> sums(static_cast<size_t>(side * padded));
     for (int64_t panel = begin; panel < end; ++panel) {
       const int64_t first = panel * side, count = std::min(side, product.out - first);
-      product.decode(first, count, values.data(), true);
+      product.decode(first, count, values.data());
       TileLinear args{};
       args.type = TileLinear::Type::bfloat16;
       args.input = values.data();
@@ -115,9 +95,7 @@ Tensor floats(const Tensor& tensor) { return tensor.to(at::kFloat).contiguous();
 
 }  // namespace
 
-bool are_many_rows(const Tensor& input) {
-  return input.numel() >= input.size(-1) * (has_tiles() ? kFewestForTiles : kFewestForFloats);
-}
+bool takes_tiles(const Tensor& input) { return has_tiles() && input.numel() >= input.size(-1) * kFewestRows; }
 
 Tensor gguf_linear(const Tensor& input, const Tensor& blocks, int64_t type, const std::optional<Tensor>& bias) {
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
@@ -137,10 +115,7 @@ Tensor gguf_linear(const Tensor& input, const Tensor& blocks, int64_t type, cons
   const Tensor output = at::empty(shape, input.options().dtype(at::kFloat));
   product.bias = offset.defined() ? offset.const_data_ptr<float>() : nullptr;
   product.output = output.mutable_data_ptr<float>();
-  if (has_tiles())
-    by_tiles(rows.contiguous(), product);
-  else
-    by_floats(floats(rows), output.view({product.rows, product.out}), product);
+  by_tiles(rows.contiguous(), product);
   return output.to(input.scalar_type());
 }
 

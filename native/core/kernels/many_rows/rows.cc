@@ -1,0 +1,401 @@
+// The outputs of many_rows_linear, compiled once for each instruction set (../builds.h). Weights of some outputs are
+// taken apart once into a panel, four codes of each output next to each other, so that a lane belongs to an output: the
+// four inputs that all lanes need are one broadcast, and the products of a block are added before anything becomes a
+// float.
+#include "core/kernels/many_rows/args.h"
+#include "core/kernels/row_blocks.h"
+//
+#include "core/kernels/few_rows/integer_rows.h"
+#if defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace voxtorch::kernels {
+namespace {
+
+constexpr int kVectors = 2;               // of outputs
+constexpr int kOuts = kVectors * kLanes;  // of a panel
+constexpr int kRowsAtOnce = kLanes == 16 ? 6 : 3;
+constexpr int kPairWords = 16;     // a pair of blocks has 64 codes, four to a word
+constexpr int kPanelWords = 4096;  // of codes, 16 kB: half of the first-level cache
+constexpr int64_t kPairs = kPanelWords / (kPairWords * kOuts);
+static_assert(kPanelOutputs % kOuts == 0);
+
+// Unrolled before GCC decides what may stay in registers.
+#define VOXTORCH_EACH_ROW _Pragma("GCC unroll 8") for (int r = 0; r < Rows; ++r)
+#define VOXTORCH_EACH_VECTOR _Pragma("GCC unroll 2") for (int v = 0; v < kVectors; ++v)
+
+// GCC would make all products of a run first, to add them as a tree, and they do not fit in the registers.
+#if defined(__x86_64__)
+#define VOXTORCH_IN_ORDER(value) asm("" : "+x"(value))
+#else
+#define VOXTORCH_IN_ORDER(value)
+#endif
+
+// The row as `prepare` wrote it.
+struct ManyRow {
+  const int8_t* codes;
+  const int32_t *negative16, *negative32;
+  const float *scales, *sums;
+
+  VOXTORCH_INLINE ManyRow(const void* rows, int64_t row, int64_t in) {
+    const int64_t padded = padded_inputs(in);
+    const char* from = static_cast<const char*>(rows) + row * many_rows_bytes(in);
+    codes = reinterpret_cast<const int8_t*>(from);
+    negative16 = reinterpret_cast<const int32_t*>(from + padded);
+    negative32 = negative16 + padded / 16;
+    scales = reinterpret_cast<const float*>(negative32 + padded / 32);
+    sums = scales + padded / 32;
+  }
+};
+
+// How many products of a code and an input, two of which are added at once, fit in 16 bits.
+constexpr int runs_of(int largest) { return largest <= 15 ? 8 : largest <= 31 ? 4 : 2; }
+
+// What adds products of `Run` words of four codes with the inputs.
+#if defined(__AVX512VNNI__)
+constexpr bool kHasSums = true;
+#else
+constexpr bool kHasSums = false;
+#endif
+
+#if defined(__AVX512F__) && !defined(__AVX512VNNI__)
+using Pairs = __m512i;
+VOXTORCH_INLINE Pairs products(Words codes, Words input) {
+  return _mm512_maddubs_epi16(reinterpret_cast<__m512i>(codes), reinterpret_cast<__m512i>(input));
+}
+VOXTORCH_INLINE Pairs signed_products(Words codes, Words input) {
+  const auto code = reinterpret_cast<__m512i>(codes), with = reinterpret_cast<__m512i>(input);
+  const __m512i turned = _mm512_mask_sub_epi8(with, _mm512_movepi8_mask(code), _mm512_setzero_si512(), with);
+  return _mm512_maddubs_epi16(_mm512_abs_epi8(code), turned);
+}
+VOXTORCH_INLINE Pairs added(Pairs a, Pairs b) { return _mm512_add_epi16(a, b); }
+VOXTORCH_INLINE Ints sums_of(Pairs pairs) {
+  return reinterpret_cast<Ints>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+using Pairs = __m256i;
+VOXTORCH_INLINE Pairs products(Words codes, Words input) {
+  return _mm256_maddubs_epi16(reinterpret_cast<__m256i>(codes), reinterpret_cast<__m256i>(input));
+}
+VOXTORCH_INLINE Pairs signed_products(Words codes, Words input) {
+  const auto code = reinterpret_cast<__m256i>(codes);
+  return _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(reinterpret_cast<__m256i>(input), code));
+}
+VOXTORCH_INLINE Pairs added(Pairs a, Pairs b) { return _mm256_add_epi16(a, b); }
+VOXTORCH_INLINE Ints sums_of(Pairs pairs) {
+  return reinterpret_cast<Ints>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+#elif defined(__SSSE3__) && !defined(__AVX2__)
+using Pairs = __m128i;
+VOXTORCH_INLINE Pairs products(Words codes, Words input) {
+  return _mm_maddubs_epi16(reinterpret_cast<__m128i>(codes), reinterpret_cast<__m128i>(input));
+}
+VOXTORCH_INLINE Pairs signed_products(Words codes, Words input) {
+  const auto code = reinterpret_cast<__m128i>(codes);
+  return _mm_maddubs_epi16(_mm_abs_epi8(code), _mm_sign_epi8(reinterpret_cast<__m128i>(input), code));
+}
+VOXTORCH_INLINE Pairs added(Pairs a, Pairs b) { return _mm_add_epi16(a, b); }
+VOXTORCH_INLINE Ints sums_of(Pairs pairs) { return reinterpret_cast<Ints>(_mm_madd_epi16(pairs, _mm_set1_epi16(1))); }
+#elif defined(__ARM_NEON)
+// Each product in 16 bits of its own.
+struct Pairs {
+  int16x8_t low, high;
+};
+VOXTORCH_INLINE Pairs signed_products(Words codes, Words input) {
+  const auto a = reinterpret_cast<int8x16_t>(codes), b = reinterpret_cast<int8x16_t>(input);
+  return {vmull_s8(vget_low_s8(a), vget_low_s8(b)), vmull_s8(vget_high_s8(a), vget_high_s8(b))};
+}
+VOXTORCH_INLINE Pairs products(Words codes, Words input) { return signed_products(codes, input); }
+VOXTORCH_INLINE Pairs added(Pairs a, Pairs b) { return {vaddq_s16(a.low, b.low), vaddq_s16(a.high, b.high)}; }
+VOXTORCH_INLINE Ints sums_of(Pairs pairs) {
+  return reinterpret_cast<Ints>(vpaddq_s32(vpaddlq_s16(pairs.low), vpaddlq_s16(pairs.high)));
+}
+#endif
+
+// Not the library's functions: a copy that was compiled for this instruction set could be the one that the linker
+// keeps.
+VOXTORCH_INLINE int64_t least_of(int64_t a, int64_t b) { return a < b ? a : b; }
+
+VOXTORCH_INLINE Words load_words(const uint32_t* from) {
+  Words words;
+  std::memcpy(&words, from, sizeof(words));
+  return words;
+}
+VOXTORCH_INLINE Floats load_floats(const float* from) {
+  Floats floats;
+  std::memcpy(&floats, from, sizeof(floats));
+  return floats;
+}
+VOXTORCH_INLINE uint32_t word_of(const int8_t* from) {
+  uint32_t word;
+  std::memcpy(&word, from, sizeof(word));
+  return word;
+}
+
+// Codes of kOuts outputs for some pairs of blocks: word w of output o of a pair at [pair][w][o], their scales and what
+// is added to all weights of a block at [pair][block][o].
+template <typename Kind>
+struct Panel {
+  static constexpr int kPart = Kind::kPart, kPartsOfPair = 64 / kPart;
+
+  alignas(64) uint32_t codes[kPanelWords];
+  alignas(64) float scales[kPairs * kPartsOfPair * kOuts];
+  alignas(64) float least[kPairs * 2 * kOuts];
+
+  // The outputs from `first` on, of which the last one stands for those that are not there.
+  void fill(const FewRows& args, int64_t first, int64_t first_pair, int64_t pairs) {
+    const auto [weights, bytes] = block_size(args.type);
+    const int64_t length = args.in / weights * bytes;
+    const auto* const from = static_cast<const uint8_t*>(args.weight);
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+      for (int o = 0; o < kOuts; o += kLanes) {
+        Words words[kLanes][kParts];
+        for (int lane = 0; lane < kLanes; ++lane) {
+          const int64_t output = least_of(first + o + lane, args.out - 1);
+          const Pair now = Kind::at(from + output * length, first_pair + pair, args.in);
+          VOXTORCH_EACH_PART words[lane][k] =
+              kHasSums && Kind::kSigned ? now.codes.part[k] ^ 0x80808080u : now.codes.part[k];
+          if constexpr (Kind::kScaled) {
+            for (int part = 0; part < kPartsOfPair; ++part) {
+              scales[(pair * kPartsOfPair + part) * kOuts + o + lane] = now.scales[part * 4 / kPartsOfPair];
+            }
+          }
+          if constexpr (Kind::kLeast) {
+            for (int half = 0; half < 2; ++half) least[(pair * 2 + half) * kOuts + o + lane] = now.least[half * 2];
+          }
+        }
+        VOXTORCH_EACH_PART turn(words, k, codes + (pair * kPairWords + k * kLanes) * kOuts + o);
+      }
+    }
+  }
+
+  // Rows of kLanes words as columns.
+  static VOXTORCH_INLINE void turn(const Words (&rows)[kLanes][kParts], int k, uint32_t* to) {
+#if defined(__AVX2__)
+    Words now[kLanes], next[kLanes];
+    for (int i = 0; i < kLanes; ++i) now[i] = rows[i][k];
+#endif
+#if defined(__AVX512F__)
+    const auto wide = [](Words words) { return reinterpret_cast<__m512i>(words); };
+    const auto put = [](__m512i words) { return reinterpret_cast<Words>(words); };
+    for (int i = 0; i < 16; i += 2) {
+      next[i] = put(_mm512_unpacklo_epi32(wide(now[i]), wide(now[i + 1])));
+      next[i + 1] = put(_mm512_unpackhi_epi32(wide(now[i]), wide(now[i + 1])));
+    }
+    for (int i = 0; i < 16; i += 4) {
+      for (int j = 0; j < 2; ++j) {
+        now[i + 2 * j] = put(_mm512_unpacklo_epi64(wide(next[i + j]), wide(next[i + j + 2])));
+        now[i + 2 * j + 1] = put(_mm512_unpackhi_epi64(wide(next[i + j]), wide(next[i + j + 2])));
+      }
+    }
+    // now[4 g + c] has column 4 q + c of the rows 4 g to 4 g + 3 in its quarter q.
+    for (int c = 0; c < 4; ++c) {
+      const __m512i a = _mm512_shuffle_i32x4(wide(now[c]), wide(now[4 + c]), 0x88);
+      const __m512i b = _mm512_shuffle_i32x4(wide(now[8 + c]), wide(now[12 + c]), 0x88);
+      const __m512i d = _mm512_shuffle_i32x4(wide(now[c]), wide(now[4 + c]), 0xdd);
+      const __m512i e = _mm512_shuffle_i32x4(wide(now[8 + c]), wide(now[12 + c]), 0xdd);
+      next[c] = put(_mm512_shuffle_i32x4(a, b, 0x88));
+      next[4 + c] = put(_mm512_shuffle_i32x4(d, e, 0x88));
+      next[8 + c] = put(_mm512_shuffle_i32x4(a, b, 0xdd));
+      next[12 + c] = put(_mm512_shuffle_i32x4(d, e, 0xdd));
+    }
+#elif defined(__AVX2__)
+    const auto wide = [](Words words) { return reinterpret_cast<__m256i>(words); };
+    const auto put = [](__m256i words) { return reinterpret_cast<Words>(words); };
+    for (int i = 0; i < 8; i += 2) {
+      next[i] = put(_mm256_unpacklo_epi32(wide(now[i]), wide(now[i + 1])));
+      next[i + 1] = put(_mm256_unpackhi_epi32(wide(now[i]), wide(now[i + 1])));
+    }
+    for (int i = 0; i < 8; i += 4) {
+      for (int j = 0; j < 2; ++j) {
+        now[i + 2 * j] = put(_mm256_unpacklo_epi64(wide(next[i + j]), wide(next[i + j + 2])));
+        now[i + 2 * j + 1] = put(_mm256_unpackhi_epi64(wide(next[i + j]), wide(next[i + j + 2])));
+      }
+    }
+    for (int c = 0; c < 4; ++c) {
+      next[c] = put(_mm256_permute2x128_si256(wide(now[c]), wide(now[4 + c]), 0x20));
+      next[4 + c] = put(_mm256_permute2x128_si256(wide(now[c]), wide(now[4 + c]), 0x31));
+    }
+#else
+    for (int i = 0; i < kLanes; ++i) {
+      for (int j = 0; j < kLanes; ++j) to[j * kOuts + i] = rows[i][k][j];
+    }
+#endif
+#if defined(__AVX2__)
+    for (int i = 0; i < kLanes; ++i) std::memcpy(to + i * kOuts, &next[i], sizeof(Words));
+#endif
+  }
+
+  // Add the products with `Rows` rows to sums[row][kOuts].
+  template <int Rows>
+  void add(const FewRows& args, int64_t row, int64_t first_pair, int64_t pairs, float* to) const {
+    Floats sums[Rows][kVectors];
+    const int8_t* inputs[Rows];
+    const int32_t* negative[Rows];
+    const float *steps[Rows], *totals[Rows];
+    VOXTORCH_EACH_ROW {
+      VOXTORCH_EACH_VECTOR sums[r][v] = load_floats(to + r * kOuts + v * kLanes);
+      const ManyRow now(args.input, row + r, args.in);
+      inputs[r] = now.codes + first_pair * 64;
+      negative[r] = kPart == 16 ? now.negative16 + first_pair * 4 : now.negative32 + first_pair * 2;
+      steps[r] = now.scales + first_pair * 2;
+      totals[r] = now.sums + first_pair * 2;
+    }
+    for (int64_t part = 0; part < pairs * kPartsOfPair; ++part) {
+      const int64_t block = part * kPart / kInputBlock;
+      Ints whole[Rows][kVectors];
+      block_sums<Rows>(codes + part * (kPart / 4) * kOuts, inputs, negative, part, whole);
+      VOXTORCH_EACH_ROW {
+        VOXTORCH_EACH_VECTOR {
+          Floats scale = Floats{} + steps[r][block];
+          if constexpr (Kind::kScaled) scale *= load_floats(scales + part * kOuts + v * kLanes);
+          sums[r][v] += __builtin_convertvector(whole[r][v], Floats) * scale;
+          if constexpr (Kind::kLeast) sums[r][v] += load_floats(least + part * kOuts + v * kLanes) * totals[r][block];
+        }
+        inputs[r] += kPart;
+      }
+    }
+    VOXTORCH_EACH_ROW { VOXTORCH_EACH_VECTOR std::memcpy(to + r * kOuts + v * kLanes, &sums[r][v], sizeof(Floats)); }
+  }
+
+  template <int Rows>
+  static VOXTORCH_INLINE void block_sums(const uint32_t* from, const int8_t* const (&inputs)[Rows],
+                                         const int32_t* const (&negative)[Rows], int64_t part,
+                                         Ints (&whole)[Rows][kVectors]) {
+    constexpr int kQuads = kPart / 4;
+    constexpr bool kTurned = Kind::kSigned && !kHasSums;  // whose signs the inputs take
+    constexpr int kShift = kTurned || Kind::kOffset == kNoOffset ? 0 : Kind::kOffset;
+    constexpr bool kStarts = !kTurned && Kind::kOffset != kNoOffset;
+    VOXTORCH_EACH_ROW {
+      const Ints start = kStarts ? Ints{} + (negative[r][part] << kShift) : Ints{};
+      VOXTORCH_EACH_VECTOR whole[r][v] = start;
+    }
+#if defined(__AVX512VNNI__)
+    for (int q = 0; q < kQuads; ++q) {
+      Words now[kVectors];
+      VOXTORCH_EACH_VECTOR now[v] = load_words(from + q * kOuts + v * kLanes);
+      VOXTORCH_EACH_ROW {
+        const Words input = Words{} + word_of(inputs[r] + 4 * q);
+        VOXTORCH_EACH_VECTOR {
+          whole[r][v] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(whole[r][v]),
+                                                                   reinterpret_cast<__m512i>(now[v]),
+                                                                   reinterpret_cast<__m512i>(input)));
+        }
+      }
+    }
+#elif defined(__SSSE3__) || defined(__ARM_NEON)
+    constexpr int kMost = kTurned ? 1 : runs_of(Kind::kLargest), kRun = kMost < kQuads ? kMost : kQuads;
+    for (int q = 0; q < kQuads; q += kRun) {
+      Pairs run[Rows][kVectors];
+      _Pragma("GCC unroll 8") for (int i = 0; i < kRun; ++i) {
+        Words now[kVectors];
+        VOXTORCH_EACH_VECTOR now[v] = load_words(from + (q + i) * kOuts + v * kLanes);
+        VOXTORCH_EACH_ROW {
+          const Words input = Words{} + word_of(inputs[r] + 4 * (q + i));
+          VOXTORCH_EACH_VECTOR {
+            const Pairs made = kTurned ? signed_products(now[v], input) : products(now[v], input);
+            run[r][v] = i == 0 ? made : added(run[r][v], made);
+            VOXTORCH_IN_ORDER(run[r][v]);
+          }
+        }
+      }
+      VOXTORCH_EACH_ROW { VOXTORCH_EACH_VECTOR whole[r][v] += sums_of(run[r][v]); }
+    }
+#else
+    for (int q = 0; q < kQuads; ++q) {
+      VOXTORCH_EACH_ROW {
+        VOXTORCH_EACH_VECTOR {
+          for (int lane = 0; lane < kLanes; ++lane) {
+            const uint32_t word = from[q * kOuts + v * kLanes + lane];
+            for (int i = 0; i < 4; ++i) {
+              whole[r][v][lane] += static_cast<int8_t>(word >> 8 * i) * inputs[r][4 * q + i];
+            }
+          }
+        }
+      }
+    }
+#endif
+  }
+
+  void rows(const FewRows& args, int64_t first_pair, int64_t pairs, float* sums) const {
+    int64_t row = 0;
+    for (; row + kRowsAtOnce <= args.rows; row += kRowsAtOnce) {
+      add<kRowsAtOnce>(args, row, first_pair, pairs, sums + row * kOuts);
+    }
+    for (; row + 2 <= args.rows; row += 2) add<2>(args, row, first_pair, pairs, sums + row * kOuts);
+    for (; row < args.rows; ++row) add<1>(args, row, first_pair, pairs, sums + row * kOuts);
+  }
+};
+
+template <typename Kind>
+void many_outputs(const FewRows& args, int64_t begin, int64_t end, float* sums) {
+  Panel<Kind> panel;
+  const int64_t pairs = padded_inputs(args.in) / 64;
+  for (int64_t first = begin; first < end; first += kOuts) {
+    std::memset(sums, 0, args.rows * kOuts * sizeof(float));
+    for (int64_t pair = 0; pair < pairs; pair += kPairs) {
+      const int64_t count = least_of(kPairs, pairs - pair);
+      panel.fill(args, first, pair, count);
+      panel.rows(args, pair, count, sums);
+    }
+    const int64_t count = least_of(kOuts, end - first);
+    for (int64_t row = 0; row < args.rows; ++row) {
+      const float* const from = sums + row * kOuts;
+      float* const to = args.output + row * args.out + first;
+      for (int64_t i = 0; i < count; ++i) {
+        const float value = Kind::kScaled ? from[i] : from[i] * args.scale[first + i];
+        to[i] = args.bias == nullptr ? value : value + args.bias[first + i];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void VOXTORCH_BUILD(many_rows)(const FewRows& args, int64_t begin, int64_t end, float* sums) {
+  switch (args.type) {
+    case FewRows::Weight::int8:
+      return many_outputs<RowInt8>(args, begin, end, sums);
+    case FewRows::Weight::q8_0:
+      return many_outputs<Q8_0>(args, begin, end, sums);
+    case FewRows::Weight::q4_0:
+      return many_outputs<Q4_0>(args, begin, end, sums);
+    case FewRows::Weight::q4_1:
+      return many_outputs<Q4_1>(args, begin, end, sums);
+    case FewRows::Weight::q4_k:
+      return many_outputs<Q4_K>(args, begin, end, sums);
+    case FewRows::Weight::q6_k:
+      return many_outputs<Q6_K>(args, begin, end, sums);
+    default:
+      return;
+  }
+}
+
+void VOXTORCH_BUILD(many_rows_prepare)(const float* input, int64_t rows, int64_t in, void* to) {
+  const int64_t padded = padded_inputs(in);
+  for (int64_t row = 0; row < rows; ++row) {
+    const ManyRow now(to, row, in);
+    auto* const codes = const_cast<int8_t*>(now.codes);
+    auto* const negative16 = const_cast<int32_t*>(now.negative16);
+    auto* const negative32 = const_cast<int32_t*>(now.negative32);
+    auto *const scales = const_cast<float*>(now.scales), *const sums = const_cast<float*>(now.sums);
+    for (int64_t at = 0, block = 0; at < padded; at += kInputBlock, ++block) {
+      const float* from = input + row * in + at;
+      float rest[kInputBlock] = {};
+      if (at + kInputBlock > in) {
+        if (at < in) std::memcpy(rest, from, (in - at) * sizeof(float));
+        from = rest;
+      }
+      int32_t negative[kInputBlock / 4];
+      prepare_block(from, codes + at, negative, scales + block, sums + block);
+      const int32_t low = negative[0] + negative[1] + negative[2] + negative[3];
+      const int32_t high = negative[4] + negative[5] + negative[6] + negative[7];
+      negative16[2 * block] = low;
+      negative16[2 * block + 1] = high;
+      negative32[block] = low + high;
+    }
+  }
+}
+
+}  // namespace voxtorch::kernels
