@@ -1,5 +1,6 @@
 // The addon: one Environment per JavaScript thread that loads it. lib/native/addon.ts types what is exported here.
 #include "binding/environment.h"
+#include "core/kernels/float_attention/float_attention.h"
 #include "core/kernels/float_product/float_product.h"
 #include "core/kernels/full_reduction.h"
 #include "core/runtime/autograd.h"
@@ -11,8 +12,9 @@ namespace {
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   // Once in the process: every thread has an environment.
-  static const bool prepared = (memory::use_cpu_cache(), end_with_launcher(), give_zeros_memory(),
-                                kernels::use_full_reductions(), kernels::use_float_products(), true);
+  static const bool prepared =
+      (memory::use_cpu_cache(), end_with_launcher(), give_zeros_memory(), kernels::use_full_reductions(),
+       kernels::use_float_products(), kernels::use_float_attention(), true);
   (void)prepared;
   Environment::create(env);
   export_operators(exports);

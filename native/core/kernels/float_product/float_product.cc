@@ -36,6 +36,15 @@ constexpr int64_t kFewestRows = 32;
 constexpr int64_t kShortestSide = 96;
 constexpr int64_t kFewestMultiplications = 1 << 18;
 
+bool is_amd() {
+#if defined(__x86_64__)
+  unsigned most = 0, name[3] = {};
+  return __get_cpuid(0, &most, &name[0], &name[2], &name[1]) != 0 && name[0] == signature_AMD_ebx;
+#else
+  return false;
+#endif
+}
+
 const FloatProductBuild* build() {
 #if defined(__x86_64__)
   static const FloatProductBuild* const found = [] {
@@ -47,15 +56,6 @@ const FloatProductBuild* build() {
   return found;
 #else
   return nullptr;
-#endif
-}
-
-bool is_amd() {
-#if defined(__x86_64__)
-  unsigned most = 0, name[3] = {};
-  return __get_cpuid(0, &most, &name[0], &name[2], &name[1]) != 0 && name[0] == signature_AMD_ebx;
-#else
-  return false;
 #endif
 }
 
@@ -288,6 +288,10 @@ void use_float_products() {
     m.impl("baddbmm", TORCH_FN(baddbmm));
   });
 }
+
+const FloatProductBuild* float_product_build() { return build(); }
+
+bool uses_float_products() { return is_used().load(std::memory_order_relaxed); }
 
 bool is_float_product(const Tensor& left, const Tensor& right, int64_t rows, int64_t columns, int64_t depth) {
   return is_worth(rows, columns, depth) && takes(left, right);

@@ -12,6 +12,11 @@ namespace voxtorch::kernels {
 // once, by the processor's vendor. Called once in the process.
 void use_float_products();
 
+// The blocks for this processor; null if it has none of the instruction sets. Whether they are used: see above.
+struct FloatProductBuild;
+const FloatProductBuild* float_product_build();
+bool uses_float_products();
+
 // Whether the product of [rows, depth] and [depth, columns] is computed here.
 bool is_float_product(const at::Tensor& left, const at::Tensor& right, int64_t rows, int64_t columns, int64_t depth);
 
