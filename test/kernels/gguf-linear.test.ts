@@ -27,7 +27,7 @@ it.each(cases)('%s: %i rows of %i to %i equal the float64 product', (scheme, row
       for (const offset of [bias, null]) {
         const made = product(input, weight, offset).double()
         const expected = [
-          ops.linear(integerInputs(input), weight.values.double(), offset?.double() ?? null),
+          ops.linear(integerInputs(input, true), weight.values.double(), offset?.double() ?? null),
           ops.linear(short(input), short(weight.values), offset?.double() ?? null),
         ]
         expect(Math.min(...expected.map((one) => difference(made, one)))).toBeLessThan(1e-5)

@@ -13,7 +13,7 @@ import { integerInputs } from './integer-inputs.js'
 const lookUp = op('voxtorch::quantized_embedding') as (...args: unknown[]) => Tensor
 const adapted = op('voxtorch::adapted_quantized_linear') as (...args: unknown[]) => Tensor
 const exact = (input: Tensor, { values }: Packed, bias: Tensor | null) =>
-  ops.linear(integerInputs(input), values.double(), bias?.double() ?? null)
+  ops.linear(integerInputs(input, input.size(0) > 8), values.double(), bias?.double() ?? null)
 
 // Rows of 32 have half of the blocks that are taken at once, 96 and 800 an odd number.
 const of32 = [

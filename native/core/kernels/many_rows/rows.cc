@@ -16,6 +16,7 @@ namespace {
 constexpr int kVectors = 2;               // of outputs
 constexpr int kOuts = kVectors * kLanes;  // of a panel
 constexpr int kRowsAtOnce = kLanes == 16 ? 6 : 3;
+constexpr int kStepQuads = 4;      // words of four codes that share a step
 constexpr int kPairWords = 16;     // a pair of blocks has 64 codes, four to a word
 constexpr int kPanelWords = 4096;  // of codes, 16 kB: half of the first-level cache
 constexpr int64_t kPairs = kPanelWords / (kPairWords * kOuts);
@@ -35,6 +36,7 @@ static_assert(kPanelOutputs % kOuts == 0);
 // The row as `prepare` wrote it.
 struct ManyRow {
   const int8_t* codes;
+  const uint32_t* steps;
   const int32_t *negative16, *negative32;
   const float *scales, *sums;
 
@@ -42,7 +44,8 @@ struct ManyRow {
     const int64_t padded = padded_inputs(in);
     const char* from = static_cast<const char*>(rows) + row * many_rows_bytes(in);
     codes = reinterpret_cast<const int8_t*>(from);
-    negative16 = reinterpret_cast<const int32_t*>(from + padded);
+    steps = reinterpret_cast<const uint32_t*>(from + padded);
+    negative16 = reinterpret_cast<const int32_t*>(steps + padded / 16);
     negative32 = negative16 + padded / 16;
     scales = reinterpret_cast<const float*>(negative32 + padded / 32);
     sums = scales + padded / 32;
@@ -70,8 +73,8 @@ VOXTORCH_INLINE Pairs signed_products(Words codes, Words input) {
   return _mm512_maddubs_epi16(_mm512_abs_epi8(code), turned);
 }
 VOXTORCH_INLINE Pairs added(Pairs a, Pairs b) { return _mm512_add_epi16(a, b); }
-VOXTORCH_INLINE Ints sums_of(Pairs pairs) {
-  return reinterpret_cast<Ints>(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+VOXTORCH_INLINE Ints sums_of(Pairs pairs, uint32_t step) {
+  return reinterpret_cast<Ints>(_mm512_madd_epi16(pairs, _mm512_set1_epi32(static_cast<int>(step))));
 }
 #elif defined(__AVX2__) && !defined(__AVX512F__)
 using Pairs = __m256i;
@@ -83,8 +86,8 @@ VOXTORCH_INLINE Pairs signed_products(Words codes, Words input) {
   return _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(reinterpret_cast<__m256i>(input), code));
 }
 VOXTORCH_INLINE Pairs added(Pairs a, Pairs b) { return _mm256_add_epi16(a, b); }
-VOXTORCH_INLINE Ints sums_of(Pairs pairs) {
-  return reinterpret_cast<Ints>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+VOXTORCH_INLINE Ints sums_of(Pairs pairs, uint32_t step) {
+  return reinterpret_cast<Ints>(_mm256_madd_epi16(pairs, _mm256_set1_epi32(static_cast<int>(step))));
 }
 #elif defined(__SSSE3__) && !defined(__AVX2__)
 using Pairs = __m128i;
@@ -96,7 +99,9 @@ VOXTORCH_INLINE Pairs signed_products(Words codes, Words input) {
   return _mm_maddubs_epi16(_mm_abs_epi8(code), _mm_sign_epi8(reinterpret_cast<__m128i>(input), code));
 }
 VOXTORCH_INLINE Pairs added(Pairs a, Pairs b) { return _mm_add_epi16(a, b); }
-VOXTORCH_INLINE Ints sums_of(Pairs pairs) { return reinterpret_cast<Ints>(_mm_madd_epi16(pairs, _mm_set1_epi16(1))); }
+VOXTORCH_INLINE Ints sums_of(Pairs pairs, uint32_t step) {
+  return reinterpret_cast<Ints>(_mm_madd_epi16(pairs, _mm_set1_epi32(static_cast<int>(step))));
+}
 #elif defined(__ARM_NEON)
 // Each product in 16 bits of its own.
 struct Pairs {
@@ -108,8 +113,9 @@ VOXTORCH_INLINE Pairs signed_products(Words codes, Words input) {
 }
 VOXTORCH_INLINE Pairs products(Words codes, Words input) { return signed_products(codes, input); }
 VOXTORCH_INLINE Pairs added(Pairs a, Pairs b) { return {vaddq_s16(a.low, b.low), vaddq_s16(a.high, b.high)}; }
-VOXTORCH_INLINE Ints sums_of(Pairs pairs) {
-  return reinterpret_cast<Ints>(vpaddq_s32(vpaddlq_s16(pairs.low), vpaddlq_s16(pairs.high)));
+VOXTORCH_INLINE Ints sums_of(Pairs pairs, uint32_t step) {
+  const auto sums = reinterpret_cast<Ints>(vpaddq_s32(vpaddlq_s16(pairs.low), vpaddlq_s16(pairs.high)));
+  return sums * static_cast<int32_t>(step & 0xffff);
 }
 #endif
 
@@ -233,24 +239,26 @@ struct Panel {
     Floats sums[Rows][kVectors];
     const int8_t* inputs[Rows];
     const int32_t* negative[Rows];
-    const float *steps[Rows], *totals[Rows];
+    const uint32_t* steps[Rows];
+    const float *scale[Rows], *totals[Rows];
     VOXTORCH_EACH_ROW {
       VOXTORCH_EACH_VECTOR sums[r][v] = load_floats(to + r * kOuts + v * kLanes);
       const ManyRow now(args.input, row + r, args.in);
       inputs[r] = now.codes + first_pair * 64;
       negative[r] = kPart == 16 ? now.negative16 + first_pair * 4 : now.negative32 + first_pair * 2;
-      steps[r] = now.scales + first_pair * 2;
+      steps[r] = now.steps + first_pair * 4;
+      scale[r] = now.scales + first_pair * 2;
       totals[r] = now.sums + first_pair * 2;
     }
     for (int64_t part = 0; part < pairs * kPartsOfPair; ++part) {
       const int64_t block = part * kPart / kInputBlock;
       Ints whole[Rows][kVectors];
-      block_sums<Rows>(codes + part * (kPart / 4) * kOuts, inputs, negative, part, whole);
+      block_sums<Rows>(codes + part * (kPart / 4) * kOuts, inputs, steps, negative, part, whole);
       VOXTORCH_EACH_ROW {
         VOXTORCH_EACH_VECTOR {
-          Floats scale = Floats{} + steps[r][block];
-          if constexpr (Kind::kScaled) scale *= load_floats(scales + part * kOuts + v * kLanes);
-          sums[r][v] += __builtin_convertvector(whole[r][v], Floats) * scale;
+          Floats both = Floats{} + scale[r][block];
+          if constexpr (Kind::kScaled) both *= load_floats(scales + part * kOuts + v * kLanes);
+          sums[r][v] += __builtin_convertvector(whole[r][v], Floats) * both;
           if constexpr (Kind::kLeast) sums[r][v] += load_floats(least + part * kOuts + v * kLanes) * totals[r][block];
         }
         inputs[r] += kPart;
@@ -259,10 +267,11 @@ struct Panel {
     VOXTORCH_EACH_ROW { VOXTORCH_EACH_VECTOR std::memcpy(to + r * kOuts + v * kLanes, &sums[r][v], sizeof(Floats)); }
   }
 
+  // The sums of a block of kPart weights: those of each 16 times their step.
   template <int Rows>
   static VOXTORCH_INLINE void block_sums(const uint32_t* from, const int8_t* const (&inputs)[Rows],
-                                         const int32_t* const (&negative)[Rows], int64_t part,
-                                         Ints (&whole)[Rows][kVectors]) {
+                                         const uint32_t* const (&steps)[Rows], const int32_t* const (&negative)[Rows],
+                                         int64_t part, Ints (&whole)[Rows][kVectors]) {
     constexpr int kQuads = kPart / 4;
     constexpr bool kTurned = Kind::kSigned && !kHasSums;  // whose signs the inputs take
     constexpr int kShift = kTurned || Kind::kOffset == kNoOffset ? 0 : Kind::kOffset;
@@ -272,23 +281,30 @@ struct Panel {
       VOXTORCH_EACH_VECTOR whole[r][v] = start;
     }
 #if defined(__AVX512VNNI__)
-    for (int q = 0; q < kQuads; ++q) {
-      Words now[kVectors];
-      VOXTORCH_EACH_VECTOR now[v] = load_words(from + q * kOuts + v * kLanes);
-      VOXTORCH_EACH_ROW {
-        const Words input = Words{} + word_of(inputs[r] + 4 * q);
-        VOXTORCH_EACH_VECTOR {
-          whole[r][v] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(whole[r][v]),
+    for (int q = 0; q < kQuads; q += kStepQuads) {
+      Ints run[Rows][kVectors] = {};
+      for (int i = q; i < q + kStepQuads; ++i) {
+        Words now[kVectors];
+        VOXTORCH_EACH_VECTOR now[v] = load_words(from + i * kOuts + v * kLanes);
+        VOXTORCH_EACH_ROW {
+          const Words input = Words{} + word_of(inputs[r] + 4 * i);
+          VOXTORCH_EACH_VECTOR {
+            run[r][v] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(run[r][v]),
                                                                    reinterpret_cast<__m512i>(now[v]),
                                                                    reinterpret_cast<__m512i>(input)));
+          }
         }
+      }
+      VOXTORCH_EACH_ROW {
+        const Ints step = Ints{} + static_cast<int32_t>(steps[r][(part * kQuads + q) / kStepQuads] & 0xffff);
+        VOXTORCH_EACH_VECTOR whole[r][v] += run[r][v] * step;
       }
     }
 #elif defined(__SSSE3__) || defined(__ARM_NEON)
-    constexpr int kMost = kTurned ? 1 : runs_of(Kind::kLargest), kRun = kMost < kQuads ? kMost : kQuads;
+    constexpr int kMost = kTurned ? 1 : runs_of(Kind::kLargest), kRun = kMost < kStepQuads ? kMost : kStepQuads;
     for (int q = 0; q < kQuads; q += kRun) {
       Pairs run[Rows][kVectors];
-      _Pragma("GCC unroll 8") for (int i = 0; i < kRun; ++i) {
+      _Pragma("GCC unroll 4") for (int i = 0; i < kRun; ++i) {
         Words now[kVectors];
         VOXTORCH_EACH_VECTOR now[v] = load_words(from + (q + i) * kOuts + v * kLanes);
         VOXTORCH_EACH_ROW {
@@ -300,16 +316,20 @@ struct Panel {
           }
         }
       }
-      VOXTORCH_EACH_ROW { VOXTORCH_EACH_VECTOR whole[r][v] += sums_of(run[r][v]); }
+      VOXTORCH_EACH_ROW {
+        const uint32_t step = steps[r][(part * kQuads + q) / kStepQuads];
+        VOXTORCH_EACH_VECTOR whole[r][v] += sums_of(run[r][v], step);
+      }
     }
 #else
     for (int q = 0; q < kQuads; ++q) {
       VOXTORCH_EACH_ROW {
+        const auto step = static_cast<int32_t>(steps[r][(part * kQuads + q) / kStepQuads] & 0xffff);
         VOXTORCH_EACH_VECTOR {
           for (int lane = 0; lane < kLanes; ++lane) {
             const uint32_t word = from[q * kOuts + v * kLanes + lane];
             for (int i = 0; i < 4; ++i) {
-              whole[r][v][lane] += static_cast<int8_t>(word >> 8 * i) * inputs[r][4 * q + i];
+              whole[r][v][lane] += static_cast<int8_t>(word >> 8 * i) * inputs[r][4 * q + i] * step;
             }
           }
         }
@@ -372,11 +392,68 @@ void VOXTORCH_BUILD(many_rows)(const FewRows& args, int64_t begin, int64_t end, 
   }
 }
 
+namespace {
+
+// The largest magnitude of 16, as the bits of a float, which are ordered as the numbers are.
+VOXTORCH_INLINE uint32_t most_of(const float* from) {
+  uint32_t most = 0;
+#if defined(__AVX2__)
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  const auto load = [&](const float* at) __attribute__((always_inline)) {
+    return _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(at)), magnitude);
+  };
+  const __m256i eight = _mm256_max_epi32(load(from), load(from + 8));
+  __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  most = static_cast<uint32_t>(_mm_cvtsi128_si32(_mm_max_epi32(four, _mm_shuffle_epi32(four, 0xb1))));
+#else
+  for (int i = 0; i < 16; ++i) {
+    uint32_t word;
+    std::memcpy(&word, from + i, sizeof(word));
+    word &= 0x7fffffffu;
+    most = word > most ? word : most;
+  }
+#endif
+  return most;
+}
+
+// 16 numbers as codes of so many to 1; returns their sum.
+VOXTORCH_INLINE int32_t round_sixteen(const float* from, float inverse, int8_t* codes) {
+#if defined(__AVX2__)
+  __m256i whole[2];
+  for (int i = 0; i < 2; ++i) {
+    const __m256 count = _mm256_mul_ps(_mm256_loadu_ps(from + 8 * i), _mm256_set1_ps(inverse));
+    const __m256 half = _mm256_or_ps(_mm256_and_ps(count, _mm256_set1_ps(-0.0f)), _mm256_set1_ps(0.5f));
+    whole[i] = _mm256_cvttps_epi32(_mm256_add_ps(count, half));
+  }
+  const __m256i halves = _mm256_permute4x64_epi64(_mm256_packs_epi32(whole[0], whole[1]), 0xd8);
+  const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+  std::memcpy(codes, &bytes, sizeof(bytes));
+  const __m256i fours = _mm256_madd_epi16(halves, _mm256_set1_epi16(1));
+  __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+  sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1)));
+#else
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) {
+    const float count = from[i] * inverse;
+    const auto whole = static_cast<int32_t>(count + __builtin_copysignf(0.5f, count));
+    codes[i] = static_cast<int8_t>(whole);
+    sum += whole;
+  }
+  return sum;
+#endif
+}
+
+}  // namespace
+
 void VOXTORCH_BUILD(many_rows_prepare)(const float* input, int64_t rows, int64_t in, void* to) {
+  constexpr uint32_t kInfinity = 0x7f800000u;
   const int64_t padded = padded_inputs(in);
   for (int64_t row = 0; row < rows; ++row) {
     const ManyRow now(to, row, in);
     auto* const codes = const_cast<int8_t*>(now.codes);
+    auto* const steps = const_cast<uint32_t*>(now.steps);
     auto* const negative16 = const_cast<int32_t*>(now.negative16);
     auto* const negative32 = const_cast<int32_t*>(now.negative32);
     auto *const scales = const_cast<float*>(now.scales), *const sums = const_cast<float*>(now.sums);
@@ -387,13 +464,33 @@ void VOXTORCH_BUILD(many_rows_prepare)(const float* input, int64_t rows, int64_t
         if (at < in) std::memcpy(rest, from, (in - at) * sizeof(float));
         from = rest;
       }
-      int32_t negative[kInputBlock / 4];
-      prepare_block(from, codes + at, negative, scales + block, sums + block);
-      const int32_t low = negative[0] + negative[1] + negative[2] + negative[3];
-      const int32_t high = negative[4] + negative[5] + negative[6] + negative[7];
-      negative16[2 * block] = low;
-      negative16[2 * block + 1] = high;
-      negative32[block] = low + high;
+      const uint32_t most[2] = {most_of(from), most_of(from + 16)};
+      const uint32_t larger = most[0] > most[1] ? most[0] : most[1];
+      float largest, scale;
+      std::memcpy(&largest, &larger, sizeof(largest));
+      scale = largest / (127 * 127);
+      const bool counts = larger < kInfinity && scale > 1e-37f;
+      int32_t all = 0;
+      for (int half = 0; half < 2; ++half) {
+        int32_t step = 1, sum = 0;
+        if (counts) {
+          float own;
+          std::memcpy(&own, &most[half], sizeof(own));
+          const float share = own / largest * 127;
+          step = static_cast<int32_t>(share);
+          step += static_cast<float>(step) < share || step == 0 ? 1 : 0;
+          sum = round_sixteen(from + 16 * half, 1 / (scale * static_cast<float>(step)), codes + at + 16 * half);
+        } else {
+          std::memset(codes + at + 16 * half, 0, 16);
+        }
+        steps[2 * block + half] = static_cast<uint32_t>(step) * 0x10001u;
+        negative16[2 * block + half] = -step * sum;
+        all += step * sum;
+      }
+      if (larger >= kInfinity) scale = __builtin_nanf("");
+      scales[block] = scale;
+      sums[block] = scale * static_cast<float>(all);
+      negative32[block] = -all;
     }
   }
 }
