@@ -30,4 +30,15 @@ export const FAMILIES = {
     ropeScaling: { ropeType: 'linear', factor: 2 },
     ...WINDOW,
   },
+  mixtral: { numLocalExperts: 5, numExpertsPerTok: 2, ...WINDOW },
+  qwen3_moe: {
+    attentionBias: true,
+    numExperts: 6,
+    numExpertsPerTok: 3,
+    moeIntermediateSize: 20,
+    normTopkProb: true,
+    mlpOnlyLayers: [0],
+    useSlidingWindow: true,
+    ...WINDOW,
+  },
 } satisfies Record<string, DecoderLMConfig>

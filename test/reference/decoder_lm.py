@@ -5,8 +5,12 @@ In float64, stored as float32, though transformers takes norms, angles and softm
 left in float32: float64's smallest number, which transformers masks with, is -inf to its softmax.
 """
 
+import tempfile
+from pathlib import Path
+
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import save_file
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -18,12 +22,16 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     SmolLM3Config,
     SmolLM3ForCausalLM,
 )
@@ -33,8 +41,10 @@ from common import FIXTURES, Fixture, main, randint, randn
 CLASSES = {
     'llama': (LlamaConfig, LlamaForCausalLM),
     'mistral': (MistralConfig, MistralForCausalLM),
+    'mixtral': (MixtralConfig, MixtralForCausalLM),
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
     'qwen3': (Qwen3Config, Qwen3ForCausalLM),
+    'qwen3_moe': (Qwen3MoeConfig, Qwen3MoeForCausalLM),
     'olmo2': (Olmo2Config, Olmo2ForCausalLM),
     'smollm3': (SmolLM3Config, SmolLM3ForCausalLM),
     'granite': (GraniteConfig, GraniteForCausalLM),
@@ -67,10 +77,14 @@ LOCAL = dict(
     full_attention=dict(rope_type='linear', rope_theta=1000.0, factor=2.0),
     sliding_attention=dict(rope_type='default', rope_theta=20.0),
 )
+ROUTER = dict(output_router_logits=True, router_aux_loss_coef=0.5)
 TURNS = ['sliding_attention', 'full_attention']
 # Of which the greedy tokens are stored as well.
-GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text']
+GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text', 'mixtral', 'qwen3_moe']
 NEW_TOKENS = 12
+# Of these, of more prompts.
+PROMPTS = 20
+PROMPTED = ['mixtral', 'qwen3_moe']
 
 CASES = [
     dict(name='llama', type='llama'),
@@ -99,6 +113,11 @@ CASES = [
     dict(name='gemma2-left', type='gemma2', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=False, layer_types=TURNS[::-1], final_logit_softcapping=None, **WINDOW, **GQA),
     dict(name='gemma3_text', type='gemma3_text', pad_token_id=0, query_pre_attn_scalar=6, layer_types=TURNS, rope_parameters=LOCAL, **WINDOW, **GQA),
     dict(name='gemma3_text-left', type='gemma3_text', pads='left', brief=True, pad_token_id=0, embeds=True, attention_bias=True, tie_word_embeddings=False, final_logit_softcapping=1.5, layer_types=TURNS[::-1], rope_parameters=LOCAL, **WINDOW, **GQA),
+    dict(name='mixtral', type='mixtral', num_local_experts=4, **ROUTER, **GQA),
+    dict(name='mixtral-left', type='mixtral', pads='left', embeds=True, num_local_experts=5, num_experts_per_tok=3, tie_word_embeddings=True, **ROUTER, **WINDOW, **GQA),
+    dict(name='qwen3_moe', type='qwen3_moe', num_experts=5, num_experts_per_tok=2, moe_intermediate_size=6, norm_topk_prob=True, mlp_only_layers=[0], **ROUTER, **GQA),
+    dict(name='qwen3_moe-left', type='qwen3_moe', pads='left', num_experts=6, num_experts_per_tok=3, moe_intermediate_size=6, attention_bias=True, use_sliding_window=True, **ROUTER, **WINDOW, **GQA),
+    dict(name='qwen3_moe-step', type='qwen3_moe', pads='left', brief=True, num_experts=9, num_experts_per_tok=1, moe_intermediate_size=4, decoder_sparse_step=2, **GQA),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]
@@ -117,9 +136,37 @@ def build(name, type, **options):
     config_class, model_class = CLASSES[type]
     config = config_class(**{**SIZE, **options})
     config._attn_implementation = 'eager'
+    config._experts_implementation = 'eager'
     model = model_class(config).eval()
     fill(model, name)
     return model.double()
+
+
+# Names of published checkpoints for those of transformers 5, which stacks experts.
+EXPERTS = {
+    'mixtral': ('block_sparse_moe', ['w1', 'w3'], 'w2'),
+    'qwen3_moe': ('mlp', ['gate_proj', 'up_proj'], 'down_proj'),
+}
+
+
+def published(type, tensors):
+    """Without the gradients of experts that no token went through, which are 0 in a stack."""
+    if type not in EXPERTS:
+        return tensors
+    mlp, halves, down = EXPERTS[type]
+    result = {}
+    for key, value in tensors.items():
+        key = key.replace('.mlp.', f'.{mlp}.')
+        name, _, kind = key.rpartition('.')
+        if not name.endswith('.experts'):
+            result[key] = value
+            continue
+        for expert, one in enumerate(value):
+            if not one.any():
+                continue
+            parts = zip(halves, one.chunk(2)) if kind == 'gate_up_proj' else [(down, one)]
+            result |= {f'{name}.{expert}.{part}.weight': part_value for part, part_value in parts}
+    return result
 
 
 def masked(pads):
@@ -159,6 +206,9 @@ def one(fixture, name, type, pads=None, embeds=False, brief=False, **options):
     (outputs.loss + (outputs.logits * cotangent).sum()).backward()
     parameters = dict(model.named_parameters())
     out = {'logits': outputs.logits, 'loss': outputs.loss}
+    router = {f'router.{i}': logits for i, logits in enumerate(getattr(outputs, 'router_logits', None) or ())}
+    if router:
+        router['aux_loss'] = outputs.aux_loss
     if not brief:
         out |= {f'hidden.{i}': hidden for i, hidden in enumerate(outputs.hidden_states)}
         out |= {f'attention.{i}': attention for i, attention in enumerate(outputs.attentions)}
@@ -178,16 +228,23 @@ def one(fixture, name, type, pads=None, embeds=False, brief=False, **options):
     assert all(value.isfinite().all() for value in [*out.values(), *grad.values()]), name
     if type in GREEDY and not embeds:
         settings = dict(max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0)
+        # transformers multiplies the last tokens' probabilities with the mask of all.
+        model.config.output_router_logits = False
         with torch.no_grad():
             tokens = model.generate(ids, attention_mask=torch.ones_like(ids) if mask is None else mask, **settings)
         out['tokens'] = tokens[:, TIME:].float()
+        if type in PROMPTED:
+            given['prompts'] = randint(f'{name}/prompts', 1, SIZE['vocab_size'], PROMPTS, TIME)
+            with torch.no_grad():
+                tokens = model.generate(given['prompts'], attention_mask=torch.ones(PROMPTS, TIME).long(), **settings)
+            out['prompted'] = tokens[:, TIME:].float()
     fixture.case(
         dict(name=name, config={'model_type': type, **SIZE, **options}),
         **{'in': given},
         cotangent={'logits': cotangent},
-        param={key: value.float() for key, value in parameters.items()},
-        out={key: value.float() for key, value in out.items()},
-        grad={key: value.float() for key, value in grad.items()},
+        param={key: value.float() for key, value in published(type, parameters).items()},
+        out={key: value.float() for key, value in [*out.items(), *router.items()]},
+        grad={key: value.float() for key, value in published(type, grad).items()},
     )
 
 
@@ -222,7 +279,7 @@ def pretrained():
 
 
 def lora():
-    """PEFT's adapter as SALMONN trains it, on the network of the case `llama-gqa`."""
+    """PEFT's adapter as SALMONN trains it, on the network of the case `llama-gqa`, and adapters of experts."""
     fixture = Fixture()
     options = next(case for case in CASES if case['name'] == 'llama-gqa')
     options = {key: value for key, value in options.items() if key not in ('name', 'type', 'pads')}
@@ -237,13 +294,76 @@ def lora():
     outputs = model(input_ids=ids, labels=ids)
     outputs.loss.backward()
     fixture.case(
-        dict(name='lora', config=config),
+        dict(name='lora', network='llama-gqa', config=config),
         **{'in': {'input_ids': ids}},
         param={key: value.float() for key, value in parameters.items()},
         out={'logits': outputs.logits.float(), 'loss': outputs.loss.float()},
         grad={key: value.grad.float() for key, value in parameters.items()},
     )
+    # PEFT leaves out the dense layers of the case `qwen3_moe`.
+    for network in ['mixtral', 'qwen3_moe-left']:
+        lora_of_experts(fixture, network)
     return fixture
+
+
+def lora_of_experts(fixture, network):
+    """In the layout of PEFT before transformers 5 stacked experts, which PEFT converts to adapters of the stacks."""
+    options = next(case for case in CASES if case['name'] == network)
+    name = options['type']
+    options = {key: value for key, value in options.items() if key not in ('name', 'type', 'pads')}
+    base = build(network, name, **options)
+    _, halves, down = EXPERTS[name]
+    rank, projections = 2, ['q_proj', 'o_proj', 'gate', *halves, down]
+    config = dict(r=rank, lora_alpha=6, lora_dropout=0.0, target_modules=projections)
+    shapes = {key: value.shape for key, value in published(name, dict(base.named_parameters())).items()}
+    given = {}
+    for key, shape in shapes.items():
+        path = key.removesuffix('.weight')
+        if not any(path.endswith(f'.{one}') for one in projections):
+            continue
+        for part, size in [('lora_A', (rank, shape[1])), ('lora_B', (shape[0], rank))]:
+            given[f'{path}.{part}.default.weight'] = randn(f'lora {name}/{path}/{part}', *size, scale=0.3)
+    with tempfile.TemporaryDirectory() as folder:
+        LoraConfig(**config, task_type='CAUSAL_LM').save_pretrained(folder)
+        tensors = {f'base_model.model.{key.replace(".default", "")}': value for key, value in given.items()}
+        save_file(tensors, Path(folder) / 'adapter_model.safetensors')
+        model = PeftModel.from_pretrained(base, folder, is_trainable=True).eval().double()
+    ids = randint(f'lora {name}/ids', 1, SIZE['vocab_size'], BATCH, TIME)
+    outputs = model(input_ids=ids, labels=ids)
+    outputs.loss.backward()
+    trained = {key.removeprefix('base_model.model.'): p.grad for key, p in model.named_parameters() if p.requires_grad}
+    count = options.get('num_local_experts') or options['num_experts']
+    fixture.case(
+        dict(name=f'lora {name}', network=network, config=config),
+        **{'in': {'input_ids': ids}},
+        param=given,
+        out={'logits': outputs.logits.float(), 'loss': outputs.loss.float()},
+        grad={key: value.float() for key, value in apart(name, trained, count, rank).items()},
+    )
+
+
+def apart(type, grads, count, rank):
+    """Gradients of the adapters of single experts from those of stacks, whose B is diagonal in blocks."""
+    mlp, halves, down = EXPERTS[type]
+    result = {}
+    for key, value in grads.items():
+        key = key.replace('.mlp.', f'.{mlp}.')
+        path, _, part = key.partition('.lora_')
+        if not path.removesuffix('.base_layer').endswith('.experts'):
+            result[key.replace('.gate.base_layer.', '.gate.')] = value
+            continue
+        stack, names = path.removesuffix('.base_layer'), halves if path.endswith('.base_layer') else [down]
+        ranks = rank * len(names)
+        # A [experts * ranks, in], B [out, ranks * experts].
+        each = value.view(count, ranks, -1) if part[0] == 'A' else value.T.view(ranks, count, -1).permute(1, 2, 0)
+        for expert in range(count):
+            for i, name in enumerate(names):
+                own = slice(i * rank, (i + 1) * rank)
+                rows = each.shape[1] // len(names)
+                one = each[expert][own] if part[0] == 'A' else each[expert][i * rows : (i + 1) * rows, own]
+                if one.any():
+                    result[f'{stack}.{expert}.{name}.lora_{part}'] = one
+    return result
 
 
 def bin_shards(model, folder):

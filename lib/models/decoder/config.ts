@@ -84,6 +84,21 @@ export interface DecoderLMConfig extends NetworkConfig {
   attnLogitSoftcapping?: number | null
   /** Gemma: the same of logits. */
   finalLogitSoftcapping?: number | null
+  /** Mixtral, Qwen3 MoE: number of experts that a token goes through. */
+  numExpertsPerTok?: number
+  /** Mixtral: number of experts of a layer. */
+  numLocalExperts?: number
+  /** Qwen3 MoE: the same; and the width of an expert. */
+  numExperts?: number
+  moeIntermediateSize?: number
+  /** Qwen3 MoE: whether the weights of a token's experts are divided by their sum. */
+  normTopkProb?: boolean
+  /** Qwen3 MoE: every layer with a multiple of this number, from 1, has experts, except those in `mlpOnlyLayers`, from 0. */
+  decoderSparseStep?: number
+  mlpOnlyLayers?: number[] | null
+  /** Mixtral, Qwen3 MoE: add the routers' load-balancing loss to the loss, multiplied by `routerAuxLossCoef`. Default false. */
+  outputRouterLogits?: boolean
+  routerAuxLossCoef?: number
   /** Biases of the feed-forward projections, in families that may have them. */
   mlpBias?: boolean
   /** InternLM2: biases of both projections of the attention. Default true; published checkpoints set false. */
@@ -170,6 +185,7 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
       const { ropeTheta = defaults.ropeTheta ?? 10000 } = isConfiguration(scaling)
         ? (toCamel(scaling) as RopeParameters)
         : {}
+      for (const [alias, key] of Object.entries(family.aliases ?? {})) defaults[key] = config[alias] ?? defaults[key]
       // Two keys for the activation would leave open which one counts.
       if ('hiddenActivation' in defaults) delete defaults.hiddenAct
       return {
@@ -194,6 +210,7 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
       // transformers' classes without a window also ignore these.
       ...['useFlashAttn', 'slidingWindow', 'maxWindowLayers'],
       ...(family.unused ?? []),
+      ...Object.keys(family.aliases ?? {}),
     ],
   }
 }
@@ -302,8 +319,26 @@ function typeOf(config: DecoderLMConfig): ModelType {
 const SLIDING = 'sliding_attention'
 const FULL = 'full_attention'
 
-/** Check `layerTypes` of newer files: the attention of each layer, which in some families must match the other keys. */
-export function checkedLayers(config: DecoderLMConfig): DecoderLMConfig {
+/** Return the configuration without other names of its keys. */
+function withoutAliases(config: DecoderLMConfig): DecoderLMConfig {
+  const whole = { ...config }
+  for (const [alias, key] of Object.entries(familyOf(typeOf(config)).aliases ?? {})) {
+    const value = whole[alias]
+    if (value !== undefined && value !== null && value !== whole[key]) {
+      const message = `DecoderLM: ${alias}: expected the value of ${key}, ${shown(whole[key])}, got ${shown(value)}`
+      throw new ConfigError(message, { [alias]: value })
+    }
+    delete whole[alias]
+  }
+  return whole
+}
+
+/**
+ * Return the configuration with one name for each key. Check `layerTypes` of newer files: the attention of each layer, which in some
+ * families must match the other keys.
+ */
+export function checkedLayers(given: DecoderLMConfig): DecoderLMConfig {
+  const config = withoutAliases(given)
   const { layerTypes, maxWindowLayers = 28, numHiddenLayers } = config
   for (const key of familyOf(typeOf(config)).required ?? []) positive(config, key)
   if (layerTypes === undefined || layerTypes === null) return config

@@ -49,6 +49,8 @@ export interface DecoderLMInputs {
   logitsToKeep?: number | null
   outputHiddenStates?: boolean
   outputAttentions?: boolean
+  /** Mixtures of experts: return `routerLogits` and `auxLoss`, and add `auxLoss` times `routerAuxLossCoef` to the loss. Default: the configuration's. */
+  outputRouterLogits?: boolean | null
 }
 
 export interface DecoderLMOutput {
@@ -62,6 +64,10 @@ export interface DecoderLMOutput {
   hiddenStates: Tensor[]
   /** Per layer [batch, heads, time, cache.length + time]; empty without `outputAttentions`. */
   attentions: Tensor[]
+  /** Load-balancing loss of the routers over all layers (https://arxiv.org/abs/2101.03961); null without `outputRouterLogits`. */
+  auxLoss: Tensor | null
+  /** Per layer with experts [batch * time, experts]; empty without `outputRouterLogits`. */
+  routerLogits: Tensor[]
 }
 
 const embed = op('voxtorch::decoder_lm_embed')
