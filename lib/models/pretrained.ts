@@ -187,6 +187,7 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
 /** Class that loads a model type. */
 const CLASSES: Record<string, string> = {
   ...Object.fromEntries(MODEL_TYPES.map((type) => [type, 'DecoderLM'])),
+  mistral3: 'DecoderLM',
   whisper: 'Whisper',
   wavlm: 'WavLM',
   wav2vec2: 'Wav2Vec2',

@@ -183,6 +183,8 @@ describe('files', () => {
     ['llama-sharded', 'llama'],
     ['mistral-bin', 'mistral'],
     ['qwen2-safetensors', 'qwen2'],
+    ['mistral3-safetensors', 'ministral3'],
+    ['mistral3-tied', 'ministral3'],
   ])('reads %s as transformers wrote it, and what it saves', async (folder, modelType) => {
     const answers = await fixture('models/decoder-lm-pretrained')
     const inputIds = get(tensorsOf(answers, folder, 'in').input_ids)

@@ -21,6 +21,12 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
+    Ministral3Config,
+    Ministral3ForCausalLM,
+    MinistralConfig,
+    MinistralForCausalLM,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
@@ -41,6 +47,8 @@ from common import FIXTURES, Fixture, main, randint, randn
 CLASSES = {
     'llama': (LlamaConfig, LlamaForCausalLM),
     'mistral': (MistralConfig, MistralForCausalLM),
+    'ministral': (MinistralConfig, MinistralForCausalLM),
+    'ministral3': (Ministral3Config, Ministral3ForCausalLM),
     'mixtral': (MixtralConfig, MixtralForCausalLM),
     'qwen2': (Qwen2Config, Qwen2ForCausalLM),
     'qwen3': (Qwen3Config, Qwen3ForCausalLM),
@@ -71,6 +79,8 @@ LLAMA3 = dict(
     original_max_position_embeddings=32,
 )
 YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=16)
+# The positions of three tokens have one scale of the queries.
+SCALED = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=3, beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=0.5, llama_4_scaling_beta=0.8)
 WINDOW = dict(sliding_window=4)
 MULTIPLIERS = dict(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=2.5)
 LOCAL = dict(
@@ -80,11 +90,11 @@ LOCAL = dict(
 ROUTER = dict(output_router_logits=True, router_aux_loss_coef=0.5)
 TURNS = ['sliding_attention', 'full_attention']
 # Of which the greedy tokens are stored as well.
-GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text', 'mixtral', 'qwen3_moe']
+GREEDY = ['qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text', 'mixtral', 'qwen3_moe', 'ministral', 'ministral3']
 NEW_TOKENS = 12
 # Of these, of more prompts.
 PROMPTS = 20
-PROMPTED = ['mixtral', 'qwen3_moe']
+PROMPTED = ['mixtral', 'qwen3_moe', 'ministral', 'ministral3']
 
 CASES = [
     dict(name='llama', type='llama'),
@@ -118,6 +128,10 @@ CASES = [
     dict(name='qwen3_moe', type='qwen3_moe', num_experts=5, num_experts_per_tok=2, moe_intermediate_size=6, norm_topk_prob=True, mlp_only_layers=[0], **ROUTER, **GQA),
     dict(name='qwen3_moe-left', type='qwen3_moe', pads='left', num_experts=6, num_experts_per_tok=3, moe_intermediate_size=6, attention_bias=True, use_sliding_window=True, **ROUTER, **WINDOW, **GQA),
     dict(name='qwen3_moe-step', type='qwen3_moe', pads='left', brief=True, num_experts=9, num_experts_per_tok=1, moe_intermediate_size=4, decoder_sparse_step=2, **GQA),
+    dict(name='ministral', type='ministral', brief=True, **WINDOW, **GQA),
+    dict(name='ministral-left', type='ministral', pads='left', brief=True, layer_types=TURNS, tie_word_embeddings=True, **WINDOW, **GQA),
+    dict(name='ministral3', type='ministral3', pad_token_id=0, rope_parameters=SCALED, **GQA),
+    dict(name='ministral3-left', type='ministral3', pads='left', brief=True, pad_token_id=0, rope_parameters=SCALED, tie_word_embeddings=True, **WINDOW, **GQA),
 ]
 BATCH, TIME = 3, 8
 LENGTHS = [8, 6, 3]
@@ -256,7 +270,7 @@ def decoder_lm():
 
 
 def pretrained():
-    """Directories: one file, shards of safetensors, shards of .bin; the fixture holds what the networks answer."""
+    """Directories: one file, shards of safetensors, shards of .bin, a larger network's; the fixture holds what they answer."""
     fixture = Fixture()
     small = dict(vocab_size=20, num_attention_heads=2)
     llama3 = {**LLAMA3, 'rope_theta': 50.0}
@@ -275,6 +289,21 @@ def pretrained():
         with torch.no_grad():
             logits = model.double()(input_ids=ids).logits
         fixture.case(dict(name=name, type=type), **{'in': {'input_ids': ids}}, out={'logits': logits.float()})
+    text = dict(model_type='ministral3', rope_parameters={**SCALED, 'llama_4_scaling_beta': 0.1}, **GQA)
+    vision = dict(hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1, head_dim=4, image_size=4, patch_size=2)
+    for name, tied in [('mistral3-safetensors', False), ('mistral3-tied', True)]:
+        config = Mistral3Config(
+            text_config={**SIZE, **text},
+            vision_config={**vision, 'model_type': 'pixtral'},
+            tie_word_embeddings=tied,
+        )
+        model = Mistral3ForConditionalGeneration(config).eval()
+        fill(model, name)
+        model.save_pretrained(FIXTURES / f'models/{name}')
+        ids = randint(f'{name}/ids', 11, SIZE['vocab_size'], 2, 7)
+        with torch.no_grad():
+            logits = model.double()(input_ids=ids).logits
+        fixture.case(dict(name=name, type='ministral3'), **{'in': {'input_ids': ids}}, out={'logits': logits.float()})
     return fixture
 
 

@@ -38,6 +38,8 @@ export interface RopeParameters {
   mscale?: number
   mscaleAllDim?: number
   truncate?: boolean
+  /** Ministral 3: queries are multiplied by 1 + beta · log(1 + ⌊position / `originalMaxPositionEmbeddings`⌋). */
+  llama4ScalingBeta?: number
 }
 
 /** Gemma 3: RoPE of the layers with full attention, and of those with a window. */
@@ -106,7 +108,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   tieWordEmbeddings?: boolean
   /** Row of the embeddings that gets no gradient. Default: none. */
   padTokenId?: number | null
-  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, Gemma, and Qwen2, Qwen3 and SmolLM3 with `useSlidingWindow`. */
+  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Ministral, Phi-3, Gemma, and Qwen2, Qwen3 and SmolLM3 with `useSlidingWindow`. */
   slidingWindow?: number | null
   /**
    * With a window, a token attends to itself and `slidingWindow` tokens before it, one more. This is flash attention in transformers before
@@ -118,7 +120,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** Qwen2 and Qwen3: the first layer that has the window. */
   maxWindowLayers?: number
   /**
-   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Qwen3, SmolLM3 and Gemma it decides which layers have the window; in other
+   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Ministral, Qwen3, SmolLM3 and Gemma it decides which layers have the window; in other
    * families it must match the other keys.
    */
   layerTypes?: string[] | null
@@ -149,6 +151,12 @@ const ropeKeys: ConfigKeys = {
   ],
 }
 
+/** The same with Ministral 3's. */
+const scaledRopeKeys: ConfigKeys = {
+  ...ropeKeys,
+  unused: [...(ropeKeys.unused ?? []), 'llama4ScalingBeta', 'maxPositionEmbeddings'],
+}
+
 /** The same for each kind of layer. */
 const layerRopeKeys: ConfigKeys = { defaults: {}, parts: { fullAttention: ropeKeys, slidingAttention: ropeKeys } }
 
@@ -176,16 +184,19 @@ const SHARED: DecoderLMConfig = {
 export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
   const modelType = typeOf(given)
   const family = familyOf(modelType)
+  const rope = family.network.has_position_scale ? scaledRopeKeys : ropeKeys
   return {
     defaults: (given) => {
       const config = given as DecoderLMConfig
       const defaults = { ...SHARED, ...family.defaults }
       const { hiddenSize = defaults.hiddenSize, numAttentionHeads: heads = defaults.numAttentionHeads } = config
-      const scaling: unknown = config.ropeParameters ?? config.ropeScaling
+      const scaling: unknown = config.ropeParameters ?? config.ropeScaling ?? defaults.ropeParameters
       const { ropeTheta = defaults.ropeTheta ?? 10000 } = isConfiguration(scaling)
         ? (toCamel(scaling) as RopeParameters)
         : {}
       for (const [alias, key] of Object.entries(family.aliases ?? {})) defaults[key] = config[alias] ?? defaults[key]
+      // A scaling under the older key takes the place of the default one.
+      if (config.ropeScaling) defaults.ropeParameters = null
       // Two keys for the activation would leave open which one counts.
       if ('hiddenActivation' in defaults) delete defaults.hiddenAct
       return {
@@ -204,7 +215,7 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
     },
     nullable: ['slidingWindow', 'attnLogitSoftcapping', 'finalLogitSoftcapping'],
     only: family.only,
-    parts: { ropeScaling: ropeKeys, ropeParameters: family.hasLocalRope ? layerRopeKeys : ropeKeys },
+    parts: { ropeScaling: rope, ropeParameters: family.hasLocalRope ? layerRopeKeys : rope },
     unused: [
       ...['numLabels', 'layerTypes', 'originalMaxPositionEmbeddings', 'partialRotaryFactor', 'pretrainingTp'],
       // transformers' classes without a window also ignore these.
@@ -243,7 +254,10 @@ export function completed(config: DecoderLMConfig): DecoderLMConfig {
 /** Convert keys to snake_case, also those of the configurations in it. */
 const inSnake = (config: object): Record<string, unknown> =>
   Object.fromEntries(
-    Object.entries(toSnake(config)).map(([key, value]) => [key, isConfiguration(value) ? inSnake(value) : value]),
+    Object.entries(toSnake(config)).map(([key, value]) => [
+      key === 'llama4_scaling_beta' ? 'llama_4_scaling_beta' : key,
+      isConfiguration(value) ? inSnake(value) : value,
+    ]),
   )
 
 /** Return the RoPE of layers with full attention, and of windowed ones where the family has another one for them. */

@@ -55,6 +55,8 @@ export interface FamilyNetwork {
   rotary_layers_key?: string
   /** The layers without RoPE are those with the window. */
   windows_skip_rotary?: true
+  /** Queries have the scale of Llama 4, which grows with the position: `llama_4_scaling_beta` of `rope_parameters`. */
+  has_position_scale?: true
   /** Number of experts of a layer with a mixture of experts. */
   experts_key?: string
   /** Width of an expert. Default: `intermediate_size`. */
@@ -174,6 +176,42 @@ export const FAMILIES = {
     only: { attentionBias: [false], mlpBias: [false] },
     network: { has_window: true },
     gguf: { architecture: 'llama', neighbors: true, writes: true },
+  },
+  ministral: {
+    architecture: 'MinistralForCausalLM',
+    defaults: { intermediateSize: 14336, numKeyValueHeads: 8, maxPositionEmbeddings: 131072, slidingWindow: 4096 },
+    only: { attentionBias: [false], mlpBias: [false] },
+    network: { has_window: true },
+    readsLayerTypes: true,
+    // Its files are LLaMA's there, which have a window in all layers or in none.
+    gguf: null,
+  },
+  ministral3: {
+    architecture: 'Ministral3ForCausalLM',
+    defaults: {
+      vocabSize: 131072,
+      intermediateSize: 14336,
+      numHiddenLayers: 34,
+      numKeyValueHeads: 8,
+      headDim: 128,
+      maxPositionEmbeddings: 262144,
+      rmsNormEps: 1e-5,
+      slidingWindow: null,
+      ropeParameters: {
+        ropeType: 'yarn',
+        ropeTheta: 1000000,
+        factor: 16,
+        originalMaxPositionEmbeddings: 16384,
+        betaFast: 32,
+        betaSlow: 1,
+        mscale: 1,
+        mscaleAllDim: 1,
+        llama4ScalingBeta: 0.1,
+      },
+    },
+    only: { attentionBias: [false], mlpBias: [false] },
+    network: { has_window: true, has_position_scale: true },
+    gguf: null,
   },
   mixtral: {
     architecture: 'MixtralForCausalLM',

@@ -25,7 +25,12 @@ import { llama3Scaling } from './rope-factors.js'
  * them, which makes it a LLaMA.
  */
 const ARCHITECTURES: Readonly<Record<string, ModelType>> = {
-  ...Object.fromEntries(MODEL_TYPES.map((type) => [familyOf(type).gguf?.architecture ?? type, type])),
+  ...Object.fromEntries(
+    MODEL_TYPES.flatMap((type) => {
+      const name = familyOf(type).gguf?.architecture
+      return name === undefined ? [] : [[name, type]]
+    }),
+  ),
   llama: 'llama',
   mistral: 'mistral',
   internlm2: 'llama',
