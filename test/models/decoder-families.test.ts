@@ -207,6 +207,7 @@ describe('a configuration is refused by name', () => {
       /not supported with a RoPE of windowed layers/,
     ],
     ['gemma3_text', { layerTypes: ['full_attention', 'chunked'] }, /layerTypes\[1\]/],
+    ['phi3', { lmHeadBias: true, padTokenId: 0 }, /lmHeadBias false, got true/],
     ['ministral', { layerTypes: ['full_attention'] }, /layerTypes: expected 2 elements, one for each layer, got 1/],
     [
       'ministral',

@@ -48,6 +48,7 @@ LM = {
     "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 24, "max_position_embeddings": 32, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2,
 }
+EXPERTS = {"num_experts_per_tok": 2, "output_router_logits": True, "router_aux_loss_coef": 0.5}
 WHISPER = {
     "vocab_size": 60, "num_mel_bins": 8, "encoder_layers": 2, "encoder_attention_heads": 2, "decoder_layers": 2,
     "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "encoder_ffn_dim": 24, "d_model": 16, "max_source_positions": 20,
@@ -73,6 +74,10 @@ CLASSES = {
     "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
     "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
+    "ministral": ("MinistralForCausalLM", {**LM, "sliding_window": 4}),
+    "ministral3": ("Ministral3ForCausalLM", {**LM, "head_dim": 4}),
+    "mixtral": ("MixtralForCausalLM", {**LM, **EXPERTS, "num_local_experts": 4}),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", {**LM, **EXPERTS, "num_experts": 4, "moe_intermediate_size": 8, "head_dim": 4}),
     "olmo2": ("Olmo2ForCausalLM", LM),
     "smollm3": ("SmolLM3ForCausalLM", {**LM, "no_rope_layer_interval": 2}),
     "granite": ("GraniteForCausalLM", LM),

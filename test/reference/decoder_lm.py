@@ -78,6 +78,8 @@ LLAMA3 = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=32,
 )
+PUBLISHED = dict(rope_type='llama3', low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=8192)
+WIDE = dict(num_attention_heads=2, num_key_value_heads=1, head_dim=128, max_position_embeddings=131072)
 YARN = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=16)
 # The positions of three tokens have one scale of the queries.
 SCALED = dict(rope_type='yarn', rope_theta=100.0, factor=4.0, original_max_position_embeddings=3, beta_fast=32.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=0.5, llama_4_scaling_beta=0.8)
@@ -102,6 +104,9 @@ CASES = [
     dict(name='llama-biases', type='llama', attention_bias=True, mlp_bias=True, head_dim=6, pad_token_id=0, **GQA),
     dict(name='llama-gqa', type='llama', pads='right', hidden_act='gelu', **GQA),
     dict(name='llama3', type='llama', brief=True, head_dim=8, rope_parameters=LLAMA3, **GQA),
+    # LLaMA 3.1's and 3.2's configurations, under the keys of their files, where long wavelengths count.
+    dict(name='llama3.1', type='llama', brief=True, offset=60000, rope_theta=500000.0, rope_scaling={**PUBLISHED, 'factor': 8.0}, **WIDE),
+    dict(name='llama3.2', type='llama', brief=True, offset=9000, rope_theta=500000.0, rope_scaling={**PUBLISHED, 'factor': 32.0}, tie_word_embeddings=True, **{**WIDE, 'head_dim': 64}),
     dict(name='linear', type='llama', brief=True, rope_parameters=dict(rope_type='linear', rope_theta=50.0, factor=2.0)),
     dict(name='dynamic', type='llama', brief=True, rope_parameters=dict(rope_type='dynamic', rope_theta=50.0, factor=2.0), max_position_embeddings=6),
     dict(name='yarn', type='llama', brief=True, head_dim=8, rope_parameters=YARN, **GQA),
@@ -192,7 +197,7 @@ def masked(pads):
     return mask
 
 
-def one(fixture, name, type, pads=None, embeds=False, brief=False, **options):
+def one(fixture, name, type, pads=None, embeds=False, brief=False, offset=None, **options):
     model = build(name, type, **options)
     exact_type = torch.float32 if pads == 'left' else torch.float64
     model.to(exact_type)
@@ -209,6 +214,8 @@ def one(fixture, name, type, pads=None, embeds=False, brief=False, **options):
         given = {**given, 'inputs_embeds': randn(f'{name}/embeds', BATCH, TIME, SIZE['hidden_size'])}
         del given['input_ids']
     given['labels'] = labels
+    if offset is not None:
+        given['position_ids'] = torch.arange(offset, offset + TIME).unsqueeze(0)
     exact = {key: value.to(exact_type) if value.is_floating_point() else value for key, value in given.items()}
     if embeds:
         exact['inputs_embeds'].requires_grad_()

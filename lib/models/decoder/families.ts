@@ -474,7 +474,9 @@ export const FAMILIES = {
       rmsNormEps: 1e-5,
       slidingWindow: null,
     },
-    only: { attentionBias: [false], mlpBias: [false], residPdrop: [0], embdPdrop: [0] },
+    only: { attentionBias: [false], mlpBias: [false], lmHeadBias: [false], residPdrop: [0], embdPdrop: [0] },
+    // Of Phi-4's own code.
+    unused: ['fullAttnMod', 'interpolateFactor'],
     network: { qkv: 'in_order', fused_gate: true, partial_rotary: true, has_window: true },
     gguf: {
       architecture: 'phi3',
