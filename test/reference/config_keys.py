@@ -74,7 +74,7 @@ CLASSES = {
     "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
     "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
-    "ministral": ("MinistralForCausalLM", {**LM, "sliding_window": 4}),
+    "ministral": ("MinistralForCausalLM", {**LM, "head_dim": 4, "sliding_window": 4}),
     "ministral3": ("Ministral3ForCausalLM", {**LM, "head_dim": 4}),
     "mixtral": ("MixtralForCausalLM", {**LM, **EXPERTS, "num_local_experts": 4}),
     "qwen3_moe": ("Qwen3MoeForCausalLM", {**LM, **EXPERTS, "num_experts": 4, "moe_intermediate_size": 8, "head_dim": 4}),
@@ -122,13 +122,32 @@ def sines(count, step, start=0.0):
     return np.sin(np.arange(count, dtype=np.float64) * step + start).astype(np.float32)
 
 
+# Names of published checkpoints for those of transformers 5, which stacks experts.
+EXPERT_NAMES = {
+    "mixtral": ("block_sparse_moe", ["w1", "w3"], "w2"),
+    "qwen3_moe": ("mlp", ["gate_proj", "up_proj"], "down_proj"),
+}
+
+
+def published(kind, name, value):
+    if kind not in EXPERT_NAMES or ".mlp." not in name:
+        return [(name, value)]
+    mlp, halves, down = EXPERT_NAMES[kind]
+    stack, _, last = name.replace(".mlp.", f".{mlp}.").rpartition(".")
+    if not stack.endswith(".experts"):
+        return [(f"{stack}.{last}", value)]
+    parts = [(expert, *part) for expert, one in enumerate(value) for part in (zip(halves, one.chunk(2)) if last == "gate_up_proj" else [(down, one)])]
+    return [(f"{stack}.{expert}.{part}.weight", one) for expert, part, one in parts]
+
+
 def fill(model):
     with torch.no_grad():
-        for name, value in model.state_dict().items():
-            # The encoder's positions are sines already.
-            if value.is_floating_point() and "encoder.embed_positions" not in name:
-                start = sum(name.encode()) % 97
-                value.copy_(torch.from_numpy(sines(value.numel(), 0.37, start)).reshape(value.shape) * 0.2)
+        for stacked, whole in model.state_dict().items():
+            for name, value in published(model.config.model_type, stacked, whole):
+                # The encoder's positions are sines already.
+                if value.is_floating_point() and "encoder.embed_positions" not in name:
+                    start = sum(name.encode()) % 97
+                    value.copy_(torch.from_numpy(sines(value.numel(), 0.37, start)).reshape(value.shape) * 0.2)
 
 
 def inputs(config):
@@ -180,6 +199,8 @@ def looked_at(name, settings):
     kind = getattr(transformers, name)
     config = kind.config_class(**copy.deepcopy(settings))
     config._attn_implementation = "eager"
+    if config.model_type in EXPERT_NAMES:
+        config._experts_implementation = "eager"
     seeded(0)
     model = kind(config)
     state = model.state_dict()
@@ -276,7 +297,7 @@ def main():
         print(ours, {key: found["effects"] for key, found in keys.items()}, flush=True)
     result["lora"] = plain(LoraConfig().to_dict())
     for one in ("Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor", "CLIPImageProcessorPil"):
-        if hasattr(transformers, one):
+        if not only and hasattr(transformers, one):
             result["defaults"][one] = plain(getattr(transformers, one)().to_dict())
     text = json.dumps(result, separators=(",", ":")) + "\n"
     if "--check" in sys.argv:
