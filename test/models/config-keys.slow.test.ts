@@ -301,7 +301,7 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
 }
 
 /** Keys of which only transformers' default is computed; a test above shows that others are refused. */
-const REFUSED = ['isDecoder', 'initializerFactor', 'residPdrop']
+const REFUSED = ['isDecoder', 'initializerFactor', 'residPdrop', 'routerJitterNoise']
 
 describe('model.config', () => {
   const types = Object.entries(fixture.classes)
