@@ -31,8 +31,9 @@ struct Pass {
   Sight full, windowed;
   std::optional<nn::Segments> segments;  // of packed rows, whose tokens then stand in one row
   nn::KvCache* cache = nullptr;
-  bool with_weights = false, with_router = false;
-  int64_t queries = 0;  // of the last tokens; 0: of all, else the sights are theirs
+  bool with_weights = false;
+  int64_t queries = 0;       // of the last tokens; 0: of all, else the sights are theirs
+  bool with_router = false;  // whether router logits are asked for
 };
 
 using Linears = c10::SmallVector<const nn::Linear*, 4>;
