@@ -6,10 +6,12 @@ import { CheckpointError } from '../base/errors.js'
 import { toCamel, toSnake } from '../base/words.js'
 import { ggufIn, isGguf } from '../files/gguf/find.js'
 import { readJson, writeJson } from '../files/json/json.js'
+import { JsonFloat } from '../files/json/write.js'
 import { saveSafetensorsSharded } from '../files/safetensors/sharded.js'
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
 import { requireWeightsOf } from '../hub/weights.js'
 import type { Module } from '../nn/module.js'
+import { isConfiguration } from '../nn/native-module.js'
 import { isUntied } from '../nn/output-layer.js'
 import type { NetworkOptions } from '../nn/parameter.js'
 import { isBlocks, type QuantizationScheme } from '../nn/quantized-weight.js'
@@ -185,6 +187,7 @@ export async function readConfig(directory: string, name = 'config.json'): Promi
 /** Class that loads a model type. */
 const CLASSES: Record<string, string> = {
   ...Object.fromEntries(MODEL_TYPES.map((type) => [type, 'DecoderLM'])),
+  mistral3: 'DecoderLM',
   whisper: 'Whisper',
   wavlm: 'WavLM',
   wav2vec2: 'Wav2Vec2',
@@ -263,6 +266,26 @@ export async function saveNetwork(
   if (isUntied(module)) Object.assign(saved, { tie_word_embeddings: false })
   await writeFolderAtomically(directory, CheckpointError, async (folder) => {
     await saveSafetensorsSharded(folder, module.stateDict(), defined({ maxShardBytes }))
-    await writeJson(join(folder, 'config.json'), saved, { indent: 2 })
+    await writeJson(join(folder, 'config.json'), withFloats(saved), { indent: 2 })
   })
 }
+
+/** Keys for which transformers 5 refuses an integer. */
+const FLOATS: ReadonlySet<string> = new Set([
+  ...['contrastive_logits_temperature', 'diversity_loss_weight', 'init_std', 'initializer_factor', 'initializer_range'],
+  ...['layer_norm_eps', 'rms_norm_eps', 'attn_logit_softcapping', 'final_logit_softcapping', 'router_aux_loss_coef'],
+  'router_jitter_noise',
+])
+
+/** Return the configuration with a decimal point in the numbers that Python must read as floats. */
+const withFloats = (config: object): object =>
+  Object.fromEntries(
+    Object.entries(config).map(([key, value]) => [
+      key,
+      FLOATS.has(key) && typeof value === 'number'
+        ? new JsonFloat(value)
+        : isConfiguration(value)
+          ? withFloats(value)
+          : value,
+    ]),
+  )

@@ -65,7 +65,11 @@ const TAKES = {
     wavlm: { Network: WavLMForCTC, head: 'ForCTC' },
   },
   'audio-classification': { ...CLASSIFIERS, beats: { Network: Beats } },
-  'text-generation': Object.fromEntries(MODEL_TYPES.map((type) => [type, { Network: DecoderLM, head: 'ForCausalLM' }])),
+  'text-generation': {
+    ...Object.fromEntries(MODEL_TYPES.map((type) => [type, { Network: DecoderLM, head: 'ForCausalLM' }])),
+    // Its language model.
+    mistral3: { Network: DecoderLM },
+  },
   'feature-extraction': {
     bert: { Network: Bert },
     roberta: { Network: Roberta },

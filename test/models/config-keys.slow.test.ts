@@ -62,7 +62,22 @@ const camel = (config: Config): Config =>
 
 type Made = Module & { config: Config }
 type Forward = (inputs: Config) => Promise<Record<string, unknown>>
-const DECODERS = ['llama', 'mistral', 'qwen2', 'phi3', 'qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3_text']
+const DECODERS = [
+  'llama',
+  'mistral',
+  'qwen2',
+  'phi3',
+  'qwen3',
+  'olmo2',
+  'smollm3',
+  'granite',
+  'gemma2',
+  'gemma3_text',
+  'ministral',
+  'ministral3',
+  'mixtral',
+  'qwen3_moe',
+]
 function make(name: string, config: Config): Made {
   manualSeed(0)
   if (DECODERS.includes(name)) return new DecoderLM({ modelType: name, ...config } as never) as never
@@ -192,10 +207,13 @@ const REFUSED_HERE = [
   'embd_pdrop',
   'max_bucket_distance',
   'problem_type',
+  'router_jitter_noise',
   'use_bidirectional_attention',
 ]
 /** The same of one class: a head's matrix is the embeddings', and a classifier reads all frames. */
 const REFUSED_BY: Record<string, readonly string[]> = {
+  // Another number than that of num_experts.
+  qwen3_moe: ['num_local_experts'],
   RobertaForMaskedLM: ['tie_word_embeddings'],
   WavLMForXVector: ['add_adapter'],
   // Without parts for each kind of layer, which transformers ignores.
@@ -274,10 +292,16 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
   granite: ['bosTokenId', 'eosTokenId', 'ropeParameters'],
   gemma2: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes'],
   gemma3_text: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters', 'layerTypes', 'useBidirectionalAttention'],
+  // A null of headDim is hiddenSize / numAttentionHeads.
+  ministral: ['bosTokenId', 'eosTokenId', 'headDim', 'ropeParameters', 'layerTypes'],
+  ministral3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters'],
+  mixtral: ['bosTokenId', 'eosTokenId', 'headDim', 'ropeParameters'],
+  // numExperts here, as in published files.
+  qwen3_moe: ['ropeParameters', 'slidingWindow', 'mlpOnlyLayers', 'numLocalExperts'],
 }
 
 /** Keys of which only transformers' default is computed; a test above shows that others are refused. */
-const REFUSED = ['isDecoder', 'initializerFactor', 'residPdrop']
+const REFUSED = ['isDecoder', 'initializerFactor', 'residPdrop', 'routerJitterNoise']
 
 describe('model.config', () => {
   const types = Object.entries(fixture.classes)

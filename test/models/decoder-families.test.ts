@@ -53,8 +53,12 @@ describe.each(Object.entries(FAMILIES))('%s', (modelType, config) => {
   it("generates transformers' greedy tokens, of a batch padded on the left too", async () => {
     expect(cases.length).toBeGreaterThan(1)
     for (const name of cases) {
-      const { model, inputs, expected } = open(name)
+      const { model, inputs, prompts, expected } = open(name)
       if (!inputs.inputIds) continue
+      if (prompts) {
+        const { tokens } = await model.generate({ inputIds: prompts }, { ...ENDLESS, maxNewTokens: 12 })
+        expect(tokens, name).toEqual(get(expected.prompted).toArray())
+      }
       const { inputIds, attentionMask } = inputs
       const { tokens } = await model.generate({ inputIds, attentionMask }, { ...ENDLESS, maxNewTokens: 12 })
       expect(tokens, name).toEqual(get(expected.tokens).toArray())
@@ -105,7 +109,8 @@ describe.each(Object.entries(FAMILIES))('%s', (modelType, config) => {
 
   it('has the logits of whole passes in steps with LoRA, merged too', async () => {
     const model = made(modelType, config)
-    const targetModules = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
+    const attention = ['q_proj', 'k_proj', 'v_proj', 'o_proj']
+    const targetModules = [...attention, 'gate_proj', 'up_proj', 'down_proj', 'gate', 'w1', 'w2', 'w3']
     const peft = getPeftModel(model, { r: 2, loraAlpha: 8, targetModules, initLoraWeights: false })
     const inputIds = randint(1, 61, [2, 7])
     const settings = { ...ENDLESS, maxNewTokens: 5, outputLogits: true }
@@ -113,14 +118,45 @@ describe.each(Object.entries(FAMILIES))('%s', (modelType, config) => {
     const read = { inputIds: sequences.narrow(1, 0, 11), logitsToKeep: 5 }
     const whole = get((await model.forward(read)).logits)
     expectClose(get(logits).transpose(0, 1), whole, 1e-5, 'steps')
-    const trained = model.parameters().filter(({ requiresGrad }) => requiresGrad)
-    expect(trained.length).toBe(2 * 2 * targetModules.length)
+    const trained = model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad)
+    const targeted = model.namedModules().filter(([path]) => targetModules.some((name) => path.endsWith(`.${name}`)))
+    expect(trained.length).toBe(2 * targeted.length)
+    expect(trained.length).toBeGreaterThanOrEqual(2 * 2 * (attention.length + 3))
     const { loss } = await model.forward({ inputIds, labels: inputIds })
     await get(loss).backward()
-    for (const { grad } of trained) expect(get(grad).abs().max().item()).toBeGreaterThan(0)
+    for (const [name, { grad }] of trained) {
+      // An expert without tokens has no gradient.
+      if (grad === null) expect(name).toContain('.experts.')
+      else expect(grad.abs().max().item(), name).toBeGreaterThan(0)
+    }
     peft.mergeAdapter()
     expectClose(get((await model.forward(read)).logits), whole, 1e-5, 'merged')
   })
+})
+
+it('writes numbers with a decimal point where transformers 5 refuses integers', async () => {
+  const to = join(directory, 'floats')
+  await made('gemma2', { ...FAMILIES.gemma2, finalLogitSoftcapping: 30, initializerRange: 1 }).save(to)
+  const gemma = readFileSync(join(to, 'config.json'), 'utf8')
+  expect(gemma).toContain('"final_logit_softcapping": 30.0,')
+  expect(gemma).toContain('"initializer_range": 1.0,')
+  expect(gemma).toContain('"hidden_size": 32,')
+  await made('mixtral', { ...FAMILIES.mixtral, routerJitterNoise: 0, routerAuxLossCoef: 1 }).save(to)
+  const mixtral = readFileSync(join(to, 'config.json'), 'utf8')
+  expect(mixtral).toContain('"router_jitter_noise": 0.0,')
+  expect(mixtral).toContain('"router_aux_loss_coef": 1.0,')
+})
+
+it('lists the tensors of experts that a file lacks, and those of none', async () => {
+  const model = made('qwen3_moe', FAMILIES.qwen3_moe)
+  const to = join(directory, 'lacking')
+  await model.save(to)
+  const { tensors } = await loadSafetensors(join(to, 'model.safetensors'))
+  const lacking = 'model.layers.1.mlp.experts.3.up_proj.weight'
+  const extra = 'model.layers.1.mlp.experts.6.up_proj.weight'
+  const { [lacking]: found, ...rest } = tensors
+  await saveSafetensors(join(to, 'model.safetensors'), { ...rest, [extra]: get(found) })
+  await expect(DecoderLM.fromPretrained(to)).rejects.toMatchObject({ missing: [lacking], unexpected: [extra] })
 })
 
 describe('a configuration is refused by name', () => {
@@ -171,6 +207,33 @@ describe('a configuration is refused by name', () => {
       /not supported with a RoPE of windowed layers/,
     ],
     ['gemma3_text', { layerTypes: ['full_attention', 'chunked'] }, /layerTypes\[1\]/],
+    ['phi3', { lmHeadBias: true, padTokenId: 0 }, /lmHeadBias false, got true/],
+    ['ministral', { layerTypes: ['full_attention'] }, /layerTypes: expected 2 elements, one for each layer, got 1/],
+    [
+      'ministral',
+      { slidingWindow: null, layerTypes: ['full_attention', 'sliding_attention'] },
+      /layerTypes\[1\]: expected 'full_attention' without a slidingWindow that is used/,
+    ],
+    ['ministral', { attentionBias: true }, /attentionBias false/],
+    [
+      'ministral3',
+      { ropeParameters: { ropeType: 'yarn', factor: 2, llama4ScalingBeta: 0.1 } },
+      /llama_4_scaling_beta needs original_max_position_embeddings above 0, got 0/,
+    ],
+    ['ministral3', { ropeParameters: { llama4ScalingBeta: 'much' } }, /llama_4_scaling_beta/],
+    ['mistral', { ropeParameters: { llama4ScalingBeta: 0.1 } }, /got 'llama4ScalingBeta'/],
+    ['mixtral', { numLocalExperts: 0 }, /num_local_experts must be above 0, got 0/],
+    ['mixtral', { numExpertsPerTok: 9 }, /num_experts_per_tok must be from 1 to num_local_experts, 8, got 9/],
+    ['mixtral', { numExpertsPerTok: 1.5 }, /num_experts_per_tok/],
+    ['mixtral', { routerJitterNoise: 0.1 }, /routerJitterNoise 0, got 0.1/],
+    ['mixtral', { routerAuxLossCoef: 'much' }, /router_aux_loss_coef/],
+    ['mixtral', { outputRouterLogits: 1 }, /output_router_logits/],
+    ['qwen3_moe', { numExperts: 4, numLocalExperts: 8 }, /numLocalExperts: expected the value of numExperts, 4, got 8/],
+    ['qwen3_moe', { decoderSparseStep: 0 }, /decoder_sparse_step must be above 0, got 0/],
+    ['qwen3_moe', { mlpOnlyLayers: [2] }, /mlp_only_layers must have numbers of layers from 0 to 1, got 2/],
+    ['qwen3_moe', { mlpOnlyLayers: 'all' }, /mlp_only_layers/],
+    ['qwen3_moe', { normTopkProb: 'yes' }, /norm_topk_prob/],
+    ['qwen3_moe', { moeIntermediateSize: 0 }, /moe_intermediate_size/],
   ])('%s %j', (modelType, config, message) => {
     const make = () => new DecoderLM({ ...TINY, ...config, modelType } as DecoderLMConfig)
     expect(make).toThrow(ConfigError)

@@ -30,4 +30,26 @@ export const FAMILIES = {
     ropeScaling: { ropeType: 'linear', factor: 2 },
     ...WINDOW,
   },
+  ministral: { layerTypes: ['full_attention', 'sliding_attention'], ...WINDOW },
+  ministral3: {
+    ropeParameters: {
+      ropeType: 'yarn',
+      ropeTheta: 100,
+      factor: 4,
+      originalMaxPositionEmbeddings: 16,
+      llama4ScalingBeta: 0.4,
+    },
+    ...WINDOW,
+  },
+  mixtral: { numLocalExperts: 5, numExpertsPerTok: 2, ...WINDOW },
+  qwen3_moe: {
+    attentionBias: true,
+    numExperts: 6,
+    numExpertsPerTok: 3,
+    moeIntermediateSize: 20,
+    normTopkProb: true,
+    mlpOnlyLayers: [0],
+    useSlidingWindow: true,
+    ...WINDOW,
+  },
 } satisfies Record<string, DecoderLMConfig>

@@ -189,7 +189,7 @@ describe('files', () => {
     const again = await DecoderLM.fromPretrained(to)
     expect(again.config).toMatchObject(model.config)
     expectClose(get((await again.forward({ inputIds })).logits), expected)
-    await expect(model.saveGguf(join(directory, 'phi3.gguf'))).rejects.toThrow(/llama, mistral, qwen2.*, got 'phi3'/)
+    await expect(model.saveGguf(join(directory, 'phi3.gguf'))).rejects.toThrow(/llama, mistral, .*qwen2.*, got 'phi3'/)
   })
 
   it('saves an InternLM2 under its published names, and reads it back', async () => {

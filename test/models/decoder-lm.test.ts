@@ -50,6 +50,17 @@ describe('against transformers', () => {
     expect([full.hiddenStates.length, full.attentions.length]).toEqual([3, 2])
     expect([plain.hiddenStates.length, plain.attentions.length]).toEqual([0, 0])
     if (!expected['hidden.0']) return
+    expect(plain.auxLoss === null).toBe(expected.aux_loss === undefined)
+    if (expected.aux_loss) expectClose(get(plain.auxLoss), expected.aux_loss, 1e-5, 'loss of the routers')
+    plain.routerLogits.forEach((one, i) => {
+      const each = one.unflatten(0, [real.size(0), -1])
+      expectClose(
+        atReal(each, real, 1),
+        atReal(get(expected[`router.${i}`]).view(each.shape), real, 1),
+        1e-5,
+        `router ${i}`,
+      )
+    })
     full.hiddenStates.forEach((hidden, i) => {
       expectClose(atReal(hidden, real, 1), get(expected[`hidden.${i}`]), 1e-5, `hidden state ${i}`)
     })
@@ -147,7 +158,7 @@ describe('arguments', () => {
       expect(() => new DecoderLM({ ...tiny, ...config })).toThrow(ConfigError)
       expect(() => new DecoderLM({ ...tiny, ...config })).toThrow(message)
     }
-    refused({ modelType: 'gpt2' }, /expected llama, mistral, qwen2.*, got 'gpt2'/)
+    refused({ modelType: 'gpt2' }, /expected llama, mistral, .*qwen2.*, got 'gpt2'/)
     refused({ numKeyValueHeads: 3 }, /num_key_value_heads 3/)
     refused({ numAttentionHeads: 3 }, /num_attention_heads 3/)
     refused({ headDim: 3 }, /even/)
@@ -172,6 +183,8 @@ describe('files', () => {
     ['llama-sharded', 'llama'],
     ['mistral-bin', 'mistral'],
     ['qwen2-safetensors', 'qwen2'],
+    ['mistral3-safetensors', 'ministral3'],
+    ['mistral3-tied', 'ministral3'],
   ])('reads %s as transformers wrote it, and what it saves', async (folder, modelType) => {
     const answers = await fixture('models/decoder-lm-pretrained')
     const inputIds = get(tensorsOf(answers, folder, 'in').input_ids)
@@ -228,39 +241,47 @@ describe('files', () => {
   })
 })
 
+const adapters = await fixture<{ name: string; network: string; config: Record<string, unknown> }>(
+  'models/decoder-lm-lora',
+)
+
 describe('LoRA', () => {
-  it('has the loss and gradients of PEFT, and the same logits merged or cached', async () => {
-    const reference = await fixture<{ config: Record<string, unknown> }>('models/decoder-lm-lora')
-    const { model } = open('llama-gqa')
-    const peft = getPeftModel(model, camelKeys(get(reference.cases[0]).config) as unknown as LoraConfig)
-    const given = tensorsOf(reference, 'lora', 'param')
-    const trained = new Map(model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad))
-    expect([...trained.keys()].sort()).toEqual(Object.keys(given).sort())
-    noGrad(() => trained.forEach((parameter, name) => void parameter.copy_(get(given[name]))))
-    const inputIds = get(tensorsOf(reference, 'lora', 'in').input_ids)
-    const { logits, loss } = tensorsOf(reference, 'lora', 'out')
+  it.each(adapters.cases)(
+    '$name has the loss and gradients of PEFT, and the same logits merged or cached',
+    async ({ name, network, config }) => {
+      const { model } = open(network)
+      const peft = getPeftModel(model, camelKeys(config) as unknown as LoraConfig)
+      const given = tensorsOf(adapters, name, 'param')
+      const trained = new Map(model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad))
+      expect([...trained.keys()].sort()).toEqual(Object.keys(given).sort())
+      noGrad(() => trained.forEach((parameter, name) => void parameter.copy_(get(given[name]))))
+      const inputIds = get(tensorsOf(adapters, name, 'in').input_ids)
+      const { logits, loss } = tensorsOf(adapters, name, 'out')
+      const gradients = tensorsOf(adapters, name, 'grad')
 
-    for (const checkpointing of [false, true]) {
-      model.gradientCheckpointing(checkpointing)
-      const output = await model.forward({ inputIds, labels: inputIds, logitsToKeep: 0 })
-      expectClose(get(output.loss), get(loss))
-      expectClose(get(output.logits), get(logits))
-      await get(output.loss).backward()
-      for (const [name, gradient] of Object.entries(tensorsOf(reference, 'lora', 'grad'))) {
-        const parameter = get(trained.get(name))
-        expectClose(get(parameter.grad), gradient, 1e-5, name)
-        parameter.grad = null
+      for (const checkpointing of [false, true]) {
+        model.gradientCheckpointing(checkpointing)
+        const output = await model.forward({ inputIds, labels: inputIds, logitsToKeep: 0 })
+        expectClose(get(output.loss), get(loss))
+        expectClose(get(output.logits), get(logits))
+        await get(output.loss).backward()
+        for (const [key, parameter] of trained) {
+          const gradient = gradients[key]
+          if (gradient) expectClose(get(parameter.grad), gradient, 1e-5, key)
+          else expect(parameter.grad, key).toBeNull()
+          parameter.grad = null
+        }
+        expect(model.parameters().filter(({ grad }) => grad !== null)).toEqual([])
       }
-      expect(model.parameters().filter(({ grad }) => grad !== null)).toEqual([])
-    }
 
-    using cache = new KvCache()
-    await model.forward({ inputIds: inputIds.narrow(1, 0, 7), cache })
-    const step = await model.forward({ inputIds: inputIds.narrow(1, 7, 1), cache })
-    expectClose(get(step.logits), get(logits).narrow(1, 7, 1))
-    peft.mergeAdapter()
-    expectClose(get((await model.forward({ inputIds })).logits), get(logits), 1e-5, 'merged')
-  })
+      using cache = new KvCache()
+      await model.forward({ inputIds: inputIds.narrow(1, 0, 7), cache })
+      const step = await model.forward({ inputIds: inputIds.narrow(1, 7, 1), cache })
+      expectClose(get(step.logits), get(logits).narrow(1, 7, 1))
+      peft.mergeAdapter()
+      expectClose(get((await model.forward({ inputIds })).logits), get(logits), 1e-5, 'merged')
+    },
+  )
 
   it('takes an adapter of the head, whose loss goes through its logits', async () => {
     const { model, inputs } = open('llama')

@@ -10,8 +10,14 @@ export function open(name: string, from = file) {
   const found = from.cases.find((one) => one.name === name)
   const model = new DecoderLM(camelKeys(found?.config ?? {})).eval()
   loadParameters(model, from, name)
-  const { real, ...inputs } = camelKeys(tensorsOf(from, name, 'in'))
-  return { model, real: real as Tensor, inputs: inputs as DecoderLMInputs, expected: tensorsOf(from, name, 'out') }
+  const { real, prompts, ...inputs } = camelKeys(tensorsOf(from, name, 'in'))
+  return {
+    model,
+    real: real as Tensor,
+    prompts: prompts as Tensor | undefined,
+    inputs: inputs as DecoderLMInputs,
+    expected: tensorsOf(from, name, 'out'),
+  }
 }
 
 /** Without what stands at padding, whose rows are those of `dim`. */

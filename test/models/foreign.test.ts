@@ -8,19 +8,23 @@ import {
   CheckpointError,
   ConfigError,
   DecoderLM,
+  type DecoderLMConfig,
   noGrad,
   ones,
   type PeftModel as Peft,
   PeftModel,
+  quantize,
   Roberta,
   readGguf,
   saveGgufAdapter,
   scope,
   type Tensor,
   Tokenizer,
+  tensor,
   Whisper,
   WhisperEncoder,
 } from '../../lib/index.js'
+import { quantizationOf } from '../../lib/nn/quantized-weight.js'
 import { readProto } from '../../lib/text/sentencepiece/proto.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 
@@ -109,6 +113,92 @@ describe('DecoderLM of GGUF files, as transformers computes with the same tensor
     await expect(DecoderLM.fromPretrained(bad)).rejects.toThrow(/file 1 of a model in 3/)
     await saveGguf(bad, weights, { metadata: llama })
     await expect(Tokenizer.fromFile(bad)).rejects.toThrow(/expected a file with a tokenizer/)
+  })
+})
+
+describe('experts, which GGUF files stack', () => {
+  const EXPERTS: DecoderLMConfig = {
+    modelType: 'qwen3_moe',
+    vocabSize: 64,
+    hiddenSize: 64,
+    intermediateSize: 96,
+    numHiddenLayers: 2,
+    numAttentionHeads: 4,
+    numKeyValueHeads: 2,
+    headDim: 16,
+    maxPositionEmbeddings: 64,
+    numExperts: 5,
+    numExpertsPerTok: 2,
+    moeIntermediateSize: 32,
+    normTopkProb: true,
+  }
+  const ids = tensor([[3, 9, 27, 17, 51, 25, 11, 33]])
+
+  it('stay quantized, with the numbers of each expert alone, and are written unchanged', async () => {
+    const model = new DecoderLM(EXPERTS).eval()
+    noGrad(() => model.parameters().forEach((one) => void (one.dim() === 2 && one.mul_(4))))
+    const path = join(folder, 'experts.gguf')
+    await model.saveGguf(path, { type: 'Q8_0' })
+    const { tensors } = await readGguf(path)
+    expect(tensors['blk.0.ffn_down_exps.weight']).toMatchObject({ type: 'Q8_0', shape: [5, 64, 32] })
+    expect(tensors['blk.0.ffn_gate_inp.weight']).toMatchObject({ type: 'F32', shape: [5, 64] })
+    const packed = await DecoderLM.fromPretrained(path)
+    const path0 = 'model.layers.1.mlp.experts.3.up_proj'
+    expect(quantizationOf(packed.get(path0))?.scheme).toBe('q8_0')
+    const values = await DecoderLM.fromPretrained(path, { quantize: false })
+    expectClose(await logitsOf(packed, ids), await logitsOf(values, ids), 0.02)
+    const down = values.stateDict()['model.layers.1.mlp.experts.4.down_proj.weight'] as Tensor
+    const own = model.stateDict()['model.layers.1.mlp.experts.4.down_proj.weight'] as Tensor
+    expectClose(down, own, 0.01)
+    const again = join(folder, 'experts-again.gguf')
+    await packed.saveGguf(again, { type: 'F16' })
+    const [a, b] = [await readGguf(path), await readGguf(again)]
+    for (const name of ['blk.0.ffn_gate_exps.weight', 'blk.1.ffn_down_exps.weight']) {
+      expect((await a.blocks(name)).equal(await b.blocks(name)), name).toBe(true)
+    }
+  })
+
+  it('have adapters in stacks, whose products are what merging adds', async () => {
+    const model = new DecoderLM(EXPERTS).eval()
+    const peft: Peft<DecoderLM> = new PeftModel(model)
+    peft.addAdapter('mine', { r: 2, loraAlpha: 6, targetModules: ['up_proj', 'gate'], initLoraWeights: false })
+    const [base, adapter, merged] = ['base', 'adapter', 'merged'].map((name) => join(folder, `experts-${name}.gguf`))
+    await model.saveGguf(base as string, { type: 'F32', withoutAdapters: true })
+    await saveGgufAdapter(adapter as string, peft)
+    await peft.mergeAndUnload().saveGguf(merged as string, { type: 'F32' })
+    const [before, delta, sum] = await Promise.all(
+      [base, adapter, merged].map(async (one) => (await readGguf(one as string)).load()),
+    )
+    expect(delta!['blk.0.ffn_up_exps.weight.lora_a']?.shape).toEqual([5, 2, 64])
+    for (const name of ['blk.0.ffn_up_exps.weight', 'blk.1.ffn_up_exps.weight', 'blk.1.ffn_gate_inp.weight']) {
+      const [A, B] = [delta![`${name}.lora_a`] as Tensor, delta![`${name}.lora_b`] as Tensor]
+      expectClose((before![name] as Tensor).add(B.matmul(A).mul(6 / 2)), sum![name] as Tensor, 1e-5, name)
+    }
+  })
+
+  it('are refused where llama.cpp computes another network, or has no tensor for them', async () => {
+    const to = join(folder, 'no.gguf')
+    const dense = new DecoderLM({ ...EXPERTS, mlpOnlyLayers: [0] })
+    await expect(dense.saveGguf(to)).rejects.toThrow(
+      /mlpOnlyLayers: expected an array of length 0, which llama.cpp has for every qwen3_moe/,
+    )
+    await expect(new DecoderLM({ ...EXPERTS, normTopkProb: false }).saveGguf(to)).rejects.toThrow(
+      /normTopkProb: expected true/,
+    )
+    const some = new PeftModel(new DecoderLM(EXPERTS))
+    some.addAdapter('some', { r: 2, targetModules: ['experts.1.up_proj'] })
+    await expect(saveGgufAdapter(to, some)).rejects.toThrow(/ffn_up_exps.*expected LoRA of one rank on all 5 experts/)
+    const mixed = new DecoderLM(EXPERTS)
+    await quantize(mixed, { scheme: 'q8_0', modules: 'model.layers.0.mlp.experts.1' })
+    await expect(mixed.saveGguf(to)).rejects.toThrow(/ffn_\w+_exps.*expected all experts of the layer in one type/)
+    const flat = { 'blk.0.ffn_up_exps.weight': ones([10, 4]), 'token_embd.weight': ones([4, 8]) }
+    const sizes = {
+      ...{ block_count: 1, context_length: 8, embedding_length: 8, feed_forward_length: 4, expert_count: 5 },
+      ...{ expert_used_count: 2, 'attention.head_count': 1 },
+    }
+    const metadata = Object.fromEntries(Object.entries(sizes).map(([key, value]) => [`llama.${key}`, value]))
+    await saveGguf(to, flat, { metadata: { 'general.architecture': 'llama', ...metadata } })
+    await expect(DecoderLM.fromPretrained(to)).rejects.toThrow(/ffn_up_exps.weight: expected a stack of experts with 3/)
   })
 })
 

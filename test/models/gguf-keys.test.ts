@@ -57,84 +57,96 @@ const told = ({ error, warnings }: Outcome, key: string): boolean =>
   (error ?? '').includes(key.slice(key.lastIndexOf('.') + 1)) ||
   warnings.some((warning) => warning.includes(`"${key}"`))
 
-describe.each(['llama', 'qwen2', 'qwen3', 'olmo2', 'smollm3', 'granite', 'gemma2', 'gemma3', 'internlm2', 'phi3'])(
-  'of a network, %s',
-  (architecture) => {
-    const base = (key: string): Metadata => {
-      const own: Metadata = {
-        vocab_size: 40,
-        context_length: 64,
-        embedding_length: 32,
-        block_count: 2,
-        feed_forward_length: 48,
-        'attention.head_count': 4,
-        'attention.layer_norm_rms_epsilon': 1e-5,
-      }
-      // Most keys of a scaling count with yarn alone.
-      if (key.includes('.rope.scaling.')) Object.assign(own, { 'rope.scaling.type': 'yarn', 'rope.scaling.factor': 2 })
-      return Object.fromEntries([
-        ['general.architecture', architecture],
-        ...Object.entries(own).map(([name, value]) => [`${architecture}.${name}`, value] as const),
-      ])
+describe.each([
+  'llama',
+  'qwen2',
+  'qwen3',
+  'qwen3moe',
+  'olmo2',
+  'smollm3',
+  'granite',
+  'gemma2',
+  'gemma3',
+  'internlm2',
+  'phi3',
+])('of a network, %s', (architecture) => {
+  const base = (key: string): Metadata => {
+    const own: Metadata = {
+      vocab_size: 40,
+      context_length: 64,
+      embedding_length: 32,
+      block_count: 2,
+      feed_forward_length: 48,
+      'attention.head_count': 4,
+      'attention.layer_norm_rms_epsilon': 1e-5,
     }
-    /** Who made the file and how; what the reader of files checks; what a tokenizer reads. */
-    const noEffect = (key: string): boolean =>
-      /^(general\.(?!type|alignment|sampling|architecture|quantization)|imatrix\.|tokenizer\.)/.test(key) ||
-      /^split\.(no|tensors\.count)$|\.rope\.scaling\.finetuned$/.test(key)
-    const read = async () => {
-      const config = get(await ggufCheckpoint(path)).config
-      return [config, Reflect.get(config, SAMPLING)]
+    const experts = { expert_count: 4, expert_used_count: 2 }
+    if (architecture === 'qwen3moe') Object.assign(own, experts, { expert_feed_forward_length: 8 })
+    if (key === 'llama.expert_count') Object.assign(own, experts)
+    // Most keys of a scaling count with yarn alone.
+    if (key.includes('.rope.scaling.')) Object.assign(own, { 'rope.scaling.type': 'yarn', 'rope.scaling.factor': 2 })
+    return Object.fromEntries([
+      ['general.architecture', architecture],
+      ...Object.entries(own).map(([name, value]) => [`${architecture}.${name}`, value] as const),
+    ])
+  }
+  /** Who made the file and how; what the reader of files checks; what a tokenizer reads. */
+  const noEffect = (key: string): boolean =>
+    /^(general\.(?!type|alignment|sampling|architecture|quantization)|imatrix\.|tokenizer\.)/.test(key) ||
+    /^split\.(no|tensors\.count)$|\.rope\.scaling\.finetuned$/.test(key)
+  const read = async () => {
+    const config = get(await ggufCheckpoint(path)).config
+    return [config, Reflect.get(config, SAMPLING)]
+  }
+  // saveGguf writes an alignment of its own.
+  const keys = KEYS.filter((key) => key !== 'general.alignment').map((key) =>
+    key.replace('{arch}', architecture).replace('{dense}', 'dense_2').replace('{id}', '0').replace('{name}', 'x'),
+  )
+
+  it.each(keys)('%s', async (key) => {
+    const before = await outcome(base(key), read)
+    expect(before.error).toBeUndefined()
+    const after = await outcome({ ...base(key), [key]: strange(key) }, read)
+    const isUsed = after.read !== undefined && after.read !== before.read
+    if (/^tokenizer\.ggml\.(bos|eos|eot|eom|padding)_token_id$/.test(key)) return expect(isUsed, key).toBe(true)
+    if (noEffect(key)) return expect([after.read, after.warnings]).toEqual([before.read, []])
+    expect(isUsed || told(after, key), `${key}: ${JSON.stringify(after)}`).toBe(true)
+  })
+
+  it('scalings as llama.cpp reads them', async () => {
+    const scaling = async (more: Record<string, GgufValue>) => {
+      const own = Object.entries(more).map(([name, value]) => [`${architecture}.rope.${name}`, value] as const)
+      const { read: text, error } = await outcome({ ...base(''), ...Object.fromEntries(own) }, read)
+      return error ?? JSON.parse(get(text))[0].ropeScaling
     }
-    // saveGguf writes an alignment of its own.
-    const keys = KEYS.filter((key) => key !== 'general.alignment').map((key) =>
-      key.replace('{arch}', architecture).replace('{dense}', 'dense_2').replace('{id}', '0').replace('{name}', 'x'),
+    const linear = { ropeType: 'linear', factor: 4 }
+    expect(await scaling({ scale_linear: 4 })).toEqual(linear)
+    expect(await scaling({ 'scaling.factor': 4 })).toEqual(linear)
+    expect(await scaling({ 'scaling.factor': 4, scale_linear: 8 })).toEqual(linear)
+    expect(await scaling({ 'scaling.type': 'linear', scale_linear: 4 })).toEqual(linear)
+    expect(await scaling({ 'scaling.type': 'none', 'scaling.factor': 4 })).toBeUndefined()
+    expect(await scaling({ scale_linear: 0 })).toBeUndefined()
+    expect(await scaling({ 'scaling.type': 'strange' })).toMatch(
+      /rope\.scaling\.type: expected linear or yarn, got "strange"/,
     )
+  })
 
-    it.each(keys)('%s', async (key) => {
-      const before = await outcome(base(key), read)
-      expect(before.error).toBeUndefined()
-      const after = await outcome({ ...base(key), [key]: strange(key) }, read)
-      const isUsed = after.read !== undefined && after.read !== before.read
-      if (/^tokenizer\.ggml\.(bos|eos|eot|eom|padding)_token_id$/.test(key)) return expect(isUsed, key).toBe(true)
-      if (noEffect(key)) return expect([after.read, after.warnings]).toEqual([before.read, []])
-      expect(isUsed || told(after, key), `${key}: ${JSON.stringify(after)}`).toBe(true)
-    })
+  it('ends an answer at each token that llama.cpp ends it at', async () => {
+    const ends = {
+      'tokenizer.ggml.eos_token_id': 2,
+      'tokenizer.ggml.eot_token_id': 5,
+      'tokenizer.ggml.eom_token_id': 2,
+    }
+    const { read: text } = await outcome({ ...base(''), ...ends }, read)
+    expect(JSON.parse(get(text))[0].eosTokenId).toEqual([2, 5])
+  })
 
-    it('scalings as llama.cpp reads them', async () => {
-      const scaling = async (more: Record<string, GgufValue>) => {
-        const own = Object.entries(more).map(([name, value]) => [`${architecture}.rope.${name}`, value] as const)
-        const { read: text, error } = await outcome({ ...base(''), ...Object.fromEntries(own) }, read)
-        return error ?? JSON.parse(get(text))[0].ropeScaling
-      }
-      const linear = { ropeType: 'linear', factor: 4 }
-      expect(await scaling({ scale_linear: 4 })).toEqual(linear)
-      expect(await scaling({ 'scaling.factor': 4 })).toEqual(linear)
-      expect(await scaling({ 'scaling.factor': 4, scale_linear: 8 })).toEqual(linear)
-      expect(await scaling({ 'scaling.type': 'linear', scale_linear: 4 })).toEqual(linear)
-      expect(await scaling({ 'scaling.type': 'none', 'scaling.factor': 4 })).toBeUndefined()
-      expect(await scaling({ scale_linear: 0 })).toBeUndefined()
-      expect(await scaling({ 'scaling.type': 'strange' })).toMatch(
-        /rope\.scaling\.type: expected linear or yarn, got "strange"/,
-      )
-    })
-
-    it('ends an answer at each token that llama.cpp ends it at', async () => {
-      const ends = {
-        'tokenizer.ggml.eos_token_id': 2,
-        'tokenizer.ggml.eot_token_id': 5,
-        'tokenizer.ggml.eom_token_id': 2,
-      }
-      const { read: text } = await outcome({ ...base(''), ...ends }, read)
-      expect(JSON.parse(get(text))[0].eosTokenId).toEqual([2, 5])
-    })
-
-    it('names unknown keys in one warning', async () => {
-      const more = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`${architecture}.no_such_key_${i}`, 1]))
-      const { warnings } = await outcome({ ...base(''), ...more }, read)
-      expect(warnings).toEqual([expect.stringMatching(/ignored keys: "\w+\.no_such_key_0", .* and 12 more$/)])
-    })
-  },
-)
+  it('names unknown keys in one warning', async () => {
+    const more = Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`${architecture}.no_such_key_${i}`, 1]))
+    const { warnings } = await outcome({ ...base(''), ...more }, read)
+    expect(warnings).toEqual([expect.stringMatching(/ignored keys: "\w+\.no_such_key_0", .* and 12 more$/)])
+  })
+})
 
 describe('of a tokenizer', () => {
   const model = join(folder, 'tokenizer.model')

@@ -48,6 +48,7 @@ LM = {
     "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "intermediate_size": 24, "max_position_embeddings": 32, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2,
 }
+EXPERTS = {"num_experts_per_tok": 2, "output_router_logits": True, "router_aux_loss_coef": 0.5}
 WHISPER = {
     "vocab_size": 60, "num_mel_bins": 8, "encoder_layers": 2, "encoder_attention_heads": 2, "decoder_layers": 2,
     "decoder_attention_heads": 2, "decoder_ffn_dim": 24, "encoder_ffn_dim": 24, "d_model": 16, "max_source_positions": 20,
@@ -73,6 +74,10 @@ CLASSES = {
     "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
     "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
+    "ministral": ("MinistralForCausalLM", {**LM, "head_dim": 4, "sliding_window": 4}),
+    "ministral3": ("Ministral3ForCausalLM", {**LM, "head_dim": 4}),
+    "mixtral": ("MixtralForCausalLM", {**LM, **EXPERTS, "num_local_experts": 4}),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", {**LM, **EXPERTS, "num_experts": 4, "moe_intermediate_size": 8, "head_dim": 4}),
     "olmo2": ("Olmo2ForCausalLM", LM),
     "smollm3": ("SmolLM3ForCausalLM", {**LM, "no_rope_layer_interval": 2}),
     "granite": ("GraniteForCausalLM", LM),
@@ -117,13 +122,32 @@ def sines(count, step, start=0.0):
     return np.sin(np.arange(count, dtype=np.float64) * step + start).astype(np.float32)
 
 
+# Names of published checkpoints for those of transformers 5, which stacks experts.
+EXPERT_NAMES = {
+    "mixtral": ("block_sparse_moe", ["w1", "w3"], "w2"),
+    "qwen3_moe": ("mlp", ["gate_proj", "up_proj"], "down_proj"),
+}
+
+
+def published(kind, name, value):
+    if kind not in EXPERT_NAMES or ".mlp." not in name:
+        return [(name, value)]
+    mlp, halves, down = EXPERT_NAMES[kind]
+    stack, _, last = name.replace(".mlp.", f".{mlp}.").rpartition(".")
+    if not stack.endswith(".experts"):
+        return [(f"{stack}.{last}", value)]
+    parts = [(expert, *part) for expert, one in enumerate(value) for part in (zip(halves, one.chunk(2)) if last == "gate_up_proj" else [(down, one)])]
+    return [(f"{stack}.{expert}.{part}.weight", one) for expert, part, one in parts]
+
+
 def fill(model):
     with torch.no_grad():
-        for name, value in model.state_dict().items():
-            # The encoder's positions are sines already.
-            if value.is_floating_point() and "encoder.embed_positions" not in name:
-                start = sum(name.encode()) % 97
-                value.copy_(torch.from_numpy(sines(value.numel(), 0.37, start)).reshape(value.shape) * 0.2)
+        for stacked, whole in model.state_dict().items():
+            for name, value in published(model.config.model_type, stacked, whole):
+                # The encoder's positions are sines already.
+                if value.is_floating_point() and "encoder.embed_positions" not in name:
+                    start = sum(name.encode()) % 97
+                    value.copy_(torch.from_numpy(sines(value.numel(), 0.37, start)).reshape(value.shape) * 0.2)
 
 
 def inputs(config):
@@ -175,6 +199,8 @@ def looked_at(name, settings):
     kind = getattr(transformers, name)
     config = kind.config_class(**copy.deepcopy(settings))
     config._attn_implementation = "eager"
+    if config.model_type in EXPERT_NAMES:
+        config._experts_implementation = "eager"
     seeded(0)
     model = kind(config)
     state = model.state_dict()
@@ -271,7 +297,7 @@ def main():
         print(ours, {key: found["effects"] for key, found in keys.items()}, flush=True)
     result["lora"] = plain(LoraConfig().to_dict())
     for one in ("Wav2Vec2FeatureExtractor", "WhisperFeatureExtractor", "CLIPImageProcessorPil"):
-        if hasattr(transformers, one):
+        if not only and hasattr(transformers, one):
             result["defaults"][one] = plain(getattr(transformers, one)().to_dict())
     text = json.dumps(result, separators=(",", ":")) + "\n"
     if "--check" in sys.argv:

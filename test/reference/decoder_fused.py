@@ -39,12 +39,25 @@ def longrope(original, **more):
     )
 
 
+FACTORS = dict(short_factor=[1.0, 1.1, 1.25], long_factor=[1.0, 2.0, 3.5])
+PARTIAL = dict(rope_type='longrope', rope_theta=50.0, partial_rotary_factor=0.75, original_max_position_embeddings=6, **FACTORS)
+
+
+def phi4(original):
+    legacy = dict(rope_theta=50.0, partial_rotary_factor=0.75, rope_scaling=dict(type='longrope', **FACTORS))
+    return {**{key: value for key, value in longrope(original).items() if key != 'rope_parameters'}, **legacy}
+
+
 PHI3 = [
     dict(name='phi3', pads='right', **PLAIN, **GQA),
     dict(name='phi3-left', pads='left', embeds=True, sliding_window=4, **PLAIN),
     dict(name='phi3-short', brief=True, **PLAIN, **longrope(16)),
     dict(name='phi3-long', brief=True, **PLAIN, **longrope(6)),
     dict(name='phi3-long-left', brief=True, pads='left', **PLAIN, **longrope(6)),
+    # Phi-4-mini's configuration, under the keys of its file, and as transformers 5 writes it.
+    dict(name='phi4', **PLAIN, tie_word_embeddings=True, **phi4(6), sliding_window=4096),
+    dict(name='phi4-left', brief=True, pads='left', **PLAIN, **phi4(16)),
+    dict(name='phi4-parameters', brief=True, **PLAIN, **{**longrope(6), 'rope_parameters': PARTIAL}),
     dict(name='phi3-attention-factor', brief=True, **PLAIN, **longrope(6, attention_factor=1.25)),
 ]
 

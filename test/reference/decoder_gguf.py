@@ -24,6 +24,8 @@ from transformers import (
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
     Phi3Config,
@@ -32,6 +34,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     SmolLM3Config,
     SmolLM3ForCausalLM,
 )
@@ -71,6 +75,8 @@ CASES = [
     dict(name='granite', **FEW, **MULTIPLIERS, rope_parameters=dict(rope_type='default', rope_theta=1e7)),
     dict(name='gemma2', **FEW, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=1e4)),
     dict(name='gemma3', **{**SMALL, 'num_hidden_layers': 6}, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=LOCAL),
+    dict(name='mixtral', **FEW, num_local_experts=3, num_experts_per_tok=2, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
+    dict(name='qwen3moe', **FEW, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, norm_topk_prob=True, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
 ]
 FUSED = [
     # The converter takes InternLM2's fused projection apart: its files hold a LLaMA under another name.
@@ -91,6 +97,8 @@ NETWORKS = {
     'granite': (GraniteConfig, GraniteForCausalLM),
     'gemma2': (Gemma2Config, Gemma2ForCausalLM),
     'gemma3': (Gemma3TextConfig, Gemma3ForCausalLM),
+    'mixtral': (MixtralConfig, MixtralForCausalLM),
+    'qwen3moe': (Qwen3MoeConfig, Qwen3MoeForCausalLM),
 }
 PARTS = {
     'input_layernorm': 'attn_norm',
@@ -106,13 +114,17 @@ PARTS = {
     'mlp.gate_proj': 'ffn_gate',
     'mlp.up_proj': 'ffn_up',
     'mlp.down_proj': 'ffn_down',
+    'mlp.gate': 'ffn_gate_inp',
+    'mlp.experts.gate_proj': 'ffn_gate_exps',
+    'mlp.experts.up_proj': 'ffn_up_exps',
+    'mlp.experts.down_proj': 'ffn_down_exps',
 }
 
 
 # After these, too, there are norms.
 OUT_NORMS = {'post_attention_layernorm': 'post_attention_norm', 'post_feedforward_layernorm': 'post_ffw_norm'}
 # Those whose rows of q and k `LlamaModel.permute` reorders.
-NEIGHBORS = ['llama', 'internlm2', 'smollm3', 'granite']
+NEIGHBORS = ['llama', 'mixtral', 'internlm2', 'smollm3', 'granite']
 OUT_NORMED = ['olmo2', 'gemma2', 'gemma3']
 # Their norms multiply by weight + 1.
 OFFSET = ['gemma2', 'gemma3']
@@ -132,7 +144,7 @@ def permute(weights, heads):
 
 
 def write(path, model, config, architecture):
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, 'llama' if architecture == 'mixtral' else architecture)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -157,6 +169,11 @@ def write(path, model, config, architecture):
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
     if architecture in OFFSET:
         writer.add_sliding_window(config.sliding_window)
+    if architecture in ('mixtral', 'qwen3moe'):
+        writer.add_expert_count(config.num_local_experts if architecture == 'mixtral' else config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+    if architecture == 'qwen3moe':
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     if rope['rope_type'] == 'linear':
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope['factor'])
@@ -174,7 +191,15 @@ def write(path, model, config, architecture):
             writer.add_tensor(f'rope_factors_{length}.weight', factors)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
+    state = {}
     for name, value in model.state_dict().items():
+        # The converter stacks the experts of published checkpoints, and transformers 5 halves of them together.
+        stack, _, kind = name.rpartition('.')
+        if kind == 'gate_up_proj' and stack.endswith('.experts'):
+            state[f'{stack}.gate_proj.weight'], state[f'{stack}.up_proj.weight'] = value.chunk(2, 1)
+        else:
+            state[f'{name}.weight' if stack.endswith('.experts') else name] = value
+    for name, value in state.items():
         if name == 'lm_head.weight' and config.tie_word_embeddings:
             continue
         values = value.numpy()

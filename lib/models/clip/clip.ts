@@ -18,7 +18,6 @@ import {
   nativeVision,
   partOf,
   savedClip,
-  savedEncoder,
 } from './config.js'
 import { openClipCheckpoint } from './open-clip.js'
 
@@ -85,7 +84,6 @@ export class ClipTextModel extends networkClass<ClipTextModel, ClipTextConfig, C
   architecture: 'CLIPTextModel',
   sizes: clipTextSizes,
   keys: clipTextKeys,
-  saved: savedEncoder,
   prefix: 'text_model.',
   ignored: [...OTHERS, /^vision_model\./],
   found: (config) => partOf(config, 'textConfig'),
@@ -110,7 +108,6 @@ export class ClipVisionModel extends networkClass<
   architecture: 'CLIPVisionModel',
   sizes: clipVisionSizes,
   keys: clipVisionKeys,
-  saved: savedEncoder,
   prefix: 'vision_model.',
   ignored: [...OTHERS, /^text_model\./],
   found: (config) => partOf(config, 'visionConfig'),

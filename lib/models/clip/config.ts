@@ -1,7 +1,6 @@
 import { requireObject, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import { toCamel, toSnake } from '../../base/words.js'
-import { JsonFloat } from '../../files/json/write.js'
 import type { ConfigKeys } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
 
@@ -198,16 +197,8 @@ export function nativeClip(config: ClipConfig): NetworkConfig {
   return { ...config, textConfig: toSnake(textConfig), visionConfig: toSnake(nativeVision(visionConfig)) }
 }
 
-/** Return the contents of config.json. transformers refuses an integer as factor. */
-export function savedEncoder(config: NetworkConfig): NetworkConfig {
-  const { initializerFactor } = config
-  return typeof initializerFactor === 'number'
-    ? { ...config, initializerFactor: new JsonFloat(initializerFactor) }
-    : config
-}
-
 export const savedClip = (config: ClipConfig): NetworkConfig => ({
-  ...savedEncoder(config),
-  textConfig: { ...toSnake(savedEncoder(config.textConfig ?? {})), model_type: 'clip_text_model' },
-  visionConfig: { ...toSnake(savedEncoder(config.visionConfig ?? {})), model_type: 'clip_vision_model' },
+  ...config,
+  textConfig: { ...toSnake(config.textConfig ?? {}), model_type: 'clip_text_model' },
+  visionConfig: { ...toSnake(config.visionConfig ?? {}), model_type: 'clip_vision_model' },
 })

@@ -38,6 +38,8 @@ export interface RopeParameters {
   mscale?: number
   mscaleAllDim?: number
   truncate?: boolean
+  /** Ministral 3: queries are multiplied by 1 + beta · log(1 + ⌊position / `originalMaxPositionEmbeddings`⌋). */
+  llama4ScalingBeta?: number
 }
 
 /** Gemma 3: RoPE of the layers with full attention, and of those with a window. */
@@ -84,6 +86,21 @@ export interface DecoderLMConfig extends NetworkConfig {
   attnLogitSoftcapping?: number | null
   /** Gemma: the same of logits. */
   finalLogitSoftcapping?: number | null
+  /** Mixtral, Qwen3 MoE: number of experts that a token goes through. */
+  numExpertsPerTok?: number
+  /** Mixtral: number of experts of a layer. */
+  numLocalExperts?: number
+  /** Qwen3 MoE: the same; and the width of an expert. */
+  numExperts?: number
+  moeIntermediateSize?: number
+  /** Qwen3 MoE: whether the weights of a token's experts are divided by their sum. */
+  normTopkProb?: boolean
+  /** Qwen3 MoE: every layer with a multiple of this number, from 1, has experts, except those in `mlpOnlyLayers`, from 0. */
+  decoderSparseStep?: number
+  mlpOnlyLayers?: number[] | null
+  /** Mixtral, Qwen3 MoE: add the routers' load-balancing loss to the loss, multiplied by `routerAuxLossCoef`. Default false. */
+  outputRouterLogits?: boolean
+  routerAuxLossCoef?: number
   /** Biases of the feed-forward projections, in families that may have them. */
   mlpBias?: boolean
   /** InternLM2: biases of both projections of the attention. Default true; published checkpoints set false. */
@@ -91,7 +108,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   tieWordEmbeddings?: boolean
   /** Row of the embeddings that gets no gradient. Default: none. */
   padTokenId?: number | null
-  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Phi-3, Gemma, and Qwen2, Qwen3 and SmolLM3 with `useSlidingWindow`. */
+  /** Number of tokens that a token attends to, itself included; null: all before it. Mistral, Ministral, Phi-3, Gemma, and Qwen2, Qwen3 and SmolLM3 with `useSlidingWindow`. */
   slidingWindow?: number | null
   /**
    * With a window, a token attends to itself and `slidingWindow` tokens before it, one more. This is flash attention in transformers before
@@ -103,7 +120,7 @@ export interface DecoderLMConfig extends NetworkConfig {
   /** Qwen2 and Qwen3: the first layer that has the window. */
   maxWindowLayers?: number
   /**
-   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Qwen3, SmolLM3 and Gemma it decides which layers have the window; in other
+   * The attention of each layer, `'full_attention'` or `'sliding_attention'`. In Ministral, Qwen3, SmolLM3 and Gemma it decides which layers have the window; in other
    * families it must match the other keys.
    */
   layerTypes?: string[] | null
@@ -134,6 +151,12 @@ const ropeKeys: ConfigKeys = {
   ],
 }
 
+/** The same with Ministral 3's. */
+const scaledRopeKeys: ConfigKeys = {
+  ...ropeKeys,
+  unused: [...(ropeKeys.unused ?? []), 'llama4ScalingBeta', 'maxPositionEmbeddings'],
+}
+
 /** The same for each kind of layer. */
 const layerRopeKeys: ConfigKeys = { defaults: {}, parts: { fullAttention: ropeKeys, slidingAttention: ropeKeys } }
 
@@ -161,15 +184,19 @@ const SHARED: DecoderLMConfig = {
 export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
   const modelType = typeOf(given)
   const family = familyOf(modelType)
+  const rope = family.network.has_position_scale ? scaledRopeKeys : ropeKeys
   return {
     defaults: (given) => {
       const config = given as DecoderLMConfig
       const defaults = { ...SHARED, ...family.defaults }
       const { hiddenSize = defaults.hiddenSize, numAttentionHeads: heads = defaults.numAttentionHeads } = config
-      const scaling: unknown = config.ropeParameters ?? config.ropeScaling
+      const scaling: unknown = config.ropeParameters ?? config.ropeScaling ?? defaults.ropeParameters
       const { ropeTheta = defaults.ropeTheta ?? 10000 } = isConfiguration(scaling)
         ? (toCamel(scaling) as RopeParameters)
         : {}
+      for (const [alias, key] of Object.entries(family.aliases ?? {})) defaults[key] = config[alias] ?? defaults[key]
+      // A scaling under the older key takes the place of the default one.
+      if (config.ropeScaling) defaults.ropeParameters = null
       // Two keys for the activation would leave open which one counts.
       if ('hiddenActivation' in defaults) delete defaults.hiddenAct
       return {
@@ -188,12 +215,13 @@ export const decoderKeys = (given: DecoderLMConfig): ConfigKeys => {
     },
     nullable: ['slidingWindow', 'attnLogitSoftcapping', 'finalLogitSoftcapping'],
     only: family.only,
-    parts: { ropeScaling: ropeKeys, ropeParameters: family.hasLocalRope ? layerRopeKeys : ropeKeys },
+    parts: { ropeScaling: rope, ropeParameters: family.hasLocalRope ? layerRopeKeys : rope },
     unused: [
       ...['numLabels', 'layerTypes', 'originalMaxPositionEmbeddings', 'partialRotaryFactor', 'pretrainingTp'],
       // transformers' classes without a window also ignore these.
       ...['useFlashAttn', 'slidingWindow', 'maxWindowLayers'],
       ...(family.unused ?? []),
+      ...Object.keys(family.aliases ?? {}),
     ],
   }
 }
@@ -226,7 +254,10 @@ export function completed(config: DecoderLMConfig): DecoderLMConfig {
 /** Convert keys to snake_case, also those of the configurations in it. */
 const inSnake = (config: object): Record<string, unknown> =>
   Object.fromEntries(
-    Object.entries(toSnake(config)).map(([key, value]) => [key, isConfiguration(value) ? inSnake(value) : value]),
+    Object.entries(toSnake(config)).map(([key, value]) => [
+      key === 'llama4_scaling_beta' ? 'llama_4_scaling_beta' : key,
+      isConfiguration(value) ? inSnake(value) : value,
+    ]),
   )
 
 /** Return the RoPE of layers with full attention, and of windowed ones where the family has another one for them. */
@@ -302,8 +333,26 @@ function typeOf(config: DecoderLMConfig): ModelType {
 const SLIDING = 'sliding_attention'
 const FULL = 'full_attention'
 
-/** Check `layerTypes` of newer files: the attention of each layer, which in some families must match the other keys. */
-export function checkedLayers(config: DecoderLMConfig): DecoderLMConfig {
+/** Return the configuration without other names of its keys. */
+function withoutAliases(config: DecoderLMConfig): DecoderLMConfig {
+  const whole = { ...config }
+  for (const [alias, key] of Object.entries(familyOf(typeOf(config)).aliases ?? {})) {
+    const value = whole[alias]
+    if (value !== undefined && value !== null && value !== whole[key]) {
+      const message = `DecoderLM: ${alias}: expected the value of ${key}, ${shown(whole[key])}, got ${shown(value)}`
+      throw new ConfigError(message, { [alias]: value })
+    }
+    delete whole[alias]
+  }
+  return whole
+}
+
+/**
+ * Return the configuration with one name for each key. Check `layerTypes` of newer files: the attention of each layer, which in some
+ * families must match the other keys.
+ */
+export function checkedLayers(given: DecoderLMConfig): DecoderLMConfig {
+  const config = withoutAliases(given)
   const { layerTypes, maxWindowLayers = 28, numHiddenLayers } = config
   for (const key of familyOf(typeOf(config)).required ?? []) positive(config, key)
   if (layerTypes === undefined || layerTypes === null) return config

@@ -1,5 +1,7 @@
 import { writeFolderAtomically } from '../../base/atomic-folder.js'
+import { argumentError } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
+import { toCamel } from '../../base/words.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
 import {
@@ -12,7 +14,7 @@ import {
 } from '../../generation/generate.js'
 import type { KvCache } from '../../generation/kv-cache.js'
 import { op } from '../../native/call.js'
-import { withActiveAdapters } from '../../nn/native-module.js'
+import { isConfiguration, withActiveAdapters } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
 import type { SaveNetworkOptions } from '../pretrained.js'
@@ -49,6 +51,8 @@ export interface DecoderLMInputs {
   logitsToKeep?: number | null
   outputHiddenStates?: boolean
   outputAttentions?: boolean
+  /** Mixtures of experts: return `routerLogits` and `auxLoss`, and add `auxLoss` times `routerAuxLossCoef` to the loss. Default: the configuration's. */
+  outputRouterLogits?: boolean | null
 }
 
 export interface DecoderLMOutput {
@@ -62,22 +66,41 @@ export interface DecoderLMOutput {
   hiddenStates: Tensor[]
   /** Per layer [batch, heads, time, cache.length + time]; empty without `outputAttentions`. */
   attentions: Tensor[]
+  /** Load-balancing loss of the routers over all layers (https://arxiv.org/abs/2101.03961); null without `outputRouterLogits`. */
+  auxLoss: Tensor | null
+  /** Per layer with experts [batch * time, experts]; empty without `outputRouterLogits`. */
+  routerLogits: Tensor[]
 }
 
 const embed = op('voxtorch::decoder_lm_embed')
+
+/** Model type of a larger network, whose files contain a vision encoder as well. */
+const MISTRAL3 = 'mistral3'
+
+/** Return the configuration of the language model in a larger network. Only its weights tell whether the head is tied. */
+function textPartOf(config: DecoderLMConfig, has: (name: string) => boolean): DecoderLMConfig {
+  if ((config.modelType as string) !== MISTRAL3) return config
+  const { textConfig } = config
+  if (!isConfiguration(textConfig)) throw argumentError('DecoderLM', 'textConfig', 'a configuration', textConfig)
+  return { modelType: 'mistral', ...toCamel(textConfig), tieWordEmbeddings: !has('lm_head.weight') }
+}
 
 /** A decoder saved without its head has no `model.` prefix in its names. */
 export const decoderLayout = {
   kind: 'decoder_lm',
   forward: 'voxtorch::decoder_lm_forward',
   modelType: 'llama',
-  alike: MODEL_TYPES.slice(1),
+  alike: [...MODEL_TYPES.slice(1), MISTRAL3],
   architecture: 'DecoderLM',
   prefix: '',
-  ignored: [/\.rotary_emb\.inv_freq$/],
+  ignored: [/\.rotary_emb\.inv_freq$/, /^(?:vision_tower|multi_modal_projector)\./],
   packed: 'model.layers',
   foreign: ggufCheckpoint,
-  rename: (name) => (/^(embed_tokens|tok_embeddings|layers|norm)\./.test(name) ? `model.${name}` : name),
+  rename: (name) => {
+    const own = name.replace(/^language_model\./, '')
+    return /^(embed_tokens|tok_embeddings|layers|norm)\./.test(own) ? `model.${own}` : own
+  },
+  found: textPartOf,
   sizes,
   keys: decoderKeys,
   completed: checkedLayers,
@@ -91,7 +114,8 @@ export const decoderLayout = {
 /**
  * The decoder language model of the LLaMA family: LLaMA 1 (Touvron et al. 2023, https://arxiv.org/abs/2302.13971), 2
  * (https://arxiv.org/abs/2307.09288), 3 (https://arxiv.org/abs/2407.21783) and Vicuna; Mistral (Jiang et al. 2023,
- * https://arxiv.org/abs/2310.06825), with its sliding window; Qwen2 (Yang et al. 2024, https://arxiv.org/abs/2407.10671); Qwen3 (https://arxiv.org/abs/2505.09388); OLMo 2 (https://arxiv.org/abs/2501.00656); SmolLM3 (https://huggingface.co/blog/smollm3); Granite (https://arxiv.org/abs/2405.04324); Gemma 2 (https://arxiv.org/abs/2408.00118); Gemma 3 (text) (https://arxiv.org/abs/2503.19786); Phi-3 (Abdin et
+ * https://arxiv.org/abs/2310.06825), with its sliding window; Ministral and Ministral 3 (also as the language model of `mistral3` files, whose
+ * vision encoder is not loaded); Mixtral (https://arxiv.org/abs/2401.04088); Qwen2 (Yang et al. 2024, https://arxiv.org/abs/2407.10671); Qwen3 and Qwen3 MoE (https://arxiv.org/abs/2505.09388); OLMo 2 (https://arxiv.org/abs/2501.00656); SmolLM3 (https://huggingface.co/blog/smollm3); Granite (https://arxiv.org/abs/2405.04324); Gemma 2 (https://arxiv.org/abs/2408.00118); Gemma 3 (text) (https://arxiv.org/abs/2503.19786); Phi-3 (Abdin et
  * al. 2024, https://arxiv.org/abs/2404.14219); InternLM2 (Cai et al. 2024, https://arxiv.org/abs/2403.17297). It matches transformers'
  * LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and Phi3ForCausalLM, and InternLM's own InternLM2ForCausalLM. The fused
  * projections of Phi-3 and InternLM2 stay fused. Runs in native code.

@@ -16,6 +16,8 @@ export interface Family {
   required?: readonly string[]
   /** Keys in files that have no effect. */
   unused?: readonly string[]
+  /** Other names of keys in files. */
+  aliases?: Readonly<Record<string, string>>
   /** Differences from LLaMA's network. */
   network: FamilyNetwork
   /** Factors that follow from the configuration. */
@@ -53,6 +55,19 @@ export interface FamilyNetwork {
   rotary_layers_key?: string
   /** The layers without RoPE are those with the window. */
   windows_skip_rotary?: true
+  /** Queries have the scale of Llama 4, which grows with the position: `llama_4_scaling_beta` of `rope_parameters`. */
+  has_position_scale?: true
+  /** Number of experts of a layer with a mixture of experts. */
+  experts_key?: string
+  /** Width of an expert. Default: `intermediate_size`. */
+  expert_size_key?: string
+  /** The weights of a token's experts are divided by their sum. */
+  norm_expert_weights?: true
+  norm_expert_weights_key?: string
+  /** Only layers whose number, from 1, is a multiple have experts. */
+  expert_period_key?: string
+  /** A list of layers, from 0, without experts. */
+  dense_layers_key?: string
 }
 
 /** Factors for native code. */
@@ -91,7 +106,7 @@ export interface FamilyGguf {
   implies?: (config: DecoderLMConfig) => DecoderLMConfig
   /** Keys of the configuration by llama.cpp's keys, without the architecture, for numbers that LLaMA has not. */
   keys?: Readonly<Record<string, string>>
-  /** llama.cpp's names of parts that LLaMA has not, or that have another name there. */
+  /** llama.cpp's names of parts that LLaMA has not, or that have another name there. `*` stands for the number of an expert: llama.cpp stacks them. */
   parts?: Readonly<Record<string, string>>
 }
 
@@ -100,6 +115,9 @@ const LLAMA_BIASES = { qkv_bias_key: 'attention_bias', output_bias_key: 'attenti
 const POST_NORMS = {
   norms: { attention_out: 'post_attention_layernorm', mlp_out: 'post_feedforward_layernorm' },
 } as const
+
+/** Defaults of the loss of routers. */
+const ROUTER = { outputRouterLogits: false, routerAuxLossCoef: 0.001 }
 
 const QK_NORM_PARTS = { attn_q_norm: 'self_attn.q_norm', attn_k_norm: 'self_attn.k_norm' }
 const OUT_NORM_PARTS = { post_attention_norm: 'post_attention_layernorm', post_ffw_norm: 'post_feedforward_layernorm' }
@@ -159,6 +177,75 @@ export const FAMILIES = {
     network: { has_window: true },
     gguf: { architecture: 'llama', neighbors: true, writes: true },
   },
+  ministral: {
+    architecture: 'MinistralForCausalLM',
+    defaults: { intermediateSize: 14336, numKeyValueHeads: 8, maxPositionEmbeddings: 131072, slidingWindow: 4096 },
+    only: { attentionBias: [false], mlpBias: [false] },
+    network: { has_window: true },
+    readsLayerTypes: true,
+    // Its files are LLaMA's there, which have a window in all layers or in none.
+    gguf: null,
+  },
+  ministral3: {
+    architecture: 'Ministral3ForCausalLM',
+    defaults: {
+      vocabSize: 131072,
+      intermediateSize: 14336,
+      numHiddenLayers: 34,
+      numKeyValueHeads: 8,
+      headDim: 128,
+      maxPositionEmbeddings: 262144,
+      rmsNormEps: 1e-5,
+      slidingWindow: null,
+      ropeParameters: {
+        ropeType: 'yarn',
+        ropeTheta: 1000000,
+        factor: 16,
+        originalMaxPositionEmbeddings: 16384,
+        betaFast: 32,
+        betaSlow: 1,
+        mscale: 1,
+        mscaleAllDim: 1,
+        llama4ScalingBeta: 0.1,
+      },
+    },
+    only: { attentionBias: [false], mlpBias: [false] },
+    network: { has_window: true, has_position_scale: true },
+    gguf: null,
+  },
+  mixtral: {
+    architecture: 'MixtralForCausalLM',
+    defaults: {
+      intermediateSize: 14336,
+      numKeyValueHeads: 8,
+      maxPositionEmbeddings: 131072,
+      rmsNormEps: 1e-5,
+      ropeTheta: 1000000,
+      slidingWindow: null,
+      numExpertsPerTok: 2,
+      numLocalExperts: 8,
+      ...ROUTER,
+    },
+    only: { attentionBias: [false], mlpBias: [false], routerJitterNoise: [0] },
+    network: {
+      names: { mlp: 'block_sparse_moe', gate: 'w1', up: 'w3', down: 'w2' },
+      has_window: true,
+      experts_key: 'num_local_experts',
+      norm_expert_weights: true,
+    },
+    gguf: {
+      architecture: 'llama',
+      neighbors: true,
+      writes: true,
+      keys: { expert_count: 'numLocalExperts', expert_used_count: 'numExpertsPerTok' },
+      parts: {
+        ffn_gate_inp: 'block_sparse_moe.gate',
+        ffn_gate_exps: 'block_sparse_moe.experts.*.w1',
+        ffn_up_exps: 'block_sparse_moe.experts.*.w3',
+        ffn_down_exps: 'block_sparse_moe.experts.*.w2',
+      },
+    },
+  },
   qwen2: {
     architecture: 'Qwen2ForCausalLM',
     defaults: {
@@ -197,6 +284,57 @@ export const FAMILIES = {
       architecture: 'qwen3',
       writes: true,
       parts: QK_NORM_PARTS,
+    },
+  },
+  qwen3_moe: {
+    architecture: 'Qwen3MoeForCausalLM',
+    defaults: {
+      vocabSize: 151936,
+      hiddenSize: 2048,
+      intermediateSize: 6144,
+      numHiddenLayers: 24,
+      numKeyValueHeads: 4,
+      maxPositionEmbeddings: 32768,
+      attentionBias: false,
+      useSlidingWindow: false,
+      slidingWindow: 4096,
+      decoderSparseStep: 1,
+      moeIntermediateSize: 768,
+      numExpertsPerTok: 8,
+      numExperts: 128,
+      normTopkProb: false,
+      mlpOnlyLayers: [],
+      ...ROUTER,
+    },
+    only: { mlpBias: [false] },
+    // transformers 5 writes this name.
+    aliases: { numLocalExperts: 'numExperts' },
+    network: {
+      ...LLAMA_BIASES,
+      qk_norm: 'head',
+      has_window_key: 'use_sliding_window',
+      experts_key: 'num_experts',
+      expert_size_key: 'moe_intermediate_size',
+      norm_expert_weights_key: 'norm_topk_prob',
+      expert_period_key: 'decoder_sparse_step',
+      dense_layers_key: 'mlp_only_layers',
+    },
+    gguf: {
+      architecture: 'qwen3moe',
+      writes: true,
+      keys: {
+        expert_count: 'numExperts',
+        expert_used_count: 'numExpertsPerTok',
+        expert_feed_forward_length: 'moeIntermediateSize',
+      },
+      parts: {
+        ...QK_NORM_PARTS,
+        ffn_gate_inp: 'mlp.gate',
+        ffn_gate_exps: 'mlp.experts.*.gate_proj',
+        ffn_up_exps: 'mlp.experts.*.up_proj',
+        ffn_down_exps: 'mlp.experts.*.down_proj',
+      },
+      implies: () => ({ normTopkProb: true, decoderSparseStep: 1, mlpOnlyLayers: [] }),
     },
   },
   olmo2: {
@@ -336,7 +474,9 @@ export const FAMILIES = {
       rmsNormEps: 1e-5,
       slidingWindow: null,
     },
-    only: { attentionBias: [false], mlpBias: [false], residPdrop: [0], embdPdrop: [0] },
+    only: { attentionBias: [false], mlpBias: [false], lmHeadBias: [false], residPdrop: [0], embdPdrop: [0] },
+    // Of Phi-4's own code.
+    unused: ['fullAttnMod', 'interpolateFactor'],
     network: { qkv: 'in_order', fused_gate: true, partial_rotary: true, has_window: true },
     gguf: {
       architecture: 'phi3',

@@ -51,6 +51,8 @@ const NEUTRAL: Readonly<Record<string, Neutral>> = {
   'attention.value_length_swa': ({ headDim }) => [0, headDim as number],
   embedding_length_out: ({ hiddenSize }) => [0, hiddenSize as number],
   embedding_scale: [0, 1],
+  // llama.cpp's number of softmax.
+  expert_gating_func: [0, 1],
   expert_weights_scale: [0, 1],
   logit_scale: [0, 1],
   residual_scale: [0, 1],
@@ -71,7 +73,7 @@ const OTHER_NETWORKS: ReadonlySet<string> = new Set(
   attention.value_length_mla attention.value_residual_mix_lora_rank attn_logit_softcapping classifier.output_labels
   convnext.block_count convnext.embedding_length decoder_block_count decoder_start_token_id dense_2_feat_in
   dense_2_feat_out dense_3_feat_in dense_3_feat_out embedding_length_per_layer_input expert_chunk_feed_forward_length
-  expert_count expert_feed_forward_length expert_gating_func expert_group_count expert_group_scale
+  expert_count expert_feed_forward_length expert_group_count expert_group_scale
   expert_group_used_count expert_shared_count expert_shared_feed_forward_length expert_used_count expert_weights_norm
   experts_per_group features_length final_logit_softcapping full_attention_interval interleave_moe_layer_step
   kda.head_dim leading_dense_block_count moe_every_n_layers moe_latent_size n_deepstack_layers nextn_predict_layers

@@ -25,17 +25,19 @@ import { llama3Scaling } from './rope-factors.js'
  * them, which makes it a LLaMA.
  */
 const ARCHITECTURES: Readonly<Record<string, ModelType>> = {
-  ...Object.fromEntries(MODEL_TYPES.map((type) => [familyOf(type).gguf?.architecture ?? type, type])),
+  ...Object.fromEntries(
+    MODEL_TYPES.flatMap((type) => {
+      const name = familyOf(type).gguf?.architecture
+      return name === undefined ? [] : [[name, type]]
+    }),
+  ),
   llama: 'llama',
   mistral: 'mistral',
   internlm2: 'llama',
 }
 
-/** Return what files of an architecture have. */
-function formatOf(architecture: string | null): FamilyGguf {
-  const type = Object.hasOwn(ARCHITECTURES, architecture ?? '') ? ARCHITECTURES[architecture as string] : undefined
-  return familyOf(type ?? 'llama').gguf as FamilyGguf
-}
+/** Return what files of a configuration's family have. */
+const formatOf = ({ modelType = 'llama' }: DecoderLMConfig): FamilyGguf => familyOf(modelType).gguf as FamilyGguf
 
 /** Return the GGUF checkpoint at a path or in a folder; undefined for a folder with a config.json. */
 export async function ggufCheckpoint(place: string): Promise<ForeignCheckpoint | undefined> {
@@ -103,8 +105,8 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   const fail = (field: string, what: string): never => {
     throw new ConfigError(`${path}: ${field}: ${what}`, { file: path, field })
   }
-  const modelType = Object.hasOwn(ARCHITECTURES, architecture ?? '') ? ARCHITECTURES[architecture as string] : undefined
-  if (modelType === undefined) {
+  const named = Object.hasOwn(ARCHITECTURES, architecture ?? '') ? ARCHITECTURES[architecture as string] : undefined
+  if (named === undefined) {
     const known = Object.keys(ARCHITECTURES).join(', ')
     return fail('general.architecture', `expected ${known}, got ${architecture ?? 'none'}`)
   }
@@ -119,6 +121,10 @@ export function configOf(file: GgufFile): DecoderLMConfig {
       : fail(`${architecture}.${key}`, `expected a number of at least 0, got ${shown(value)}`)
   }
   const needed = (key: string): number => number(key) ?? fail(`${architecture}.${key}`, 'expected a number, got none')
+  const window = number('attention.sliding_window')
+  const variant = number('expert_count', 0) > 0 ? 'mixtral' : window === undefined ? 'llama' : 'mistral'
+  const modelType = architecture === 'llama' ? variant : named
+  const { keys = {}, implies } = formatOf({ modelType })
   const embeddings = tensors['token_embd.weight']
   const vocabSize = embeddings?.shape[0] ?? number('vocab_size')
   if (vocabSize === undefined) fail(`${architecture}.vocab_size`, 'expected a number, got none')
@@ -145,7 +151,7 @@ export function configOf(file: GgufFile): DecoderLMConfig {
         : `expected the head size, ${headDim}, got ${rotated}`,
     )
   }
-  if (number('expert_count', 0) > 0)
+  if (keys.expert_count === undefined && number('expert_count', 0) > 0)
     fail(`${architecture}.expert_count`, 'expected 0, got a mixture of experts, which is not supported')
   const { tokenizer } = file
   const token = (key: string): number | null => (typeof tokenizer[key] === 'number' ? tokenizer[key] : null)
@@ -155,10 +161,9 @@ export function configOf(file: GgufFile): DecoderLMConfig {
     const different = [...new Set(ids)]
     return different.length > 1 ? different : (different[0] ?? null)
   }
-  const window = number('attention.sliding_window')
   const ropeTheta = number('rope.freq_base', 10_000)
   const config: DecoderLMConfig = {
-    modelType: modelType === 'llama' && window !== undefined ? 'mistral' : modelType,
+    modelType,
     vocabSize: vocabSize as number,
     hiddenSize,
     intermediateSize: needed('feed_forward_length'),
@@ -174,7 +179,7 @@ export function configOf(file: GgufFile): DecoderLMConfig {
     eosTokenId: ends(),
     padTokenId: token('padding_token_id'),
   }
-  if (config.modelType === 'phi3') {
+  if (modelType === 'phi3') {
     // Python and native code round the product down.
     if (rotated !== headDim) config.partialRotaryFactor = partOf(rotated, headDim)
     config.originalMaxPositionEmbeddings = number('rope.scaling.original_context_length', needed('context_length'))
@@ -183,15 +188,14 @@ export function configOf(file: GgufFile): DecoderLMConfig {
     if (tensors['blk.0.ffn_gate.weight'] !== undefined)
       fail('blk.0.ffn_gate.weight', 'expected it fused into ffn_up for Phi-3, got a separate tensor')
   }
-  if (config.modelType === 'mistral') config.slidingWindow = window ?? null
-  if (!mayHaveWindow(modelType) && modelType !== 'llama' && (window ?? 0) > 0) {
+  if (modelType === 'mistral' || modelType === 'mixtral') config.slidingWindow = window ?? null
+  if (!mayHaveWindow(modelType) && (window ?? 0) > 0) {
     fail(`${architecture}.attention.sliding_window`, `expected 0 for ${modelType}, got ${window}`)
   }
   if ('mlpBias' in familyOf(modelType).defaults) config.mlpBias = tensors['blk.0.ffn_gate.bias'] !== undefined
   if ('attentionBias' in familyOf(modelType).defaults) config.attentionBias = tensors['blk.0.attn_q.bias'] !== undefined
-  const { keys = {}, implies } = formatOf(architecture)
   for (const [theirs, ours] of Object.entries(keys)) {
-    const value = number(theirs)
+    const value = theirs.startsWith('expert_') ? needed(theirs) : number(theirs)
     if (value !== undefined && value !== 0) config[ours] = value
     // As in llama.cpp, where 0 is the usual scale.
     else if (theirs === 'attention.scale') config[ours] = headDim ** -0.5
@@ -277,19 +281,24 @@ function partsOf({ parts = {} }: FamilyGguf): Record<string, string> {
   return { ...Object.fromEntries(Object.entries(LAYER).filter(([, ours]) => !renamed.includes(ours))), ...parts }
 }
 
-/** Return transformers' name for one of llama.cpp's. An unknown name is returned unchanged, so that it is reported. */
-export function ourName(name: string, architecture: string | null = 'llama'): string {
-  const parts = partsOf(formatOf(architecture))
+/** Return transformers' name for one of llama.cpp's, with `*` for the numbers of experts. An unknown name is returned unchanged, so that it is reported. */
+function ourName(name: string, format: FamilyGguf): string {
+  const parts = partsOf(format)
   const [, layer, part, kind] = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name) ?? []
   if (part !== undefined && Object.hasOwn(parts, part)) return `model.layers.${layer}.${parts[part]}.${kind}`
   return TOP[name] ?? name
 }
 
-/** Return llama.cpp's name for one of transformers'; null if it has none. */
+/** Part of the name of an expert's tensor. */
+export const EXPERT = /\.experts\.(?:\d+|\*)\./
+const ANY_EXPERT = '.experts.*.'
+
+/** Return llama.cpp's name for one of transformers'; null if it has none. All experts have the name of their stack. */
 export function theirName(name: string, format: FamilyGguf): string | null {
   const [, layer, part, kind] = /^model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)$/.exec(name) ?? []
   if (part === undefined) return TOP_BACK[name] ?? null
-  const found = Object.entries(partsOf(format)).find(([, ours]) => ours === part)
+  const ofStack = part.replace(EXPERT, ANY_EXPERT)
+  const found = Object.entries(partsOf(format)).find(([, ours]) => ours === ofStack)
   return found === undefined ? null : `blk.${layer}.${found[0]}.${kind}`
 }
 
@@ -306,7 +315,8 @@ async function weightsOf(
   config: DecoderLMConfig,
   { dtype, mmap = false, quantize, device = (currentContext().deviceName as Device | undefined) ?? 'cpu' }: FillOptions,
 ): Promise<Weights> {
-  const { path, architecture } = file
+  const { path } = file
+  const format = formatOf(config)
   const names = Object.keys(file.tensors).filter(
     (name) => name !== FACTORS && !(LONGROPE as readonly string[]).includes(name),
   )
@@ -314,7 +324,7 @@ async function weightsOf(
   const stays = quantize === undefined && device.startsWith('cpu')
   const packed = names.flatMap((name) => {
     const scheme = stays && !VALUES.test(name) ? blockSchemeOf((file.tensors[name] as GgufTensor).type) : undefined
-    return scheme === undefined ? [] : [{ name, path: ourName(name, architecture).replace(/\.weight$/, ''), scheme }]
+    return scheme === undefined ? [] : [{ name, path: ourName(name, format).replace(/\.weight$/, ''), scheme }]
   })
   const blocks = new Set(packed.map(({ name }) => name))
   const dense = names.map((name) => file.tensors[name] as GgufTensor)
@@ -329,29 +339,58 @@ async function weightsOf(
   })
   const heads = { q: config.numAttentionHeads as number, k: config.numKeyValueHeads as number }
   const headsOf = (name: string): number | undefined => {
-    if (!formatOf(architecture).neighbors) return undefined
+    if (!format.neighbors) return undefined
     return heads[/\.attn_([qk])\.(?:weight|bias)$/.exec(name)?.[1] as 'q' | 'k']
   }
   const tensors: Record<string, Tensor> = {}
   const offset = familyOf(config.modelType as ModelType).network.norm_offset ?? 0
   const isShifted = (name: string): boolean => offset !== 0 && NORM.test(name)
   const straight = await read(names.filter((name) => headsOf(name) === undefined && !isShifted(name)))
-  for (const [name, value] of Object.entries(straight)) tensors[ourName(name, architecture)] = value
+  for (const [name, value] of Object.entries(straight)) {
+    const ours = ourName(name, format)
+    if (!EXPERT.test(ours)) tensors[ours] = value
+    else for (const [i, one] of expertsOf(file, name, value).entries()) tensors[expertName(ours, i)] = one
+  }
   // llama.cpp's norms multiply by their weight alone. In half precision the difference would lose digits.
   const norms = await file.load({ names: names.filter(isShifted), dtype: 'float32', mmap })
   for (const [name, value] of Object.entries(norms)) {
-    tensors[ourName(name, architecture)] = value.sub(offset).to({ dtype: loadDtype })
+    tensors[ourName(name, format)] = value.sub(offset).to({ dtype: loadDtype })
   }
   // The largest first, one after the other: the next is read into the memory of the last one.
   const turned = names.filter((name) => headsOf(name) !== undefined)
   turned.sort((a, b) => (file.tensors[b] as GgufTensor).bytes - (file.tensors[a] as GgufTensor).bytes)
   for (const name of turned) {
     const value = (await read([name]))[name] as Tensor
-    tensors[ourName(name, architecture)] = toHalves(file, name, value, headsOf(name) as number)
+    tensors[ourName(name, format)] = toHalves(file, name, value, headsOf(name) as number)
     value.dispose()
   }
   // The caller copies shared or converted tensors; others it owns.
-  return { tensors, file: path, mapped: mmap, packed }
+  const layers = packed.flatMap(({ name, path, scheme }) =>
+    EXPERT.test(path)
+      ? Array.from({ length: countOf(file, name) }, (_, i) => ({ path: expertName(path, i), scheme }))
+      : [{ path, scheme }],
+  )
+  return { tensors, file: path, mapped: mmap, packed: layers }
+}
+
+const expertName = (name: string, expert: number): string => name.replace('*', String(expert))
+
+/** Return the number of experts in a stack [experts, out, in]. */
+function countOf({ path, tensors }: GgufFile, name: string): number {
+  const shape = tensors[name]?.shape ?? []
+  if (shape.length === 3) return shape[0] as number
+  throw new CheckpointError(`${path}: ${name}: expected a stack of experts with 3 dimensions, got ${shape.length}`, {
+    file: path,
+    tensor: name,
+  })
+}
+
+/** Return views of the experts in a stack of values, or of rows of blocks. */
+function expertsOf(file: GgufFile, name: string, stack: Tensor): Tensor[] {
+  const count = countOf(file, name)
+  if (count === 0) return []
+  const parts = stack.dtype === 'uint8' ? stack.unflatten(0, [count, -1]) : stack
+  return parts.unbind(0)
 }
 
 type DenseDType = 'float32' | 'bfloat16' | 'float16'

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { argumentError, requireOneOf, requireOptions, requireString, shown } from '../../base/check.js'
 import { ConfigError } from '../../base/errors.js'
 import type { GgufSaveType, GgufValue, GgufValueType } from '../../files/gguf/types.js'
@@ -5,12 +6,12 @@ import { type GgufBlocks, saveGguf } from '../../files/gguf/write.js'
 import { type BlockScheme, blockFacts, isBlocks, quantizationOf } from '../../nn/quantized-weight.js'
 import { PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
-import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { noGrad, ops, scope, Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { type DecoderLMConfig, hasWindow, type RopeParameters, ropeOf } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
 import { type FamilyGguf, familyOf, MODEL_TYPES } from './families.js'
-import { NORM, theirName, toNeighbors } from './gguf.js'
+import { EXPERT, NORM, theirName, toNeighbors } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
 
 export interface SaveDecoderGgufOptions {
@@ -62,6 +63,7 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
   await noGrad(() =>
     scope(async () => {
       const tensors: Record<string, Tensor | GgufBlocks> = {}
+      const experts = new Map<string, (Tensor | GgufBlocks)[]>()
       const packed = new Map(model.namedModules().map(([path, module]) => [`${path}.weight`, quantizationOf(module)]))
       for (const [own, value] of Object.entries(model.stateDict())) {
         const theirs = theirName(own, format)
@@ -76,8 +78,11 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
         // llama.cpp's norms multiply by their weight alone.
         const shifted = offset !== 0 && NORM.test(theirs) ? value.to('float32').add(offset) : value
         const rows = heads === null || !format.neighbors ? shifted : toNeighbors(value, heads)
-        tensors[theirs] = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
+        const saved = shape ? { type: blockFacts(scheme as BlockScheme).type, shape, blocks: rows } : rows
+        if (EXPERT.test(own)) experts.set(theirs, [...(experts.get(theirs) ?? []), saved])
+        else tensors[theirs] = saved
       }
+      for (const [theirs, parts] of experts) tensors[theirs] = stacked(where, theirs, parts)
       const sizes = sizesOf(config, tensors)
       const rows = tensors['token_embd.weight']?.shape[0] ?? 0
       const factors = factorsOf(config)
@@ -96,12 +101,34 @@ export async function saveDecoderGguf(model: DecoderLM, path: string, options: S
         metadata,
         metadataTypes: typesOf(metadata),
         type: (tensorName, value) => {
-          if (value.ndim < 2) return 'F32'
+          if (value.ndim < 2 || tensorName.includes('.ffn_gate_inp.')) return 'F32'
           return type === 'Q4_0' && /^(?:token_embd|output)\./.test(tensorName) ? 'Q8_0' : type
         },
       })
     }),
   )
+}
+
+/** Return the experts of a layer in one tensor [experts, out, in]. */
+function stacked(where: string, name: string, parts: readonly (Tensor | GgufBlocks)[]): Tensor | GgufBlocks {
+  const [first] = parts
+  const values = parts.filter((part) => part instanceof Tensor)
+  if (first instanceof Tensor && values.length === parts.length) return ops.stack(values)
+  const blocks = parts.filter((part): part is GgufBlocks => !(part instanceof Tensor))
+  if (
+    !first ||
+    first instanceof Tensor ||
+    blocks.some(({ type }) => type !== first.type) ||
+    blocks.length < parts.length
+  ) {
+    throw new ConfigError(
+      `${where}: ${name}: expected all experts of the layer in one type, got several. Call dequantize() first.`,
+      {
+        name,
+      },
+    )
+  }
+  return { type: first.type, shape: [parts.length, ...first.shape], blocks: ops.cat(blocks.map((part) => part.blocks)) }
 }
 
 /** Check the values that llama.cpp has for every file of the family. */
@@ -116,7 +143,7 @@ function requireImplied(config: DecoderLMConfig, { implies }: FamilyGguf): void 
   for (const [key, expected] of Object.entries(implied)) {
     // The layers' kinds decide where they are listed.
     if (key === 'slidingWindowPattern' && Array.isArray(config.layerTypes)) continue
-    if (config[key] !== expected) fail(key, expected, config[key])
+    if (!isDeepStrictEqual(config[key], expected)) fail(key, expected, config[key])
   }
   const { local } = ropeOf(config)
   if (local && ((local.ropeType ?? 'default') !== 'default' || local.ropeTheta !== ropeLocalBaseFreq)) {
@@ -247,6 +274,7 @@ export async function saveGgufAdapter(
   await noGrad(() =>
     scope(async () => {
       const tensors: Record<string, Tensor> = {}
+      const experts = new Map<string, Tensor[]>()
       for (const { path: layer, A, B, scaling, magnitude } of peft.loraParts(adapterName)) {
         const theirs = theirName(`${layer}.weight`, format)
         if (theirs === null || magnitude !== null) {
@@ -260,8 +288,22 @@ export async function saveGgufAdapter(
         const ratio = (scaling * rank) / alpha
         const heads = headsOf(theirs, config)
         const rows = ratio === 1 ? B : B.mul(ratio)
-        tensors[`${theirs}.lora_a`] = A
-        tensors[`${theirs}.lora_b`] = heads === null || !format.neighbors ? rows : toNeighbors(rows, heads)
+        const parts = { lora_a: A, lora_b: heads === null || !format.neighbors ? rows : toNeighbors(rows, heads) }
+        for (const [part, value] of Object.entries(parts)) {
+          const key = `${theirs}.${part}`
+          if (EXPERT.test(layer)) experts.set(key, [...(experts.get(key) ?? []), value])
+          else tensors[key] = value
+        }
+      }
+      const count = config.numExperts ?? config.numLocalExperts
+      for (const [key, parts] of experts) {
+        if (parts.length !== count || parts.some(({ shape }) => !isDeepStrictEqual(shape, parts[0]?.shape))) {
+          throw new ConfigError(
+            `${where}: ${key}: expected LoRA of one rank on all ${count} experts of the layer, got ${parts.length} with ranks ${[...new Set(parts.map(({ shape }) => Math.min(...shape)))].join(', ')}`,
+            { path: key },
+          )
+        }
+        tensors[key] = ops.stack(parts)
       }
       const metadata: Record<string, GgufValue> = {
         'general.architecture': architecture,

@@ -1,7 +1,18 @@
 #include "core/models/decoder_layers.h"
 
+#include <ATen/OpMathType.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/bincount.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/floor.h>
+#include <ATen/ops/log1p.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/sort.h>
+#include <ATen/ops/topk.h>
+
+#include <algorithm>
 
 #include "core/runtime/recording.h"
 
@@ -145,6 +156,7 @@ DecoderAttention::Heads DecoderAttention::project(const Tensor& x, int64_t queri
     made.query = nn::Rotation{last(turn.cos, queries, 2), last(turn.sin, queries, 2)}.apply(made.query);
     made.key = turn.apply(made.key);
   }
+  if (angles.query_scale.defined()) made.query = made.query * last(angles.query_scale, queries, 2);
   if (query_scale != 1) made.query = made.query * query_scale;
   return made;
 }
@@ -160,12 +172,12 @@ nn::Attended DecoderAttention::forward(const Tensor& x, const Pass& pass) const 
   return result;
 }
 
-DecoderMLP::DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c)
+DecoderMLP::DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c, int64_t intermediate)
     : Block("DecoderMLP", options),
-      fused(c.fused_gate ? child<Linear>("gate_up_proj", c.dim, 2 * c.intermediate, c.mlp_bias, c.std) : nullptr),
-      gate(fused ? nullptr : child<Linear>(c.names.gate, c.dim, c.intermediate, c.mlp_bias, c.std)),
-      up(fused ? nullptr : child<Linear>(c.names.up, c.dim, c.intermediate, c.mlp_bias, c.std)),
-      down(*child<Linear>(c.names.down, c.intermediate, c.dim, c.mlp_bias, c.std)),
+      fused(c.fused_gate ? child<Linear>("gate_up_proj", c.dim, 2 * intermediate, c.mlp_bias, c.std) : nullptr),
+      gate(fused ? nullptr : child<Linear>(c.names.gate, c.dim, intermediate, c.mlp_bias, c.std)),
+      up(fused ? nullptr : child<Linear>(c.names.up, c.dim, intermediate, c.mlp_bias, c.std)),
+      down(*child<Linear>(c.names.down, intermediate, c.dim, c.mlp_bias, c.std)),
       activation(nn::activation(c.activation)) {}
 
 Linears DecoderMLP::inputs() const { return fused != nullptr ? Linears{fused} : Linears{gate, up}; }
@@ -183,10 +195,60 @@ Tensor DecoderMLP::forward(const Tensor& x, const Tensor& residual) const {
   return hooked() ? watched(x, down.forward(inner)) + residual : down.forward_add(inner, residual);
 }
 
+DecoderExperts::DecoderExperts(const ModuleOptions& options, const DecoderLMConfig& c)
+    : Block("DecoderExperts", options),
+      router(*child<Linear>("gate", c.dim, c.experts, false, c.std)),
+      experts(*child<ModuleList<DecoderMLP>>("experts")),
+      per_token(c.experts_per_token),
+      norm_weights(c.norm_expert_weights) {
+  for (int64_t i = 0; i < c.experts; ++i) experts.add(c, c.expert_intermediate);
+}
+
+DecoderExperts::Routed DecoderExperts::forward(const Tensor& x, const Tensor& residual) const {
+  const Tensor tokens = x.reshape({-1, x.size(-1)});
+  Tensor logits = router.forward(tokens);  // [tokens, experts]
+  auto [weights, chosen] = at::topk(at::softmax(logits, -1, at::toOpMathType(logits.scalar_type())), per_token, -1);
+  if (norm_weights) weights = weights / weights.sum(-1, true);
+  const auto count = static_cast<int64_t>(experts.size());
+  const Tensor flat = chosen.flatten();
+  const Tensor order = std::get<1>(at::sort(flat, true, 0, false));
+  // A gather of copies, whose gradient is a permutation, has a deterministic sum; one of the tokens themselves has not.
+  const Tensor copies = tokens.unsqueeze(1).expand({-1, per_token, -1}).reshape({-1, tokens.size(1)});
+  const Tensor sorted = copies.index_select(0, order);  // [tokens * per_token, dim], by expert
+  const Tensor sizes = at::bincount(flat, {}, count).cpu();
+  std::vector<Tensor> outputs;
+  int64_t begin = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t size = sizes.const_data_ptr<int64_t>()[i];
+    if (size > 0) outputs.push_back(experts[static_cast<size_t>(i)].forward(sorted.narrow(0, begin, size), Tensor()));
+    begin += size;
+  }
+  const Tensor inverse = at::empty_like(order).scatter_(0, order, at::arange(order.size(0), order.options()));
+  const Tensor each = at::cat(outputs).index_select(0, inverse).view({-1, per_token, tokens.size(1)});
+  const Tensor output = (each * weights.unsqueeze(-1)).sum(1).to(x.scalar_type()).view(x.sizes());
+  const Tensor given = watched(x, output);
+  return {residual.defined() ? given + residual : given, std::move(logits)};
+}
+
+Linears DecoderExperts::linears() const {
+  Linears all{&router};
+  for (const DecoderMLP* expert : experts) {
+    const Linears gates = expert->inputs();
+    all.append(gates.begin(), gates.end());
+    all.push_back(&expert->down);
+  }
+  return all;
+}
+
+bool DecoderExperts::hooked_anywhere() const {
+  return hooked() || std::any_of(experts.begin(), experts.end(), [](const DecoderMLP* one) { return one->hooked(); });
+}
+
 DecoderLayer::DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index)
     : Block("DecoderLayer", options),
       attention(*child<DecoderAttention>(c.names.attention, c, index)),
-      mlp(*child<DecoderMLP>(c.names.mlp, c)),
+      mlp(c.has_experts(index) ? nullptr : child<DecoderMLP>(c.names.mlp, c, c.intermediate)),
+      experts(c.has_experts(index) ? child<DecoderExperts>(c.names.mlp, c) : nullptr),
       attention_norm(norm_named(c.names.attention_norm, c)),
       mlp_norm(norm_named(c.names.mlp_norm, c)),
       attention_out_norm(norm_named(c.names.attention_out_norm, c)),
@@ -209,30 +271,40 @@ c10::SmallVector<const RmsNorm*, 6> DecoderLayer::norms() const {
 Linears DecoderLayer::linears() const {
   Linears all = attention.inputs();
   all.push_back(&attention.output);
-  const Linears gates = mlp.inputs();
+  if (experts != nullptr) {
+    const Linears parts = experts->linears();
+    all.append(parts.begin(), parts.end());
+    return all;
+  }
+  const Linears gates = mlp->inputs();
   all.append(gates.begin(), gates.end());
-  all.push_back(&mlp.down);
+  all.push_back(&mlp->down);
   return all;
 }
 
 bool DecoderLayer::hooked_anywhere() const {
-  bool any = hooked() || attention.hooked() || mlp.hooked();
+  bool any = hooked() || attention.hooked() || (mlp != nullptr ? mlp->hooked() : experts->hooked_anywhere());
   for (const RmsNorm* norm : norms()) any = any || norm->hooked();
   for (const Linear* linear : linears()) any = any || linear->hooked();
   return any;
 }
 
-nn::Attended DecoderLayer::forward(const Tensor& x, const Pass& pass) const {
-  nn::Attended result = attention.forward(before(x), pass);
-  result.output = watched(x, after(result.output, last(x, pass.queries)));
-  return result;
+DecoderLayer::Output DecoderLayer::forward(const Tensor& x, const Pass& pass) const {
+  nn::Attended attended = attention.forward(before(x), pass);
+  auto [output, router_logits] = after(attended.output, last(x, pass.queries));
+  return {watched(x, output), std::move(attended.weights), pass.with_router ? std::move(router_logits) : Tensor()};
 }
 
 Tensor DecoderLayer::before(const Tensor& x) const {
   return attention_norm != nullptr ? attention_norm->forward(x).first : x;
 }
 
-Tensor DecoderLayer::after(const Tensor& attended, const Tensor& residual) const {
+DecoderExperts::Routed DecoderLayer::feed_forward(const Tensor& x, const Tensor& residual) const {
+  if (experts != nullptr) return experts->forward(x, residual);
+  return {mlp->forward(x, residual), Tensor()};
+}
+
+DecoderExperts::Routed DecoderLayer::after(const Tensor& attended, const Tensor& residual) const {
   const Tensor added = branch(attended, attention_out_norm);
   Tensor normed, stream;
   if (mlp_norm != nullptr) {
@@ -240,8 +312,9 @@ Tensor DecoderLayer::after(const Tensor& attended, const Tensor& residual) const
   } else {
     normed = stream = added + residual;
   }
-  if (mlp_out_norm == nullptr && residual_scale == 1) return mlp.forward(normed, stream);
-  return branch(mlp.forward(normed, Tensor()), mlp_out_norm) + stream;
+  if (mlp_out_norm == nullptr && residual_scale == 1) return feed_forward(normed, stream);
+  auto [output, router_logits] = feed_forward(normed, Tensor());
+  return {branch(output, mlp_out_norm) + stream, std::move(router_logits)};
 }
 
 Tensor DecoderLayer::branch(const Tensor& output, const RmsNorm* norm) const {
@@ -260,7 +333,9 @@ DecoderModel::DecoderModel(const ModuleOptions& options, const DecoderLMConfig& 
                        : nullptr),
       window(c.window),
       embedding_scale(c.embedding_scale),
-      input_scale(c.input_scale) {
+      input_scale(c.input_scale),
+      position_scale_beta(c.position_scale_beta),
+      position_scale_length(c.position_scale_length) {
   TORCH_CHECK(!local_rotary || !(rotary.depends_on_length() || local_rotary->depends_on_length()),
               "RoPE scalings that depend on the length of the text ('dynamic', 'longrope') are not supported with a "
               "RoPE of windowed layers");
@@ -272,10 +347,11 @@ DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_s
   Tensor x = embedded ? inputs.embeddings : embed(inputs.ids);  // [batch, time, dim]
   const int64_t time = x.size(1);
   const Places where = inputs.lengths ? Places() : places(inputs);
-  const Pass pass = inputs.lengths ? prepare_packed(inputs, x, attentions) : prepare(inputs, where, x, attentions);
+  Pass pass = inputs.lengths ? prepare_packed(inputs, x, attentions) : prepare(inputs, where, x, attentions);
+  pass.with_router = inputs.router_logits;
   std::optional<Pass> last_pass;
   if (inputs.wanted > 0 && inputs.wanted < time && is_inference() && !inputs.lengths) {
-    const bool looked_at = hidden_states || attentions || hooked() || norm.hooked();
+    const bool looked_at = hidden_states || attentions || pass.with_router || hooked() || norm.hooked();
     const bool cut = !looked_at && layers.size() > 0 && !layers.items.back()->hooked_anywhere();
     if (cut) last_pass = prepare(inputs, where, x, attentions, inputs.wanted);
   }
@@ -288,9 +364,10 @@ DecoderOutput DecoderModel::forward(const DecoderLMInputs& inputs, bool hidden_s
     if (hidden_states) result.hidden_states.push_back(in_rows(x));
     const bool again = pass.cache == nullptr && nn::should_checkpoint(*this);
     const Pass& mine = last_pass && layer == layers.items.back() ? *last_pass : pass;
-    nn::Attended attended = again ? again_later(*layer, x, pass) : layer->forward(x, mine);
-    x = std::move(attended.output);
-    if (attentions) result.attentions.push_back(std::move(attended.weights));
+    DecoderLayer::Output output = again ? again_later(*layer, x, pass) : layer->forward(x, mine);
+    x = std::move(output.stream);
+    if (attentions) result.attentions.push_back(std::move(output.attention));
+    if (output.router_logits.defined()) result.router_logits.push_back(std::move(output.router_logits));
   }
   x = in_rows(norm.forward(x).first);
   result.last_hidden_state = watched(embedded ? inputs.embeddings : inputs.ids, x);
@@ -327,7 +404,11 @@ Tensor DecoderModel::scaled(const Tensor& embeddings) const {
 }
 
 Angles DecoderModel::angles(const nn::Rotation& full, const Tensor& positions, at::ScalarType dtype) const {
-  return {full, local_rotary ? std::optional(local_rotary->at(positions, dtype)) : std::nullopt};
+  Angles made{full, local_rotary ? std::optional(local_rotary->at(positions, dtype)) : std::nullopt};
+  if (position_scale_beta == 0) return made;
+  const Tensor turns = at::floor(positions.to(at::kFloat) / position_scale_length);
+  made.query_scale = (1 + position_scale_beta * at::log1p(turns)).to(dtype).unsqueeze(1).unsqueeze(-1);
+  return made;
 }
 
 DecoderModel::Places DecoderModel::places(const DecoderLMInputs& inputs) const {
@@ -397,15 +478,18 @@ Pass DecoderModel::prepare_packed(const DecoderLMInputs& inputs, const Tensor& x
   return pass;
 }
 
-nn::Attended DecoderModel::again_later(DecoderLayer& layer, const Tensor& x, const Pass& pass) {
+DecoderLayer::Output DecoderModel::again_later(DecoderLayer& layer, const Tensor& x, const Pass& pass) {
+  const bool with_router = pass.with_router && layer.experts != nullptr;
   // Nothing but x takes part in the gradient, so the rest may stay with the function.
   std::vector<Tensor> outputs =
-      nn::checkpoint(layer, {x}, [&layer, pass](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-        nn::Attended attended = layer.forward(in[0], pass);
-        if (!pass.with_weights) return {attended.output};
-        return {attended.output, attended.weights};
+      nn::checkpoint(layer, {x}, [&layer, pass, with_router](const std::vector<Tensor>& in) -> std::vector<Tensor> {
+        DecoderLayer::Output output = layer.forward(in[0], pass);
+        std::vector<Tensor> all{output.stream};
+        if (pass.with_weights) all.push_back(output.attention);
+        if (with_router) all.push_back(output.router_logits);
+        return all;
       });
-  return {outputs[0], pass.with_weights ? outputs[1] : Tensor()};
+  return {outputs[0], pass.with_weights ? outputs[1] : Tensor(), with_router ? outputs.back() : Tensor()};
 }
 
 }  // namespace voxtorch::models

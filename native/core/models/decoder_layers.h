@@ -22,6 +22,7 @@ struct Sight {
 struct Angles {
   nn::Rotation full;
   std::optional<nn::Rotation> windowed;  // of windowed layers, where those have a RoPE of their own
+  at::Tensor query_scale = {};           // [batch or 1, 1, time, 1]; undefined: 1
 };
 
 // What all layers of a pass have in common.
@@ -31,7 +32,8 @@ struct Pass {
   std::optional<nn::Segments> segments;  // of packed rows, whose tokens then stand in one row
   nn::KvCache* cache = nullptr;
   bool with_weights = false;
-  int64_t queries = 0;  // of the last tokens; 0: of all, else the sights are theirs
+  int64_t queries = 0;       // of the last tokens; 0: of all, else the sights are theirs
+  bool with_router = false;  // whether router logits are asked for
 };
 
 using Linears = c10::SmallVector<const nn::Linear*, 4>;
@@ -67,7 +69,7 @@ class DecoderAttention : public Block {
 // SwiGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202).
 class DecoderMLP : public Block {
  public:
-  DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c);
+  DecoderMLP(const ModuleOptions& options, const DecoderLMConfig& c, int64_t intermediate);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;  // an undefined residual is 0
   // One that makes gate and up, or two.
   Linears inputs() const;
@@ -77,13 +79,36 @@ class DecoderMLP : public Block {
   const nn::Activation activation;
 };
 
+// A mixture of experts (Shazeer et al. 2017, https://arxiv.org/abs/1701.06538): each token goes through the experts to
+// which the router gives the highest probabilities, and their outputs are added with these as weights. An expert
+// without tokens computes nothing and gets no gradient.
+class DecoderExperts : public Block {
+ public:
+  DecoderExperts(const ModuleOptions& options, const DecoderLMConfig& c);
+  struct Routed {
+    at::Tensor output;         // like x
+    at::Tensor router_logits;  // [tokens, experts]
+  };
+  Routed forward(const at::Tensor& x, const at::Tensor& residual) const;  // an undefined residual is 0
+  Linears linears() const;
+  bool hooked_anywhere() const;
+
+  nn::Linear& router;
+  ModuleList<DecoderMLP>& experts;
+  const int64_t per_token;
+  const bool norm_weights;
+};
+
 class DecoderLayer : public Block {
  public:
   DecoderLayer(const ModuleOptions& options, const DecoderLMConfig& c, int64_t index);
-  nn::Attended forward(const at::Tensor& x, const Pass& pass) const;
+  struct Output {
+    at::Tensor stream, attention, router_logits;  // the last two only where the pass asks for them
+  };
+  Output forward(const at::Tensor& x, const Pass& pass) const;
   // What comes before attention, and what comes after it.
   at::Tensor before(const at::Tensor& x) const;
-  at::Tensor after(const at::Tensor& attended, const at::Tensor& residual) const;
+  DecoderExperts::Routed after(const at::Tensor& attended, const at::Tensor& residual) const;
   // What a part adds to the residual stream.
   at::Tensor branch(const at::Tensor& output, const nn::RmsNorm* norm) const;
 
@@ -94,13 +119,16 @@ class DecoderLayer : public Block {
   bool hooked_anywhere() const;
 
   DecoderAttention& attention;
-  DecoderMLP& mlp;
+  // A layer has one of them; the other is null.
+  DecoderMLP* const mlp;
+  DecoderExperts* const experts;
   // Null where the family has none: of what attention and feed-forward read, and of what they add.
   nn::RmsNorm *const attention_norm, *const mlp_norm, *const attention_out_norm, *const mlp_out_norm;
   const double residual_scale;
 
  private:
   nn::RmsNorm* norm_named(const std::string& name, const DecoderLMConfig& c);
+  DecoderExperts::Routed feed_forward(const at::Tensor& x, const at::Tensor& residual) const;
 };
 
 class DecoderModel : public Block, public nn::Checkpointing {
@@ -118,6 +146,8 @@ class DecoderModel : public Block, public nn::Checkpointing {
   const std::unique_ptr<const nn::Rotary> local_rotary;  // of windowed layers; null: they have that of the others
   const int64_t window;
   const double embedding_scale, input_scale;
+  const double position_scale_beta;
+  const int64_t position_scale_length;
 
   // Which tokens of a pass are real, where they stand, and how long the longest row is with them.
   struct Places {
@@ -136,7 +166,7 @@ class DecoderModel : public Block, public nn::Checkpointing {
   Pass prepare(const DecoderLMInputs& inputs, const Places& places, const at::Tensor& x, bool attentions,
                int64_t wanted = 0) const;
   Pass prepare_packed(const DecoderLMInputs& inputs, const at::Tensor& x, bool attentions) const;
-  static nn::Attended again_later(DecoderLayer& layer, const at::Tensor& x, const Pass& pass);
+  static DecoderLayer::Output again_later(DecoderLayer& layer, const at::Tensor& x, const Pass& pass);
 };
 
 }  // namespace voxtorch::models

@@ -5,7 +5,11 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/softmax.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/ops/topk.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include "core/models/decoder_layers.h"
@@ -128,16 +132,33 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
   return op.call(scaled(before), weight, std::nullopt, next, -100, smoothing, 0, "mean", 0);
 }
 
+Tensor DecoderLM::router_loss(const std::vector<Tensor>& router_logits, const Tensor& mask) const {
+  if (router_logits.empty()) return {};
+  const at::ScalarType type = at::toOpMathType(router_logits[0].scalar_type());
+  const at::TensorOptions on = router_logits[0].options().dtype(type);
+  // [batch * time, 1]
+  const Tensor counts = mask.defined() ? mask.to(on).reshape({-1, 1}) : at::ones({router_logits[0].size(0), 1}, on);
+  Tensor chosen = at::zeros({config.experts}, on), probabilities = at::zeros({config.experts}, on);
+  for (const Tensor& logits : router_logits) {
+    const Tensor each = at::softmax(logits, -1, type);
+    const Tensor indices = std::get<1>(at::topk(each.detach(), config.experts_per_token, -1));
+    chosen.scatter_add_(0, indices.flatten(), counts.expand_as(indices).flatten());
+    probabilities = probabilities + (each * counts).sum(0);
+  }
+  const Tensor total = counts.sum() * static_cast<double>(router_logits.size());
+  return (chosen / total * (probabilities / total)).sum() * static_cast<double>(config.experts);
+}
+
 namespace {
 
 using ModulePtr = c10::intrusive_ptr<Module>;
 using Tensors = std::vector<Tensor>;
 
-std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> forward_decoder_lm(
+std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors, Tensor, Tensors> forward_decoder_lm(
     const ModulePtr& self, const OptionalTensor& ids, const OptionalTensor& mask, const OptionalTensor& positions,
     const OptionalTensor& embeddings, const OptionalTensor& labels, const std::optional<ModulePtr>& cache,
     std::optional<int64_t> logits_to_keep, bool hidden_states, bool attentions, double label_smoothing,
-    at::OptionalIntArrayRef sequence_lengths) {
+    at::OptionalIntArrayRef sequence_lengths, std::optional<bool> router_logits) {
   const auto& network = voxtorch::network<DecoderLM>(self, "decoder_lm_forward");
   DecoderLMInputs inputs{ids.value_or(Tensor()), mask.value_or(Tensor()), positions.value_or(Tensor()),
                          embeddings.value_or(Tensor())};
@@ -146,17 +167,28 @@ std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors> forward_decoder_lm(
   TORCH_CHECK(!cache || !labels, "give either labels or a cache: no gradient goes through a cache");
   TORCH_CHECK(!logits_to_keep || *logits_to_keep >= 0, "logits_to_keep must be 0 (all) or above, got ",
               *logits_to_keep);
+  inputs.router_logits = router_logits.value_or(network.config.output_router_logits);
   const at::AutoGradMode recording(at::GradMode::is_enabled() && !cache);
   DecoderOutput result = network.forward(inputs, hidden_states, attentions);
   const Tensor& hidden = result.last_hidden_state;
   Tensor loss, logits;
   if (labels) loss = network.loss(hidden, *labels, label_smoothing);
+  const Tensor router_loss = network.router_loss(
+      result.router_logits,
+      inputs.mask.defined() ? inputs.mask.narrow(1, inputs.mask.size(1) - hidden.size(1), hidden.size(1)) : Tensor());
+  if (loss.defined() && router_loss.defined()) loss = loss + router_loss * network.config.router_loss_scale;
   if (logits_to_keep || !labels) {
     const int64_t time = hidden.size(1), wanted = logits_to_keep.value_or(0);
     const int64_t kept = wanted == 0 ? time : std::min(wanted, time);
     logits = network.logits(kept == time ? hidden : hidden.narrow(1, time - kept, kept).contiguous());
   }
-  return {loss, logits, hidden, std::move(result.hidden_states), std::move(result.attentions)};
+  return {loss,
+          logits,
+          hidden,
+          std::move(result.hidden_states),
+          std::move(result.attentions),
+          router_loss,
+          std::move(result.router_logits)};
 }
 
 const RegisteredModule registered_decoder_lm("decoder_lm", make_module<DecoderLM>);
@@ -165,13 +197,14 @@ const RegisteredModule registered_decoder_lm("decoder_lm", make_module<DecoderLM
 
 TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
   // logits_to_keep: of the last tokens; 0: all; None: all without labels, none with labels. With a cache nothing is
-  // recorded for backward.
+  // recorded for backward. aux_loss: of the routers, a part of the loss; undefined without router_logits.
   m.def(
       "decoder_lm_forward(__torch__.torch.classes.voxtorch.Module self, Tensor? input_ids=None, Tensor? "
       "attention_mask=None, *, Tensor? position_ids=None, Tensor? inputs_embeds=None, Tensor? labels=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, int? logits_to_keep=None, bool output_hidden_states=False, "
-      "bool output_attentions=False, float label_smoothing=0., int[]? sequence_lengths=None) -> (Tensor loss, Tensor "
-      "logits, Tensor last_hidden_state, Tensor[] hidden_states, Tensor[] attentions)",
+      "bool output_attentions=False, float label_smoothing=0., int[]? sequence_lengths=None, bool? "
+      "output_router_logits=None) -> (Tensor loss, Tensor logits, Tensor last_hidden_state, Tensor[] hidden_states, "
+      "Tensor[] attentions, Tensor aux_loss, Tensor[] router_logits)",
       forward_decoder_lm);
   m.def(
       "decoder_lm_embed(__torch__.torch.classes.voxtorch.Module self, Tensor input_ids) -> Tensor",

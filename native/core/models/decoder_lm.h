@@ -24,14 +24,16 @@ struct DecoderLMInputs {
   int64_t wanted = 0;
   // Where RoPE angles depend on the length of the text:
   std::optional<int64_t> text_length = std::nullopt;  // of the text that these tokens are a part of; none: they end it
-  bool is_prompt = false;  // the past, too, gets the angles of the whole text, as if all were read in one pass
-  bool is_guess = false;   // each token gets the angles of the text that ends with it
+  bool is_prompt = false;      // the past, too, gets the angles of the whole text, as if all were read in one pass
+  bool is_guess = false;       // each token gets the angles of the text that ends with it
+  bool router_logits = false;  // whether those of the output are asked for
 };
 
 struct DecoderOutput {
   at::Tensor last_hidden_state;           // [batch, time, dim], after the last norm; time: see DecoderLMInputs::wanted
   std::vector<at::Tensor> hidden_states;  // embeddings, each layer's output, the last one after the norm
   std::vector<at::Tensor> attentions;     // [batch, heads, time, past + time] per layer
+  std::vector<at::Tensor> router_logits;  // [batch * time, experts] per layer with experts
 };
 
 class DecoderModel;
@@ -58,6 +60,12 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
   at::Tensor capped(const at::Tensor& logits) const;  // what becomes of its product
   // Mean cross-entropy of each token given those before it, where labels [batch, time] are not -100.
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing) const;
+
+  // The load-balancing loss of Switch Transformers (Fedus et al. 2021, https://arxiv.org/abs/2101.03961, equations 4 to
+  // 6) over all layers at once, as transformers computes it: experts times the sum, over the experts, of the fraction
+  // of tokens that chose the expert times its mean probability. Undefined without layers that have experts. `mask`
+  // [batch, time]: 1 for the tokens that count; undefined: all do.
+  at::Tensor router_loss(const std::vector<at::Tensor>& router_logits, const at::Tensor& mask) const;
 
   Names names() const override { return {config.names.head.c_str(), config.names.embeddings_path.c_str()}; }
   const at::Tensor& tied_weight() const override;

@@ -57,6 +57,10 @@ int64_t window_of(const Config& config, const Config& family) {
   return window > 0 && config.boolean("window_inclusive", false) ? window + 1 : window;
 }
 
+Config rope_of(const Config& config) {
+  return config.object(config.has("rope_parameters") ? "rope_parameters" : "rope_scaling");
+}
+
 }  // namespace
 
 DecoderLMConfig::DecoderLMConfig(const Config& config, const Config& family)
@@ -86,6 +90,12 @@ DecoderLMConfig::DecoderLMConfig(const Config& config, const Config& family)
       attention_cap(finite(family, "attention_cap", 0)),
       logit_scale(finite(family, "logit_scale", 1)),
       logit_cap(finite(family, "logit_cap", 0)),
+      experts(config.integer(family.text("experts_key", ""), 0)),
+      experts_per_token(config.integer("num_experts_per_tok", 0)),
+      expert_intermediate(config.integer(family.text("expert_size_key", "intermediate_size"), intermediate)),
+      norm_expert_weights(flag(config, family, "norm_expert_weights")),
+      output_router_logits(config.boolean("output_router_logits", false)),
+      router_loss_scale(config.number("router_aux_loss_coef", 0)),
       activation(config.text(family.text("activation_key", "hidden_act"), "silu")),
       qkv_bias(flag(config, family, "qkv_bias")),
       output_bias(flag(config, family, "output_bias")),
@@ -93,11 +103,16 @@ DecoderLMConfig::DecoderLMConfig(const Config& config, const Config& family)
       tied(config.boolean("tie_word_embeddings", false)),
       partial_rotary(family.boolean("partial_rotary", false)),
       rope(config),
+      position_scale_beta(
+          family.boolean("has_position_scale", false) ? rope_of(config).number("llama_4_scaling_beta", 0) : 0),
+      position_scale_length(rope_of(config).integer("original_max_position_embeddings", 0)),
       has_local_rope(family.has("local_rope")),
       local_rope(family.object("local_rope")),
       windowed_(layers_of(config, family, "windowed", layers)),
       rotary_(layers_of(config, family, "rotary", layers)),
-      windows_skip_rotary_(family.boolean("windows_skip_rotary", false)) {
+      windows_skip_rotary_(family.boolean("windows_skip_rotary", false)),
+      expert_period_(config.integer(family.text("expert_period_key", ""), 1)),
+      dense_layers_(config.integers(family.text("dense_layers_key", ""), {})) {
   TORCH_CHECK(heads > 0 && (config.has("head_dim") || dim % heads == 0), "hidden_size ", dim,
               " is not divisible by num_attention_heads ", heads);
   TORCH_CHECK(kv_heads > 0 && heads % kv_heads == 0, "num_attention_heads ", heads,
@@ -105,6 +120,19 @@ DecoderLMConfig::DecoderLMConfig(const Config& config, const Config& family)
   TORCH_CHECK(padding < vocabulary, "pad_token_id ", padding, " is not below vocab_size ", vocabulary);
   TORCH_CHECK(qk_norm == QkNorm::kNone || qkv == QkvLayout::kApart,
               "norms of query and key need projections of their own");
+  TORCH_CHECK(position_scale_beta == 0 || position_scale_length > 0,
+              "llama_4_scaling_beta needs original_max_position_embeddings above 0, got ", position_scale_length);
+  if (!family.has("experts_key")) return;
+  TORCH_CHECK(experts > 0, family.text("experts_key", ""), " must be above 0, got ", experts);
+  TORCH_CHECK(experts_per_token > 0 && experts_per_token <= experts, "num_experts_per_tok must be from 1 to ",
+              family.text("experts_key", ""), ", ", experts, ", got ", experts_per_token);
+  TORCH_CHECK(expert_intermediate > 0, family.text("expert_size_key", "intermediate_size"), " must be above 0, got ",
+              expert_intermediate);
+  TORCH_CHECK(expert_period_ > 0, family.text("expert_period_key", ""), " must be above 0, got ", expert_period_);
+  for (const int64_t layer : dense_layers_) {
+    TORCH_CHECK(layer >= 0 && layer < layers, family.text("dense_layers_key", ""),
+                " must have numbers of layers from 0 to ", layers - 1, ", got ", layer);
+  }
 }
 
 bool DecoderLMConfig::Layers::has(int64_t layer) const {
@@ -130,5 +158,10 @@ bool DecoderLMConfig::is_windowed(int64_t layer) const {
 }
 
 bool DecoderLMConfig::rotates(int64_t layer) const { return rotary_.has(layer); }
+
+bool DecoderLMConfig::has_experts(int64_t layer) const {
+  if (experts == 0 || (layer + 1) % expert_period_ != 0) return false;
+  return std::find(dense_layers_.begin(), dense_layers_.end(), layer) == dense_layers_.end();
+}
 
 }  // namespace voxtorch::models

@@ -44,15 +44,25 @@ struct DecoderLMConfig {
   double attention_cap;    // scores become cap * tanh(score / cap); 0: they stay
   double logit_scale;      // of logits
   double logit_cap;        // as attention_cap
+  int64_t experts;         // of a layer with a mixture of experts; 0: no layer has one
+  int64_t experts_per_token;
+  int64_t expert_intermediate;  // width of one expert
+  bool norm_expert_weights;     // whether the weights of a token's experts are divided by their sum
+  bool output_router_logits;    // whether the loss includes the router's, unless a call says otherwise
+  double router_loss_scale;     // of the router's loss in the loss
   std::string activation;
   bool qkv_bias, output_bias, mlp_bias, tied;
   bool partial_rotary;  // whether RoPE may rotate only the first dimensions of a head
   Config rope;          // as nn::Rotary reads it
+  // Queries are multiplied by 1 + beta * log(1 + floor(position / length)), as in Llama 4; beta 0: they are not.
+  double position_scale_beta;
+  int64_t position_scale_length;
   bool has_local_rope;
   Config local_rope;  // of windowed layers, where they have their own
 
   bool is_windowed(int64_t layer) const;
   bool rotates(int64_t layer) const;
+  bool has_experts(int64_t layer) const;
 
  private:
   DecoderLMConfig(const Config& config, const Config& family);
@@ -68,6 +78,8 @@ struct DecoderLMConfig {
 
   const Layers windowed_, rotary_;
   const bool windows_skip_rotary_;
+  const int64_t expert_period_;              // only layers whose number, from 1, it divides have experts
+  const std::vector<int64_t> dense_layers_;  // and none of these, whose numbers are from 0
 };
 
 }  // namespace voxtorch::models

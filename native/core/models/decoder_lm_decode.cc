@@ -100,6 +100,9 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
   if (!is_inference() || at::autocast::is_autocast_enabled(ids.device().type())) return false;
   if (type != at::kFloat && type != at::kBFloat16 && type != at::kHalf) return false;
   if (network_.config.head_dim > kernels::kMostDecodeDim) return false;
+  // Which experts a token needs is known only in the middle of a layer.
+  if (network_.config.experts > 0) return false;
+  if (model.position_scale_beta != 0 && length > model.position_scale_length) return false;
   const int64_t angles = model.rotary.angles(length);
   // Each further token has angles of its own, or all are computed again for new ones.
   if (!model.rotary.has_two_sets() && angles != 0) return false;
@@ -127,7 +130,7 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
   add(result, model.norm.weight, true);
   for (const DecoderLayer* layer : model.layers) {
     const DecoderAttention& attention = layer->attention;
-    const DecoderMLP& mlp = layer->mlp;
+    const DecoderMLP& mlp = *layer->mlp;
     if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
     if (attention.training() && attention.dropout > 0) return false;
     for (const nn::RmsNorm* norm : layer->norms()) {
@@ -225,7 +228,7 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
   layers_.clear();
   for (const DecoderLayer* layer : model.layers) {
     const DecoderAttention& attention = layer->attention;
-    const DecoderMLP& mlp = layer->mlp;
+    const DecoderMLP& mlp = *layer->mlp;
     auto [keys, values] = cache_.memory(attention.index, 1);
     const size_t table = !attention.rotates ? 2 : attention.windowed && model.local_rotary ? 1 : 0;
     layers_.push_back({layer,
@@ -319,7 +322,7 @@ Tensor DecoderDecode::compute() {
     const bool coded = layer.gates[0].scale.defined() && layer.gates[1].scale.defined();
     const Tensor inner = few || coded
                              ? kernels::few_rows_joined(normed, layer.gates, gated)
-                             : parts.mlp.activation(kernels::joined_in_parts(normed, {layer.gates[0]}, {})) *
+                             : parts.mlp->activation(kernels::joined_in_parts(normed, {layer.gates[0]}, {})) *
                                    kernels::joined_in_parts(normed, {layer.gates[1]}, {});  // [rows, intermediate]
     added = parts.branch(product(inner, layer.down), parts.mlp_out_norm);
   }

@@ -18,8 +18,8 @@ class DecoderDecode {
   // overwrites. `mask`: bool [rows, all tokens that may come], undefined without padding; `shift`: int64 [rows, 1], the
   // position of a token less its column, at most `most_shift`. Undefined where something asks for a whole pass: a hook,
   // several adapters or one with a magnitude, dropout, autocast, a text so long that each further token changes the
-  // angles of all, heads that the kernel does not take; on the CPU also more rows than kernels::kMostStepRows, on CUDA
-  // a cap on scores.
+  // angles of all, heads that the kernel does not take, experts; on the CPU also more rows than kernels::kMostStepRows,
+  // on CUDA a cap on scores.
   at::Tensor logits(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t most_shift);
   // The most likely token after each row alone, int64 [rows]; undefined too on CUDA, where a token's logits are
   // computed while the one before it is still on its way here.

@@ -4,6 +4,8 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
+
 #include "core/models/decoder_layers.h"
 #include "core/runtime/transfers.h"
 
@@ -84,19 +86,9 @@ Tensor attend(const DecoderAttention& attention, const Tensor& x, const Angles& 
 // Whether no hook or gradient uses the parts of a pass.
 bool goes_together(const DecoderModel& model) {
   if (model.hooked() || model.words.hooked() || model.norm.hooked()) return false;
-  for (const DecoderLayer* layer : model.layers) {
-    const DecoderAttention& attention = layer->attention;
-    const DecoderMLP& mlp = layer->mlp;
-    if (layer->hooked() || attention.hooked() || mlp.hooked()) return false;
-    for (const nn::RmsNorm* norm : layer->norms()) {
-      if (norm->hooked()) return false;
-    }
-    if (attention.training() && attention.dropout > 0) return false;
-    for (const nn::Linear* linear : layer->linears()) {
-      if (linear->hooked()) return false;
-    }
-  }
-  return true;
+  return std::none_of(model.layers.begin(), model.layers.end(), [](const DecoderLayer* layer) {
+    return layer->hooked_anywhere() || (layer->attention.training() && layer->attention.dropout > 0);
+  });
 }
 
 // Each text has the angles of its own length.
@@ -170,7 +162,7 @@ Tensor DecoderLM::read_together(const std::vector<Piece>& pieces) const {
   const Angles angles = model.angles(turns(model.rotary, places, spans, x.scalar_type()), places, x.scalar_type());
   x = model.scaled(x);
   for (DecoderLayer* layer : model.layers) {
-    x = layer->after(attend(layer->attention, layer->before(x), angles, spans), x);
+    x = layer->after(attend(layer->attention, layer->before(x), angles, spans), x).output;
   }
   Tensor result;
   if (!wanted.empty()) {
