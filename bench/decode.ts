@@ -1,5 +1,5 @@
 import { type Case, closePair, duel, rateCases, ratesOf, startPair } from './duel.js'
-import { againstLlamaCpp } from './gguf.js'
+import { againstLlamaCpp, againstNative } from './gguf.js'
 import { isAsked, type Options } from './options.js'
 import { BenchError, peerModules, type Versions } from './peer.js'
 import type { Report, Row } from './report.js'
@@ -43,6 +43,21 @@ export async function run({
     if (chosen.length > 0) take(await againstTransformers(chosen, rounds, milliseconds))
   }
   if (asked('llama.cpp')) {
+    const program = process.env.VOXTORCH_BENCH_LLAMA
+    if (program) {
+      const folder = scratchFolder()
+      try {
+        take(await againstNative(program, folder, { rounds, only, tokens }))
+      } finally {
+        removeScratch(folder)
+      }
+    } else {
+      console.log(
+        'not compared with llama.cpp: bench/peers/native.sh DIR builds it; set VOXTORCH_BENCH_LLAMA to what it prints',
+      )
+    }
+  }
+  if (asked('node-llama-cpp')) {
     const modules = peerModules('node-llama-cpp')
     if (modules !== null) {
       const folder = scratchFolder()

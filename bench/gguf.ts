@@ -40,10 +40,58 @@ const NETWORKS = [
   { name: 'smollm2-135m-instruct', label: 'SmolLM2-135M', words: 49152, types: ['F32', 'BF16', 'Q8_0', 'Q4_0'] },
 ]
 
+/** Target against an engine built for the processor. */
+const NATIVE_TARGET = 0.9
+
 const Q4_K_M = 15 // llama.h's LLAMA_FTYPE_MOSTLY_Q4_K_M
 const LIBRARIES = '@node-llama-cpp/linux-x64/bins/linux-x64'
 
 type Asked = Case & { file: string; network: string; type: string; from: string }
+
+/**
+ * The same files against llama.cpp built for this processor (`llama-bench`): prompts of 32 and 512 tokens, and tokens after them. Its
+ * times have no sampling and no JavaScript in them, ours have.
+ */
+export async function againstNative(
+  program: string,
+  folder: string,
+  { rounds, only, tokens }: { rounds: number; only: string; tokens: number },
+): Promise<{ rows: Row[]; versions: Versions }> {
+  const voxtorch = await startVoxtorch('gguf')
+  const native = await startNode('llama.cpp', 'llama-bench', program, voxtorch.versions.voxtorch_threads as string)
+  const pair: Pair = { voxtorch, torch: native, against: 'llama.cpp, built here' }
+  try {
+    const network = NETWORKS[0] as (typeof NETWORKS)[number]
+    const cases = FORMS.filter(({ type }) => type !== 'Q4_K_M')
+      .flatMap(({ type, options }) =>
+        [32, 512].map((prompt): Case => {
+          const file = join(folder, `${network.name}-${type}.gguf`)
+          const what = `${network.label} ${type}`
+          return {
+            ...{ name: `${type}-${prompt}`, label: `${what}, prompt of ${prompt}` },
+            request: { file, options, rows: 1, count: tokens, prompt, warms: true },
+            isWarm: true,
+            figures: [
+              { key: 'prefill', label: `${what}, prompt of ${prompt}`, unit: 'ms', target: NATIVE_TARGET },
+              ...(prompt === 32
+                ? [{ key: 'token', label: `${what}, token`, unit: 'ms', target: NATIVE_TARGET } as const]
+                : []),
+            ],
+          }
+        }),
+      )
+      .filter((one) => isAsked(only, one))
+    await voxtorch.ask({
+      write: { folder, name: network.name, types: FORMS.map(({ type }) => type).filter((type) => type !== 'Q4_K_M') },
+    })
+    for (const one of cases) await voxtorch.ask({ ...one.request, count: 2 })
+    const alone = rateCases.map((one) => ({ ...one, alone: true }))
+    const rows = await duel(pair, [...cases, bandwidthCase, ...alone], rounds, 100)
+    return { rows, versions: { ...voxtorch.versions, ...native.versions } }
+  } finally {
+    closePair(pair)
+  }
+}
 
 export async function againstLlamaCpp(
   modules: string,

@@ -64,11 +64,11 @@ async function network(file, options) {
   return networks.get(key)
 }
 
-async function greedy({ file, options, rows, count }) {
+async function greedy({ file, options, rows, count, prompt }) {
   const model = await network(file, options)
   return noGrad(() =>
     scope(async () => {
-      const inputIds = tensor(prompts(rows, model.config.vocabSize).map((row) => row.map(BigInt)))
+      const inputIds = tensor(prompts(rows, model.config.vocabSize, prompt).map((row) => row.map(BigInt)))
       return timedGreedy(count, async function* (maxNewTokens) {
         for await (const { tokens } of model.stream({ inputIds }, { maxNewTokens, eosTokenId: null })) yield tokens
       })
@@ -87,5 +87,8 @@ const blocks = timedBlocks({
 await serve(async (request) => {
   if (request.write !== undefined) return { files: await written(request.write) }
   if (request.bytes !== undefined) return { bytes: await bytesOf(request.bytes) }
-  return request.file === undefined ? blocks(request) : greedy(request)
+  if (request.file === undefined) return blocks(request)
+  // As llama-bench does, which starts anew for each measurement.
+  if (request.warms) await greedy({ ...request, count: 2 })
+  return greedy(request)
 })

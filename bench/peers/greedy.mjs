@@ -2,10 +2,8 @@
 const PROMPT = 32
 
 /** Token ids, other ones for each row. */
-export const prompts = (rows, words) =>
-  Array.from({ length: rows }, (_, row) =>
-    Array.from({ length: PROMPT }, (_, i) => (i * 7919 + row * 104729 + 13) % words),
-  )
+export const prompts = (rows, words, length = PROMPT) =>
+  Array.from({ length: rows }, (_, row) => Array.from({ length }, (_, i) => (i * 7919 + row * 104729 + 13) % words))
 
 /**
  * @param generate gives for each step the tokens of all rows, for as many steps
