@@ -6,33 +6,19 @@ import { COMMANDS, FILE_VERBS, SYSTEMS } from '../../lib/cli/commands.js'
 import { helpOf } from '../../lib/kit/command.js'
 import { readOptions } from '../../lib/kit/options.js'
 import { docPages } from '../doc-pages.js'
+import { main, voxtorch as run } from './run.js'
 
-const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
-const main = here('../../dist/cli/main.js')
 // Not one of them may need libtorch to say how it is used.
-const env = { ...process.env, LIBTORCH: '/nowhere', VOXTORCH_ADDON: '/nowhere' }
-
-interface Ending {
-  status: number
-  stdout: string
-  stderr: string
-}
-
-/** What `voxtorch WORDS…` ends with for each list of words, all run by one process. */
-function voxtorch(commands: readonly (readonly string[])[]): Ending[] {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [here('runs.mjs'), main], {
-    encoding: 'utf8',
-    env,
-    input: JSON.stringify(commands),
-  })
-  expect([status, stderr]).toEqual([0, ''])
-  return JSON.parse(stdout)
-}
+const env = { LIBTORCH: '/nowhere', VOXTORCH_ADDON: '/nowhere' }
+const voxtorch = (commands: readonly (readonly string[])[]) => run(commands, env)
 const verbs = Object.entries(SYSTEMS).flatMap(([system, rules]) => rules.map((rule) => ({ system, rule })))
 
-describe('voxtorch', () => {
-  it('lists its commands, and each explains itself', () => {
-    const { status, stdout, stderr } = spawnSync(process.execPath, [main, '--help'], { encoding: 'utf8', env })
+describe('voxtorch', async () => {
+  it('lists its commands, and each explains itself', async () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, '--help'], {
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+    })
     expect([status, stderr]).toEqual([0, ''])
     for (const rule of COMMANDS) {
       expect(stdout).toContain(`  ${rule.name.padEnd(24)}  ${rule.summary}`)
@@ -55,17 +41,17 @@ describe('voxtorch', () => {
       ['salmonn', 'train'],
     ]
     const joined = ['salmonn-convert', 'emoverse-sft', 'usdm-units', 'usdm-voicebox-train']
-    const helps = voxtorch([...explained, ...joined.map((word) => [word])].map((words) => [...words, '--help']))
+    const helps = await voxtorch([...explained, ...joined.map((word) => [word])].map((words) => [...words, '--help']))
     for (const [i, words] of [...explained, ...joined.map((word) => [word.replace('-', ' ')])].entries()) {
       expect([helps[i]?.status, helps[i]?.stderr]).toEqual([0, ''])
       expect(helps[i]?.stdout).toContain(`Usage: voxtorch ${words.join(' ')}`)
     }
-    expect(voxtorch([['spectra']])[0]?.stdout).toMatch(/voxtorch spectra train .* Also finetune\.\n/)
+    expect((await voxtorch([['spectra']]))[0]?.stdout).toMatch(/voxtorch spectra train .* Also finetune\.\n/)
   })
 
-  it('has the verb train in every system', () => {
+  it('has the verb train in every system', async () => {
     const originals = { spectra: 'finetune', salmonn: 'train', usdm: 'finetune', emotion: 'train', emoverse: 'sft' }
-    const [unknown, ...found] = voxtorch([
+    const [unknown, ...found] = await voxtorch([
       ['usdm', 'trian'],
       ...Object.entries(originals).flatMap(([system, original]) => [
         ...[[system, 'train', '--help'], [system, original, '--help'], [system]],
@@ -81,12 +67,12 @@ describe('voxtorch', () => {
     expect(unknown?.stderr).toMatch(/Did you mean "usdm train"/)
   })
 
-  it('help COMMAND says what COMMAND --help says', () => {
+  it('help COMMAND says what COMMAND --help says', async () => {
     const asked = [
       ...[['install'], ['doctor'], ['serve'], ['runs'], ['launch'], ['weights'], ['transcribe']],
       ...[['spectra', 'finetune'], ['salmonn', 'train'], ['salmonn-convert'], ['emotion'], ['spectra']],
     ]
-    const found = voxtorch(
+    const found = await voxtorch(
       asked.flatMap((words) => [
         ['help', ...words],
         [...words, '--help'],
@@ -99,7 +85,12 @@ describe('voxtorch', () => {
     expect(found[2 * asked.findIndex(([word]) => word === 'transcribe')]?.stdout).toContain(
       'Usage: voxtorch transcribe [options] FILE ...',
     )
-    const [help, option, twice, unknown] = voxtorch([['help'], ['--help'], ['help', 'help'], ['help', 'transcrib']])
+    const [help, option, twice, unknown] = await voxtorch([
+      ['help'],
+      ['--help'],
+      ['help', 'help'],
+      ['help', 'transcrib'],
+    ])
     expect(help?.stdout).toBe(option?.stdout)
     expect(twice?.stdout).toBe(help?.stdout)
     expect(unknown).toMatchObject({
@@ -144,7 +135,7 @@ describe('voxtorch', () => {
     [['transcribe', 'nowhere.wav'], /^voxtorch: nowhere\.wav: it cannot be opened: there is no such file\n$/],
     [['weights', 'minilm', '--index-url', 'nowhere'], /expected an http or https URL/],
   ]
-  const endings = voxtorch(refused.map(([words]) => words))
+  const endings = await voxtorch(refused.map(([words]) => words))
   it.each(refused.map(([words, message], i) => [words, message, endings[i]] as const))(
     '%j fails with a sentence',
     (_words, message, ending) => {
