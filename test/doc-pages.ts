@@ -22,6 +22,7 @@ export const blocks = [...texts].flatMap(([page, text]) =>
     return { page: `${page} ${i}`, code, runs: !/\bweights\b/.test(marks) }
   }),
 )
+
 /** What the lines of the table of equivalents use without making it. */
 const setting = `
 const x = randn([4, 8]), y = randn([4, 8]), mask = x.gt(0)

@@ -1,5 +1,5 @@
 // Every `ts` and `js` block of the README and of the pages of docs/, and every right-hand side of the table of equivalents,
-// is run unless its fence says `weights` (test/setup/types.test.ts checks their types). Pages import what the package's face has, not what is deprecated.
+// is run unless its fence says `weights` (test/setup/sources/types.ts checks their types). Pages import what the package's face has, not what is deprecated.
 import { spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
