@@ -92,6 +92,8 @@ export function expectAsNear(ours: Tensor, theirs: Tensor, exact: Tensor, label 
 
 /** The elements in row-major order, whatever the strides. */
 export function numbers(tensor: Tensor): (number | bigint)[] {
+  // Several times as fast as nesting and flattening.
+  if (/^float(32|64)$/.test(tensor.dtype)) return Array.from(tensor.dataSync() as Float32Array)
   return ([tensor.toArray()] as unknown[]).flat(Number.POSITIVE_INFINITY) as (number | bigint)[]
 }
 
