@@ -17,8 +17,9 @@ import {
   scope,
   setNumThreads,
   tensor,
-} from '../../dist/modules/index.js'
-import { op } from '../../dist/modules/native/call.js'
+} from 'voxtorch'
+
+const { op } = await import(new URL('../../dist/native/call.js', import.meta.url).href)
 
 const fixture = (name) =>
   loadSafetensors(fileURLToPath(new URL(`../fixtures/kernels/${name}.safetensors`, import.meta.url)))
