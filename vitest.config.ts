@@ -56,8 +56,12 @@ export default defineConfig({
     pool: 'forks',
     execArgv: ['--expose-gc'],
     maxWorkers: 2,
-    // Where others use the cores too, threads that wait by turning in a loop take them from those they wait for.
-    env: { OMP_WAIT_POLICY: 'passive' },
+    env: {
+      // Where others use the cores too, threads that wait by turning in a loop take them from those they wait for.
+      OMP_WAIT_POLICY: 'passive',
+      // Scripts that tsx runs find the bundle as 'voxtorch', like users; by the paths of tsconfig.json it would compile lib.
+      TSX_TSCONFIG_PATH: fileURLToPath(new URL('./test/tsconfig.examples.json', import.meta.url)),
+    },
     // These only catch what hangs: no machine is too slow for a test. Files with processes wait PATIENCE for each, which is less.
     testTimeout: 900_000,
     hookTimeout: 900_000,

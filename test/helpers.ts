@@ -92,6 +92,8 @@ export function expectAsNear(ours: Tensor, theirs: Tensor, exact: Tensor, label 
 
 /** The elements in row-major order, whatever the strides. */
 export function numbers(tensor: Tensor): (number | bigint)[] {
+  // Several times as fast as nesting and flattening.
+  if (/^float(32|64)$/.test(tensor.dtype)) return Array.from(tensor.dataSync() as Float32Array)
   return ([tensor.toArray()] as unknown[]).flat(Number.POSITIVE_INFINITY) as (number | bigint)[]
 }
 
@@ -100,7 +102,7 @@ export function numbers(tensor: Tensor): (number | bigint)[] {
  * `await` begins with this, since a collection in between would lower its count.
  */
 export async function settledTensors(): Promise<number> {
-  for (let last = Number.NaN; ; ) {
+  for (let last = memoryStats().liveTensors; ; ) {
     ;(globalThis.gc as () => void)()
     // Finalizers run in later turns of the loop: those of one registry in each, and Node has registries of its own.
     for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve))

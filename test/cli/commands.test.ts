@@ -6,19 +6,20 @@ import { COMMANDS, FILE_VERBS, SYSTEMS } from '../../lib/cli/commands.js'
 import { helpOf } from '../../lib/kit/command.js'
 import { readOptions } from '../../lib/kit/options.js'
 import { docPages } from '../doc-pages.js'
+import { main, voxtorch as run } from './run.js'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 // Not one of them may need libtorch to say how it is used.
-const voxtorch = (...words: string[]) => {
-  const env = { ...process.env, LIBTORCH: '/nowhere', VOXTORCH_ADDON: '/nowhere' }
-  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...words], { encoding: 'utf8', env })
-  return { status, stdout, stderr }
-}
+const env = { LIBTORCH: '/nowhere', VOXTORCH_ADDON: '/nowhere' }
+const voxtorch = (commands: readonly (readonly string[])[]) => run(commands, env)
 const verbs = Object.entries(SYSTEMS).flatMap(([system, rules]) => rules.map((rule) => ({ system, rule })))
 
-describe('voxtorch', () => {
-  it('lists its commands, and each explains itself', () => {
-    const { stdout } = voxtorch('--help')
+describe('voxtorch', async () => {
+  it('lists its commands, and each explains itself', async () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [main, '--help'], {
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+    })
+    expect([status, stderr]).toEqual([0, ''])
     for (const rule of COMMANDS) {
       expect(stdout).toContain(`  ${rule.name.padEnd(24)}  ${rule.summary}`)
       expect(helpOf(`voxtorch ${rule.name}`, rule)).toContain(rule.summary.slice(0, 40))
@@ -28,7 +29,7 @@ describe('voxtorch', () => {
       expect(stdout).toContain(`  ${system} ${rule.name} `)
       expect(helpOf(`voxtorch ${system} ${rule.name}`, rule)).toContain(rule.summary.slice(0, 40))
     }
-    for (const words of [
+    const explained = [
       ['install'],
       ['doctor'],
       ['serve'],
@@ -38,57 +39,67 @@ describe('voxtorch', () => {
       ['transcribe'],
       ['spectra', 'finetune'],
       ['salmonn', 'train'],
-    ]) {
-      const help = voxtorch(...words, '--help')
-      expect([help.status, help.stderr]).toEqual([0, ''])
-      expect(help.stdout).toContain(`Usage: voxtorch ${words.join(' ')}`)
-      expect(voxtorch('help', ...words).stdout).toBe(help.stdout)
+    ]
+    const joined = ['salmonn-convert', 'emoverse-sft', 'usdm-units', 'usdm-voicebox-train']
+    const helps = await voxtorch([...explained, ...joined.map((word) => [word])].map((words) => [...words, '--help']))
+    for (const [i, words] of [...explained, ...joined.map((word) => [word.replace('-', ' ')])].entries()) {
+      expect([helps[i]?.status, helps[i]?.stderr]).toEqual([0, ''])
+      expect(helps[i]?.stdout).toContain(`Usage: voxtorch ${words.join(' ')}`)
     }
-    expect(voxtorch('help', 'spectra').stdout).toBe(voxtorch('spectra', '--help').stdout)
-    expect(voxtorch('help', 'help').stdout).toBe(voxtorch('help').stdout)
-    expect(voxtorch('help', 'transcrib').stderr).toMatch(/unknown command "transcrib". Did you mean "transcribe"/)
-    for (const word of ['salmonn-convert', 'emoverse-sft', 'usdm-units', 'usdm-voicebox-train']) {
-      expect(voxtorch(word, '--help').stdout).toContain(`Usage: voxtorch ${word.replace('-', ' ')}`)
-    }
-    expect(voxtorch('spectra').stdout).toMatch(/voxtorch spectra train .* Also finetune\.\n/)
+    expect((await voxtorch([['spectra']]))[0]?.stdout).toMatch(/voxtorch spectra train .* Also finetune\.\n/)
   })
 
-  it('has the verb train in every system', () => {
-    for (const [system, original] of [
-      ...([
-        ['spectra', 'finetune'],
-        ['salmonn', 'train'],
-        ['usdm', 'finetune'],
-      ] as const),
-      ...([
-        ['emotion', 'train'],
-        ['emoverse', 'sft'],
-      ] as const),
-    ]) {
-      const { status, stdout, stderr } = voxtorch(system, 'train', '--help')
-      expect([status, stderr]).toEqual([0, ''])
-      const renamed = voxtorch(system, original, '--help').stdout.replace(`voxtorch ${system} ${original}`, '')
-      expect(stdout.replace(`voxtorch ${system} train`, ''), system).toBe(renamed)
-      expect(voxtorch(system).stdout).toMatch(new RegExp(`^  voxtorch ${system} train `))
+  it('has the verb train in every system', async () => {
+    const originals = { spectra: 'finetune', salmonn: 'train', usdm: 'finetune', emotion: 'train', emoverse: 'sft' }
+    const [unknown, ...found] = await voxtorch([
+      ['usdm', 'trian'],
+      ...Object.entries(originals).flatMap(([system, original]) => [
+        ...[[system, 'train', '--help'], [system, original, '--help'], [system]],
+      ]),
+    ])
+    for (const [i, [system, original]] of Object.entries(originals).entries()) {
+      const [train, other, alone] = found.slice(3 * i)
+      expect([train?.status, train?.stderr]).toEqual([0, ''])
+      const renamed = other?.stdout.replace(`voxtorch ${system} ${original}`, '')
+      expect(train?.stdout.replace(`voxtorch ${system} train`, ''), system).toBe(renamed)
+      expect(alone?.stdout).toMatch(new RegExp(`^  voxtorch ${system} train `))
     }
-    expect(voxtorch('usdm', 'trian').stderr).toMatch(/Did you mean "usdm train"/)
+    expect(unknown?.stderr).toMatch(/Did you mean "usdm train"/)
   })
 
-  it('help COMMAND says what COMMAND --help says', () => {
-    for (const words of [['transcribe'], ['salmonn', 'train'], ['launch'], ['salmonn-convert'], ['emotion']]) {
-      const help = voxtorch('help', ...words)
-      expect(help, words.join(' ')).toEqual(voxtorch(...words, '--help'))
-      expect([help.status, help.stderr]).toEqual([0, ''])
+  it('help COMMAND says what COMMAND --help says', async () => {
+    const asked = [
+      ...[['install'], ['doctor'], ['serve'], ['runs'], ['launch'], ['weights'], ['transcribe']],
+      ...[['spectra', 'finetune'], ['salmonn', 'train'], ['salmonn-convert'], ['emotion'], ['spectra']],
+    ]
+    const found = await voxtorch(
+      asked.flatMap((words) => [
+        ['help', ...words],
+        [...words, '--help'],
+      ]),
+    )
+    for (const [i, words] of asked.entries()) {
+      expect(found[2 * i], words.join(' ')).toEqual(found[2 * i + 1])
+      expect([found[2 * i]?.status, found[2 * i]?.stderr]).toEqual([0, ''])
     }
-    expect(voxtorch('help', 'transcribe').stdout).toContain('Usage: voxtorch transcribe [options] FILE ...')
-    expect(voxtorch('help').stdout).toBe(voxtorch('--help').stdout)
-    expect(voxtorch('help', 'transcrib')).toMatchObject({
+    expect(found[2 * asked.findIndex(([word]) => word === 'transcribe')]?.stdout).toContain(
+      'Usage: voxtorch transcribe [options] FILE ...',
+    )
+    const [help, option, twice, unknown] = await voxtorch([
+      ['help'],
+      ['--help'],
+      ['help', 'help'],
+      ['help', 'transcrib'],
+    ])
+    expect(help?.stdout).toBe(option?.stdout)
+    expect(twice?.stdout).toBe(help?.stdout)
+    expect(unknown).toMatchObject({
       status: 1,
-      stderr: expect.stringContaining('Did you mean "transcribe"?'),
+      stderr: expect.stringContaining('unknown command "transcrib". Did you mean "transcribe"?'),
     })
   })
 
-  it.each([
+  const refused: [string[], RegExp][] = [
     [['finetune'], /unknown command "finetune"/],
     [['spectre'], /Did you mean "spectra"/],
     [['spectra', 'finetun'], /unknown command "spectra finetun". Did you mean "spectra finetune"/],
@@ -123,12 +134,16 @@ describe('voxtorch', () => {
     ],
     [['transcribe', 'nowhere.wav'], /^voxtorch: nowhere\.wav: it cannot be opened: there is no such file\n$/],
     [['weights', 'minilm', '--index-url', 'nowhere'], /expected an http or https URL/],
-  ])('%j fails with a sentence', (words, message) => {
-    const { status, stdout, stderr } = voxtorch(...words)
-    expect([status, stdout]).toEqual([1, ''])
-    expect(stderr).toMatch(/^voxtorch: .*\n$/)
-    expect(stderr).toMatch(message)
-  })
+  ]
+  const endings = await voxtorch(refused.map(([words]) => words))
+  it.each(refused.map(([words, message], i) => [words, message, endings[i]] as const))(
+    '%j fails with a sentence',
+    (_words, message, ending) => {
+      expect([ending?.status, ending?.stdout]).toEqual([1, ''])
+      expect(ending?.stderr).toMatch(/^voxtorch: .*\n$/)
+      expect(ending?.stderr).toMatch(message)
+    },
+  )
 
   it('has one word for one thing', () => {
     const ONE_WORD: Record<string, string[]> = {

@@ -378,7 +378,7 @@ describe('DataLoader with workers', () => {
 
   it('ends its workers when the loop is left, and never keeps the process alive', async () => {
     const script = `
-      import { DataLoader } from ${JSON.stringify(new URL('../../lib/data/index.ts', import.meta.url).href)}
+      import { DataLoader } from ${JSON.stringify(new URL('../../dist/modules/data/index.js', import.meta.url).href)}
       const make = (workerData) => new DataLoader(new URL(${JSON.stringify(url('squares').href)}), { workers: 2, workerData })
       const workers = () => process.getActiveResourcesInfo().filter((name) => name === 'MessagePort').length
       for await (const [{ index }] of make({ length: 1000, delay: 1 })) if (index === 5) break
@@ -389,11 +389,9 @@ describe('DataLoader with workers', () => {
       await make({}).ready()
       console.log('abandoned')
     `
-    const { stdout } = await promisify(execFile)(
-      process.execPath,
-      ['--import', 'tsx', '--input-type=module', '--eval', script],
-      { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: PATIENCE },
-    )
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+      timeout: PATIENCE,
+    })
     expect(stdout.trim().split('\n')).toEqual(['left 0', 'abandoned'])
   })
 })

@@ -61,14 +61,14 @@ export function start(
   return { child, ended }
 }
 
-/** The ranks of one scenario as a cluster's launcher would start them; rank 0 gets the listening socket. */
-export async function startRanks(scenario: string, timeout = PATIENCE, count = 2): Promise<Running[]> {
+/** The ranks of scenarios as a cluster's launcher would start them; rank 0 gets the listening socket. */
+export async function startRanks(names: string | string[], timeout = PATIENCE, count = 2): Promise<Running[]> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
   const { fd } = (server as unknown as { _handle: { fd: number } })._handle
   const ranks = Array.from({ length: count }, (_, rank) =>
-    start(['--no-warnings', scenarios, scenario, String(timeout)], {
+    start(['--no-warnings', '--expose-gc', scenarios, '--timeout', String(timeout), ...[names].flat()], {
       extra: rank === 0 ? [fd] : [],
       env: {
         RANK: String(rank),
@@ -85,13 +85,21 @@ export async function startRanks(scenario: string, timeout = PATIENCE, count = 2
   return ranks
 }
 
-/** What each rank of a scenario printed; throws with their output unless all end well. */
-export async function runRanks(scenario: string): Promise<Ending['values'][]> {
-  const endings = await Promise.all((await startRanks(scenario)).map(({ ended }) => ended))
-  for (const { code, signal, stderr } of endings) {
-    if (code !== 0 || stderr !== '') throw new Error(`'${scenario}' ended with ${code ?? signal}: ${stderr}`)
+/** What each rank of each scenario printed, all run by the same processes; throws with their output unless they end well. */
+export async function runRanks<Name extends string>(names: Name[]): Promise<Record<Name, Ending['values'][]>> {
+  const endings = await Promise.all((await startRanks(names)).map(({ ended }) => ended))
+  for (const { code, signal, stdout, stderr } of endings) {
+    if (code !== 0 || stderr !== '') throw new Error(`ended with ${code ?? signal}: ${stderr}\nafter ${stdout}`)
   }
-  return endings.map(({ values }) => values)
+  const results = Object.fromEntries(names.map((name) => [name, endings.map((): Ending['values'] => [])]))
+  for (const [rank, { values }] of endings.entries()) {
+    let printed: Ending['values'] | undefined
+    for (const value of values) {
+      if (value?.scenario) printed = results[value.scenario]?.[rank]
+      else printed?.push(value)
+    }
+  }
+  return results as Record<Name, Ending['values'][]>
 }
 
 /** `voxtorch launch` with these arguments. */

@@ -1,4 +1,6 @@
-// What one of two processes does in the tests beside this file: node scenarios.mjs <name>. Each prints lines of JSON.
+// What one of two processes does in the tests beside this file: node scenarios.mjs [--timeout MS] NAME… runs these one after
+// another in one process group. Each prints lines of JSON; where there are several, its name comes before them.
+import { parseArgs } from 'node:util'
 import {
   AdamW,
   allGather,
@@ -574,8 +576,26 @@ async function failing(fn) {
   }
 }
 
+/** Collect what earlier scenarios let go of, so that none counts their tensors. */
+async function settle() {
+  for (let last = Number.NaN; memoryStats().liveTensors !== last; ) {
+    last = memoryStats().liveTensors
+    globalThis.gc()
+    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
 let leaveOpen = false
-const [name, timeout = '300000'] = process.argv.slice(2)
-await initProcessGroup({ timeout: Number(timeout) })
-await scenarios[name]()
+const { values, positionals: names } = parseArgs({
+  allowPositionals: true,
+  options: { timeout: { type: 'string', default: '300000' } },
+})
+await initProcessGroup({ timeout: Number(values.timeout) })
+for (const name of names) {
+  if (names.length > 1) {
+    await settle()
+    print({ scenario: name })
+  }
+  await scenarios[name]()
+}
 if (!leaveOpen) await destroyProcessGroup()

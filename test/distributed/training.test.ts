@@ -1,14 +1,30 @@
 import { describe, expect, it } from 'vitest'
 import { runRanks } from './ranks.js'
 
-// Two processes over Gloo. A rank that fails or crashes fails the test with what it wrote to stderr.
+// Two processes over Gloo run all scenarios. A rank that fails or crashes fails the file with what it wrote to stderr.
+const results = await runRanks([
+  'collectives',
+  'the event loop stays free',
+  'synchronized batch norm',
+  'gradients with buckets of many sizes',
+  'accumulation',
+  'gradients',
+  'a native network',
+  'bfloat16 and float32 together',
+  'a training run',
+  'buffers',
+  'a parameter without gradient',
+  'models of other shapes',
+  'zero',
+  'a sampler in a loader',
+])
 
 /** Every value of an object of distances. */
 const worstOf = (distances: Record<string, number>) => Math.max(...Object.values(distances))
 
 describe('collectives', () => {
-  it('reduce, send and gather; errors are the same on all ranks and leave the group usable', async () => {
-    const ranks = await runRanks('collectives')
+  it('reduce, send and gather; errors are the same on all ranks and leave the group usable', () => {
+    const ranks = results.collectives
     for (const [rank, [results, errors, after]] of ranks.entries()) {
       expect(results).toEqual({
         sum: [3, 4],
@@ -44,16 +60,16 @@ describe('collectives', () => {
     }
   })
 
-  it('leave the event loop free while they wait', async () => {
+  it('leave the event loop free while they wait', () => {
     // Rank 1 comes 600 ms late; a timer of 10 ms would tick 60 times on an idle machine.
-    const [[{ ticks }]] = (await runRanks('the event loop stays free')) as [[{ ticks: number }]]
+    const [[{ ticks }]] = results['the event loop stays free'] as [[{ ticks: number }]]
     expect(ticks).toBeGreaterThan(10)
   })
 })
 
 describe('SyncBatchNorm', () => {
-  it('equals one process with the batches of all ranks', async () => {
-    for (const [{ worst, classes, sharesParameters }] of await runRanks('synchronized batch norm')) {
+  it('equals one process with the batches of all ranks', () => {
+    for (const [{ worst, classes, sharesParameters }] of results['synchronized batch norm']) {
       expect(Object.keys(worst)).toHaveLength(5)
       expect(worstOf(worst), JSON.stringify(worst)).toBeLessThanOrEqual(1e-5)
       expect(classes).toEqual(['Sequential', 'SyncBatchNorm', 'Tanh', 'Sequential', 'SyncBatchNorm'])
@@ -63,37 +79,37 @@ describe('SyncBatchNorm', () => {
 })
 
 describe('DistributedDataParallel: gradients equal one process with the doubled batch', () => {
-  it('with buckets of many sizes, also after they are ordered anew', async () => {
-    for (const [{ worst }] of await runRanks('gradients with buckets of many sizes')) {
+  it('with buckets of many sizes, also after they are ordered anew', () => {
+    for (const [{ worst }] of results['gradients with buckets of many sizes']) {
       expect(Object.keys(worst)).toHaveLength(9)
       expect(worstOf(worst)).toBeLessThanOrEqual(1e-6)
     }
   })
 
-  it('with accumulation: noSync keeps gradients local, the backward after it sends the sum', async () => {
-    for (const [{ worst, local }] of await runRanks('accumulation')) {
+  it('with accumulation: noSync keeps gradients local, the backward after it sends the sum', () => {
+    for (const [{ worst, local }] of results.accumulation) {
       expect(worstOf(worst)).toBeLessThanOrEqual(1e-6)
       expect(local).toEqual([true, true, true])
     }
   })
 
-  it('with parameters that no rank uses, and that one rank alone uses', async () => {
-    for (const [{ worst, unused }] of await runRanks('gradients')) {
+  it('with parameters that no rank uses, and that one rank alone uses', () => {
+    for (const [{ worst, unused }] of results.gradients) {
       expect(worstOf(worst)).toBeLessThanOrEqual(1e-6)
       expect(unused).toEqual([true, true, true, true])
     }
   })
 
-  it('in a native network with an output that the loss ignores', async () => {
-    for (const [{ worst }] of await runRanks('a native network')) {
+  it('in a native network with an output that the loss ignores', () => {
+    for (const [{ worst }] of results['a native network']) {
       expect(worst[0]).toBeLessThanOrEqual(1e-6)
       expect(worst[2]).toBeLessThanOrEqual(1e-6)
       expect([worst[1], worst[3]]).toEqual([true, true])
     }
   })
 
-  it('in bfloat16 beside float32', async () => {
-    for (const [{ dtype, ratio }] of await runRanks('bfloat16 and float32 together')) {
+  it('in bfloat16 beside float32', () => {
+    for (const [{ dtype, ratio }] of results['bfloat16 and float32 together']) {
       expect(dtype).toBe('bfloat16')
       expect(ratio).toBeCloseTo(1.5, 1)
     }
@@ -101,31 +117,31 @@ describe('DistributedDataParallel: gradients equal one process with the doubled 
 })
 
 describe('DistributedDataParallel', () => {
-  it('trains to the weights of one process, with clipping, and leaves no tensors behind', async () => {
-    for (const [{ weights, norms, left }] of await runRanks('a training run')) {
+  it('trains to the weights of one process, with clipping, and leaves no tensors behind', () => {
+    for (const [{ weights, norms, left }] of results['a training run']) {
       expect(weights).toBeLessThanOrEqual(1e-5)
       expect(norms).toBeLessThanOrEqual(1e-6)
       expect(left).toBe(0)
     }
   })
 
-  it('gives every rank the running statistics of rank 0 before a forward pass', async () => {
-    for (const [rank, [{ own, inRank0 }, { differs }]] of (await runRanks('buffers')).entries()) {
+  it('gives every rank the running statistics of rank 0 before a forward pass', () => {
+    for (const [rank, [{ own, inRank0 }, { differs }]] of results.buffers.entries()) {
       if (rank === 1) expect(own).not.toEqual(inRank0)
       expect(differs).toBe(0)
     }
   })
 
-  it('names the parameters that got no gradient', async () => {
-    for (const [error] of await runRanks('a parameter without gradient')) {
+  it('names the parameters that got no gradient', () => {
+    for (const [error] of results['a parameter without gradient']) {
       expect(error.name).toBe('GradientError')
       expect(error.parameters).toEqual(['spare.weight', 'spare.bias'])
       expect(error.message).toMatch(/findUnusedParameters: true/)
     }
   })
 
-  it('refuses models that differ between ranks, on every rank', async () => {
-    for (const [{ name, message }] of await runRanks('models of other shapes')) {
+  it('refuses models that differ between ranks, on every rank', () => {
+    for (const [{ name, message }] of results['models of other shapes']) {
       expect(name).toBe('DistributedError')
       expect(message).toMatch(/equal shapes/)
     }
@@ -133,8 +149,8 @@ describe('DistributedDataParallel', () => {
 })
 
 describe('ZeroRedundancyOptimizer', () => {
-  it('gives the weights and the state of the optimiser alone, and each loads the other', async () => {
-    const ranks = await runRanks('zero')
+  it('gives the weights and the state of the optimiser alone, and each loads the other', () => {
+    const ranks = results.zero
     for (const [rank, [state, end]] of ranks.entries()) {
       expect(state).toEqual({ same: true, owners: 8, shares: [1, 7] })
       expect(end.equal).toEqual(new Array(12).fill(true))
@@ -146,8 +162,8 @@ describe('ZeroRedundancyOptimizer', () => {
 })
 
 describe('DistributedSampler in a DataLoader', () => {
-  it('divides each epoch anew between the ranks', async () => {
-    const [[first], [second]] = (await runRanks('a sampler in a loader')) as [
+  it('divides each epoch anew between the ranks', () => {
+    const [[first], [second]] = results['a sampler in a loader'] as [
       [{ epochs: number[][]; batches: number }],
       [{ epochs: number[][] }],
     ]

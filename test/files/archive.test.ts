@@ -6,8 +6,8 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { readArchive } from '../../lib/files/index.js'
 import { ConfigError, DataError, readPickle } from '../../lib/index.js'
 import { PATIENCE } from '../patience.js'
-import { attributes, makeTar } from './hostile.js'
 import { difference, pythonCases } from './python-values.js'
+import { attributes, makeTar } from './tar-maker.js'
 import { makeZip } from './zip-maker.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-archive-'))

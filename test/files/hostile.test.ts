@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { readArchive } from '../../lib/files/index.js'
 import { CheckpointError, DataError, loadTorch, memoryStats, readPickle } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
@@ -13,6 +13,12 @@ const path = join(folder, 'inside', 'file')
 mkdirSync(join(folder, 'inside'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
+/** Tensors before the first file: none of them leaves any. */
+let tensors = 0
+beforeAll(async () => {
+  tensors = await settledTensors()
+})
+
 /** Reads a file that must not be read: quickly, in little memory, leaving nothing. */
 async function refused(
   file: Buffer,
@@ -21,7 +27,6 @@ async function refused(
   says: RegExp,
 ): Promise<void> {
   writeFileSync(path, file)
-  const tensors = await settledTensors()
   const memory = process.memoryUsage().rss
   let most = memory
   const watch = setInterval(() => (most = Math.max(most, process.memoryUsage().rss)), 5)

@@ -288,21 +288,21 @@ describe('copies and mappings', () => {
 })
 
 describe('sizes', () => {
-  test('a head of half a million tensors, and what is wrong at its end', async () => {
+  test('a head of a hundred thousand tensors, and what is wrong at its end', async () => {
     const header: Record<string, unknown> = {}
-    for (let i = 0; i < 500_000; i++) {
+    for (let i = 0; i < 100_000; i++) {
       header[`model.layers.${i}.weight`] = {
         dtype: 'F32',
         shape: [i % 2],
         data_offsets: [4 * (i >> 1), 4 * ((i + 1) >> 1)],
       }
     }
-    writeFileSync(file('many'), forge(header, 1_000_000))
+    writeFileSync(file('many'), forge(header, 200_000))
     const { tensors } = await readSafetensorsHeader(file('many'))
-    expect(Object.keys(tensors).length).toBe(500_000)
-    expect(tensors['model.layers.499999.weight']).toMatchObject({ dtype: 'float32', shape: [1], bytes: 4 })
+    expect(Object.keys(tensors).length).toBe(100_000)
+    expect(tensors['model.layers.99999.weight']).toMatchObject({ dtype: 'float32', shape: [1], bytes: 4 })
     header.last = { dtype: 'F32', shape: ['x'], data_offsets: [0, 0] }
-    writeFileSync(file('many'), forge(header, 1_000_000))
+    writeFileSync(file('many'), forge(header, 200_000))
     await expect(readSafetensorsHeader(file('many'))).rejects.toThrow(/an integer below 2\^53 in the shape of "last"/)
   })
 
@@ -408,6 +408,11 @@ describe('files that are none', () => {
 })
 
 describe('shards', () => {
+  let before = 0
+  beforeAll(async () => {
+    before = await settledTensors()
+  })
+
   const state = () => ({
     a: arange(6).to('float32'), // 24 bytes
     b: arange(4).to('float32'), // 16
@@ -488,7 +493,6 @@ describe('shards', () => {
     const path = join(folder, 'x.safetensors.index.json')
     writeFileSync(path, text)
     writeFileSync(join(folder, '1.safetensors'), forge({ a: entry }, 1))
-    const before = await settledTensors()
     const error = await loadSafetensors(path).catch((thrown: unknown) => thrown as Error)
     expect(error).toBeInstanceOf(CheckpointError)
     expect((error as Error).message.length).toBeLessThan(1000)

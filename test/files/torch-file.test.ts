@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { LoadTorchOptions } from '../../lib/files/index.js'
 import { CheckpointError, ConfigError, loadTorch, memoryStats, noGrad, scope, type Tensor } from '../../lib/index.js'
 import { settledTensors } from '../helpers.js'
@@ -114,10 +114,14 @@ describe('files that are no data', () => {
     script: /TorchScript/,
     'big-endian': /big-endian/,
   }
+  let before = 0
+  beforeAll(async () => {
+    before = await settledTensors()
+  })
+
   for (const { name } of pythonCases('torch-refused')) {
     it(name, async () => {
       const path = pathOf(name)
-      const before = await settledTensors()
       const error = await loadTorch(path).catch((cause) => cause)
       expect(error).toBeInstanceOf(CheckpointError)
       expect(error.message).toMatch(reasons[name]!)

@@ -16,17 +16,26 @@ export interface ZipPart {
   }>
 }
 
+/** Each buffer is packed once. */
+const cache = new WeakMap<Buffer, Buffer>()
+function deflated(data: Buffer): Buffer {
+  const packed = cache.get(data) ?? deflateRawSync(data)
+  cache.set(data, packed)
+  return packed
+}
+
 /** A zip archive by the book, or one that lies about what its parts say. */
 export function makeZip(parts: readonly ZipPart[], tweak: (end: Buffer) => void = () => {}): Buffer {
   const locals: Buffer[] = []
   const directory: Buffer[] = []
   let offset = 0
   for (const { name, data, deflate = false, says = {} } of parts) {
-    const packed = deflate ? deflateRawSync(data) : data
+    const packed = deflate ? deflated(data) : data
     const head = Buffer.alloc(30)
     head.writeUInt32LE(0x04034b50, 0)
     head.writeUInt16LE(deflate ? 8 : 0, 8)
-    head.writeUInt32LE(crc32(data), 14)
+    const sum = crc32(data)
+    head.writeUInt32LE(sum, 14)
     head.writeUInt32LE(packed.length, 18)
     head.writeUInt32LE(data.length, 22)
     head.writeUInt16LE(Buffer.byteLength(name), 26)
@@ -34,7 +43,7 @@ export function makeZip(parts: readonly ZipPart[], tweak: (end: Buffer) => void 
     record.writeUInt32LE(0x02014b50, 0)
     record.writeUInt16LE(says.flags ?? 0, 8)
     record.writeUInt16LE(says.method ?? (deflate ? 8 : 0), 10)
-    record.writeUInt32LE(says.crc ?? crc32(data), 16)
+    record.writeUInt32LE(says.crc ?? sum, 16)
     record.writeUInt32LE(says.packed ?? packed.length, 20)
     record.writeUInt32LE(says.size ?? data.length, 24)
     record.writeUInt16LE(Buffer.byteLength(says.name ?? name), 28)

@@ -1,5 +1,3 @@
-import { execFile } from 'node:child_process'
-import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import {
   autograd,
@@ -19,7 +17,6 @@ import {
 } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
 import { expectAsExact, expectClose, fixture, numbers, tensorsOf } from '../helpers.js'
-import { PATIENCE } from '../patience.js'
 
 const snake = op('voxtorch::anti_aliased_snake') as unknown as (
   input: Tensor,
@@ -197,43 +194,3 @@ describe('arguments', () => {
 })
 
 // In a process each: the kernel is chosen when it is first called.
-test('the builds for older instruction sets and other numbers of threads give the same bits', {
-  timeout: PATIENCE,
-}, async () => {
-  const program = `
-    const root = process.argv[1]
-    const { autograd, setNumThreads, tensor } = await import(root + 'dist/index.js')
-    const { op } = await import(root + 'dist/native/call.js')
-    const { createHash } = await import('node:crypto')
-    setNumThreads(Number(process.argv[2]))
-    // PyTorch's own random numbers differ from one instruction set to the next.
-    const made = (shape, change = (x) => x) => {
-      const numbers = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => change(2 * Math.sin(i * i + 0.3)))
-      return tensor(numbers).reshape(shape).detach()
-    }
-    const leaves = [made([2, 5, 1301]), made([5], Math.exp), made([5], (x) => Math.exp(-x))]
-    for (const leaf of leaves) leaf.requiresGrad = true
-    const taps = made([12])
-    const snake = op('voxtorch::anti_aliased_snake')
-    const output = snake(...leaves, taps, taps)
-    const gradients = await autograd.grad([output.pow(2).sum()], leaves)
-    const [x, f, m] = leaves.map((one) => one.detach())
-    const half = snake(x.to('bfloat16'), f, m, taps, taps)
-    const large = snake(x.mul(1e5), f, m, taps, taps)
-    const hash = createHash('sha256')
-    for (const one of [output.detach(), half, large, ...gradients]) {
-      hash.update(new Uint8Array(new Float32Array(one.float().flatten().toArray()).buffer))
-    }
-    console.log(hash.digest('hex'))`
-  const root = new URL('../../', import.meta.url).href
-  const digest = async (capability: string, threads: string) => {
-    const env = { ...process.env, ATEN_CPU_CAPABILITY: capability }
-    const args = ['--input-type=module', '-e', program, root, threads]
-    return (await promisify(execFile)(process.execPath, args, { env })).stdout
-  }
-  const baseline = await digest('default', '1')
-  expect(baseline).toHaveLength(65)
-  // A name that the processor lacks is replaced by what it has, so these run everywhere.
-  expect(await digest('avx2', '2')).toBe(baseline)
-  expect(await digest('avx512', '3')).toBe(baseline)
-})

@@ -1,5 +1,3 @@
-import { execFile } from 'node:child_process'
-import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { cat, manualSeed, noGrad, ops, randn, scope, type Tensor, tensor, VoxtorchError } from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
@@ -177,43 +175,4 @@ describe('products with blocks on the CPU', () => {
       }
     })
   })
-})
-
-it('every instruction set and number of threads gives the same bits', async () => {
-  const program = `
-    import { createHash } from 'node:crypto'
-    const root = process.argv[1]
-    const { noGrad, tensor } = await import(root + 'dist/index.js')
-    const { op } = await import(root + 'dist/native/call.js')
-    const made = (rows, from) => tensor(Float32Array.from({ length: rows * from }, (_, i) => Math.sin(i * i))).view([rows, from])
-    const kinds = [['q8_0', 32, 34, []], ['q4_0', 32, 18, []], ['q4_1', 32, 20, [0, 2]], ['q4_k', 256, 144, [0, 2]], ['q6_k', 256, 210, [208]]]
-    const hash = createHash('sha256')
-    noGrad(() => {
-      for (const [scheme, block, bytes, halves] of kinds) {
-        const from = block === 32 ? 544 : 512
-        const blocks = 301 * (from / block)
-        const raw = Uint8Array.from({ length: blocks * bytes }, (_, i) => (i * 2654435761) >>> 13)
-        // Scales of usual size.
-        for (let b = 0; b < blocks; b++) for (const at of halves.length ? halves : [0]) raw[b * bytes + at + 1] = 0x20 + (b % 8)
-        const codes = tensor(raw, { dtype: 'uint8' }).view([301, (from / block) * bytes])
-        // Few rows, and as many as are taken with a panel of weights; from 12 on, processors with AMX use its tiles.
-        for (const rows of [6, 11]) {
-          const input = made(rows, from)
-          const output = op('voxtorch::quantized_linear')(input, codes, null, [301, from], null, { scheme })
-          hash.update(JSON.stringify(output.toArray()))
-        }
-      }
-    })
-    console.log(hash.digest('hex'))`
-  const root = new URL('../../', import.meta.url).pathname
-  const digest = async (capability: string, threads: number, isa = 'ALL') => {
-    const held = { ATEN_CPU_CAPABILITY: capability, OMP_NUM_THREADS: String(threads), ONEDNN_MAX_CPU_ISA: isa }
-    const args = ['--input-type=module', '-e', program, root]
-    return (await promisify(execFile)(process.execPath, args, { env: { ...process.env, ...held } })).stdout
-  }
-  const baseline = await digest('default', 1)
-  expect(baseline).toHaveLength(65)
-  // A name that the processor lacks is replaced by what it has, so these run everywhere; the last has no VNNI.
-  for (const capability of ['default', 'avx2', 'avx512']) expect(await digest(capability, 2)).toBe(baseline)
-  expect(await digest('avx512', 2, 'AVX512_CORE')).toBe(baseline)
 })

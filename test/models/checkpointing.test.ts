@@ -119,7 +119,7 @@ describe.each(NETWORKS)('gradient checkpointing of %s', (_, make, makeInputs) =>
     const wide = { hiddenSize: 128, intermediateSize: 512, numHiddenLayers: 6 }
     const model = make(wide)
     const inputs =
-      'inputIds' in makeInputs() ? { inputIds: randint(3, 50, [16, 200]) } : { inputValues: randn([16, 2000]) }
+      'inputIds' in makeInputs() ? { inputIds: randint(3, 50, [8, 200]) } : { inputValues: randn([8, 2000]) }
     // What the first pass allocates once is not counted.
     const { lastHiddenState: warm } = await model.forward(inputs)
     warm.dispose()

@@ -1,5 +1,15 @@
 import { describe, expect, test } from 'vitest'
-import { functional as F, gradcheck, randn, scope, type Tensor, tensor } from '../../lib/index.js'
+import {
+  autograd,
+  functional as F,
+  gradcheck,
+  noGrad,
+  rand,
+  randn,
+  scope,
+  type Tensor,
+  tensor,
+} from '../../lib/index.js'
 import { fixture } from '../helpers.js'
 import { type Case, FILES, prepare } from './cases.js'
 
@@ -9,8 +19,13 @@ import { type Case, FILES, prepare } from './cases.js'
 const DEFINED_OTHERWISE =
   /embedding padding|embedding (max norm|by frequency|bag .*padding)|ctcLoss|CTCLoss|cosineSimilarity 0|GaussianNLLLoss .*per row/
 
-// Two forward passes an element: of deep stacks, whose blocks have cases of their own, only the inputs are varied.
+// Of deep stacks, whose blocks have cases of their own, only the inputs are varied.
 const MOST_ELEMENTS = 300
+
+// Each tensor moves along so many random directions. A wrong entry of the Jacobian is one term of a derivative along one, which
+// is a sum, so the tolerances are 100 times smaller than gradcheck's own.
+const DIRECTIONS = 8
+const [EPS, ATOL, RTOL] = [1e-6, 1e-7, 1e-5]
 
 describe.each(FILES)('%s in float64', async (name) => {
   const file = await fixture<Case>(`nn/${name}`)
@@ -22,17 +37,30 @@ describe.each(FILES)('%s in float64', async (name) => {
       const parameters = module?.parameters() ?? []
       const size = parameters.reduce((sum, parameter) => sum + parameter.numel(), 0)
       const varied = [...item.gradients.map((key) => inputs[key]!), ...(size <= MOST_ELEMENTS ? parameters : [])]
-      const memory = varied.map((tensor) => tensor.detach())
-      const names = Object.entries(forward()).flatMap(([key, output]) => (output.requiresGrad ? [key] : []))
-      const passes = await gradcheck((...given) => {
-        // gradcheck hands in changed copies; the module must see them in its own parameters.
-        for (const [i, tensor] of varied.entries()) if (given[i] !== tensor) tensor.setData(given[i]!)
-        const results = forward()
-        const outputs = names.map((key) => results[key]!.clone())
-        for (const [i, tensor] of varied.entries()) if (given[i] !== tensor) tensor.setData(memory[i]!)
-        return outputs
-      }, varied)
-      expect(passes).toBe(true)
+      const memory = varied.map((tensor) => tensor.detach().clone())
+      const outputs = Object.entries(forward()).filter(([, output]) => output.requiresGrad)
+      const random = ({ shape }: Tensor) => rand(shape, { dtype: 'float64' })
+      // In [0.5, 1.5), so that no output hides another.
+      const weights = outputs.map(([, output]) => random(output).add(0.5))
+      const sum = (results = forward()) =>
+        outputs.map(([key], i) => results[key]!.mul(weights[i]!).sum()).reduce((a, b) => a.add(b))
+      const at = (i: number, step: Tensor) =>
+        noGrad(() => {
+          varied[i]!.setData(memory[i]!.add(step))
+          return sum().item() as number
+        })
+      const gradients = await autograd.grad(sum(), varied, { allowUnused: true })
+      expect(gradients.some((gradient) => gradient !== null)).toBe(true)
+      for (const [i, tensor] of varied.entries()) {
+        for (let k = 0; k < DIRECTIONS; k += 1) {
+          const direction = random(tensor).mul(2).sub(1)
+          const numeric = (at(i, direction.mul(EPS)) - at(i, direction.mul(-EPS))) / (2 * EPS)
+          const analytic = (gradients[i]?.mul(direction).sum().item() ?? 0) as number
+          const place = `direction ${k} of tensor ${i}, [${tensor.shape}]`
+          expect(Math.abs(analytic - numeric), place).toBeLessThanOrEqual(ATOL + RTOL * Math.abs(numeric))
+        }
+        tensor.setData(memory[i]!)
+      }
       module?.dispose()
     }),
   )

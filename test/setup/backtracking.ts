@@ -230,12 +230,17 @@ class Automaton {
   /** Two loops, or two ways of one, that take the same text. */
   ambiguity(): string | undefined {
     const loops = this.#loops()
+    const decided = new Set<number>()
     for (const [state, loop] of loops) {
+      // Two ways from one state of a loop are two ways from each.
+      if (decided.has(state)) continue
+      for (const other of loop) decided.add(other)
       if (this.#isTwofold(state, loop)) return `exponential: ${this.#names[state]} repeats inside a repetition`
     }
     for (const [p, loop] of loops) {
       for (const [q, other] of loops) {
-        if (p !== q && this.#reached[p]?.has(q) && this.#leads(p, loop, q, other)) {
+        // In one loop that would be two ways from p to p: by v, v to q and back, and by v to q, v and back.
+        if (!loop.has(q) && this.#reached[p]?.has(q) && this.#leads(p, loop, q, other)) {
           return `polynomial: ${this.#names[p]} and ${this.#names[q]} repeat over the same text`
         }
       }

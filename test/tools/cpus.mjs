@@ -3,7 +3,7 @@
 // furthest apart, over the suites that take seconds; `-- --only NAME` one setting (`--list` names them). What the
 // processor cannot do is skipped by name. `share` is how much of its tolerance the tightest comparison used.
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,14 +12,18 @@ import { parseArgs } from 'node:util'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
 // Folders and files whose results are rounded. The others compare what is exact: text, files, messages, processes.
+const KERNELS = readdirSync(join(root, 'test/kernels'))
+  // Their processes choose instruction sets and threads themselves, the same in every setting.
+  .filter((name) => name.endsWith('.test.ts') && !/^(instruction-sets|threads-environment)\./.test(name))
+  .map((name) => `test/kernels/${name}`)
 const QUICK = [
-  'test/kernels',
+  ...KERNELS,
   'test/nn/reference.test.ts',
   'test/models/q-former.test.ts',
   'test/systems/spectra/network/reference.test.ts',
 ]
 const NUMERIC = [
-  ...['test/kernels', 'test/nn', 'test/tensor', 'test/models', 'test/peft', 'test/generation', 'test/train'],
+  ...[...KERNELS, 'test/nn', 'test/tensor', 'test/models', 'test/peft', 'test/generation', 'test/train'],
   ...['test/systems', 'test/audio', 'test/data/pack.test.ts', 'test/distributed/training.test.ts'],
 ]
 

@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { chatModels } from '../../../lib/cli/chat-models.js'
@@ -10,6 +9,7 @@ import { parseServe } from '../../../lib/cli/serve.js'
 import { readAudio, resample, setNumThreads, tensor, writeWav } from '../../../lib/index.js'
 import { type ChatDelta, type ChatTurn, type Served, serve } from '../../../lib/serve/index.js'
 import { GriffinLimVocoder, Usdm, UsdmChat, unitFrames } from '../../../lib/systems/usdm/index.js'
+import { voxtorch } from '../../cli/run.js'
 import { settledTensors } from '../../helpers.js'
 import { ask, begin, call, events, sound, text, until, user } from '../../serve/client.js'
 import { sineWav } from '../../serve/models.mjs'
@@ -410,8 +410,7 @@ it('`voxtorch serve usdm --offload` keeps parts on the CPU while they do not wor
 })
 
 describe('voxtorch usdm respond', () => {
-  const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
-  const run = (...words: string[]) => promisify(execFile)(process.execPath, [main, 'usdm', 'respond', ...words])
+  const run = (...commands: string[][]) => voxtorch(commands.map((words) => ['usdm', 'respond', ...words]))
 
   it('answers files, turn after turn, and writes a folder that is served', async () => {
     const { usdm } = open({}, true)
@@ -419,32 +418,34 @@ describe('voxtorch usdm respond', () => {
     await new Usdm({ llm: usdm.llm, ...parts, vocoder: new GriffinLimVocoder() }).save(saved)
     const wav = join(folder, 'question.wav')
     await writeWav(wav, tensor(chirp(0.5)), { sampleRate: 16_000 })
-    const { stdout } = await run('--input_path', wav, wav, '--model', saved, '--text-only', '--json')
-    const lines = stdout
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line))
-    const wanted = { transcript: 'hi!', text: 'ok.', units: [5, 6, 7, 8, 9, 10, 11, 12], output: null }
-    expect(lines).toMatchObject([wanted, wanted])
     const again = join(folder, 'again')
     const parts_ = [
-      '--model',
-      join(saved, 'llm'),
-      '--encoder',
-      join(saved, 'encoder'),
-      '--kmeans',
-      join(saved, 'kmeans.npy'),
+      ...['--model', join(saved, 'llm'), '--encoder', join(saved, 'encoder')],
+      ...['--kmeans', join(saved, 'kmeans.npy')],
     ]
-    const shown = await run(wav, ...parts_, '--layer', '2', '--text-only', '--save', again)
-    expect(shown.stdout).toContain('heard: hi!\n  reply: ok. (0.2 s)')
-    expect(JSON.parse(readFileSync(join(again, 'config.json'), 'utf8'))).toMatchObject({ model_type: 'usdm', layer: 2 })
     // With sound, by the command and by the example, which has the original's words.
     const whole = join(folder, 'whole')
     await new Usdm({ llm: usdm.llm, ...parts, ...tinySpeech() }).save(whole)
     const files = ['answer.wav', 'example.wav'].map((name) => join(folder, name)) as [string, string]
     const how = ['--seed', '3', '--reference_path', wav]
-    const command = await run(wav, '--model', whole, '--output', files[0], '--solver-steps', '2', ...how)
-    expect(command.stdout).toContain(`  ${files[0]}`)
+    const [told, shown, command, ...refused] = await run(
+      ['--input_path', wav, wav, '--model', saved, '--text-only', '--json'],
+      [wav, ...parts_, '--layer', '2', '--text-only', '--save', again],
+      [wav, '--model', whole, '--output', files[0], '--solver-steps', '2', ...how],
+      ['--model', saved],
+      [wav, '--model', saved, '--text-only', '--output_path', 'x.wav'],
+      [wav, '--model', saved, '--reference_path', wav],
+      [wav, '--text-only', '--solver-steps', '3'],
+      [wav, '--model', saved, '--output_path', 'x.wav'],
+      [wav, '--model', saved, '--layer', '3'],
+    )
+    const wanted = { transcript: 'hi!', text: 'ok.', units: [5, 6, 7, 8, 9, 10, 11, 12], output: null }
+    const lines = told?.stdout.trim().split('\n')
+    expect(lines?.map((line) => JSON.parse(line))).toMatchObject([wanted, wanted])
+    expect(shown?.stdout).toContain('heard: hi!\n  reply: ok. (0.2 s)')
+    expect(JSON.parse(readFileSync(join(again, 'config.json'), 'utf8'))).toMatchObject({ model_type: 'usdm', layer: 2 })
+    expect(command?.stdout).toContain(`  ${files[0]}`)
+    expect([told, shown, command].map((one) => one?.status)).toEqual([0, 0, 0])
     const example = ['--import', 'tsx', 'examples/usdm-chat.ts', '--input_path', wav, '--output_path', files[1]]
     const words = [...example, '--model_cache_dir', whole, '--solver_steps', '2', ...how]
     expect((await promisify(execFile)(process.execPath, words)).stdout).toBe('heard: hi!\nreply: ok.\n')
@@ -455,21 +456,15 @@ describe('voxtorch usdm respond', () => {
     expect(served).toMatchObject({ name: 'usdm', outputModalities: ['text', 'audio'] })
     served.dispose()
     served.model.dispose()
-    await expect(run('--model', saved)).rejects.toThrow(/expected an audio file of the question/)
-    await expect(run(wav, '--model', saved, '--text-only', '--output_path', 'x.wav')).rejects.toThrow(
+    for (const [i, message] of [
+      /expected an audio file of the question/,
       /--output: expected with audio output, got --text-only/,
-    )
-    await expect(run(wav, '--model', saved, '--reference_path', wav)).rejects.toThrow(
       /--reference: expected with audio output, got no --output/,
-    )
-    await expect(run(wav, '--text-only', '--solver-steps', '3')).rejects.toThrow(
       /--solver-steps: expected with audio output, got --text-only/,
-    )
-    await expect(run(wav, '--model', saved, '--output_path', 'x.wav')).rejects.toThrow(
       /expected a model with a Voicebox and a vocoder/,
-    )
-    await expect(run(wav, '--model', saved, '--layer', '3')).rejects.toThrow(
       /--layer: expected a --model without its own parts, got .*, a complete USDM/,
-    )
+    ].entries()) {
+      expect(refused[i]).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(message) })
+    }
   }, 300_000)
 })

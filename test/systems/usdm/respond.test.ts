@@ -547,8 +547,8 @@ describe('bad input', () => {
   it('clips: too short, silent, NaN, stereo, at 8 and 48 kHz, missing', async () => {
     const { usdm } = speaking()
     const options = { maxUnits: 4, steps: 1 }
+    const before = await settledTensors()
     const fails = async (question: unknown, error: RegExp) => {
-      const before = await settledTensors()
       const call = usdm.respond(question as never, options)
       await expect(call.then(() => 'answered')).rejects.toThrow(error)
       await expect(call).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_(DATA|CONFIG)$/) })

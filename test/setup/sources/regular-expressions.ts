@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
-import { backtracking } from './backtracking.js'
+import { backtracking } from '../backtracking.js'
+import { parsed } from './program.js'
 
 /**
  * Patterns of lib that the analysis refuses, each with the reason why no text from outside makes them slow. Add one only
@@ -37,7 +38,7 @@ const COMPOSED: Record<string, [count: number, bound: string]> = {
 /** Files that try sticky patterns at one place after another: a failure ends their reading, or what matched is not read again. */
 const STICKY = ['files/json/parse.ts', 'files/npy/header.ts', 'text/jinja/lexer.ts']
 
-const LIB = fileURLToPath(new URL('../../lib/', import.meta.url))
+const LIB = fileURLToPath(new URL('../../../lib/', import.meta.url))
 
 interface Found {
   file: string
@@ -46,7 +47,6 @@ interface Found {
 }
 
 function patternsOf(file: string): Found {
-  const text = readFileSync(LIB + file, 'utf8')
   const found: Found = { file: file.replaceAll('\\', '/'), literals: [], composed: 0 }
   const visit = (node: ts.Node): void => {
     if (ts.isRegularExpressionLiteral(node)) {
@@ -66,7 +66,7 @@ function patternsOf(file: string): Found {
     }
     ts.forEachChild(node, visit)
   }
-  visit(ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true))
+  visit(parsed(file))
   return found
 }
 

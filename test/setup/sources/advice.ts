@@ -4,13 +4,14 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
-import { COMMANDS, SYSTEMS } from '../../lib/cli/commands.js'
-import type { CommandRule } from '../../lib/kit/command.js'
-import { flagOf } from '../../lib/kit/options.js'
-import { OWN_SECTIONS } from '../../lib/systems/salmonn/configuration/own.js'
-import { PUBLISHED_SECTIONS } from '../../lib/systems/salmonn/published/configuration.js'
+import { COMMANDS, SYSTEMS } from '../../../lib/cli/commands.js'
+import type { CommandRule } from '../../../lib/kit/command.js'
+import { flagOf } from '../../../lib/kit/options.js'
+import { OWN_SECTIONS } from '../../../lib/systems/salmonn/configuration/own.js'
+import { PUBLISHED_SECTIONS } from '../../../lib/systems/salmonn/published/configuration.js'
+import { parsed } from './program.js'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
+const root = fileURLToPath(new URL('../../..', import.meta.url))
 const sources = readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' }).filter(
   (path) => path.endsWith('.ts') && !path.includes('generated'),
 )
@@ -22,7 +23,6 @@ interface Text {
 
 /** The strings of a file, those of templates with … for what is filled in; not those of imports. */
 function textsOf(path: string): Text[] {
-  const file = ts.createSourceFile(path, readFileSync(join(root, 'lib', path), 'utf8'), ts.ScriptTarget.Latest, true)
   const texts: Text[] = []
   const visit = (node: ts.Node): void => {
     if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) return
@@ -33,7 +33,7 @@ function textsOf(path: string): Text[] {
     }
     ts.forEachChild(node, visit)
   }
-  visit(file)
+  visit(parsed(path))
   return texts
 }
 const texts = sources.flatMap(textsOf)
