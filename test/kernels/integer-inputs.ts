@@ -6,7 +6,7 @@ const rounded = (count: number) => Math.sign(count) * Math.floor(Math.fround(Mat
 /**
  * What an input [..., in] is to weights that are multiplied as integers, float64: numbers become whole steps (in float32, halves
  * away from zero). In few rows, a step is the largest magnitude of 32 neighbors over 127. In many rows, 16 neighbors have as step
- * a whole number from 1 to 127 of the largest magnitude of 32 over 127².
+ * an integer multiple, 1 to 127 times, of the largest magnitude of 32 over 127².
  */
 export function integerInputs(input: Tensor, isMany = false): Tensor {
   const values = input.float().contiguous()

@@ -107,11 +107,11 @@ void VOXTORCH_BUILD(float_attention_step)(const SoftmaxStep& step) {
     const float before = step.largest[row], here = largest_of(scores, seen);
     const float largest = here > before ? here : before;
     if (largest == kLowest) {
-      // No key is seen yet, unless by a score that is none, which shows as none below.
-      float none = 0;
-      for (int64_t c = 0; c < seen; ++c) none += scores[c] == scores[c] ? 0 : scores[c];
+      // No key is seen yet. A score that is NaN makes the sum NaN.
+      float unknown = 0;
+      for (int64_t c = 0; c < seen; ++c) unknown += scores[c] == scores[c] ? 0 : scores[c];
       std::memset(scores, 0, block.columns * sizeof(float));
-      step.sum[row] += none;
+      step.sum[row] += unknown;
       continue;
     }
     const float total = powers(scores, seen, block.columns, largest);
@@ -120,7 +120,7 @@ void VOXTORCH_BUILD(float_attention_step)(const SoftmaxStep& step) {
       step.sum[row] += total;
       continue;
     }
-    // Of the first block there is nothing yet, and 0 * e^-inf would be none of a number that is none.
+    // Before the first block that is seen, the output is 0.
     const float scale = before == kLowest ? 0 : power_of(Floats{} + (before - largest))[0];
     step.largest[row] = largest;
     step.sum[row] = step.sum[row] * scale + total;

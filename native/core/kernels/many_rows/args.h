@@ -7,10 +7,10 @@
 
 namespace voxtorch::kernels {
 
-// A prepared row. 32 inputs have a scale, and each 16 of them a whole number of it, from 1 to 127, as their step, so
-// that one large number costs only its neighbors precision. codes int8 [padded]; the step of each 16, twice in a word,
-// uint32; the negative sums of codes times steps of each 16 and of each 32, int32; the scale of each 32, and the scale
-// times the sum of the 32, float. What pads is zero.
+// A prepared row. 32 inputs have a scale, and each 16 of them an integer multiple of it, 1 to 127 times, as their step,
+// so that one large number costs only its neighbors precision. codes int8 [padded]; the step of each 16, twice in a
+// word, uint32; the negative sums of codes times steps of each 16 and of each 32, int32; the scale of each 32, and the
+// scale times the sum of the 32, float. What pads is zero.
 constexpr int64_t many_rows_bytes(int64_t in) { return padded_inputs(in) / 8 * 15; }
 
 // Outputs that share a panel, which is what a thread takes at least.
