@@ -27,7 +27,9 @@ static_assert(kPanelOutputs % kOuts == 0);
 #define VOXTORCH_EACH_VECTOR _Pragma("GCC unroll 2") for (int v = 0; v < kVectors; ++v)
 
 // GCC would make all products of a run first, to add them as a tree, and they do not fit in the registers.
-#if defined(__AVX512F__)
+#if defined(VOXTORCH_IN_ORDER)
+// By who emulates the instruction set.
+#elif defined(__AVX512F__)
 #define VOXTORCH_IN_ORDER(value) asm("" : "+v"(value))
 #elif defined(__x86_64__)
 #define VOXTORCH_IN_ORDER(value) asm("" : "+x"(value))
