@@ -2,8 +2,8 @@
 //
 // What each form of an encoder's weights costs in accuracy: the vectors of MiniLM (`voxtorch weights minilm`) for the lines of
 // a text, against those in float32: the cosine of the two, how often the sentence most like one is the same, how many of the
-// ten most like it, and Spearman's correlation of all similarities. int8: quantize, whose products have numbers for inputs
-// where there are many rows; dynamic: quantizeDynamic.
+// ten most like it, and Spearman's correlation of all similarities. int8: quantize, which rounds 16
+// inputs at a time to 8 bits; dynamic: quantizeDynamic, which rounds a row.
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { Bert, embedSentences, noGrad, quantize, quantizeDynamic, spearman, Tokenizer } from '../lib/index.js'
