@@ -77,7 +77,7 @@ describe('libtorch without Python', () => {
     spawnSync('cmake', ['-E', 'tar', 'cf', 'libtorch.zip', '--format=zip', 'libtorch'], { cwd: home })
     const archive = readFileSync(join(home, 'libtorch.zip'))
     const archiveUrl = await serve(archive)
-    const PATH = fakePath(join(home, 'bin'), { cmake: `exec ${which('cmake')} "$@"` })
+    const PATH = fakePath(join(home, 'bin'), { cmake: `PATH='${process.env.PATH}' exec ${which('cmake')} "$@"` })
     const environment = { HOME: home, PATH, VOXTORCH_LIBTORCH_SHA256: 'ab'.repeat(32) }
     await expect(provisionLibtorch({ environment, archiveUrl })).rejects.toThrow(
       /expected the SHA-256 abab.*, got [0-9a-f]{64}/,
