@@ -1,6 +1,6 @@
-// x Wᵀ + b of many rows with weights in int8 or in GGUF's blocks, on the CPU: the arithmetic of few_rows.h, in which
-// both factors are integers, with the weights taken apart once for all rows. The processor's products of bytes do two
-// to four times as many operations as those of floats.
+// x Wᵀ + b of many rows with weights in int8 or in GGUF's blocks, on the CPU. Both factors are integers, as in
+// few_rows.h, with a step for each 16 inputs (args.h), and the weights are taken apart once for all rows. Processors do
+// up to four times as many products of bytes as of floats.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,7 +11,7 @@
 
 namespace voxtorch::kernels {
 
-// Rows from which on this is the way: from 4 on it is faster, but a row has the same bits with up to 7 others.
+// Fewer rows are few_rows.h's, in which a row has the same bits whatever comes with it. From 4 rows on this is faster.
 constexpr int64_t kFewestManyRows = 9;
 
 // input [..., in] of float32 or bfloat16, `weights` without what follows from it -> [..., out] of its dtype.

@@ -59,7 +59,7 @@ struct ManyRow {
 // How many products of a code and an input, two of which are added at once, fit in 16 bits.
 constexpr int runs_of(int largest) { return largest <= 15 ? 8 : largest <= 31 ? 4 : 2; }
 
-// What adds products of `Run` words of four codes with the inputs.
+// Whether the processor adds four products of bytes in 32 bits.
 #if defined(__AVX512VNNI__)
 constexpr bool kHasSums = true;
 #else
