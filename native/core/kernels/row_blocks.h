@@ -62,6 +62,20 @@ VOXTORCH_INLINE float sum(const Block& block) {
   return lanes[0];
 }
 
+// The larger of each; a NaN in b leaves a.
+VOXTORCH_INLINE Block larger(Block a, const Block& b) {
+  VOXTORCH_EACH_PART a.part[k] = b.part[k] > a.part[k] ? b.part[k] : a.part[k];
+  return a;
+}
+
+VOXTORCH_INLINE float largest(const Block& block) {
+  float lanes[kBlock];
+  std::memcpy(lanes, &block, sizeof(lanes));
+  float result = lanes[0];
+  for (int i = 1; i < kBlock; ++i) result = lanes[i] > result ? lanes[i] : result;
+  return result;
+}
+
 // Part by part: GCC copies a block of several in pieces of 16 bytes by way of the stack, and waits for them there.
 VOXTORCH_INLINE Block load_block(const float* from) {
   Block block;

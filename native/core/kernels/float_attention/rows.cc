@@ -23,22 +23,11 @@ void add_mask(const ScoreBlock& block, int64_t row, int64_t seen) {
   }
 }
 
-VOXTORCH_INLINE float most_of(const Block& block) {
-  float lanes[kBlock];
-  std::memcpy(lanes, &block, sizeof(lanes));
-  float most = lanes[0];
-  for (int i = 1; i < kBlock; ++i) most = lanes[i] > most ? lanes[i] : most;
-  return most;
-}
-
 float largest_of(const float* from, int64_t count) {
   Block most = all(kLowest);
   int64_t at = 0;
-  for (; at + kBlock <= count; at += kBlock) {
-    const Block now = load_block(from + at);
-    VOXTORCH_EACH_PART most.part[k] = now.part[k] > most.part[k] ? now.part[k] : most.part[k];
-  }
-  float result = most_of(most);
+  for (; at + kBlock <= count; at += kBlock) most = larger(most, load_block(from + at));
+  float result = largest(most);
   for (; at < count; ++at) result = from[at] > result ? from[at] : result;
   return result;
 }

@@ -33,20 +33,6 @@ VOXTORCH_INLINE Block biased_only(const AttentionBlock<float>& args, int64_t at,
   return load_block(lanes);
 }
 
-// The larger of each; a NaN in b leaves a.
-VOXTORCH_INLINE Block larger(Block a, const Block& b) {
-  VOXTORCH_EACH_PART a.part[k] = b.part[k] > a.part[k] ? b.part[k] : a.part[k];
-  return a;
-}
-
-VOXTORCH_INLINE float largest(const Block& block) {
-  float lanes[kBlock];
-  std::memcpy(lanes, &block, sizeof(lanes));
-  float result = lanes[0];
-  for (int i = 1; i < kBlock; ++i) result = lanes[i] > result ? lanes[i] : result;
-  return result;
-}
-
 // The keys [64 g, 64 g + 64) of query `row`: all ones where the probability is kept.
 void kept_keys(const AttentionDropout& dropout, uint32_t head, uint32_t row, uint32_t group, uint32_t (&kept)[64]) {
   uint32_t a[kBlock], b[kBlock], c[kBlock], d[kBlock];

@@ -7,17 +7,12 @@ namespace {
 
 #define VOXTORCH_BODY __attribute__((always_inline))
 
-VOXTORCH_INLINE Block larger(Block a, const Block& b) {
-  VOXTORCH_EACH_PART a.part[k] = a.part[k] > b.part[k] ? a.part[k] : b.part[k];
-  return a;
-}
-
 VOXTORCH_INLINE float largest(const float* x, int64_t count) {
   float most = x[0];
   int64_t at = 0;
   if (count >= kBlock) {
     Block block = load_block(x);
-    for (at = kBlock; at + kBlock <= count; at += kBlock) block = larger(block, load_block(x + at));
+    for (at = kBlock; at + kBlock <= count; at += kBlock) block = larger(load_block(x + at), block);
     float lanes[kBlock];
     store_block(lanes, block);
     for (const float lane : lanes) most = lane > most ? lane : most;
