@@ -25,6 +25,10 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
       asks: 'How many tokens a second do several clients of one language model get?',
       load: () => import('./batching.js'),
     },
+    serving: {
+      asks: 'How many tokens a second, and how evenly, do clients of a server get?',
+      load: () => import('./serving.js'),
+    },
     whisper: { asks: 'How long does transcribing half a minute take?', load: () => import('./whisper.js') },
     load: {
       asks: 'How long until a fresh process has its first tensor, or its network?',
@@ -64,7 +68,8 @@ ${Object.entries(questions)
 --isa limits both sides to an instruction set, as far as possible. --loaded measures each round twice: quiet, and with n busy
 processes (--nice: their niceness). --tokens: how many a block of decode writes against llama.cpp, else 128. --check ends with code 1 when a target is missed. Results are appended to
 bench/results/<question>.csv.
-Python with torch is taken from VOXTORCH_BENCH_PYTHON, else python3; llama.cpp from VOXTORCH_BENCH_LLAMA (peers/native.sh), node-llama-cpp and onnxruntime-node from the node_modules that
+Python with torch is taken from VOXTORCH_BENCH_PYTHON, else python3; llama.cpp from VOXTORCH_BENCH_LLAMA (peers/native.sh; serving also
+takes a file from VOXTORCH_BENCH_GGUF), node-llama-cpp and onnxruntime-node from the node_modules that
 VOXTORCH_BENCH_MODULES names.`
 
 function positive(text: string | undefined, name: string): number | undefined {

@@ -38,9 +38,8 @@ type Side = (typeof sides)[number]
  * build. The limit is the time of the step's products at the peak of the machine's arithmetic.
  */
 export async function run({ rounds = 7, only = '', against = '' }: Options): Promise<Report> {
-  const chosen = cases.filter(({ name, label, half = false }) =>
-    isAsked(only, { name: half ? `${name}Half` : name, label }),
-  )
+  const named = cases.filter(({ name, half = false }) => only === (half ? `${name}Half` : name))
+  const chosen = named.length > 0 ? named : cases.filter((one) => isAsked(only, one))
   const peers = ['eager', 'torch.compile'].filter((peer) => peer.includes(against))
   if (chosen.length === 0 || peers.length === 0)
     throw new BenchError('Nothing was measured: no case or no peer is called that.')
@@ -50,10 +49,12 @@ export async function run({ rounds = 7, only = '', against = '' }: Options): Pro
   for (const one of chosen) {
     const { label, target, half = false } = one
     for (const peer of peers) {
+      console.log(`${label}, against ${peer}`)
       const pair = await startPair('train')
       try {
         const { times, peaks, flops } = await measure(pair, one, peer === 'torch.compile', rounds)
         const time = compare(times.voxtorch, times.torch)
+        console.log(`  ${time.ratio.toFixed(2)} of its time`)
         const peak = peaks.voxtorch / peaks.torch
         const floor = (flops / peakOf(limits, half)) * 1000
         const over = (side: Side) => median(times[side]) / floor

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bench/peers/native.sh FOLDER: llama.cpp's llama-bench for this processor, from the sources in PyPI's llama-cpp-python, in about five
+# bench/peers/native.sh FOLDER: llama.cpp's llama-bench and llama-server for this processor, from the sources in PyPI's llama-cpp-python, in about six
 # minutes on two cores. Needs git, cmake, a C++ compiler and pip. Prints the path for VOXTORCH_BENCH_LLAMA.
 set -euo pipefail
 mkdir -p "$1"
@@ -11,5 +11,5 @@ if [ ! -d sources ]; then
   tar xzf llama_cpp_python-0.3.36.tar.gz -C sources --strip-components 1
 fi
 cmake -S sources/vendor/llama.cpp -B build -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF >&2
-cmake --build build --target llama-bench --parallel "$(nproc)" >&2
+cmake --build build --target llama-bench llama-server --parallel "$(nproc)" >&2
 echo "$PWD/build/bin/llama-bench"

@@ -33,8 +33,8 @@ void check_free(const at::Tensor& tensor, Use use);
 // The cost of a job is the number of elements that it computes elementwise, or that would take as long: nanoseconds,
 // about. Up to here a job runs at once: handing it to another thread and back takes 0.1 to 0.3 ms.
 constexpr int64_t kLightCost = 1 << 20;
-// From here on with all threads.
-constexpr int64_t kWideCost = 1 << 15;
+// From here on with all threads. To wake them takes some 50 microseconds where they have begun to sleep.
+constexpr int64_t kWideCost = 1 << 17;
 constexpr int64_t kUnknownCost = std::numeric_limits<int64_t>::max();
 
 // `work` runs on the executor, everything else on the thread of the channel's owner.
