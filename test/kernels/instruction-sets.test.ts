@@ -25,6 +25,7 @@ async function run(capability: string, threads: number, isa?: string): Promise<R
 }
 
 const baseline = await run('default', 1, 'ALL')
+const fused = await run('avx2', 1, 'ALL')
 const settings: [name: string, capability: string, threads: number, isa?: string][] = [
   ['ATen and oneDNN at their oldest, 2 threads', 'default', 2],
   ['AVX2, 2 threads', 'avx2', 2],
@@ -44,6 +45,12 @@ describe.each(settings)('%s', async (_, capability, threads, isa) => {
       expect(found[name]).toBe(baseline[name])
     },
   )
+
+  it('denseRows gives the bits of every processor with fused multiply-adds', () => {
+    const expected = capability === 'default' ? baseline : fused
+    expect(expected.denseRows).toHaveLength(64)
+    expect(found.denseRows).toBe(expected.denseRows)
+  })
 
   it('int8 weights in tiles equal the product of rounded rows', () => {
     const { gelu, gelu_new: tanh, relu } = found.tilesOfInt8

@@ -7,6 +7,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace voxtorch::kernels {
@@ -36,6 +38,18 @@ struct Block {
 #define VOXTORCH_INLINE inline __attribute__((always_inline))
 #define VOXTORCH_EACH_PART for (int k = 0; k < kParts; ++k)
 
+// Has the value in a register at this place of the program: GCC would load it again, or make it later, where it sees
+// fit.
+#if defined(VOXTORCH_IN_REGISTER)
+// By who emulates the instruction set.
+#elif defined(__AVX512F__)
+#define VOXTORCH_IN_REGISTER(value) asm("" : "+v"(value))
+#elif defined(__x86_64__)
+#define VOXTORCH_IN_REGISTER(value) asm("" : "+x"(value))
+#else
+#define VOXTORCH_IN_REGISTER(value)
+#endif
+
 VOXTORCH_INLINE Block operator+(Block a, const Block& b) {
   VOXTORCH_EACH_PART a.part[k] += b.part[k];
   return a;
@@ -53,13 +67,42 @@ VOXTORCH_INLINE Block operator*(Block a, float b) {
   return a;
 }
 
+// Fused where the build has an instruction for it, so that SSE's has other bits than those of AVX2, AVX-512 and NEON.
+VOXTORCH_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Floats>(
+      _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Floats>(
+      _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
+#elif defined(__aarch64__)
+  return reinterpret_cast<Floats>(
+      vfmaq_f32(reinterpret_cast<float32x4_t>(c), reinterpret_cast<float32x4_t>(a), reinterpret_cast<float32x4_t>(b)));
+#else
+  return a * b + c;
+#endif
+}
+
+typedef float Four __attribute__((vector_size(16)));
+
+// Lane i of 16 is added to lane i + 8, then i to i + 4: four sums remain.
+VOXTORCH_INLINE Four folded(const Block& block) {
+#if defined(__AVX512F__)
+  const __m512 all = reinterpret_cast<__m512>(block.part[0]);
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+#elif defined(__AVX2__)
+  const __m256 eight = reinterpret_cast<__m256>(block.part[0] + block.part[1]);
+#endif
+#if defined(__AVX2__)
+  return reinterpret_cast<Four>(_mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
+#else
+  return (block.part[0] + block.part[2]) + (block.part[1] + block.part[3]);
+#endif
+}
+
 VOXTORCH_INLINE float sum(const Block& block) {
-  float lanes[kBlock];
-  std::memcpy(lanes, &block, sizeof(lanes));
-  for (int width = kBlock / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-  }
-  return lanes[0];
+  const Four four = folded(block);
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 // The larger of each; a NaN in b leaves a.
@@ -76,11 +119,10 @@ VOXTORCH_INLINE float largest(const Block& block) {
   return result;
 }
 
-// Part by part: GCC copies a block of several in pieces of 16 bytes by way of the stack, and waits for them there.
-VOXTORCH_INLINE Block load_block(const float* from) {
-  Block block;
-  VOXTORCH_EACH_PART std::memcpy(&block.part[k], from + k * kLanes, sizeof(Floats));
-  return block;
+VOXTORCH_INLINE Floats load_part(const float* from) {
+  Floats part;
+  std::memcpy(&part, from, sizeof(part));
+  return part;
 }
 VOXTORCH_INLINE void store_block(float* to, const Block& block) {
   VOXTORCH_EACH_PART std::memcpy(to + k * kLanes, &block.part[k], sizeof(Floats));
@@ -108,15 +150,10 @@ VOXTORCH_INLINE Halves narrowed(Words words) {
 #endif
 }
 
-VOXTORCH_INLINE Block load_block(const BFloat16* from) {
-  Block block;
-  VOXTORCH_EACH_PART {
-    Halves halves;
-    std::memcpy(&halves, from + k * kLanes, sizeof(halves));
-    const Words words = widened(halves) << 16;
-    std::memcpy(&block.part[k], &words, sizeof(words));
-  }
-  return block;
+VOXTORCH_INLINE Floats load_part(const BFloat16* from) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof(halves));
+  return reinterpret_cast<Floats>(widened(halves) << 16);
 }
 
 #if !defined(__F16C__)
@@ -162,14 +199,10 @@ VOXTORCH_INLINE Floats floats_of_halves(Halves halves) {
 #endif
 }
 
-VOXTORCH_INLINE Block load_block(const Float16* from) {
-  Block block;
-  VOXTORCH_EACH_PART {
-    Halves halves;
-    std::memcpy(&halves, from + k * kLanes, sizeof(halves));
-    block.part[k] = floats_of_halves(halves);
-  }
-  return block;
+VOXTORCH_INLINE Floats load_part(const Float16* from) {
+  Halves halves;
+  std::memcpy(&halves, from, sizeof(halves));
+  return floats_of_halves(halves);
 }
 // Round to nearest, ties to even.
 VOXTORCH_INLINE void store_block(Float16* to, const Block& block) {
@@ -188,22 +221,25 @@ VOXTORCH_INLINE void store_block(Float16* to, const Block& block) {
   }
 }
 
-VOXTORCH_INLINE Block load_block(const int8_t* from) {
-  Block block;
-  VOXTORCH_EACH_PART {
-    Bytes bytes;
-    std::memcpy(&bytes, from + k * kLanes, sizeof(bytes));
-    // GCC takes the bytes apart one by one for a conversion between vectors.
+VOXTORCH_INLINE Floats load_part(const int8_t* from) {
+  Bytes bytes;
+  std::memcpy(&bytes, from, sizeof(bytes));
+  // GCC takes the bytes apart one by one for a conversion between vectors.
 #if defined(__AVX512F__)
-    const auto ints = reinterpret_cast<Ints>(_mm512_cvtepi8_epi32(reinterpret_cast<__m128i>(bytes)));
+  const auto ints = reinterpret_cast<Ints>(_mm512_cvtepi8_epi32(reinterpret_cast<__m128i>(bytes)));
 #elif defined(__AVX2__)
-    const auto ints =
-        reinterpret_cast<Ints>(_mm256_cvtepi8_epi32(_mm_set_epi64x(0, reinterpret_cast<long long>(bytes))));
+  const auto ints = reinterpret_cast<Ints>(_mm256_cvtepi8_epi32(_mm_set_epi64x(0, reinterpret_cast<long long>(bytes))));
 #else
-    const Ints ints = __builtin_convertvector(bytes, Ints);
+  const Ints ints = __builtin_convertvector(bytes, Ints);
 #endif
-    block.part[k] = __builtin_convertvector(ints, Floats);
-  }
+  return __builtin_convertvector(ints, Floats);
+}
+
+// Part by part: GCC copies a block of several in pieces of 16 bytes by way of the stack, and waits for them there.
+template <typename T>
+VOXTORCH_INLINE Block load_block(const T* from) {
+  Block block;
+  VOXTORCH_EACH_PART block.part[k] = load_part(from + k * kLanes);
   return block;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/kernels/few_rows/args.h"
 #include "core/kernels/float_attention/args.h"
 #include "core/kernels/float_product/args.h"
 #include "core/kernels/many_rows/args.h"
@@ -79,6 +80,35 @@ void many_rows() {
 }
 
 #if !defined(PLAIN)
+void few_rows() {
+  using Weight = FewRows::Weight;
+  for (const Weight type : {Weight::float32, Weight::bfloat16, Weight::float16}) {
+    Digest digest;
+    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 16}) {
+      for (const int64_t in : {5, 16, 330, 2048}) {
+        constexpr int64_t kOut = 45;
+        const std::vector<float> input = floats(rows * in), values = floats(kOut * in), bias = floats(kOut);
+        // Of half precision, the upper half of a float that both can read.
+        std::vector<uint16_t> halves;
+        for (const float value : values) {
+          uint32_t bits;
+          std::memcpy(&bits, &value, sizeof(bits));
+          halves.push_back(static_cast<uint16_t>(bits >> 16));
+        }
+        std::vector<float> output(static_cast<size_t>(rows * kOut));
+        FewRows args{};
+        args.input = input.data(), args.bias = bias.data(), args.output = output.data();
+        args.weight = type == Weight::float32 ? static_cast<const void*>(values.data()) : halves.data();
+        args.rows = rows, args.in = in, args.out = kOut, args.type = type;
+        OF(few_rows, SET)(args, 0, 7);
+        OF(few_rows, SET)(args, 7, kOut);
+        digest.add(output);
+      }
+    }
+    digest.print("few_rows " + std::to_string(static_cast<int>(type)));
+  }
+}
+
 void attention() {
   constexpr int64_t kRows = 13, kStride = 240, kWidth = 33;
   Digest digest;
@@ -137,6 +167,7 @@ void product() {
 int main() {
   many_rows();
 #if !defined(PLAIN)
+  few_rows();
   attention();
   product();
 #endif

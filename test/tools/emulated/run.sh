@@ -25,8 +25,8 @@ build() { # build SET LANES "FLAGS" UNIT…: prints the digests
 
 avx2="-mavx2 -mfma -mf16c"
 emulated="$avx2 -include $here/instructions.h"
-build avx2 8 "$avx2" many_rows float_attention float_product
-build avx512 16 "$emulated" many_rows float_attention float_product
+build avx2 8 "$avx2" many_rows few_rows float_attention float_product
+build avx512 16 "$emulated" many_rows few_rows float_attention float_product
 build avx512_vnni 16 "$emulated -DEMULATED_VNNI" many_rows
 build default 4 "-march=x86-64-v2" many_rows
 cat "$folder/avx2.txt"

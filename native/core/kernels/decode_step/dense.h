@@ -40,25 +40,6 @@ VOXTORCH_INLINE Block sums_of(const Block* blocks) {
 }
 #endif
 
-// a * b + c, rounded once where the processor does that.
-VOXTORCH_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<Floats>(
-      _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
-#elif defined(__FMA__)
-  return reinterpret_cast<Floats>(
-      _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
-#else
-  return a * b + c;
-#endif
-}
-
-VOXTORCH_INLINE Floats floats_at(const float* from) {
-  Floats values;
-  std::memcpy(&values, from, sizeof(values));
-  return values;
-}
-
 // As many are summed one by one.
 constexpr int kFewSums = kLanes == 16 ? 3 : kBlock;
 
@@ -71,7 +52,7 @@ constexpr int kTogether = 1;
 template <>
 constexpr int kTogether<BFloat16> = 2;
 
-VOXTORCH_INLINE void part_of(const float* from, int k, Floats* values) { values[0] = floats_at(from + k * kLanes); }
+VOXTORCH_INLINE void part_of(const float* from, int k, Floats* values) { values[0] = load_part(from + k * kLanes); }
 VOXTORCH_INLINE void part_of(const Float16* from, int k, Floats* values) {
   Halves halves;
   std::memcpy(&halves, from + k * kLanes, sizeof(halves));
@@ -94,10 +75,10 @@ VOXTORCH_INLINE void add_blocks(const float* input, const T* weight, int64_t in,
       for (int o = 0; o < Outs; ++o) part_of(weight + o * in + c * kBlock, k, w[o]);
       for (int i = 0; i < kTogether<T>; ++i) {
         for (int r = 0; r < Rows; ++r) {
-          Floats x = floats_at(input + r * in + (c + i) * kBlock + k * kLanes);
+          Floats x = load_part(input + r * in + (c + i) * kBlock + k * kLanes);
 #if defined(__AVX512F__)
           // Loaded once for all outputs: GCC would make it a part of each multiplication.
-          if (Outs > 1) asm("" : "+v"(x));
+          if (Outs > 1) VOXTORCH_IN_REGISTER(x);
 #endif
           for (int o = 0; o < Outs; ++o) {
             Floats& sum = sums[o][r][(c + i) % Chains].part[k];

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "core/kernels/block_quantization.h"
+#include "core/kernels/expanded_linear.h"
 #include "core/kernels/few_rows/args.h"
 #include "core/kernels/many_rows/many_rows.h"
 #include "core/kernels/plain.h"
@@ -21,8 +22,9 @@ namespace {
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-// More rows are oneDNN's.
 constexpr int64_t kMostRows = 8;
+// More rows are faster with panels that are packed or widened for all of them.
+constexpr int64_t kMostFloatRows = 16, kMostHalfRows = 64;
 constexpr int64_t kGrain = 1 << 16;      // weights below which a second thread costs more than it saves
 constexpr int64_t kFewWeights = kGrain;  // these are in a cache, and quick anyway
 constexpr int64_t kFewRowsToPrepare = 16;
@@ -44,12 +46,18 @@ const Build& chosen() {
 }
 
 // Whether there are few rows of so many numbers, of a dtype and kind that the kernels take.
-bool are_few(const Tensor& input, int64_t out, int64_t in) {
+bool are_few(const Tensor& input, int64_t out, int64_t in, int64_t most = kMostRows) {
   const c10::ScalarType dtype = input.scalar_type();
   if ((dtype != at::kFloat && dtype != at::kBFloat16 && dtype != at::kHalf) || !is_inference()) return false;
   if (input.dim() == 0 || input.size(-1) != in || out * in < kFewWeights) return false;
-  if (input.numel() == 0 || input.numel() > kMostRows * in || !is_plain(input, dtype)) return false;
+  if (input.numel() == 0 || input.numel() > most * in || !is_plain(input, dtype)) return false;
   return !at::autocast::is_autocast_enabled(at::kCPU);
+}
+
+// Up to how many rows of weights of their own dtype these kernels are the faster ones.
+int64_t most_dense_rows(c10::ScalarType dtype) {
+  if (dtype == at::kFloat) return kMostFloatRows;
+  return has_products(dtype) ? kMostRows : kMostHalfRows;
 }
 
 Tensor floats(const Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }
@@ -140,9 +148,10 @@ void prepare_rows(FewRows::Weight type, const float* input, int64_t rows, int64_
 }
 
 bool are_few_rows(const Tensor& input, const Tensor& weight) {
-  if (weight.dim() != 2 || !are_few(input, weight.size(0), weight.size(1))) return false;
-  if (!is_plain(weight, weight.scalar_type()) || !weight.is_contiguous()) return false;
-  return weight.scalar_type() == input.scalar_type() || weight.scalar_type() == at::kChar;
+  if (weight.dim() != 2 || !is_plain(weight, weight.scalar_type()) || !weight.is_contiguous()) return false;
+  const bool is_dense = weight.scalar_type() == input.scalar_type();
+  if (!is_dense && weight.scalar_type() != at::kChar) return false;
+  return are_few(input, weight.size(0), weight.size(1), is_dense ? most_dense_rows(input.scalar_type()) : kMostRows);
 }
 
 bool are_many_rows(const Tensor& input, const Tensor& weight) {

@@ -9,8 +9,6 @@
 namespace voxtorch::kernels {
 namespace {
 
-typedef float Four __attribute__((vector_size(16)));
-
 // 64 bytes: lane l has four of them.
 struct Codes {
   Words part[kParts];
@@ -325,20 +323,6 @@ struct IntegerRow {
   }
 };
 
-// The four sums that remain of 16 lanes, added in the order that sum() has.
-VOXTORCH_INLINE Four folded(const Block& block) {
-#if defined(__AVX512F__)
-  const __m512 all = reinterpret_cast<__m512>(block.part[0]);
-  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
-#elif defined(__AVX2__)
-  const __m256 eight = reinterpret_cast<__m256>(block.part[0] + block.part[1]);
-#endif
-#if defined(__AVX2__)
-  return reinterpret_cast<Four>(_mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1)));
-#else
-  return (block.part[0] + block.part[2]) + (block.part[1] + block.part[3]);
-#endif
-}
 VOXTORCH_INLINE float sum_of_four(Four four) { return (four[0] + four[2]) + (four[1] + four[3]); }
 VOXTORCH_INLINE Four sums_of_four(Four a, Four b, Four c, Four d) {
   const Four first = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);

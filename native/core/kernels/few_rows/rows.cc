@@ -7,36 +7,87 @@
 namespace voxtorch::kernels {
 namespace {
 
-constexpr int kChains = 4;
+constexpr int kChains = 4;        // of nf4
+constexpr int64_t kAhead = 2048;  // bytes
 
-// One output of `Rows` rows at once: the weights, which are what has to come from memory, are read once for all.
-template <typename T, int Rows>
-VOXTORCH_INLINE void dot(const float* input, const T* weight, int64_t in, float* sums) {
-  Block chains[Rows][kChains] = {};
+// The sums of a tile of rows and outputs, which share what they load. Each is one chain of fused multiply-adds over 16
+// lanes, so that its bits depend neither on the tile nor on the instruction set.
+template <typename T, int Rows, int Outs>
+VOXTORCH_INLINE void dense_tile(const FewRows& args, int64_t row, int64_t out) {
+  const float* const input = static_cast<const float*>(args.input) + row * args.in;
+  const T* const weight = static_cast<const T*>(args.weight) + out * args.in;
+  Block totals[Rows][Outs] = {};
   int64_t at = 0;
-  for (; at + kChains * kBlock <= in; at += kChains * kBlock) {
-    for (int c = 0; c < kChains; ++c) {
-      const Block w = load_block(weight + at + c * kBlock);
+  // Where the next tile's weights stand; the processor's own look-ahead ends with a page of memory.
+  const int64_t ahead = Outs == 1 ? kAhead / static_cast<int64_t>(sizeof(T)) : Outs * args.in;
+  for (; at + kBlock <= args.in; at += kBlock) {
+    for (int j = 0; j < Outs; ++j) __builtin_prefetch(weight + j * args.in + at + ahead);
+    VOXTORCH_EACH_PART {
+      Floats weights[Outs];
+      for (int j = 0; j < Outs; ++j) weights[j] = load_part(weight + j * args.in + at + k * kLanes);
       for (int r = 0; r < Rows; ++r) {
-        chains[r][c] = chains[r][c] + load_block(input + r * in + at + c * kBlock) * w;
+        Floats x = load_part(input + r * args.in + at + k * kLanes);
+        // Loaded once for all outputs: GCC would make it a part of each multiplication.
+        if (Outs > 1) VOXTORCH_IN_REGISTER(x);
+        for (int j = 0; j < Outs; ++j) {
+          totals[r][j].part[k] = multiply_add(x, weights[j], totals[r][j].part[k]);
+        }
       }
     }
   }
-  for (; at < in; at += kBlock) {
-    const int64_t count = in - at < kBlock ? in - at : kBlock;
-    const Block w = load(weight + at, count);
-    for (int r = 0; r < Rows; ++r) chains[r][0] = chains[r][0] + load(input + r * in + at, count) * w;
+  if (at < args.in) {
+    const int64_t count = args.in - at;
+    for (int j = 0; j < Outs; ++j) {
+      const Block w = load(weight + j * args.in + at, count);
+      for (int r = 0; r < Rows; ++r) {
+        const Block x = load(input + r * args.in + at, count);
+        VOXTORCH_EACH_PART totals[r][j].part[k] = multiply_add(x.part[k], w.part[k], totals[r][j].part[k]);
+      }
+    }
   }
-  for (int r = 0; r < Rows; ++r) sums[r] = sum((chains[r][0] + chains[r][1]) + (chains[r][2] + chains[r][3]));
+  for (int r = 0; r < Rows; ++r) {
+    for (int j = 0; j < Outs; ++j) {
+      const float total = sum(totals[r][j]);
+      args.output[(row + r) * args.out + out + j] = args.bias ? total + args.bias[out + j] : total;
+    }
+  }
+}
+
+// Sums of a tile and what they are made of must fit into the registers: 16 of AVX2 and SSE, else 32.
+constexpr int kTileRows = kLanes == 16 ? 6 : 3;
+constexpr int outs_of_tile(int rows) { return rows == 1 ? 1 : kLanes == 16 && rows > 2 ? 4 : 2; }
+constexpr int64_t kWeightBytes = 1 << 17;  // that many stay in the second-level cache for the next rows
+
+template <typename T, int Rows>
+VOXTORCH_INLINE void dense_rows(const FewRows& args, int64_t row, int64_t begin, int64_t end) {
+  constexpr int kOuts = outs_of_tile(Rows);
+  int64_t out = begin;
+  for (; out + kOuts <= end; out += kOuts) dense_tile<T, Rows, kOuts>(args, row, out);
+  for (; out < end; ++out) dense_tile<T, Rows, 1>(args, row, out);
 }
 
 template <typename T>
-struct Dense {
-  template <int Rows>
-  static VOXTORCH_INLINE void dot(const FewRows& args, const float* input, int64_t j, float* sums) {
-    kernels::dot<T, Rows>(input, static_cast<const T*>(args.weight) + j * args.in, args.in, sums);
+void dense_outputs(const FewRows& args, int64_t begin, int64_t end) {
+  const int64_t fitting = kWeightBytes / static_cast<int64_t>(sizeof(T)) / (args.in < 1 ? 1 : args.in);
+  const int64_t most = args.rows <= kTileRows ? end - begin : fitting < 4 ? 4 : fitting / 4 * 4;
+  for (int64_t from = begin; from < end; from += most) {
+    const int64_t to = end - from < most ? end : from + most;
+    for (int64_t row = 0; row < args.rows;) {
+      const int64_t left = args.rows - row;
+      // Two of two are faster than three and one.
+      const int64_t rows = left == kTileRows + 1 ? (left + 1) / 2 : left < kTileRows ? left : kTileRows;
+      if constexpr (kTileRows > 3) {
+        if (rows == 6) dense_rows<T, 6>(args, row, from, to);
+        if (rows == 5) dense_rows<T, 5>(args, row, from, to);
+        if (rows == 4) dense_rows<T, 4>(args, row, from, to);
+      }
+      if (rows == 3) dense_rows<T, 3>(args, row, from, to);
+      if (rows == 2) dense_rows<T, 2>(args, row, from, to);
+      if (rows == 1) dense_rows<T, 1>(args, row, from, to);
+      row += rows;
+    }
   }
-};
+}
 
 // The values of the codes at `place` (0 to 3) of 16 words; `table` has one for each code.
 VOXTORCH_INLINE Block look_up(const float* table, const uint8_t* words, int place) {
@@ -121,11 +172,11 @@ VOXTORCH_INLINE void outputs(const FewRows& args, int64_t begin, int64_t end) {
 void VOXTORCH_BUILD(few_rows)(const FewRows& args, int64_t begin, int64_t end) {
   switch (args.type) {
     case FewRows::Weight::float32:
-      return outputs<Dense<float>>(args, begin, end);
+      return dense_outputs<float>(args, begin, end);
     case FewRows::Weight::bfloat16:
-      return outputs<Dense<BFloat16>>(args, begin, end);
+      return dense_outputs<BFloat16>(args, begin, end);
     case FewRows::Weight::float16:
-      return outputs<Dense<Float16>>(args, begin, end);
+      return dense_outputs<Float16>(args, begin, end);
     case FewRows::Weight::int8:
       return integer_outputs<RowInt8>(args, begin, end);
     case FewRows::Weight::nf4:

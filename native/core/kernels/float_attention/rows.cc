@@ -32,18 +32,6 @@ float largest_of(const float* from, int64_t count) {
   return result;
 }
 
-#if defined(__AVX512F__)
-VOXTORCH_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
-  return reinterpret_cast<Floats>(
-      _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
-}
-#else
-VOXTORCH_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
-  return reinterpret_cast<Floats>(
-      _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
-}
-#endif
-
 // exp_of, with fused multiply-adds.
 VOXTORCH_INLINE Floats power_of(Floats x) {
   constexpr float kRound = 12582912.0f;

@@ -26,17 +26,6 @@ static_assert(kPanelOutputs % kOuts == 0);
 #define VOXTORCH_EACH_ROW _Pragma("GCC unroll 8") for (int r = 0; r < Rows; ++r)
 #define VOXTORCH_EACH_VECTOR _Pragma("GCC unroll 2") for (int v = 0; v < kVectors; ++v)
 
-// GCC would make all products of a run first, to add them as a tree, and they do not fit in the registers.
-#if defined(VOXTORCH_IN_ORDER)
-// By who emulates the instruction set.
-#elif defined(__AVX512F__)
-#define VOXTORCH_IN_ORDER(value) asm("" : "+v"(value))
-#elif defined(__x86_64__)
-#define VOXTORCH_IN_ORDER(value) asm("" : "+x"(value))
-#else
-#define VOXTORCH_IN_ORDER(value)
-#endif
-
 // The row as `prepare` wrote it.
 struct ManyRow {
   const int8_t* codes;
@@ -316,7 +305,8 @@ struct Panel {
           VOXTORCH_EACH_VECTOR {
             const Pairs made = kTurned ? signed_products(now[v], input) : products(now[v], input);
             run[r][v] = i == 0 ? made : added(run[r][v], made);
-            VOXTORCH_IN_ORDER(run[r][v]);
+            // GCC would make all products of a run first, to add them as a tree, and they do not fit in the registers.
+            VOXTORCH_IN_REGISTER(run[r][v]);
           }
         }
       }
