@@ -108,14 +108,14 @@ describe('FastConformerEncoder against transformers', () => {
 
   it('checkpoints its layers: the same gradients, and the statistics of a batch once', async () => {
     const run = async (checkpoints: boolean) => {
-      const model = new FastConformerEncoder({ ...tiny }, { seed: 1 } as never).train()
+      const model = new FastConformerEncoder({ ...tiny }).train()
       model.loadStateDict(reference)
       if (checkpoints) model.gradientCheckpointing(true)
-      await (await model.forward({ inputFeatures: features })).lastHiddenState.square().sum().backward()
+      await (await model.forward({ inputFeatures })).lastHiddenState.square().sum().backward()
       return model
     }
     const reference = new FastConformerEncoder({ ...tiny }).stateDict()
-    const features = randn([2, 40, 16])
+    const inputFeatures = randn([2, 40, 16])
     const [plain, again] = [await run(false), await run(true)]
     for (const [key, value] of Object.entries(plain.stateDict()))
       expectClose(again.stateDict()[key] as Tensor, value, 1e-6, key)
@@ -194,7 +194,7 @@ describe('Parakeet models against transformers', () => {
     const durations = expected.durations?.toArray() as (number | bigint)[][] | undefined
     const frames = model.featureLengths([inputFeatures.size(1), given ? 61 : inputFeatures.size(1)])
     found.forEach((row, i) => {
-      const theirs = hypothesisOf(sequences[i]!.map(Number), durations?.[i]!.map(Number), blank, frames[i] as number)
+      const theirs = hypothesisOf(sequences[i]!.map(Number), durations?.[i]?.map(Number), blank, frames[i] as number)
       if (network === 'ParakeetForRNNT') theirs.durations.fill(1)
       expect(row, `row ${i}`).toEqual(theirs)
     })

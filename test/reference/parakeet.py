@@ -1,14 +1,24 @@
-"""Tiny Parakeet networks with random weights, computed by transformers: parakeet-features, parakeet and parakeet-heads in
-test/fixtures/models.
+"""Tiny Parakeet networks with random weights, computed by transformers: parakeet-features, parakeet, parakeet-heads and
+parakeet-timestamps in test/fixtures/models; and with `--nemo` parakeet-ctc.nemo and parakeet-tdt.nemo there, with weights of
+parakeet-heads.
 
 Networks are in float64, stored as float32. transformers computes the RNN-T loss with torchaudio, which this script replaces
 by the sum of Graves (2012) in plain operators; `--torchaudio` compares the two where torchaudio is installed.
 """
 
+import collections
 import contextlib
+import io
+import json
+import re
+import struct
 import sys
+import tarfile
 
+import tokenizers
 import torch
+import yaml
+from safetensors import safe_open
 from transformers import (
     ParakeetCTCConfig,
     ParakeetEncoder,
@@ -17,12 +27,14 @@ from transformers import (
     ParakeetForCTC,
     ParakeetForRNNT,
     ParakeetForTDT,
+    ParakeetProcessor,
     ParakeetRNNTConfig,
     ParakeetTDTConfig,
+    ParakeetTokenizer,
 )
 from transformers.loss import loss_ctc, loss_rnnt, loss_tdt
 
-from common import Fixture, main, randn
+from common import FIXTURES, Fixture, main, randn
 
 # The reference's softmax is float32 whatever the scores are, and gives NaN for those that float32 does not have.
 softmax = torch.nn.functional.softmax
@@ -338,6 +350,119 @@ def head_case(fixture, kind, name, padded=False, loss=None, **options):
     )
 
 
+PIECES = ['<unk>', '▁', 'h', 'e', 'l', 'o', '▁w', 'or', 'd', '.', ',', '▁?', "'", 'é', '▁a', '<0xC3>', '<0xA9>']
+
+
+def tokenizer_of(kind):
+    """Pieces as those of a SentencePiece model, with the special tokens that the published folders have."""
+    pieces = {piece: i for i, piece in enumerate(PIECES)}
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(pieces, [], unk_token='<unk>', fuse_unk=True, byte_fallback=True))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    decoders = tokenizers.decoders
+    backend.decoder = decoders.Sequence([decoders.Replace('▁', ' '), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(' ', 1, 0)])
+    special = {'pad_token': '<blank>' if kind == 'rnnt' else '<pad>', 'unk_token': '<unk>'}
+    tokenizer = ParakeetTokenizer(tokenizer_object=backend, clean_up_tokenization_spaces=False, **special)
+    if kind == 'tdt':
+        tokenizer.add_tokens([tokenizers.AddedToken('<blank>', normalized=False, special=True)])
+    return tokenizer
+
+
+def timestamps():
+    """Times of tokens by transformers' processor."""
+    fixture = Fixture()
+    for kind, blank in [('rnnt', 17), ('tdt', 18)]:
+        tokenizer = tokenizer_of(kind)
+        processor = ParakeetProcessor(ParakeetFeatureExtractor(), tokenizer, decoder_type=kind)
+        assert processor.blank_token_id == blank, processor.blank_token_id
+        tokens = [blank, 1, 2, 3, blank, 4, 4, 5, 10, blank, 6, 7, 4, 8, 9, 14, 15, 16, 12, 13, 11, blank]
+        if kind == 'tdt':
+            spans = [0, 1, 0, 2, 1, 1, 0, 1, 0, 4, 2, 1, 1, 3, 0, 1, 0, 2, 1, 0, 2, 1]
+        else:
+            spans = [int(token == blank) for token in tokens]
+            spans[0] = 0
+        text, times = processor.decode(torch.tensor([tokens]), durations=torch.tensor([spans]), skip_special_tokens=True)
+        fixture.case(
+            dict(name=kind, blank=blank, text=text[0], times=times[0], tokenizer=json.loads(tokenizer.backend_tokenizer.to_str())),
+            **{'in': dict(tokens=torch.tensor(tokens), durations=torch.tensor(spans))},
+        )
+    return fixture
+
+
+NEMO_NAMES = [
+    (r'^encoder\.subsampling\.layers\.', 'encoder.pre_encode.conv.'),
+    (r'^encoder\.subsampling\.linear\.', 'encoder.pre_encode.out.'),
+    (r'\.conv\.norm\.', '.conv.batch_norm.'),
+    (r'\.([qkv])_proj\.', r'.linear_\1.'),
+    (r'\.o_proj\.', '.linear_out.'),
+    (r'\.relative_k_proj\.', '.linear_pos.'),
+    (r'\.bias_([uv])$', r'.pos_bias_\1'),
+    (r'^decoder\.embedding\.', 'decoder.prediction.embed.'),
+    (r'^decoder\.lstm\.', 'decoder.prediction.dec_rnn.lstm.'),
+    (r'^encoder_projector\.', 'joint.enc.'),
+    (r'^decoder\.decoder_projector\.', 'joint.pred.'),
+    (r'^joint\.head\.', 'joint.joint_net.2.'),
+    (r'^ctc_head\.', 'decoder.decoder_layers.0.'),
+]
+
+
+def sentencepiece(pieces):
+    """The protobuf of a BPE model without merges."""
+    field = lambda number, data: bytes([number << 3 | 2, len(data)]) + data
+    message = b''
+    for i, piece in enumerate(pieces):
+        message += field(1, field(1, piece.encode()) + b'\x15' + struct.pack('<f', -i) + bytes([0x18, 2 if i == 0 else 1]))
+    return message + field(2, bytes([0x18, 2])) + field(3, bytes([0x18, 1, 0x28, 1]))
+
+
+def nemo():
+    """Archives as NeMo's save_to writes them, with the weights of cases of parakeet-heads."""
+    with safe_open(FIXTURES / 'models/parakeet-heads.safetensors', 'pt') as file:
+        states = {case: {key.split('/', 2)[2]: file.get_tensor(key) for key in file.keys() if key.startswith(f'{case}/param/')} for case in ('ctc-mean', 'tdt-mean')}
+    labels = ['<pad>', 'b', 'c', 'd', 'e', 'f']
+    encoder = dict(
+        _target_='nemo.collections.asr.modules.ConformerEncoder', feat_in=16, feat_out=-1, n_layers=2, d_model=8, use_bias=False,
+        subsampling='dw_striding', subsampling_factor=8, subsampling_conv_channels=4, causal_downsampling=False, reduction=None,
+        ff_expansion_factor=1.5, self_attention_model='rel_pos', n_heads=2, att_context_size=[-1, -1], att_context_style='regular',
+        xscaling=False, untie_biases=True, pos_emb_max_len=5000, conv_kernel_size=5, conv_norm_type='batch_norm', conv_context_size=None,
+        dropout=0.1, dropout_pre_encoder=0.1, dropout_emb=0.0, dropout_att=0.1, stochastic_depth_drop_prob=0.0,
+    )
+    preprocessor = dict(
+        _target_='nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor', sample_rate=16000, normalize='per_feature',
+        window_size=0.025, window_stride=0.01, window='hann', features=16, n_fft=512, log=True, frame_splicing=1, dither=1e-5, pad_to=0,
+    )
+    shared = dict(sample_rate=16000, preprocessor=preprocessor, encoder=encoder, tokenizer=dict(dir='/data', type='bpe', model_path='nemo:abc_tokenizer.model'))
+    heads = {
+        'ctc': dict(decoder=dict(_target_='nemo.collections.asr.modules.ConvASRDecoder', feat_in=8, num_classes=6, vocabulary=labels)),
+        'tdt': dict(
+            labels=labels,
+            decoder=dict(_target_='nemo.collections.asr.modules.RNNTDecoder', normalization_mode=None, blank_as_pad=True, prednet=dict(pred_hidden=5, pred_rnn_layers=2)),
+            joint=dict(num_classes=6, vocabulary=labels, num_extra_outputs=5, jointnet=dict(joint_hidden=5, activation='relu')),
+            decoding=dict(strategy='greedy_batch', durations=[0, 1, 2, 3, 4], greedy=dict(max_symbols=10)),
+            loss=dict(loss_name='tdt', tdt_kwargs=dict(durations=[0, 1, 2, 3, 4], sigma=0.02, omega=0.1)),
+        ),
+    }
+    model = sentencepiece(['<unk>', '▁', 'h', 'e', 'l', 'o'])
+    for kind, mode in (('ctc', 'w:gz'), ('tdt', 'w')):
+        weights = {'preprocessor.featurizer.window': torch.ones(4), 'preprocessor.featurizer.fb': torch.ones(1, 2, 3)}
+        for key, value in states[f'{kind}-mean'].items():
+            for pattern, name in NEMO_NAMES:
+                key = re.sub(pattern, name, key)
+            weights[key] = value
+        buffer = io.BytesIO()
+        torch.save(collections.OrderedDict(weights), buffer)
+        entries = {
+            './model_config.yaml': yaml.safe_dump({**shared, **heads[kind]}).encode(),
+            './model_weights.ckpt': buffer.getvalue(),
+            './abc_tokenizer.model': model,
+            './abc_vocab.txt': b'a\n',
+        }
+        with tarfile.open(FIXTURES / f'models/parakeet-{kind}.nemo', mode) as tar:
+            for name, data in entries.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
 def compare_with_torchaudio():
     import torchaudio
 
@@ -353,5 +478,14 @@ def compare_with_torchaudio():
 if __name__ == '__main__':
     if sys.argv[1:] == ['--torchaudio']:
         compare_with_torchaudio()
+    elif sys.argv[1:] == ['--nemo']:
+        nemo()
     else:
-        main({'models/parakeet-features': features, 'models/parakeet': encoders, 'models/parakeet-heads': heads})
+        main(
+            {
+                'models/parakeet-features': features,
+                'models/parakeet': encoders,
+                'models/parakeet-heads': heads,
+                'models/parakeet-timestamps': timestamps,
+            }
+        )

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, extname, join } from 'node:path'
 import { shown } from '../../base/arguments.js'
 import { CheckpointError, ConfigError, VoxtorchError } from '../../base/errors.js'
 import { readArchive } from '../../files/archive.js'
@@ -52,6 +52,19 @@ function archiveAt(place: string): string | undefined {
   })
 }
 
+/** Return the model type of a `.nemo` archive; undefined for a place without one. Reads no further than its configuration. */
+export async function describedNemo(place: string): Promise<NetworkConfig | undefined> {
+  const file = archiveAt(place)
+  if (file === undefined) return undefined
+  const folder = await mkdtemp(join(tmpdir(), 'voxtorch-nemo-'))
+  try {
+    const { config } = await unpacked(file, folder, true)
+    return { modelType: `parakeet_${kindOf(config)}` }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
 /** Return the checkpoint of a `.nemo` archive for a class; undefined for a place without one. */
 export async function nemoCheckpoint(place: string, kind: Kind): Promise<ForeignCheckpoint | undefined> {
   const file = archiveAt(place)
@@ -72,7 +85,7 @@ export async function nemoCheckpoint(place: string, kind: Kind): Promise<Foreign
           const state = tensorsOf(await loadTorch(weights, { mmap: process.platform !== 'win32' }))
           return { tensors: renamedTensors(state, kind), file, mapped: true }
         } catch (cause) {
-          throw named(file, 'model_weights.ckpt', weights, cause)
+          throw named(file, WEIGHTS, weights, cause)
         } finally {
           await rm(folder, { recursive: true, force: true })
         }
@@ -90,6 +103,9 @@ function named(file: string, entry: string, path: string, cause: unknown): unkno
   return new CheckpointError(`${file}: ${cause.message.replaceAll(path, entry)}`, { file, entry, cause })
 }
 
+const CONFIG = 'model_config.yaml'
+const WEIGHTS = 'model_weights.ckpt'
+const MOST_FILES = 20
 const MAX_CONFIG = 2 ** 22
 const MAX_TOKENIZER = 2 ** 26
 /** Far above any published model. */
@@ -103,48 +119,51 @@ interface Unpacked {
   tokenizer: string | undefined
 }
 
-async function unpacked(file: string, folder: string): Promise<Unpacked> {
-  const paths: Partial<Record<'config' | 'weights', string>> = {}
-  const models = new Map<string, string>()
+/** Write configuration, weights and SentencePiece models of an archive to a folder. @param alone only the configuration */
+async function unpacked(file: string, folder: string, alone = false): Promise<Unpacked> {
+  const paths = new Map<string, string>()
   for await (const entry of readArchive(file)) {
     const name = basename(entry.name)
-    const take = async (to: string, most: number) => {
-      if (entry.size > most)
-        throw new CheckpointError(`${file}: ${name}: expected at most ${most} bytes, got ${entry.size}.`, {
-          file,
-          entry: name,
-        })
-      const path = join(folder, to)
-      const handle = await open(path, 'wx')
-      try {
-        for await (const chunk of entry.stream()) await handle.write(chunk)
-      } finally {
-        await handle.close()
-      }
-      return path
+    const isModel = name.endsWith('.model') && paths.size < MOST_FILES
+    if (paths.has(name) || !(name === CONFIG || (!alone && (name === WEIGHTS || isModel)))) continue
+    const most = name === CONFIG ? MAX_CONFIG : name === WEIGHTS ? MAX_WEIGHTS : MAX_TOKENIZER
+    if (entry.size > most) {
+      throw new CheckpointError(`${file}: ${name}: expected at most ${most} bytes, got ${entry.size}. Check the file.`, {
+        file,
+        entry: name,
+      })
     }
-    if (name === 'model_config.yaml' && paths.config === undefined)
-      paths.config = await take('model_config.yaml', MAX_CONFIG)
-    else if (name === 'model_weights.ckpt' && paths.weights === undefined)
-      paths.weights = await take('model_weights.ckpt', MAX_WEIGHTS)
-    else if (name.endsWith('.model') && models.size < 16 && !models.has(name))
-      models.set(name, await take(`${models.size}.model`, MAX_TOKENIZER))
+    // Names of the archive are not used as paths.
+    const path = join(folder, `${paths.size}${extname(name)}`)
+    paths.set(name, path)
+    const handle = await open(path, 'wx')
+    try {
+      for await (const chunk of entry.stream()) await handle.write(chunk)
+    } finally {
+      await handle.close()
+    }
+    if (alone && name === CONFIG) break
   }
-  const { config, weights } = paths
-  if (config === undefined || weights === undefined) {
-    const missing = config === undefined ? 'model_config.yaml' : 'model_weights.ckpt'
-    throw new CheckpointError(`${file}: expected the entry ${missing} of a NeMo archive, got none. Check the file.`, {
+  for (const name of alone ? [CONFIG] : [CONFIG, WEIGHTS]) {
+    if (paths.has(name)) continue
+    throw new CheckpointError(`${file}: expected the entry ${name} of a NeMo archive, got none. Check the file.`, {
       file,
-      missing,
+      missing: name,
     })
   }
+  const config = paths.get(CONFIG) as string
   const root = await readYaml(config, { maxTokens: 2_000_000 }).catch((cause: unknown) => {
-    throw named(file, 'model_config.yaml', config, cause)
+    throw named(file, CONFIG, config, cause)
   })
   const node = new Node(file, '', root)
   const wanted = node.at('tokenizer').value('model_path')
-  const name = typeof wanted === 'string' ? wanted.slice(wanted.lastIndexOf(':') + 1) : undefined
-  return { config: node, weights, tokenizer: (name && models.get(name)) ?? [...models.values()][0] }
+  const name = typeof wanted === 'string' ? wanted.slice(wanted.lastIndexOf(':') + 1) : ''
+  const models = [...paths].filter(([one]) => one.endsWith('.model'))
+  return {
+    config: node,
+    weights: paths.get(WEIGHTS) ?? '',
+    tokenizer: new Map(models).get(name) ?? models[0]?.[1],
+  }
 }
 
 /** A mapping of the configuration, with its path for errors. */
@@ -270,7 +289,7 @@ function encoderOf(node: Node): FastConformerConfig {
     hiddenSize,
     numHiddenLayers: node.integer('n_layers', 17),
     numAttentionHeads: node.integer('n_heads', 4),
-    intermediateSize: hiddenSize * node.integer('ff_expansion_factor', 4),
+    intermediateSize: Math.floor(hiddenSize * node.number('ff_expansion_factor', 4)),
     numMelBins: node.integer('feat_in', 80),
     convKernelSize: node.integer('conv_kernel_size', 31),
     subsamplingFactor: node.integer('subsampling_factor', 4),
