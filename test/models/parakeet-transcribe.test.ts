@@ -2,7 +2,7 @@ import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { noGrad, pipeline, randn, Tokenizer, type Tensor, writeAudio } from '../../lib/index.js'
+import { noGrad, pipeline, randn, Tokenizer, type Tensor, writeWav } from '../../lib/index.js'
 import { transcribeRule } from '../../lib/cli/transcribe.js'
 import { FastConformerEncoder, ParakeetForCTC, ParakeetForRNNT, ParakeetForTDT } from '../../lib/models/index.js'
 import { segmentsOf, timedTokens, wordsOf } from '../../lib/models/parakeet/transcribe.js'
@@ -129,7 +129,7 @@ describe.each(['ctc', 'rnnt', 'tdt'] as const)('transcribe with %s', (kind) => {
     await refused({ beamWidth: 2 }).toThrow(/beamWidth/)
     await refused({ timestamps: 'sentence' }).toThrow(/timestamps to be 'word'.*"sentence"/)
     await refused({ strideSeconds: 1 }).toThrow(/strideSeconds: expected undefined without chunkSeconds/)
-    await refused({ chunkSeconds: 1, strideSeconds: 0.5 }).toThrow(/less than half/)
+    await refused({ chunkSeconds: 1, strideSeconds: 0.6 }).toThrow(/less than half/)
     await refused({}, randn([300])).toThrow(/expected at least 320 samples, got 300/)
     model.tokenizer = null
     await refused({}).toThrow(/tokenizer/)
@@ -173,16 +173,16 @@ describe('NeMo archives', () => {
 })
 
 describe('published sizes', () => {
-  // Of the checkpoints on the Hugging Face hub, without the 24 or 42 counters and the statistics of the batch norms.
+  // As transformers counts its models of the same configurations (parakeet_files_check.py).
   it.each([
-    ['parakeet-ctc-0.6b', ParakeetForCTC, 608.9],
-    ['parakeet-ctc-1.1b', ParakeetForCTC, 1062.7],
-    ['parakeet-tdt-0.6b-v2', ParakeetForTDT, 617.7],
-    ['parakeet-tdt-0.6b-v3', ParakeetForTDT, 626.9],
-  ] as const)('%s', (size, Network, millions) => {
+    ['parakeet-ctc-0.6b', ParakeetForCTC, 608_799_745],
+    ['parakeet-ctc-1.1b', ParakeetForCTC, 1_062_540_289],
+    ['parakeet-rnnt-0.6b', ParakeetForRNNT, 616_692_225],
+    ['parakeet-tdt-0.6b-v2', ParakeetForTDT, 617_825_926],
+    ['parakeet-tdt-0.6b-v3', ParakeetForTDT, 627_008_134],
+  ] as const)('%s', (size, Network, parameters) => {
     const model = Network.fromConfig(size, { device: 'meta' })
-    const count = model.parameters().reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
-    expect(count / 1e6).toBeCloseTo(millions, 0)
+    expect(model.parameters().reduce((sum, one) => sum + one.numel(), 0)).toBe(parameters)
   })
 })
 
@@ -192,7 +192,7 @@ describe('voxtorch transcribe', () => {
     const model = await modelOf('tdt')
     await model.save(at)
     const file = join(at, 'clip.wav')
-    await writeAudio(file, { samples: randn([24000]).mul(0.1).clamp(-1, 1), sampleRate: 16000 })
+    await writeWav(file, randn([24000]).mul(0.1).clamp(-1, 1), { sampleRate: 16000 })
     const lines: string[] = []
     const log = console.log
     console.log = (line: string) => void lines.push(line)
