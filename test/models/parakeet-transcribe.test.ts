@@ -2,8 +2,8 @@ import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { noGrad, pipeline, randn, Tokenizer, type Tensor, writeWav } from '../../lib/index.js'
 import { transcribeRule } from '../../lib/cli/transcribe.js'
+import { noGrad, pipeline, randn, type Tensor, Tokenizer, writeWav } from '../../lib/index.js'
 import { FastConformerEncoder, ParakeetForCTC, ParakeetForRNNT, ParakeetForTDT } from '../../lib/models/index.js'
 import { segmentsOf, timedTokens, wordsOf } from '../../lib/models/parakeet/transcribe.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
@@ -52,7 +52,14 @@ describe('timestamps', () => {
 
   it('of tokens become those of words and segments', () => {
     const token = (text: string, start: number) => ({ text, start, end: start + 1 })
-    const words = wordsOf([token('hel', 0), token('lo', 1), token(' ', 2), token('you', 3), token('.', 4), token(' so', 6)])
+    const words = wordsOf([
+      token('hel', 0),
+      token('lo', 1),
+      token(' ', 2),
+      token('you', 3),
+      token('.', 4),
+      token(' so', 6),
+    ])
     expect(words).toEqual([
       { text: 'hello', start: 0, end: 2 },
       { text: 'you.', start: 2, end: 5 },
@@ -73,7 +80,10 @@ type Kind = keyof typeof CLASSES
 async function modelOf(kind: Kind) {
   const name = { ctc: 'ctc-sum', rnnt: 'rnnt-mean-volume', tdt: 'tdt-mean' }[kind]
   const { encoder_config: encoderConfig, ...rest } = heads.cases.find((one) => one.name === name)!.config
-  const model = new CLASSES[kind]({ ...camelKeys(rest), encoderConfig: camelKeys(encoderConfig as object as Record<string, unknown>) })
+  const model = new CLASSES[kind]({
+    ...camelKeys(rest),
+    encoderConfig: camelKeys(encoderConfig as object as Record<string, unknown>),
+  })
   loadParameters(model, heads, name)
   model.tokenizer = await tokenizerOf(times.cases[0] as TimesCase)
   return model.eval()
@@ -144,9 +154,15 @@ describe('NeMo archives', () => {
     const expected = tensorsOf(heads, `${kind}-mean`, 'param')
     expect(Object.keys(state).sort()).toEqual(Object.keys(expected).sort())
     for (const [name, value] of Object.entries(expected)) expect(state[name]?.toArray(), name).toEqual(value.toArray())
-    expect(model.encoder.config).toMatchObject({ intermediateSize: 12, scaleInput: false, layerdrop: 0, numMelBins: 16 })
+    expect(model.encoder.config).toMatchObject({
+      intermediateSize: 12,
+      scaleInput: false,
+      layerdrop: 0,
+      numMelBins: 16,
+    })
     expect(model.config.vocabSize).toBe(7)
-    if (kind === 'tdt') expect(model.config).toMatchObject({ blankTokenId: 6, padTokenId: 0, durations: [0, 1, 2, 3, 4] })
+    if (kind === 'tdt')
+      expect(model.config).toMatchObject({ blankTokenId: 6, padTokenId: 0, durations: [0, 1, 2, 3, 4] })
     expect(model.features).toMatchObject({ winLength: 400, hopLength: 160, featureSize: 16 })
     expect(model.tokenizer?.decode([1, 2, 3])).toBe('he')
     using transcriber = await pipeline('automatic-speech-recognition', file)
@@ -155,7 +171,10 @@ describe('NeMo archives', () => {
     const at = await folder()
     await model.save(at)
     const saved = JSON.parse(await readFile(join(at, 'config.json'), 'utf8')) as Record<string, unknown>
-    expect(saved).toMatchObject({ model_type: `parakeet_${kind}`, encoder_config: { model_type: 'parakeet_encoder', hidden_size: 8 } })
+    expect(saved).toMatchObject({
+      model_type: `parakeet_${kind}`,
+      encoder_config: { model_type: 'parakeet_encoder', hidden_size: 8 },
+    })
     expect(await (await CLASSES[kind].fromPretrained(at)).transcribe(samples)).toEqual(await model.transcribe(samples))
   })
 

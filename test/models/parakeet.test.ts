@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { nemoLogMel, noGrad, randn, type Tensor, tensor, zeros } from '../../lib/index.js'
 import {
@@ -9,7 +10,7 @@ import {
   ParakeetForTDT,
 } from '../../lib/models/index.js'
 import type { ParakeetTransducerInputs } from '../../lib/models/parakeet/transducer.js'
-import { expectClose, fixture, tensorsOf } from '../helpers.js'
+import { expectClose, fixture, fixturePath, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
 interface EncoderCase {
@@ -26,6 +27,7 @@ interface HeadCase {
 const encoders = await fixture<EncoderCase>('models/parakeet')
 const heads = await fixture<HeadCase>('models/parakeet-heads')
 const features = await fixture<{ name: string; options: Record<string, number> }>('models/parakeet-features')
+const defaults = JSON.parse(await readFile(fixturePath('models/parakeet-keys.json'), 'utf8')) as Record<string, unknown>
 const CLASSES = { ParakeetForCTC, ParakeetForRNNT, ParakeetForTDT }
 
 describe('nemoLogMel against transformers', () => {
@@ -161,6 +163,68 @@ const tiny = {
   activationDropout: 0,
   attentionDropout: 0,
 }
+
+describe('configurations', () => {
+  const classes = { ParakeetEncoder: FastConformerEncoder, ...CLASSES }
+  it.each(Object.keys(classes) as (keyof typeof classes)[])(
+    'of %s: each key of transformers is known, with its default',
+    (name) => {
+      const theirs = defaults[name] as Record<string, unknown>
+      const { encoder_config: encoder, ...rest } = theirs
+      const given = {
+        ...camelKeys(rest),
+        ...(encoder ? { encoderConfig: camelKeys(encoder as Record<string, unknown>) } : {}),
+      }
+      const known = { ...given } as Record<string, unknown>
+      const own = new classes[name]({}, { device: 'meta' }).config as Record<string, unknown>
+      // A key that is neither read nor known to have no effect throws here.
+      const whole = new classes[name](known as never, { device: 'meta' }).config as Record<string, unknown>
+      for (const [key, value] of Object.entries(own)) {
+        if (key === 'encoderConfig') continue
+        if (key in given) expect({ [key]: value }).toEqual({ [key]: given[key] })
+        expect({ [key]: whole[key] }).toEqual({ [key]: value })
+      }
+      const unread = Object.keys(given).filter((key) => !(key in own))
+      expect(unread).toContain('modelType')
+      expect(unread).not.toContain('hiddenSize')
+    },
+  )
+
+  it('refuse unknown keys, and values outside their range, by name', () => {
+    const make = (config: object) => () => new ParakeetForTDT(config, { device: 'meta' })
+    expect(make({ vocabSise: 3 })).toThrow(/vocabSise.*did you mean 'vocabSize'/)
+    expect(make({ encoderConfig: { hiddenSise: 8 } })).toThrow(/encoderConfig.*hiddenSise/)
+    expect(make({ blankTokenId: 8193 })).toThrow(/blankTokenId: expected a token below vocabSize 8193, got 8193/)
+    expect(make({ durations: [0] })).toThrow(/durations/)
+    expect(make({ hiddenAct: 'gelu' })).toThrow(/hiddenAct: expected relu, tanh, sigmoid, got "?'?gelu/)
+    expect(make({ decoderHiddenSize: 0 })).toThrow(/decoderHiddenSize/)
+    expect(() => new ParakeetForRNNT({ durations: [0, 1] } as never, { device: 'meta' })).toThrow(/durations/)
+    expect(() => new ParakeetForCTC({ ctcLossReduction: 'avg' } as never, { device: 'meta' })).toThrow(
+      /ctcLossReduction/,
+    )
+  })
+})
+
+describe('labels of a transducer', () => {
+  it('are checked by name', async () => {
+    const model = new ParakeetForTDT({
+      vocabSize: 7,
+      blankTokenId: 6,
+      padTokenId: 0,
+      decoderHiddenSize: 4,
+      encoderConfig: tiny,
+    })
+    const inputFeatures = randn([1, 40, 16])
+    const refused = (inputs: object) => expect(model.forward({ inputFeatures, ...inputs })).rejects
+    await refused({ labels: tensor([[1n, 7n]]) }).toThrow(/labels: expected token ids below 7/)
+    await refused({ labels: tensor([[1n, -100n, 2n]]) }).toThrow(/labels: expected padding only at the end/)
+    await refused({ labels: tensor([1n]) }).toThrow(/labels: expected int64 \[1, length\]/)
+    await refused({ labels: tensor([[1n]]), reduction: 'avg' }).toThrow(/reduction/)
+    await refused({ outputLogits: true }).toThrow(/outputLogits: expected labels/)
+    const rnnt = new ParakeetForRNNT({ vocabSize: 7, blankTokenId: 6, decoderHiddenSize: 4, encoderConfig: tiny })
+    await expect(rnnt.forward({ inputFeatures, labels: tensor([[1n]]), sigma: 0.1 })).rejects.toThrow(/sigma/)
+  })
+})
 
 describe('Parakeet models against transformers', () => {
   it.each(heads.cases)('$name', async ({ name, network, config, loss }) => {

@@ -1,6 +1,6 @@
 """Tiny Parakeet networks with random weights, computed by transformers: parakeet-features, parakeet, parakeet-heads and
 parakeet-timestamps in test/fixtures/models; and with `--nemo` parakeet-ctc.nemo and parakeet-tdt.nemo there, with weights of
-parakeet-heads.
+parakeet-heads; and with `--keys` parakeet-keys.json, the default configurations.
 
 Networks are in float64, stored as float32. transformers computes the RNN-T loss with torchaudio, which this script replaces
 by the sum of Graves (2012) in plain operators; `--torchaudio` compares the two where torchaudio is installed.
@@ -463,6 +463,13 @@ def nemo():
                 tar.addfile(info, io.BytesIO(data))
 
 
+def keys():
+    """The default configurations of transformers' classes."""
+    classes = {'ParakeetEncoder': ParakeetEncoderConfig, **{network.__name__: config for network, config, _ in KINDS.values()}}
+    defaults = {name: config().to_dict() for name, config in classes.items()}
+    (FIXTURES / 'models/parakeet-keys.json').write_text(json.dumps(defaults, indent=1) + '\n')
+
+
 def compare_with_torchaudio():
     import torchaudio
 
@@ -480,6 +487,8 @@ if __name__ == '__main__':
         compare_with_torchaudio()
     elif sys.argv[1:] == ['--nemo']:
         nemo()
+    elif sys.argv[1:] == ['--keys']:
+        keys()
     else:
         main(
             {

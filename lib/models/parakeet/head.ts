@@ -17,7 +17,7 @@ import { featuresOf, type ParakeetFeatureSettings, readFeatures, usualFeatures, 
 import { nemoCheckpoint, takeExtras } from './nemo.js'
 import { type ParakeetTranscribeOptions, type ParakeetTranscription, transcribeParakeet } from './transcribe.js'
 
-/** What greedy decoding finds in a row: one entry of each list per token. */
+/** Tokens that greedy decoding finds in a row: one entry of each list per token. */
 export interface ParakeetHypothesis {
   /** Token ids without blanks. */
   tokens: number[]

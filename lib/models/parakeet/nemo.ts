@@ -23,7 +23,7 @@ import type { ParakeetFeatureSettings } from './features.js'
 type Kind = 'ctc' | 'rnnt' | 'tdt'
 const CLASSES: Record<Kind, string> = { ctc: 'ParakeetForCTC', rnnt: 'ParakeetForRNNT', tdt: 'ParakeetForTDT' }
 
-/** What an archive has beside configuration and weights. */
+/** Parts of an archive in addition to configuration and weights. */
 interface NemoExtras {
   tokenizer: Tokenizer | null
   features: Partial<ParakeetFeatureSettings>
@@ -128,10 +128,13 @@ async function unpacked(file: string, folder: string, alone = false): Promise<Un
     if (paths.has(name) || !(name === CONFIG || (!alone && (name === WEIGHTS || isModel)))) continue
     const most = name === CONFIG ? MAX_CONFIG : name === WEIGHTS ? MAX_WEIGHTS : MAX_TOKENIZER
     if (entry.size > most) {
-      throw new CheckpointError(`${file}: ${name}: expected at most ${most} bytes, got ${entry.size}. Check the file.`, {
-        file,
-        entry: name,
-      })
+      throw new CheckpointError(
+        `${file}: ${name}: expected at most ${most} bytes, got ${entry.size}. Check the file.`,
+        {
+          file,
+          entry: name,
+        },
+      )
     }
     // Names of the archive are not used as paths.
     const path = join(folder, `${paths.size}${extname(name)}`)

@@ -119,7 +119,7 @@ abstract class Transducer extends ParakeetModel {
    * Run the encoder, and with `labels` compute the loss, on the executor: the sum over all alignments of RNN-T (Graves 2012,
    * https://arxiv.org/abs/1211.3711) or TDT (Xu et al. 2023, https://arxiv.org/abs/2304.06795).
    *
-   * The loss and its gradients are exact. The logits of all frames and labels never exist at once: beside its inputs the loss keeps
+   * The loss and its gradients are exact. The logits of all frames and labels never exist at once: in addition to its inputs the loss keeps
    * (2 + number of durations) · 8 bytes for each frame and label of one row, and a block of logits of about 32 MiB (128 MiB on CUDA), which
    * backward computes again. Rows without any alignment have an infinite loss and no gradient.
    * @throws ConfigError for a label outside the vocabulary, or one after padding
