@@ -1,4 +1,4 @@
-import { requireNumber, requireWhole } from '../base/check.js'
+import { requireNumber, requireObject, requireWhole } from '../base/check.js'
 import { type ChangesOf, settings, unchecked } from '../base/settings.js'
 import { op, opAsync } from '../native/call.js'
 import type { Generator, Tensor } from '../tensor/index.js'
@@ -205,4 +205,48 @@ const kaldiFbankOp = opAsync('voxtorch::kaldi_fbank')
 export async function kaldiFbank(samples: Tensor, options: KaldiFbankOptions = {}): Promise<Tensor> {
   requireSamples('kaldiFbank', samples)
   return kaldiFbankOp(samples, KALDI.read('kaldiFbank', options))
+}
+
+const NEMO = settings({
+  /** Sample rate in Hz. Default 16000. */
+  sampleRate: NUMBER,
+  /** Number of mel bands: 80 for the first Parakeet models, 128 for parakeet-tdt-0.6b-v2 and v3. Default 80. */
+  nMels: NUMBER,
+  /** FFT size. Default 512. */
+  nFft: NUMBER,
+  /** Hop between frames, in samples. Default 160. */
+  hopLength: NUMBER,
+  /** Window length in samples, centered in the FFT. Default 400. */
+  winLength: NUMBER,
+  /** Pre-emphasis of the clip: x[i] - preemphasis · x[i - 1]. Default 0.97. */
+  preemphasis: NUMBER,
+})
+
+/** Options of {@link nemoLogMel}. @interface */
+export type NemoLogMelOptions = ChangesOf<typeof NEMO.table> & {
+  /** Number of valid samples of each clip, int64 [...]. Default: all. */
+  lengths?: Tensor | null
+}
+
+export interface NemoLogMel {
+  /** [..., frames, nMels], 0 where the mask is false. */
+  inputFeatures: Tensor
+  /** bool [..., frames], true for valid frames: one for each complete hop. The last frame is not valid. */
+  attentionMask: Tensor
+}
+
+const nemoLogMelOp = opAsync('voxtorch::nemo_log_mel')
+
+/**
+ * Compute the input of Parakeet and of NeMo's other FastConformer models from samples [..., n]: pre-emphasis, symmetric Hann windows
+ * centered on each hop with zeros around the clip, power in Slaney mel bands, ln(x + 2⁻²⁴), and each band normalized to mean 0 and
+ * variance 1 over the valid frames. Equal to transformers' ParakeetFeatureExtractor.
+ *
+ * @throws OperatorError for a clip shorter than two hops
+ */
+export async function nemoLogMel(samples: Tensor, options: NemoLogMelOptions = {}): Promise<NemoLogMel> {
+  requireSamples('nemoLogMel', samples)
+  requireObject('nemoLogMel', 'options', options)
+  const { lengths = null, ...rest } = options
+  return nemoLogMelOp(samples, lengths, NEMO.read('nemoLogMel', rest)) as Promise<NemoLogMel>
 }

@@ -7,6 +7,9 @@ export {
   type MelSpectrogramOptions,
   melFilterBank,
   melSpectrogram,
+  type NemoLogMel,
+  type NemoLogMelOptions,
+  nemoLogMel,
   type SpectrogramOptions,
   spectrogram,
 } from './features.js'

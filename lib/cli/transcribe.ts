@@ -1,15 +1,18 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { defined } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { withFile } from '../files/byte-source.js'
 import { requireWeightsOf } from '../hub/weights.js'
 import { commandRule } from '../kit/command.js'
 import type { OptionsOf } from '../kit/options.js'
+import type { ParakeetModel } from '../models/parakeet/head.js'
 import { requireNetworkDType } from '../tensor/dtype.js'
 
 const OPTIONS = {
   model: {
     type: 'string',
-    help: 'Whisper: a name of `voxtorch weights`, a folder, or a repository of the Hugging Face Hub',
+    help: 'Whisper: a name of `voxtorch weights`; or a folder or repository of the Hugging Face Hub with Whisper or Parakeet, or a .nemo file',
     placeholder: 'model',
     default: 'whisper-base',
   },
@@ -52,13 +55,14 @@ const OPTIONS = {
   quiet: { type: 'boolean', help: 'do not report downloads and parts without a transcript' },
 } as const
 
-/** `voxtorch transcribe`: transcribe recordings with Whisper. */
+/** `voxtorch transcribe`: transcribe recordings with Whisper or Parakeet. */
 export const transcribeRule = commandRule({
   name: 'transcribe',
-  summary: 'Transcribe recordings with Whisper.',
+  summary: 'Transcribe recordings with Whisper or Parakeet.',
   details: `  voxtorch transcribe talk.mp3 --model whisper-base
   voxtorch transcribe interview.flac --language de --format srt > interview.srt
   voxtorch transcribe lecture.mp3 --batch-size 8 --vad silero-vad --quantize int8
+  voxtorch transcribe talk.mp3 --model nvidia/parakeet-tdt-0.6b-v3
 
 Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Named weights are downloaded once. Write \`> FILE\` after the
 command to save the transcript.`,
@@ -108,9 +112,11 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   }
   // A missing file is reported before the others are transcribed.
   for (const file of files) await withFile(file, DataError, async () => {})
-  const { Whisper } = await import('../models/whisper/whisper.js')
   const fetching = defined({ offline, progress: !quiet })
   const loading = { device, dtype, quantize, ...fetching } as never
+  const parakeet = await parakeetOf(model, fetching, defined(loading))
+  if (parakeet !== undefined) return transcribeWith(parakeet, files, options)
+  const { Whisper } = await import('../models/whisper/whisper.js')
   const network = await Whisper.fromPretrained(model, defined(loading))
   const finder = vad === undefined ? undefined : await voiceActivity(vad, fetching)
   const rest = defined({
@@ -133,6 +139,75 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
       number += 1
       if (format === 'lines') console.log(`[${clock(value.start)} → ${clock(value.end)}] ${value.text.trim()}`)
       if (format === 'srt' || format === 'vtt') console.log(subtitle(value, number, format))
+    }
+  }
+  return 0
+}
+
+/** Options of Whisper only, with the values that mean none. */
+const WHISPER_ONLY: readonly [keyof OptionsOf<typeof OPTIONS>, unknown][] = [
+  ['language', undefined],
+  ['languageDetectionSegments', 1],
+  ['task', 'transcribe'],
+  ['beams', 1],
+  ['prompt', undefined],
+  ['carryInitialPrompt', false],
+  ['resampling', 'auto'],
+  ['batchSize', undefined],
+]
+/** The encoder reads a long recording in pieces, as its memory grows with the square of their length. */
+const PIECES = { chunkSeconds: 120, strideSeconds: 8 }
+
+/** Load a Parakeet model; undefined for a name, folder or repository of another one. */
+async function parakeetOf(
+  model: string,
+  fetching: { offline?: boolean; progress?: boolean },
+  loading: object,
+): Promise<ParakeetModel | undefined> {
+  // Names of published weights are of Whisper.
+  if (!/[./\\]/.test(model) && !existsSync(model)) return undefined
+  const { describedNemo, isNemo } = await import('../models/parakeet/nemo.js')
+  const { resolveModel } = await import('../hub/resolve.js')
+  const { readConfig } = await import('../models/pretrained.js')
+  const directory = isNemo(model) ? model : await resolveModel(model, fetching)
+  const isFolder = existsSync(join(directory, 'config.json'))
+  const { modelType } = (isFolder ? await readConfig(directory) : await describedNemo(directory)) ?? {}
+  if (typeof modelType !== 'string' || !modelType.startsWith('parakeet_')) return undefined
+  if (modelType === 'parakeet_ctc') {
+    return (await import('../models/parakeet/ctc.js')).ParakeetForCTC.fromPretrained(directory, loading)
+  }
+  const { ParakeetForRNNT, ParakeetForTDT } = await import('../models/parakeet/transducer.js')
+  const Network = modelType === 'parakeet_tdt' ? ParakeetForTDT : ParakeetForRNNT
+  return Network.fromPretrained(directory, loading)
+}
+
+async function transcribeWith(
+  network: ParakeetModel,
+  files: string[],
+  options: OptionsOf<typeof OPTIONS>,
+): Promise<number> {
+  for (const [name, none] of WHISPER_ONLY) {
+    const value = options[name]
+    if (value === undefined || value === none) continue
+    throw new ConfigError(
+      `transcribe: --${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}: expected none for ${network.constructor.name}, got ${JSON.stringify(value)}. Leave it out.`,
+      { option: name },
+    )
+  }
+  const { format = 'lines', words = false } = options
+  for (const [i, file] of files.entries()) {
+    if (files.length > 1 && format !== 'json') console.log(`${i === 0 ? '' : '\n'}${file}`)
+    const found = await network.transcribe(file, { timestamps: 'segment', ...PIECES })
+    const segments = found.segments ?? []
+    if (format === 'vtt') console.log('WEBVTT\n')
+    if (format === 'text') console.log(found.text)
+    if (format === 'json') {
+      const all = { file, text: found.text, segments, ...(words && { words: found.words }) }
+      console.log(JSON.stringify(all, rounded))
+    }
+    for (const [number, segment] of segments.entries()) {
+      if (format === 'lines') console.log(`[${clock(segment.start)} → ${clock(segment.end)}] ${segment.text}`)
+      if (format === 'srt' || format === 'vtt') console.log(subtitle(segment, number + 1, format))
     }
   }
   return 0

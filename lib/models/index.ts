@@ -64,6 +64,17 @@ export { LanguageBind, type LanguageBindEmbeddings, type ZeroShotOptions } from 
 export { resizePositions } from './languagebind/positions.js'
 
 export { loadPretrained, savePretrained } from './own-module.js'
+export type { ParakeetCTCConfig, ParakeetRNNTConfig, ParakeetTDTConfig } from './parakeet/config.js'
+export { ParakeetForCTC } from './parakeet/ctc.js'
+export {
+  type FastConformerConfig,
+  FastConformerEncoder,
+  type FastConformerInputs,
+  type FastConformerOutput,
+} from './parakeet/encoder.js'
+export type { ParakeetHypothesis } from './parakeet/head.js'
+export type { ParakeetTranscribeOptions, ParakeetTranscription } from './parakeet/transcribe.js'
+export { ParakeetForRNNT, ParakeetForTDT } from './parakeet/transducer.js'
 export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export { QFormer, type QFormerConfig } from './q-former/q-former.js'
 export { type ScoreLabelsOptions, scoreLabels } from './score-labels.js'

@@ -106,7 +106,7 @@ export async function loadNetwork<M extends Fillable>(
 ): Promise<{ network: M; directory: string }> {
   const { hub, ...fill } = parted(options)
   requireWeightsOf('fromPretrained', from, CLASSES[kind.modelType] ?? kind.architecture)
-  const directory = isGguf(from) ? from : await resolveModel(from, hub)
+  const directory = isGguf(from) || /\.nemo$/i.test(from) ? from : await resolveModel(from, hub)
   const foreign = await kind.foreign?.(directory)
   const gguf = foreign !== undefined || existsSync(join(directory, 'config.json')) ? null : ggufAt(directory)
   if (gguf !== null) {
@@ -211,6 +211,10 @@ const CLASSES: Record<string, string> = {
   internvl_chat: 'InternVL',
   internvl: 'InternVL',
   intern_vit_6b: 'InternViT',
+  parakeet_encoder: 'FastConformerEncoder',
+  parakeet_ctc: 'ParakeetForCTC',
+  parakeet_rnnt: 'ParakeetForRNNT',
+  parakeet_tdt: 'ParakeetForTDT',
 }
 
 /**

@@ -20,6 +20,9 @@ import { Wav2Vec2 } from '../models/encoders/wav2vec2.js'
 import { WavLM } from '../models/encoders/wavlm.js'
 import { readFeatureExtractor, WAVEFORM_KEYS } from '../models/feature-extractor.js'
 import type { NetworkConfig } from '../models/network.js'
+import { ParakeetForCTC } from '../models/parakeet/ctc.js'
+import { describedNemo } from '../models/parakeet/nemo.js'
+import { ParakeetForRNNT, ParakeetForTDT } from '../models/parakeet/transducer.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, readConfig } from '../models/pretrained.js'
 import { isCTranslate2 } from '../models/whisper/ctranslate2.js'
 import { Whisper, WhisperEncoder } from '../models/whisper/whisper.js'
@@ -63,6 +66,9 @@ const TAKES = {
     whisper: { Network: Whisper },
     wav2vec2: { Network: Wav2Vec2ForCTC, head: 'ForCTC' },
     wavlm: { Network: WavLMForCTC, head: 'ForCTC' },
+    parakeet_ctc: { Network: ParakeetForCTC },
+    parakeet_rnnt: { Network: ParakeetForRNNT },
+    parakeet_tdt: { Network: ParakeetForTDT },
   },
   'audio-classification': { ...CLASSIFIERS, beats: { Network: Beats } },
   'text-generation': {
@@ -89,7 +95,13 @@ const TAKES = {
 
 /** Networks of each task. */
 export interface TaskNetworks {
-  'automatic-speech-recognition': Whisper | Wav2Vec2ForCTC | WavLMForCTC
+  'automatic-speech-recognition':
+    | Whisper
+    | Wav2Vec2ForCTC
+    | WavLMForCTC
+    | ParakeetForCTC
+    | ParakeetForRNNT
+    | ParakeetForTDT
   'audio-classification': Wav2Vec2ForSequenceClassification | WavLMForSequenceClassification | Beats
   'text-generation': DecoderLM
   'feature-extraction': Bert | Roberta | Wav2Vec2 | WavLM | WhisperEncoder | Beats
@@ -197,6 +209,8 @@ async function networkOf(where: string, task: PipelineTask, directory: string): 
 /** Read config.json. The files of other programs have a fixed model type. */
 async function described(directory: string): Promise<NetworkConfig> {
   if (isCTranslate2(directory)) return { modelType: 'whisper' }
+  const nemo = await describedNemo(directory)
+  if (nemo !== undefined) return nemo
   return ggufPath(directory) === null ? readConfig(directory) : { modelType: 'llama' }
 }
 

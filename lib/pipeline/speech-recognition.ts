@@ -2,21 +2,24 @@ import type { AudioClip } from '../audio/clip.js'
 import { requireOptions, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { CTC_TRANSCRIBE_KEYS, type CtcTranscribeOptions } from '../models/encoders/ctc-transcribe.js'
+import { ParakeetModel } from '../models/parakeet/head.js'
+import { PARAKEET_TRANSCRIBE_KEYS } from '../models/parakeet/transcribe.js'
 import { TRANSCRIBE_KEYS, type TranscribeOptions, type WhisperSkipped } from '../models/whisper/options.js'
 import { Whisper } from '../models/whisper/whisper.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkOf } from './load.js'
 
-/** Options of `Whisper.transcribe`, or of `transcribe` of a CTC network, with these in addition: */
+/** Options of `Whisper.transcribe`, or of `transcribe` of a CTC network or Parakeet, with these in addition: */
 export interface SpeechRecognitionOptions
   extends Omit<TranscribeOptions, 'timestamps'>,
     Omit<CtcTranscribeOptions, 'timestamps' | 'chunkSeconds' | 'strideSeconds'> {
   /**
-   * Whether to return `chunks`: true for sentences (Whisper), `'word'` for words, `'char'` for characters (CTC).
+   * Whether to return `chunks`: true for sentences (Whisper, Parakeet), `'word'` for words, `'char'` for characters (CTC) or tokens
+   * (Parakeet).
    * Default false.
    */
   returnTimestamps?: boolean | 'word' | 'char'
-  /** Length of chunks in seconds, for CTC networks. Default 0: the whole recording. Whisper always uses its own windows. */
+  /** Length of chunks in seconds, for CTC networks and Parakeet. Default 0: the whole recording. Whisper always uses its own windows. */
   chunkLengthS?: number
   /** Overlap of chunks on each side, in seconds. Default: a sixth of `chunkLengthS`. */
   strideLengthS?: number
@@ -42,6 +45,7 @@ const OWN = ['returnTimestamps', 'chunkLengthS', 'strideLengthS']
 const RENAMED = ['timestamps', 'chunkSeconds', 'strideSeconds']
 const WHISPER_OPTIONS = [...OWN, ...TRANSCRIBE_KEYS.filter((key) => !RENAMED.includes(key))]
 const CTC_OPTIONS = [...OWN, ...CTC_TRANSCRIBE_KEYS.filter((key) => !RENAMED.includes(key))]
+const PARAKEET_OPTIONS = [...OWN, ...PARAKEET_TRANSCRIBE_KEYS.filter((key) => !RENAMED.includes(key))]
 
 export function recognize(
   where: string,
@@ -58,8 +62,11 @@ export function recognize(
         `expected ${other === 'timestamps' ? 'returnTimestamps' : `${other.slice(0, 5)}LengthS`}, its name in a pipeline, got ${other}.`,
       )
   }
-  requireOptions(where, options, model instanceof Whisper ? WHISPER_OPTIONS : CTC_OPTIONS)
-  const known: unknown[] = model instanceof Whisper ? [false, true, 'word'] : [false, 'word', 'char']
+  const isParakeet = model instanceof ParakeetModel
+  const others = isParakeet ? PARAKEET_OPTIONS : CTC_OPTIONS
+  requireOptions(where, options, model instanceof Whisper ? WHISPER_OPTIONS : others)
+  const timed = isParakeet ? [false, true, 'word', 'char'] : [false, 'word', 'char']
+  const known: unknown[] = model instanceof Whisper ? [false, true, 'word'] : timed
   if (!known.includes(returnTimestamps)) {
     throw wrong(
       'returnTimestamps',
@@ -84,6 +91,13 @@ export function recognize(
     const pieces = {
       ...(chunkLengthS ? { chunkSeconds: chunkLengthS } : {}),
       ...(strideLengthS === undefined ? {} : { strideSeconds: strideLengthS }),
+    }
+    if (model instanceof ParakeetModel) {
+      const timestamps = returnTimestamps === true ? 'segment' : returnTimestamps
+      const { text, ...found } = await model.transcribe(audio, { signal: rest.signal, ...pieces, timestamps })
+      if (timestamps === false) return { text }
+      const { [`${timestamps}s` as const]: stretches = [] } = found
+      return { text, chunks: chunksOf(stretches) }
     }
     const timestamps = returnTimestamps as false | 'word' | 'char'
     const { text, words = [], chars = [] } = await model.transcribe(audio, { ...rest, ...pieces, timestamps })

@@ -10,15 +10,15 @@ import { loadSafetensors, saveSafetensors } from '../../files/safetensors/safete
 import { HUB_OPTIONS, type ResolveModelOptions, resolveModel } from '../../hub/resolve.js'
 import { Dropout } from '../../nn/dropout.js'
 import { Linear } from '../../nn/linear.js'
-import { ctcLoss } from '../../nn/losses.js'
 import type { MakeOptions } from '../../nn/parameter.js'
 import { areAlike, differences, misfit } from '../../nn/text.js'
-import { scope, Tensor } from '../../tensor/index.js'
+import { scope, type Tensor } from '../../tensor/index.js'
 import { CtcTokenizer } from '../../text/ctc-tokenizer.js'
 import { readFeatureExtractor, WAVEFORM_KEYS } from '../feature-extractor.js'
 import type { NetworkConstructor } from '../network.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, type SaveNetworkOptions } from '../pretrained.js'
 import type { Fillable } from '../weights.js'
+import { ctcLossOf, requireCtcReduction } from './ctc-loss.js'
 import { type CtcTranscribeOptions, type CtcTranscription, transcribeCtc } from './ctc-transcribe.js'
 import { SpeechHead, type SpeechHeadConfig, type SpeechLabelInputs, wav2vec2, wavlm } from './speech-head.js'
 import type { Wav2Vec2 } from './wav2vec2.js'
@@ -39,8 +39,6 @@ export interface LoadCTCOptions extends LoadNetworkOptions {
   targetLang?: string
 }
 
-const REDUCTIONS = ['sum', 'mean', 'none']
-
 abstract class SpeechForCTC extends SpeechHead {
   static override readonly task = 'ForCTC'
   static override readonly layers: readonly string[] = ['lm_head']
@@ -56,14 +54,7 @@ abstract class SpeechForCTC extends SpeechHead {
   constructor(config: SpeechHeadConfig, options: MakeOptions = {}) {
     super(config, options)
     const { addAdapter, hiddenSize, outputHiddenSize, vocabSize, finalDropout, ctcLossReduction } = this.config
-    if (!REDUCTIONS.includes(ctcLossReduction as string)) {
-      throw new ConfigError(
-        `ctcLossReduction: expected ${REDUCTIONS.join(', ')}, got ${shown(ctcLossReduction)}. Correct it.`,
-        {
-          ctcLossReduction,
-        },
-      )
-    }
+    requireCtcReduction(ctcLossReduction)
     const width = (addAdapter ? outputHiddenSize : hiddenSize) as number
     this.dropout = new Dropout(finalDropout)
     this.lm_head = new Linear(width, vocabSize as number, { device: options.device, dtype: options.dtype })
@@ -117,37 +108,10 @@ abstract class SpeechForCTC extends SpeechHead {
 
   #loss(logits: Tensor, labels: Tensor, attentionMask: Tensor | null): Tensor {
     const { ctcLossReduction, ctcZeroInfinity, padTokenId } = this.config
-    const [batch, frames, vocabSize] = logits.shape as [number, number, number]
-    if (!(labels instanceof Tensor) || labels.ndim !== 2 || labels.size(0) !== batch) {
-      const value = labels instanceof Tensor ? `[${labels.shape}]` : shown(labels)
-      throw new ConfigError(
-        `labels: expected int64 [${batch}, length], with -100 for padding, got ${value}. Pad the rows.`,
-        {},
-      )
-    }
-    const blank = padTokenId ?? 0
-    // As in transformers, the blank is padding too.
-    const real = labels.ne(-100).logicalAnd(labels.ne(blank))
-    if (
-      real
-        .logicalAnd(labels.lt(0).logicalOr(labels.ge(vocabSize)))
-        .any()
-        .item()
-    ) {
-      throw new ConfigError(
-        `labels: expected token ids below ${vocabSize}, or -100 for padding, got others. Use the tokenizer of this network.`,
-        { vocabSize },
-      )
-    }
-    const targets = labels.to('int64').maskedSelect(real)
-    const exact = logits.dtype === 'float64' ? 'float64' : 'float32'
-    const logProbs = logits.logSoftmax(-1, { dtype: exact }).transpose(0, 1)
-    const all = () => logits.newFull([batch], frames, { dtype: 'int64' })
-    const lengths = attentionMask ? this.frameLengths(attentionMask) : all()
-    return ctcLoss(logProbs, targets, lengths.to({ device: logits.device }), real.sum([-1]), {
-      blank,
-      reduction: ctcLossReduction,
-      zeroInfinity: ctcZeroInfinity,
+    return ctcLossOf(logits, labels, attentionMask ? this.frameLengths(attentionMask) : null, {
+      blank: padTokenId ?? 0,
+      reduction: ctcLossReduction ?? 'sum',
+      zeroInfinity: ctcZeroInfinity ?? false,
     })
   }
 

@@ -18,10 +18,13 @@ namespace voxtorch::nn {
 
 Conv1d::Conv1d(const ModuleOptions& options, const Conv1dShape& shape)
     : Block("Conv1d", options),
-      weight(parameter("weight", {shape.out, shape.in, shape.kernel}, init::kaiming_normal())),
-      bias(shape.bias ? parameter("bias", {shape.out},
-                                  init::uniform(std::sqrt(1.0 / static_cast<double>(shape.in * shape.kernel))))
-                      : at::Tensor()),
+      weight(parameter("weight", {shape.out, shape.in, shape.kernel},
+                       shape.std > 0 ? init::normal(shape.std) : init::kaiming_normal())),
+      bias(shape.bias
+               ? parameter("bias", {shape.out},
+                           shape.std > 0 ? init::zeros()
+                                         : init::uniform(std::sqrt(1.0 / static_cast<double>(shape.in * shape.kernel))))
+               : at::Tensor()),
       stride(shape.stride) {}
 
 at::Tensor Conv1d::forward(const at::Tensor& input) const {

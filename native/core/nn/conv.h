@@ -10,6 +10,7 @@ namespace voxtorch::nn {
 struct Conv1dShape {
   int64_t in, out, kernel, stride = 1;
   bool bias = true;
+  double std = 0;  // of the initial weight, with a bias of zeros; 0: both by the fan-in
 };
 
 // Without padding: weight [out, in, kernel], bias [out].

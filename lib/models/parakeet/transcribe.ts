@@ -1,0 +1,200 @@
+import { type AudioClip, openClip } from '../../audio/clip.js'
+import { defined, requireNumber, requireOneOf, requireOptions, requireSignal, shown } from '../../base/check.js'
+import { ConfigError, DataError } from '../../base/errors.js'
+import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
+import type { Tokenizer } from '../../text/tokenizer.js'
+import { subsamplingOf } from './encoder.js'
+import type { ParakeetHypothesis, ParakeetModel } from './head.js'
+
+export interface ParakeetTranscribeOptions {
+  /** Whether to return times of words; also of segments, or of tokens as `chars`. Default false. */
+  timestamps?: false | 'word' | 'segment' | 'char'
+  /** Length of the pieces that the encoder reads of a long recording, in seconds; null: one piece. Default null. */
+  chunkSeconds?: number | null
+  /** Overlap of a piece with each neighbor, in seconds. Default `chunkSeconds` / 6. */
+  strideSeconds?: number
+  /** Signal that cancels the transcription after the current piece. */
+  signal?: AbortSignal
+}
+
+/** A token, word or segment with its begin and end in seconds. */
+export interface ParakeetStretch {
+  text: string
+  start: number
+  end: number
+}
+
+export interface ParakeetTranscription {
+  text: string
+  /** Words with times, with `timestamps`. */
+  words?: ParakeetStretch[]
+  /** Words up to one that ends in `.`, `?` or `!`, with `timestamps: 'segment'`. */
+  segments?: ParakeetStretch[]
+  /** Tokens with times, with `timestamps: 'char'`. */
+  chars?: ParakeetStretch[]
+}
+
+export const PARAKEET_TRANSCRIBE_KEYS = ['timestamps', 'chunkSeconds', 'strideSeconds', 'signal']
+
+/** Implement `transcribe` of the Parakeet models. */
+export async function transcribeParakeet(
+  model: ParakeetModel,
+  audio: AudioClip,
+  options: ParakeetTranscribeOptions,
+): Promise<ParakeetTranscription> {
+  const where = `${model.constructor.name}.transcribe`
+  requireOptions(where, options, PARAKEET_TRANSCRIBE_KEYS)
+  const { timestamps = false, signal } = options
+  if (timestamps !== false) requireOneOf(where, 'timestamps', timestamps, ['word', 'segment', 'char'])
+  requireSignal(where, signal)
+  const { tokenizer } = model
+  if (tokenizer === null) {
+    throw new ConfigError(
+      `${where}: tokenizer: expected a Tokenizer, got null. Set model.tokenizer = await Tokenizer.fromPretrained(…).`,
+      {},
+    )
+  }
+  signal?.throwIfAborted()
+  return noGrad(() =>
+    scope(async () => {
+      const { samplingRate: sampleRate } = model.features
+      const { samples } = await openClip({ where }, audio, {
+        sampleRate,
+        allowEmpty: true,
+        signal: signal ?? undefined,
+      })
+      const states = await statesOfPieces(where, model, samples, options)
+      signal?.throwIfAborted()
+      const [found] = await model.decodeStates(states, tensor([BigInt(states.size(1))]))
+      const hypothesis = found as ParakeetHypothesis
+      const text = tokenizer.decode(hypothesis.tokens, { skipSpecialTokens: true }).trim()
+      if (timestamps === false) return { text }
+      const chars = timedTokens(tokenizer, hypothesis, {
+        frameSeconds: stepOf(model) / sampleRate,
+        movesPunctuation: kindOf(model) === 'tdt',
+      })
+      const words = wordsOf(chars)
+      return defined({
+        text,
+        words,
+        segments: timestamps === 'segment' ? segmentsOf(words) : undefined,
+        chars: timestamps === 'char' ? chars : undefined,
+      })
+    }),
+  )
+}
+
+const kindOf = (model: ParakeetModel): string => (model.constructor as typeof ParakeetModel).kind
+
+/** Return the number of samples between frames of the encoder. */
+const stepOf = (model: ParakeetModel): number => model.features.hopLength * subsamplingOf(model.encoder.config)
+
+/** Compute the encoder's valid states of samples [n], [1, frames, hiddenSize]. */
+async function statesOfPieces(
+  where: string,
+  model: ParakeetModel,
+  samples: Tensor,
+  { chunkSeconds = null, strideSeconds, signal }: ParakeetTranscribeOptions,
+): Promise<Tensor> {
+  const count = samples.size(0)
+  const { hopLength, samplingRate } = model.features
+  if (count < 2 * hopLength) {
+    throw new DataError(`${where}: expected at least ${2 * hopLength} samples, got ${count}. Use a longer clip.`, {
+      samples: count,
+    })
+  }
+  if (chunkSeconds === null) {
+    if (strideSeconds === undefined) return statesOf(model, samples)
+    throw new ConfigError(
+      `${where}: strideSeconds: expected undefined without chunkSeconds, got ${shown(strideSeconds)}. Set chunkSeconds.`,
+      { strideSeconds },
+    )
+  }
+  requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0 })
+  requireNumber(where, 'strideSeconds', strideSeconds ?? 0, { least: 0 })
+  const step = stepOf(model)
+  const frames = (seconds: number) => Math.round((seconds * samplingRate) / step)
+  const chunk = frames(chunkSeconds)
+  const stride = frames(strideSeconds ?? chunkSeconds / 6)
+  if (stride < 1 || 2 * stride >= chunk) {
+    throw new ConfigError(
+      `${where}: strideSeconds: expected at least 1 frame and less than half of chunkSeconds (${chunk} frames), got ${stride} frames. Change one.`,
+      { chunkSeconds, strideSeconds },
+    )
+  }
+  const parts: Tensor[] = []
+  for (let from = 0; ; from += chunk - 2 * stride) {
+    signal?.throwIfAborted()
+    const left = from === 0 ? 0 : stride
+    // A rest too short for features of its own belongs to the last piece.
+    const isLast = (from + chunk) * step + 2 * hopLength > count
+    const length = isLast ? count - from * step : chunk * step
+    const states = await statesOf(model, samples.narrow(0, from * step, length))
+    const to = isLast ? states.size(1) : chunk - stride
+    if (to > left) parts.push(states.narrow(1, left, to - left))
+    if (isLast) return ops.cat(parts, 1)
+  }
+}
+
+async function statesOf(model: ParakeetModel, samples: Tensor): Promise<Tensor> {
+  const { device } = model.parameters()[0] as Tensor
+  const { inputFeatures, attentionMask } = await model.extractFeatures([samples.to({ device })])
+  const { lastHiddenState } = await model.encoder.forward({ inputFeatures, attentionMask })
+  const [frames] = model.featureLengths([Math.floor(samples.size(0) / model.features.hopLength)])
+  return lastHiddenState.narrow(1, 0, frames as number)
+}
+
+/** Punctuation that transformers and NeMo time as the end of the token before it, for TDT. */
+const PUNCTUATION = new Set(['?', "'", '¡', '¿', '-', ':', ',', '%', '/', '.', '!'])
+
+/** Return the text of each token with its times, as transformers' ParakeetProcessor does. A token without text is left out. @internal */
+export function timedTokens(
+  tokenizer: Tokenizer,
+  { tokens, starts, durations }: ParakeetHypothesis,
+  { frameSeconds, movesPunctuation }: { frameSeconds: number; movesPunctuation: boolean },
+): ParakeetStretch[] {
+  const stream = tokenizer.decodeStream({ skipSpecialTokens: true })
+  const timed: ParakeetStretch[] = []
+  for (const [i, token] of tokens.entries()) {
+    const text = stream.push(token)
+    if (text === '') continue
+    const first = starts[i] as number
+    const stretch = { text, start: first * frameSeconds, end: (first + (durations[i] as number)) * frameSeconds }
+    const before = timed.at(-1)
+    if (movesPunctuation && before && PUNCTUATION.has(text)) {
+      stretch.start = before.end
+      stretch.end = before.end
+    }
+    timed.push(stretch)
+  }
+  return timed
+}
+
+/** Join tokens to words: one begins at each token that begins with a space. @internal */
+export function wordsOf(tokens: readonly ParakeetStretch[]): ParakeetStretch[] {
+  const words: ParakeetStretch[] = []
+  for (const { text, start, end } of tokens) {
+    const last = words.at(-1)
+    if (last === undefined || /^\s/.test(text)) words.push({ text: text.trim(), start, end })
+    else {
+      last.text += text
+      last.end = end
+    }
+  }
+  return words.filter(({ text }) => text !== '')
+}
+
+/** Join words to segments: one ends after a word that ends in `.`, `?` or `!`, as in NeMo. @internal */
+export function segmentsOf(words: readonly ParakeetStretch[]): ParakeetStretch[] {
+  const segments: ParakeetStretch[] = []
+  let isOpen = false
+  for (const { text, start, end } of words) {
+    const last = segments.at(-1)
+    if (isOpen && last) {
+      last.text += ` ${text}`
+      last.end = end
+    } else segments.push({ text, start, end })
+    isOpen = !/[.?!]$/.test(text)
+  }
+  return segments
+}
