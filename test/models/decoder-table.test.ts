@@ -204,7 +204,12 @@ describe.each(TYPES)('%s', async (type) => {
   })
 })
 
-const GGUF: Readonly<Record<string, ModelType>> = { gemma3: 'gemma3_text', qwen3moe: 'qwen3_moe', llama3: 'llama' }
+const GGUF: Readonly<Record<string, ModelType>> = {
+  mistral3: 'ministral3',
+  gemma3: 'gemma3_text',
+  qwen3moe: 'qwen3_moe',
+  llama3: 'llama',
+}
 
 describe.each(['files/decoder-gguf', 'files/decoder-gguf-fused'])('%s', async (path) => {
   const file = await fixture<{ name: string }>(path)
