@@ -64,6 +64,7 @@ const guide = [
     items: [
       page('Architecture', '/dev/architecture'),
       page('Adding things', '/dev/adding'),
+      page('Decoder families', '/dev/decoder-families'),
       page('Testing', '/dev/testing'),
       page('Dependencies', '/dev/dependencies'),
       page('Benchmarks', '/dev/benchmarks'),

@@ -28,9 +28,9 @@ const digitsFirst: Spec = {
   type: 'Sequence',
   pretokenizers: [{ type: 'Digits', individual_digits: true }, byteLevel(true)],
 }
-const split = (pattern: string): Spec => splitThenBytes(pattern, 'Isolated', false, false)
+export const split = (pattern: string): Spec => splitThenBytes(pattern, 'Isolated', false, false)
 
-interface Cutting {
+export interface Cutting {
   preTokenizer: Spec
   normalizer?: Spec
   /** Whether pre-tokens in the vocabulary are tokens, regardless of the merges. */
@@ -219,11 +219,22 @@ function fromMerges(
     if (type !== PieceType.control && type !== PieceType.userDefined && type !== PieceType.unknown) continue
     list.push({ id, content, special: type !== PieceType.userDefined, normalized: false })
   }
-  const spec = {
+  return fromSpec(mergesSpec(cutting, list, vocab, texts(file, 'merges'), around), file.path, config)
+}
+
+/** Return a tokenizer.json of byte-level BPE. */
+export function mergesSpec(
+  { normalizer, preTokenizer, ignoresMerges }: Cutting,
+  addedTokens: readonly Spec[],
+  vocab: Readonly<Record<string, number>>,
+  merges: readonly unknown[],
+  around: Spec | undefined,
+): Spec {
+  return {
     version: '1.0',
-    added_tokens: list,
-    normalizer: cutting.normalizer ?? null,
-    pre_tokenizer: cutting.preTokenizer,
+    added_tokens: addedTokens,
+    normalizer: normalizer ?? null,
+    pre_tokenizer: preTokenizer,
     post_processor: around ? { type: 'Sequence', processors: [offsetsAsTheyAre, around] } : offsetsAsTheyAre,
     decoder: { ...byteLevel(true), add_prefix_space: true },
     model: {
@@ -231,21 +242,20 @@ function fromMerges(
       continuing_subword_prefix: '',
       end_of_word_suffix: '',
       fuse_unk: false,
-      ignore_merges: cutting.ignoresMerges ?? false,
+      ignore_merges: ignoresMerges ?? false,
       vocab,
-      merges: texts(file, 'merges'),
+      merges,
     },
   }
-  return fromSpec(spec, file.path, config)
 }
 
 const offsetsAsTheyAre: Spec = { ...byteLevel(true), trim_offsets: false }
 
 /**
- * Return the post-processor that adds the BOS and EOS tokens, if the file requires them. It is written into tokenizer.json, because
+ * Return the post-processor that adds the BOS and EOS tokens, if the file requires them. `tokens`: by their ids. It is written into tokenizer.json, because
  * transformers ignores `add_bos_token` of tokenizer_config.json if there is a post-processor.
  */
-function aroundText(config: TokenizerConfig, tokens: readonly string[], cutting: Cutting): Spec | undefined {
+export function aroundText(config: TokenizerConfig, tokens: readonly string[], cutting: Cutting): Spec | undefined {
   const { addBosToken = cutting.addsBos, addEosToken, special } = config
   config.addBosToken = undefined
   config.addEosToken = undefined

@@ -7,6 +7,7 @@ import { readBytes, readJson } from './files.js'
 import { loadGguf } from './gguf.js'
 import { fromSentencePiece } from './sentencepiece/tokenizer.js'
 import { fromSpec } from './spec.js'
+import { fromTekken, isTekken } from './tekken.js'
 import type { TokenizerParts } from './tokenizer.js'
 import { fromClipMerges, fromVocabAndMerges, fromVocabText } from './vocabulary-files.js'
 
@@ -14,7 +15,15 @@ const sentencePieceNames = ['tokenizer.model', 'spiece.model', 'sentencepiece.bp
 
 /** Patterns of the tokenizer files of a repository. */
 export const TOKENIZER_FILES = [
-  ...['tokenizer*', 'special_tokens_map.json', 'added_tokens.json', 'vocab.*', 'merges.txt', 'chat_template.jinja'],
+  ...[
+    'tokenizer*',
+    'tekken.json',
+    'special_tokens_map.json',
+    'added_tokens.json',
+    'vocab.*',
+    'merges.txt',
+    'chat_template.jinja',
+  ],
   ...sentencePieceNames,
 ]
 
@@ -24,6 +33,7 @@ export async function loadDirectory(directory: string): Promise<TokenizerParts> 
   const has = (name: string): boolean => existsSync(path(name))
   const config = await readConfig(directory)
   if (has('tokenizer.json')) return fromSpec(await readJson(path('tokenizer.json')), path('tokenizer.json'), config)
+  if (has('tekken.json')) return fromTekken(await readJson(path('tekken.json')), path('tekken.json'), config)
   const model = sentencePieceNames.find(has)
   if (model !== undefined) return fromSentencePiece(await readBytes(path(model)), path(model), config)
   if (has('vocab.json') && has('merges.txt')) {
@@ -36,7 +46,7 @@ export async function loadDirectory(directory: string): Promise<TokenizerParts> 
   const gguf = ggufIn(directory)
   if (gguf !== null) return loadGguf(gguf)
   throw new ConfigError(
-    `${directory}: expected a tokenizer: tokenizer.json, ${sentencePieceNames.join(', ')}, vocab.json with merges.txt, vocab.txt or *.gguf; found none`,
+    `${directory}: expected a tokenizer: tokenizer.json, tekken.json, ${sentencePieceNames.join(', ')}, vocab.json with merges.txt, vocab.txt or *.gguf; found none`,
     { file: directory },
   )
 }
@@ -46,7 +56,10 @@ export async function loadFile(path: string): Promise<TokenizerParts> {
   const name = basename(path)
   // Mistral's files end in `.model.v3`.
   if (/\.model(\.v\w+)?$/.test(name)) return fromSentencePiece(await readBytes(path), path, null)
-  if (name.endsWith('.json')) return fromSpec(await readJson(path), path)
+  if (name.endsWith('.json')) {
+    const value = await readJson(path)
+    return isTekken(value) ? fromTekken(value, path) : fromSpec(value, path)
+  }
   const config = emptyConfig()
   if (name.startsWith('bpe_simple_vocab')) return fromSpec(await fromClipMerges(path, config), path, config)
   if (name.endsWith('.txt')) return fromSpec(await fromVocabText(path, config), path, config)

@@ -74,7 +74,7 @@ export class Tokenizer {
 
   /**
    * Load a tokenizer from a folder in Hugging Face's format, a GGUF file, a repository of the Hugging Face Hub, or a name of
-   * `publishedWeights`. In a folder the first of these is read: tokenizer.json; a SentencePiece model (tokenizer.model,
+   * `publishedWeights`. In a folder the first of these is read: tokenizer.json; Mistral's tekken.json; a SentencePiece model (tokenizer.model,
    * spiece.model, sentencepiece.bpe.model); vocab.json with merges.txt; vocab.txt; a GGUF file. tokenizer_config.json,
    * special_tokens_map.json, added_tokens.json and chat_template.jinja are read too.
    * @throws DataError naming the file, and the entry or byte, for an invalid file; ConfigError without a tokenizer, or for
@@ -89,7 +89,7 @@ export class Tokenizer {
   }
 
   /**
-   * Load a tokenizer from one file: a tokenizer.json, a SentencePiece `.model`, OpenAI's CLIP merges
+   * Load a tokenizer from one file: a tokenizer.json or tekken.json, a SentencePiece `.model`, OpenAI's CLIP merges
    * (`bpe_simple_vocab_16e6.txt.gz`), a WordPiece `vocab.txt`, or a GGUF file. Except for GGUF, it has no configuration.
    * @throws DataError, ConfigError as `fromPretrained`
    */

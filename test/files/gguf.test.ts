@@ -46,7 +46,7 @@ describe("values are those of Python's gguf, to the bit", () => {
   it('all threads together', () => {
     const { blocks } = tensorsOf(file, 'Q4_K', 'in') as { blocks: Tensor }
     const { values } = tensorsOf(file, 'Q4_K', 'out') as { values: Tensor }
-    expectBits(dequantize(blocks.repeat([700, 1]), 12, [2100, 512]), values.repeat([700, 1]))
+    expectBits(dequantize(blocks.repeat([1050, 1]), 12, [2100, 512]), values.repeat([1050, 1]))
   })
 
   it.each(file.cases.filter(({ type }) => type))('$name', async ({ name, type }) => {
@@ -176,11 +176,12 @@ describe('files that lie', () => {
   })
 
   it('a type that is not read is refused by name when it is asked for', async () => {
-    const path = broken(key('as.Q5_1') + 20, [20, 0, 0, 0]) // IQ4_NL has as many weights in a block, and fewer bytes
+    // One block of TQ1_0 in the place of four rows of 64.
+    const path = broken(key('as.Q5_1') + 4, Buffer.concat([u64(256n), u64(1n), Buffer.of(34, 0, 0, 0)]))
     const read = await readGguf(path)
-    expect(read.tensors['as.Q5_1']?.type).toBe('IQ4_NL')
+    expect(read.tensors['as.Q5_1']?.type).toBe('TQ1_0')
     await expect(read.load()).rejects.toThrow(DTypeError)
-    await expect(read.load()).rejects.toThrow(/as\.Q5_1.*IQ4_NL/)
+    await expect(read.load()).rejects.toThrow(/as\.Q5_1.*TQ1_0/)
     expect(Object.keys(await read.load({ names: ['as.F16'] }))).toEqual(['as.F16'])
   })
 

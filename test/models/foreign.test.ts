@@ -87,6 +87,39 @@ describe('DecoderLM of GGUF files, as transformers computes with the same tensor
     expectClose(await logitsOf(copy, ids), await logitsOf(exact, ids), 1e-7)
   })
 
+  it("a scaling's magnitude is written, or refused where llama.cpp has no key for it", async () => {
+    const small = {
+      vocabSize: 40,
+      hiddenSize: 16,
+      intermediateSize: 24,
+      numHiddenLayers: 1,
+      numAttentionHeads: 2,
+      numKeyValueHeads: 1,
+      headDim: 8,
+      initializerRange: 0.5,
+    }
+    const yarn = { ropeType: 'yarn', factor: 4, originalMaxPositionEmbeddings: 16 }
+    const path = join(folder, 'magnitude.gguf')
+    const made = (modelType: 'llama' | 'ministral3', more: object) =>
+      DecoderLM.fromConfig({ ...small, modelType, ropeParameters: { ...yarn, ...more } } as DecoderLMConfig, {
+        seed: 3,
+      })
+    const ids = tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+    for (const more of [{}, { attentionFactor: 1.5 }, { mscale: 0.7, mscaleAllDim: 1.5 }]) {
+      const model = made('llama', more).eval()
+      await model.saveGguf(path, { type: 'F32' })
+      const loaded = await DecoderLM.fromPretrained(path)
+      expectClose(await logitsOf(loaded, ids), await logitsOf(model, ids), 1e-5, JSON.stringify(more))
+    }
+    const refused = (more: object) => expect(made('ministral3', more).saveGguf(path)).rejects
+    await refused({ attentionFactor: 1.5 }).toThrow(/ropeParameters\.attentionFactor: expected none.*got 1\.5/)
+    await refused({ mscale: 0.7, mscaleAllDim: 1 }).toThrow(/ropeParameters\.mscale: expected mscale 1.*got 0\.7/)
+    const without = made('ministral3', { ropeType: 'default', factor: undefined })
+    await without.saveGguf(path, { type: 'F32' })
+    const loaded = await DecoderLM.fromPretrained(path)
+    expectClose(await logitsOf(loaded, ids), await logitsOf(without.eval(), ids), 1e-5)
+  })
+
   it('a folder that has one file, bfloat16, int8, and what is refused', async () => {
     const place = join(folder, 'alone')
     mkdirSync(place)
@@ -102,7 +135,7 @@ describe('DecoderLM of GGUF files, as transformers computes with the same tensor
     const weights = { 'token_embd.weight': ones([4, 8]) }
     const llama = { 'general.architecture': 'llama', 'llama.block_count': 1, 'llama.context_length': 8 }
     for (const [metadata, says] of [
-      [{ 'general.architecture': 'gpt2' }, /general\.architecture: expected llama, qwen2, .*, got gpt2/],
+      [{ 'general.architecture': 'gpt2' }, /general\.architecture: expected llama, mistral3, qwen2, .*, got gpt2/],
       [llama, /llama\.embedding_length: expected a number, got none/],
     ] as const) {
       await saveGguf(bad, weights, { metadata })

@@ -59,6 +59,7 @@ const told = ({ error, warnings }: Outcome, key: string): boolean =>
 
 describe.each([
   'llama',
+  'mistral3',
   'qwen2',
   'qwen3',
   'qwen3moe',

@@ -24,6 +24,10 @@ from transformers import (
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Ministral3Config,
+    Ministral3ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
     Olmo2Config,
@@ -62,6 +66,7 @@ LOCAL = dict(
     full_attention=dict(rope_type='linear', rope_theta=1000.0, factor=2.0),
     sliding_attention=dict(rope_type='default', rope_theta=10000.0),
 )
+YARN = dict(rope_type='yarn', rope_theta=1e4, factor=4.0, original_max_position_embeddings=16, beta_fast=32.0, beta_slow=1.0)
 FEW = {**SMALL, 'num_hidden_layers': 2}
 CASES = [
     dict(name='llama', tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=10000.0)),
@@ -75,6 +80,9 @@ CASES = [
     dict(name='granite', **FEW, **MULTIPLIERS, rope_parameters=dict(rope_type='default', rope_theta=1e7)),
     dict(name='gemma2', **FEW, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=dict(rope_type='default', rope_theta=1e4)),
     dict(name='gemma3', **{**SMALL, 'num_hidden_layers': 6}, head_dim=8, query_pre_attn_scalar=8, sliding_window=16, tie_word_embeddings=True, rope_parameters=LOCAL),
+    dict(name='mistral', **FEW, head_dim=8, sliding_window=16, rope_parameters=dict(rope_type='default', rope_theta=1e4)),
+    dict(name='mistral3', pad_token_id=0, **FEW, head_dim=8, rope_parameters=dict(**YARN, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.5)),
+    dict(name='mistral3 of another magnitude', pad_token_id=0, **FEW, head_dim=8, rope_parameters=dict(**YARN, mscale=1.0, mscale_all_dim=0.5, llama_4_scaling_beta=0.1)),
     dict(name='mixtral', **FEW, num_local_experts=3, num_experts_per_tok=2, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
     dict(name='qwen3moe', **FEW, head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, norm_topk_prob=True, rope_parameters=dict(rope_type='default', rope_theta=1e6)),
 ]
@@ -97,6 +105,8 @@ NETWORKS = {
     'granite': (GraniteConfig, GraniteForCausalLM),
     'gemma2': (Gemma2Config, Gemma2ForCausalLM),
     'gemma3': (Gemma3TextConfig, Gemma3ForCausalLM),
+    'mistral': (MistralConfig, MistralForCausalLM),
+    'mistral3': (Ministral3Config, Ministral3ForCausalLM),
     'mixtral': (MixtralConfig, MixtralForCausalLM),
     'qwen3moe': (Qwen3MoeConfig, Qwen3MoeForCausalLM),
 }
@@ -124,7 +134,7 @@ PARTS = {
 # After these, too, there are norms.
 OUT_NORMS = {'post_attention_layernorm': 'post_attention_norm', 'post_feedforward_layernorm': 'post_ffw_norm'}
 # Those whose rows of q and k `LlamaModel.permute` reorders.
-NEIGHBORS = ['llama', 'mixtral', 'internlm2', 'smollm3', 'granite']
+NEIGHBORS = ['llama', 'mistral', 'mistral3', 'mixtral', 'internlm2', 'smollm3', 'granite']
 OUT_NORMED = ['olmo2', 'gemma2', 'gemma3']
 # Their norms multiply by weight + 1.
 OFFSET = ['gemma2', 'gemma3']
@@ -144,7 +154,7 @@ def permute(weights, heads):
 
 
 def write(path, model, config, architecture):
-    writer = gguf.GGUFWriter(path, 'llama' if architecture == 'mixtral' else architecture)
+    writer = gguf.GGUFWriter(path, 'llama' if architecture in ('mistral', 'mixtral') else architecture)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -167,13 +177,21 @@ def write(path, model, config, architecture):
     if architecture == 'gemma2':
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    if architecture in OFFSET:
+    if architecture in [*OFFSET, 'mistral']:
         writer.add_sliding_window(config.sliding_window)
     if architecture in ('mixtral', 'qwen3moe'):
         writer.add_expert_count(config.num_local_experts if architecture == 'mixtral' else config.num_experts)
         writer.add_expert_used_count(config.num_experts_per_tok)
     if architecture == 'qwen3moe':
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    if architecture == 'mistral3':
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope['factor'])
+        writer.add_rope_scaling_orig_ctx_len(rope['original_max_position_embeddings'])
+        writer.add_rope_scaling_yarn_beta_fast(rope['beta_fast'])
+        writer.add_rope_scaling_yarn_beta_slow(rope['beta_slow'])
+        writer.add_rope_scaling_yarn_log_mul(rope['mscale_all_dim'])
+        writer.add_attn_temperature_scale(rope['llama_4_scaling_beta'])
     if rope['rope_type'] == 'linear':
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(rope['factor'])

@@ -12,11 +12,14 @@ from gguf import GGMLQuantizationType, GGUFValueType
 
 from common import Fixture, generator, main, randn
 
-READ = ['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K']
+READ = ['Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K', 'Q2_K', 'Q3_K', 'IQ4_NL', 'IQ4_XS', 'MXFP4']
 WRITTEN = ['Q8_0', 'Q4_0', 'BF16', 'F16']
 # Where the float16 scales of a block begin.
-SCALES = {'Q4_0': [0], 'Q4_1': [0, 2], 'Q5_0': [0], 'Q5_1': [0, 2], 'Q8_0': [0], 'Q4_K': [0, 2], 'Q5_K': [0, 2], 'Q6_K': [208]}
-SHAPE = (3, 512)
+SCALES = {
+    **{'Q4_0': [0], 'Q4_1': [0, 2], 'Q5_0': [0], 'Q5_1': [0, 2], 'Q8_0': [0], 'Q4_K': [0, 2], 'Q5_K': [0, 2], 'Q6_K': [208]},
+    **{'Q2_K': [80, 82], 'Q3_K': [108], 'IQ4_NL': [0], 'IQ4_XS': [0], 'MXFP4': []},
+}
+SHAPE = (2, 512)
 
 
 def blocks(name):
@@ -29,6 +32,9 @@ def blocks(name):
     for at in SCALES[name]:
         scales = (numbers.standard_normal(count) * 10.0 ** numbers.randint(-7, 3, count)).astype(np.float16)
         data[:, at : at + 2] = scales.reshape(-1, 1).view(np.uint8)
+    if name == 'MXFP4':  # exponents of finite values, from the two denormal ones on
+        data[:, 0] = np.arange(count) * 251 // (count - 1)
+        data[1, 0] = 1
     return data.reshape(SHAPE[0], -1)
 
 

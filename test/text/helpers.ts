@@ -48,6 +48,7 @@ export const published = {
   roberta: join(data, 'tokenizers/roberta-base/tokenizer.json'),
   clip: process.env.VOXTORCH_CLIP_MERGES ?? '',
   mistral: mistral && join(mistral, 'tokenizer.model.v1'),
+  tekken: mistral && join(mistral, 'tekken_240911.json'),
   'mistral-v3': mistral && join(mistral, 'mistral_instruct_tokenizer_240323.model.v3'),
 }
 /** The SentencePiece model of LLaMA and Vicuna, made of its vocabulary as test/reference/text_ids.py makes it. */

@@ -61,8 +61,8 @@ export const TYPES: Readonly<Record<GgufType, TypeFacts>> = {
   Q5_1: { code: 7, block: 32, bytes: 24, isRead: true },
   Q8_0: { code: 8, block: 32, bytes: 34, isRead: true },
   Q8_1: { code: 9, block: 32, bytes: 36 },
-  Q2_K: { code: 10, block: 256, bytes: 84 },
-  Q3_K: { code: 11, block: 256, bytes: 110 },
+  Q2_K: { code: 10, block: 256, bytes: 84, isRead: true },
+  Q3_K: { code: 11, block: 256, bytes: 110, isRead: true },
   Q4_K: { code: 12, block: 256, bytes: 144, isRead: true },
   Q5_K: { code: 13, block: 256, bytes: 176, isRead: true },
   Q6_K: { code: 14, block: 256, bytes: 210, isRead: true },
@@ -71,10 +71,10 @@ export const TYPES: Readonly<Record<GgufType, TypeFacts>> = {
   IQ2_XS: { code: 17, block: 256, bytes: 74 },
   IQ3_XXS: { code: 18, block: 256, bytes: 98 },
   IQ1_S: { code: 19, block: 256, bytes: 50 },
-  IQ4_NL: { code: 20, block: 32, bytes: 18 },
+  IQ4_NL: { code: 20, block: 32, bytes: 18, isRead: true },
   IQ3_S: { code: 21, block: 256, bytes: 110 },
   IQ2_S: { code: 22, block: 256, bytes: 82 },
-  IQ4_XS: { code: 23, block: 256, bytes: 136 },
+  IQ4_XS: { code: 23, block: 256, bytes: 136, isRead: true },
   I8: { code: 24, block: 1, bytes: 1, dtype: 'int8' },
   I16: { code: 25, block: 1, bytes: 2, dtype: 'int16' },
   I32: { code: 26, block: 1, bytes: 4, dtype: 'int32' },
@@ -84,7 +84,7 @@ export const TYPES: Readonly<Record<GgufType, TypeFacts>> = {
   BF16: { code: 30, block: 1, bytes: 2, dtype: 'bfloat16' },
   TQ1_0: { code: 34, block: 256, bytes: 54 },
   TQ2_0: { code: 35, block: 256, bytes: 66 },
-  MXFP4: { code: 39, block: 32, bytes: 17 },
+  MXFP4: { code: 39, block: 32, bytes: 17, isRead: true },
 }
 
 export const typesByCode: ReadonlyMap<number, GgufType> = new Map(

@@ -110,6 +110,9 @@ export interface FamilyGguf {
   parts?: Readonly<Record<string, string>>
 }
 
+/** Keys of Ministral 3's RoPE: `mscale_all_dim`, of which llama.cpp takes `mscale` as 1, and the growth of queries with their positions. */
+export const POSITION_SCALE = ['rope.scaling.yarn_log_multiplier', 'attention.temperature_scale'] as const
+
 const LLAMA_BIASES = { qkv_bias_key: 'attention_bias', output_bias_key: 'attention_bias' } as const
 /** Norms after attention and feed-forward blocks, and none before them. */
 const POST_NORMS = {
@@ -211,7 +214,7 @@ export const FAMILIES = {
     },
     only: { attentionBias: [false], mlpBias: [false] },
     network: { has_window: true, has_position_scale: true },
-    gguf: null,
+    gguf: { architecture: 'mistral3', neighbors: true, writes: true },
   },
   mixtral: {
     architecture: 'MixtralForCausalLM',

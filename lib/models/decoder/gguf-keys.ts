@@ -5,7 +5,7 @@ import type { GgufFile } from '../../files/gguf/gguf.js'
 import type { GgufValue } from '../../files/gguf/types.js'
 import type { GenerationConfig } from '../../generation/config.js'
 import type { DecoderLMConfig } from './config.js'
-import { familyOf, type ModelType } from './families.js'
+import { familyOf, type ModelType, POSITION_SCALE } from './families.js'
 
 /**
  * The keys of a GGUF header that do not become a configuration, as in llama.cpp
@@ -99,6 +99,7 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
   }
   const unknown: string[] = []
   const ownKeys = familyOf(config.modelType as ModelType).gguf?.keys ?? {}
+  const { has_position_scale: isScaled } = familyOf(config.modelType as ModelType).network
   const isOptional = familyOf(config.modelType as ModelType).network.has_window_key !== undefined
   for (const [key, value] of Object.entries(metadata)) {
     if (key === 'general.type' && value !== 'model') {
@@ -114,6 +115,7 @@ export function checkKeys({ path, metadata, architecture }: GgufFile, config: De
       // llama.cpp's Qwen2 and Qwen3 have no window, and the file does not say which layers would have it.
       if (name === 'attention.sliding_window' && isOptional && value !== 0) unknown.push(key)
       if (READ.has(name) || Object.hasOwn(ownKeys, name)) continue
+      if (isScaled && (POSITION_SCALE as readonly string[]).includes(name)) continue
       const neutral = Object.hasOwn(NEUTRAL, name) ? NEUTRAL[name] : OTHER_NETWORKS.has(name) ? [0, false] : undefined
       if (neutral === undefined) {
         unknown.push(key)

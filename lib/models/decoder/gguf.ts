@@ -11,7 +11,7 @@ import { type Device, scope, type Tensor } from '../../tensor/index.js'
 import type { ForeignCheckpoint } from '../pretrained.js'
 import type { FillOptions, Weights } from '../weights.js'
 import type { DecoderLMConfig, RopeParameters } from './config.js'
-import { type FamilyGguf, familyOf, MODEL_TYPES, type ModelType, mayHaveWindow } from './families.js'
+import { type FamilyGguf, familyOf, MODEL_TYPES, type ModelType, mayHaveWindow, POSITION_SCALE } from './families.js'
 import { checkKeys, samplingOf } from './gguf-keys.js'
 import { llama3Scaling } from './rope-factors.js'
 
@@ -188,7 +188,7 @@ export function configOf(file: GgufFile): DecoderLMConfig {
     if (tensors['blk.0.ffn_gate.weight'] !== undefined)
       fail('blk.0.ffn_gate.weight', 'expected it fused into ffn_up for Phi-3, got a separate tensor')
   }
-  if (modelType === 'mistral' || modelType === 'mixtral') config.slidingWindow = window ?? null
+  if (familyOf(modelType).network.has_window && modelType !== 'phi3') config.slidingWindow = window || null
   if (!mayHaveWindow(modelType) && (window ?? 0) > 0) {
     fail(`${architecture}.attention.sliding_window`, `expected 0 for ${modelType}, got ${window}`)
   }
@@ -203,8 +203,25 @@ export function configOf(file: GgufFile): DecoderLMConfig {
   Object.assign(config, implies?.(config))
   const scaling = scalingOf(file, number, (field, what) => fail(`${architecture}.${field}`, what))
   if (scaling !== undefined) config.ropeScaling = scaling
+  if (familyOf(modelType).network.has_position_scale) positionScale(config, number, fail)
   checkKeys(file, config)
   return config
+}
+
+function positionScale(config: DecoderLMConfig, number: NumberOf, fail: (field: string, what: string) => never): void {
+  const [all, beta] = POSITION_SCALE.map((key) => number(key) ?? 0) as [number, number]
+  const scaling = config.ropeScaling as RopeParameters | undefined
+  if (scaling?.ropeType === 'yarn') {
+    const { originalMaxPositionEmbeddings = config.maxPositionEmbeddings } = scaling
+    Object.assign(scaling, { originalMaxPositionEmbeddings }, all > 0 && { mscale: 1, mscaleAllDim: all })
+    if (beta > 0) scaling.llama4ScalingBeta = beta
+    return
+  }
+  const at = all > 0 ? 0 : 1
+  if (all > 0 || beta > 0)
+    fail(`mistral3.${POSITION_SCALE[at]}`, `expected 0 without a scaling of type yarn, got ${[all, beta][at]}`)
+  // The class has a scaling of its own by default.
+  if (scaling === undefined) config.ropeParameters = { ropeType: 'default', ropeTheta: config.ropeTheta as number }
 }
 
 function partOf(rotated: number, headDim: number): number {

@@ -10,7 +10,7 @@ import { noGrad, ops, scope, Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { type DecoderLMConfig, hasWindow, type RopeParameters, ropeOf } from './config.js'
 import type { DecoderLM } from './decoder-lm.js'
-import { type FamilyGguf, familyOf, MODEL_TYPES } from './families.js'
+import { type FamilyGguf, familyOf, MODEL_TYPES, POSITION_SCALE } from './families.js'
 import { EXPERT, NORM, theirName, toNeighbors } from './gguf.js'
 import { llama3Factors } from './rope-factors.js'
 
@@ -223,6 +223,25 @@ function sizesOf(
     })
   }
   const { factor = 1, originalMaxPositionEmbeddings, betaFast, betaSlow } = scaling as RopeParameters
+  const { attentionFactor, mscale, mscaleAllDim, llama4ScalingBeta } = scaling as RopeParameters
+  const magnitude = (scale: number) => (factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1)
+  if (familyOf(config.modelType ?? 'llama').network.has_position_scale) {
+    if (attentionFactor || (mscale && mscaleAllDim && mscale !== 1)) {
+      const [key, value] = attentionFactor ? ['attentionFactor', attentionFactor] : ['mscale', mscale]
+      throw new ConfigError(
+        `DecoderLM.saveGguf: ropeParameters.${key}: expected ${attentionFactor ? 'none' : 'mscale 1'}, which llama.cpp has for every ${config.modelType}, got ${value}. Save the model with save() as safetensors.`,
+        { [key as string]: value },
+      )
+    }
+    const [all, beta] = POSITION_SCALE
+    if (mscale && mscaleAllDim) result[all] = mscaleAllDim
+    if (llama4ScalingBeta) result[beta] = llama4ScalingBeta
+  } else if (kind === 'yarn') {
+    // llama.cpp multiplies it with the magnitude that follows from the factor.
+    const scale =
+      attentionFactor ?? (mscale && mscaleAllDim ? magnitude(mscale) / magnitude(mscaleAllDim) : magnitude(1))
+    if (scale !== magnitude(1)) result['rope.scaling.attn_factor'] = scale / magnitude(1)
+  }
   result['rope.scaling.type'] = kind
   result['rope.scaling.factor'] = factor
   if (originalMaxPositionEmbeddings) result['rope.scaling.original_context_length'] = originalMaxPositionEmbeddings
@@ -246,7 +265,8 @@ const prefixed = (prefix: string, values: Record<string, GgufValue>): Record<str
 
 /** Return the types of keys that are floats in llama.cpp, even with an integer value. */
 function typesOf(metadata: Record<string, GgufValue>): Record<string, GgufValueType> {
-  const real = /\.(?:freq_base|layer_norm_rms_epsilon|factor|yarn_beta_\w+|alpha|(?:\w+_)?scale|\w+_softcapping)$/
+  const real =
+    /\.(?:freq_base|layer_norm_rms_epsilon|(?:attn_)?factor|yarn_beta_\w+|alpha|(?:\w+_)?scale|yarn_log_multiplier|\w+_softcapping)$/
   return Object.fromEntries(Object.keys(metadata).flatMap((key) => (real.test(key) ? [[key, 'float32']] : [])))
 }
 

@@ -61,6 +61,11 @@ export class Bpe implements TokenModel {
       options.prefix === '' && options.suffix === '' && !options.ignoreMerges && marksOnlyLead(ids, pairs)
   }
 
+  /** Merge the pair whose result has the lowest id first, as in tiktoken, and the leftmost of equal ones. */
+  rankByResult(): void {
+    this.#merges.ranks.set(this.#merges.results)
+  }
+
   /** Characters of the longest entry; bytes if the model is byte-level. */
   get longest(): number {
     if (this.#longest === 0) for (const [token] of this.entries()) this.#longest = Math.max(this.#longest, token.length)

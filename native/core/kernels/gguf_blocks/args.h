@@ -9,7 +9,21 @@
 namespace voxtorch::kernels {
 
 // Types by the numbers that files have.
-enum GgufType : int64_t { Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14 };
+enum GgufType : int64_t {
+  Q4_0 = 2,
+  Q4_1 = 3,
+  Q5_0 = 6,
+  Q5_1 = 7,
+  Q8_0 = 8,
+  Q2_K = 10,
+  Q3_K = 11,
+  Q4_K = 12,
+  Q5_K = 13,
+  Q6_K = 14,
+  IQ4_NL = 20,
+  IQ4_XS = 23,
+  MXFP4 = 39
+};
 
 // So many blocks -> their weights, as float32 or rounded to bfloat16. Every build gives the same bits.
 using DecodeGguf = void (*)(int64_t type, const uint8_t* from, int64_t blocks, void* to, bool is_bfloat16);

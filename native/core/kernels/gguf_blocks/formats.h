@@ -162,6 +162,81 @@ struct SixBitsOf256 {  // Q6_K: 128 bytes of lower bits, 64 of upper ones, 16 sc
   }
 };
 
+struct TwoBitsOf256 {  // Q2_K: 16 scales and least weights of four bits each, 64 bytes of four weights, two scales
+  static constexpr int64_t kWeights = 256, kBytes = 84;
+  static inline void decode(const uint8_t* __restrict block, float* __restrict to) {
+    const float d = half_at(block + 80), least = half_at(block + 82);
+    const uint8_t* const codes = block + 16;
+    for (int part = 0; part < 16; ++part) {
+      const float scale = d * static_cast<float>(block[part] & 15);
+      const float offset = least * static_cast<float>(block[part] >> 4);
+      const uint8_t* const from = codes + part / 8 * 32 + part % 2 * 16;
+      const int shift = part % 8 / 2 * 2;
+      for (int i = 0; i < 16; ++i) *to++ = scale * static_cast<float>(from[i] >> shift & 3) - offset;
+    }
+  }
+};
+
+struct ThreeBitsOf256 {  // Q3_K: 32 bytes of third bits, 64 of four weights, 16 scales of six bits, the scale of all
+  static constexpr int64_t kWeights = 256, kBytes = 110;
+  static inline void decode(const uint8_t* __restrict block, float* __restrict to) {
+    const float d = half_at(block + 108);
+    const uint8_t *codes = block + 32, *scales = block + 96;
+    for (int part = 0; part < 16; ++part) {
+      const int low = scales[part % 8] >> part / 8 * 4 & 15, upper = scales[8 + part % 4] >> part / 4 * 2 & 3;
+      const float scale = d * static_cast<float>((low | upper << 4) - 32);
+      const uint8_t *from = codes + part / 8 * 32 + part % 2 * 16, *high = block + part % 2 * 16;
+      const int shift = part % 8 / 2 * 2, bit = part / 2;
+      for (int i = 0; i < 16; ++i) {
+        const int code = (from[i] >> shift & 3) | (high[i] >> bit & 1) << 2;
+        *to++ = scale * static_cast<float>(code - 4);
+      }
+    }
+  }
+};
+
+// Weights of four bits by a table, the lower halves of 16 bytes first.
+inline void put_from_table(const int8_t* table, float scale, const uint8_t* __restrict from, float* __restrict to) {
+  for (int i = 0; i < 16; ++i) {
+    to[i] = scale * static_cast<float>(table[from[i] & 15]);
+    to[i + 16] = scale * static_cast<float>(table[from[i] >> 4]);
+  }
+}
+
+constexpr int8_t kUneven[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+struct UnevenFourBits {  // IQ4_NL: scale, 16 bytes of two weights
+  static constexpr int64_t kWeights = 32, kBytes = 18;
+  static inline void decode(const uint8_t* __restrict block, float* __restrict to) {
+    put_from_table(kUneven, half_at(block), block + 2, to);
+  }
+};
+
+struct UnevenFourBitsOf256 {  // IQ4_XS: scale, upper two and lower four bits of the parts' scales, 128 bytes
+  static constexpr int64_t kWeights = 256, kBytes = 136;
+  static inline void decode(const uint8_t* __restrict block, float* __restrict to) {
+    const float d = half_at(block);
+    for (int part = 0; part < 8; ++part, to += 32) {
+      const int upper = block[2 + part / 4] >> part % 4 * 2 & 3, low = block[4 + part / 2] >> part % 2 * 4 & 15;
+      put_from_table(kUneven, d * static_cast<float>((low | upper << 4) - 32), block + 8 + part * 16, to);
+    }
+  }
+};
+
+// Twice the values of a 4-bit float: a sign, two bits of exponent and one of mantissa.
+constexpr int8_t kTinyFloats[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+struct TinyFloats {  // MXFP4 (https://www.opencompute.org/documents/ocp-microscaling-formats-mx-v1-0-spec-final-pdf)
+  static constexpr int64_t kWeights = 32, kBytes = 17;
+  static inline void decode(const uint8_t* __restrict block, float* __restrict to) {
+    // 2^(exponent - 128), half the scale, whose smallest two values are denormal.
+    const uint32_t exponent = block[0], bits = exponent < 2 ? 0x200000u << exponent : (exponent - 1) << 23;
+    float scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    put_from_table(kTinyFloats, scale, block + 1, to);
+  }
+};
+
 template <typename Work>
 bool with_gguf_format(int64_t type, const Work& work) {
   switch (type) {
@@ -181,6 +256,16 @@ bool with_gguf_format(int64_t type, const Work& work) {
       return work(FiveBitsOf256{}), true;
     case Q6_K:
       return work(SixBitsOf256{}), true;
+    case Q2_K:
+      return work(TwoBitsOf256{}), true;
+    case Q3_K:
+      return work(ThreeBitsOf256{}), true;
+    case IQ4_NL:
+      return work(UnevenFourBits{}), true;
+    case IQ4_XS:
+      return work(UnevenFourBitsOf256{}), true;
+    case MXFP4:
+      return work(TinyFloats{}), true;
     default:
       return false;
   }
