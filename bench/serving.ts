@@ -17,7 +17,7 @@ const TOKENS = 48
 const sides = ['voxtorch', 'torch'] as const
 type Side = (typeof sides)[number]
 
-/** Of one round, in ms: of all clients together for each token, 95th percentile between two tokens of a client, median first token. */
+/** Times of one round in ms: per token of all clients together, between two tokens of a client (95th percentile), to the first token (median). */
 interface Measured {
   perToken: number
   between: number

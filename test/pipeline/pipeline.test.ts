@@ -375,7 +375,12 @@ describe('pipeline', () => {
       {},
       /got WavLMForCTC\. It is for 'automatic-speech-recognition' and 'feature-extraction'/,
     ],
-    ['automatic-speech-recognition', at('wavlm'), {}, /expected Whisper, Wav2Vec2ForCTC, WavLMForCTC, ParakeetForCTC, ParakeetForRNNT, ParakeetForTDT, got WavLM/],
+    [
+      'automatic-speech-recognition',
+      at('wavlm'),
+      {},
+      /expected Whisper, Wav2Vec2ForCTC, WavLMForCTC, ParakeetForCTC, ParakeetForRNNT, ParakeetForTDT, got WavLM/,
+    ],
     ['text-generation', { eval() {} }, {}, /got Object/],
     ['text-generation', at('llama'), { dtyp: 'float32' }, /did you mean 'dtype'/],
     ['text-generation', at('llama'), { tokenizer: {} }, /tokenizer to be a Tokenizer/],
