@@ -171,7 +171,7 @@ describe('configurations', () => {
     (name) => {
       const theirs = defaults[name] as Record<string, unknown>
       const { encoder_config: encoder, ...rest } = theirs
-      const given = {
+      const given: Record<string, unknown> = {
         ...camelKeys(rest),
         ...(encoder ? { encoderConfig: camelKeys(encoder as Record<string, unknown>) } : {}),
       }
@@ -191,7 +191,7 @@ describe('configurations', () => {
   )
 
   it('refuse unknown keys, and values outside their range, by name', () => {
-    const make = (config: object) => () => new ParakeetForTDT(config, { device: 'meta' })
+    const make = (config: object) => () => new ParakeetForTDT(config as never, { device: 'meta' })
     expect(make({ vocabSise: 3 })).toThrow(/vocabSise.*did you mean 'vocabSize'/)
     expect(make({ encoderConfig: { hiddenSise: 8 } })).toThrow(/encoderConfig.*hiddenSise/)
     expect(make({ blankTokenId: 8193 })).toThrow(/blankTokenId: expected a token below vocabSize 8193, got 8193/)

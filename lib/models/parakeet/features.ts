@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { stackSamples } from '../../audio/clip.js'
+import { SPEECH_RATE, stackSamples } from '../../audio/clip.js'
 import { type NemoLogMel, nemoLogMel } from '../../audio/features.js'
 import { writeJson } from '../../files/json/json.js'
 import { type Tensor, tensor } from '../../tensor/index.js'
@@ -19,7 +19,7 @@ export interface ParakeetFeatureSettings {
 /** Return the settings of the published models, for a number of mel bands. */
 export const usualFeatures = (featureSize: number): ParakeetFeatureSettings => ({
   featureSize,
-  samplingRate: 16_000,
+  samplingRate: SPEECH_RATE,
   hopLength: 160,
   nFft: 512,
   winLength: 400,

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, extname, join } from 'node:path'
+import { SPEECH_RATE } from '../../audio/clip.js'
 import { shown } from '../../base/arguments.js'
 import { CheckpointError, ConfigError, VoxtorchError } from '../../base/errors.js'
 import { readArchive } from '../../files/archive.js'
@@ -358,7 +359,7 @@ function featuresIn(node: Node): Partial<ParakeetFeatureSettings> {
   node.only('mag_power', 2)
   node.only('lowfreq', 0)
   node.only('highfreq')
-  const samplingRate = node.integer('sample_rate', 16_000)
+  const samplingRate = node.integer('sample_rate', SPEECH_RATE)
   return {
     samplingRate,
     winLength: Math.floor(node.number('window_size', 0.02) * samplingRate + 1e-6),
