@@ -1,6 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { defineConfig, type Plugin } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 const lib = fileURLToPath(new URL('./lib/', import.meta.url))
 const dist = fileURLToPath(new URL('./dist/modules/', import.meta.url))
@@ -43,6 +45,22 @@ const alone = [
   'test/nn/dispose.test.ts',
 ]
 
+// Seconds of the longest files. A fresh clone has no durations of its own, and vitest orders by the size of the files then.
+const seconds: Record<string, number> = JSON.parse(
+  readFileSync(new URL('./test/seconds.json', import.meta.url), 'utf8'),
+)
+
+/** The longest files first, so that at the end no process works alone on one of them. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files)
+    // Those with a process of their own stay in front of those that share one.
+    const rank = ({ project, moduleId }: TestSpecification) =>
+      (project.config.isolate ? 1_000_000 : 0) + (seconds[relative(project.config.root, moduleId)] ?? 0)
+    return sorted.sort((a, b) => rank(b) - rank(a))
+  }
+}
+
 export default defineConfig({
   plugins: [compiled],
   test: {
@@ -56,6 +74,7 @@ export default defineConfig({
     pool: 'forks',
     execArgv: ['--expose-gc'],
     maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
     env: {
       // Where others use the cores too, threads that wait by turning in a loop take them from those they wait for.
       OMP_WAIT_POLICY: 'passive',

@@ -3,7 +3,7 @@
 # for an edit to stay quick; a file in none of them is a unit of its own. In one group, names of anonymous namespaces must differ.
 function(voxtorch_unit_groups core addon)
   set(groups audio generation io base jobs autograd_a autograd_b autograd_c autograd_d nn encoders speech synthesis decoder whisper blocks
-    decoding distributed)
+    decoding distributed drafting cpu layers memory autograd_e pixels)
   set(audio kaldi_fbank log_mel mel_filters normalize resample resample_filter spectrum)
   set(generation beams cached_stepper operators options processors sampling session session_batch session_choice session_drafts)
   set(io crc32 file read write)
@@ -28,6 +28,18 @@ function(voxtorch_unit_groups core addon)
   set(decoding kernels/decode_attention/decode_attention kernels/decode_step/decode_step kernels/decode_step/plan kernels/decode_step/screen
     kernels/decode_step/team kernels/rotary_append/rotary_append)
   set(distributed distributed/gloo distributed/group)
+  # Small files: reading the precompiled header takes as long as most of them.
+  set(drafting batch ctc drafts prefix_cache)
+  list(TRANSFORM drafting REPLACE "(.+)" "generation/\\1")
+  set(cpu convolution_cpu derived full_reduction gguf_blocks/gguf_blocks gguf_blocks/gguf_linear)
+  list(TRANSFORM cpu REPLACE "(.+)" "kernels/\\1")
+  set(layers nn/rms_norm nn/tied_head)
+  set(memory cpu_capability cpu_heap device_tables graphs guards launcher transfers)
+  set(autograd_e forward_formulas functorch)
+  foreach(group memory autograd_e)
+    list(TRANSFORM ${group} REPLACE "(.+)" "runtime/\\1")
+  endforeach()
+  set(pixels train/copy_ahead vision/frames_to_planes vision/resize)
   foreach(folder audio generation io nn)
     list(TRANSFORM ${folder} REPLACE "(.+)" "${folder}/\\1")
   endforeach()

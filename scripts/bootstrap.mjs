@@ -1,6 +1,6 @@
 // Makes a fresh clone ready to test and run: packages, TypeScript, libtorch, native addon. Each step is skipped when what
 // it makes is up to date, so a second run takes a fraction of a second. Node's own modules only: nothing is installed yet.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,6 +8,9 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { bundle } from './bundle.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
+const TSC = join(root, 'node_modules/typescript/bin/tsc')
+const STAMP = join(root, 'dist/.stamp')
+const MISTYPED = 'lib/ does not compile; tsc says why above.'
 
 /** @param {string} line */
 const say = (line) => console.log(`[voxtorch] ${line}`)
@@ -20,10 +23,15 @@ export async function bootstrap({ cuda = false } = {}) {
   const started = performance.now()
   needNode()
   installPackages()
-  await compileTypeScript()
+  // On a bare machine types are checked while libtorch is downloaded and the compiler starts: each leaves a core idle.
+  const isBare = !existsSync(join(root, 'build/voxtorch.node'))
+  await compileTypeScript({ check: !isBare })
+  if (!existsSync(STAMP)) throw new SetupError(MISTYPED)
+  const types = checkTypes()
   // From here on the compiled package helps itself: the same code serves `npx voxtorch install`.
   const { install } = await import(pathToFileURL(join(root, 'dist/cli/install.js')).href)
   await install({ build: true, cuda, report: say })
+  if (!(await types)) throw new SetupError(MISTYPED)
   say(`ready (${seconds(started)} s in all)`)
 }
 
@@ -72,20 +80,28 @@ export function packagesStale(directory = root) {
  */
 export async function compileTypeScript({ check = true } = {}) {
   const started = performance.now()
-  const stamp = join(root, 'dist/.stamp')
   const sources = hashTree(['lib', 'package.json', 'tsconfig.json', 'tsconfig.build.json', 'scripts/bundle.mjs'])
-  const have = existsSync(stamp) ? readFileSync(stamp, 'utf8') : ''
+  const have = existsSync(STAMP) ? readFileSync(STAMP, 'utf8') : ''
   if (have === `${sources} checked` || (!check && have === `${sources} unchecked`)) return
-  rmSync(stamp, { force: true })
+  rmSync(STAMP, { force: true })
   removeOrphans()
-  const tsc = join(root, 'node_modules/typescript/bin/tsc')
-  const values = [tsc, '-p', 'tsconfig.build.json', ...(check ? [] : ['--noCheck'])]
+  const values = [TSC, '-p', 'tsconfig.build.json', ...(check ? [] : ['--noCheck'])]
   const { status } = spawnSync(process.execPath, values, { cwd: root, stdio: 'inherit' })
-  if (status !== 0 && check) throw new SetupError('lib/ does not compile; tsc says why above.')
+  if (status !== 0 && check) throw new SetupError(MISTYPED)
   if (status !== 0) return say('lib/ has syntax errors; what could be compiled is in dist/modules/')
   await bundle()
-  writeFileSync(stamp, `${sources} ${check ? 'checked' : 'unchecked'}`)
+  writeFileSync(STAMP, `${sources} ${check ? 'checked' : 'unchecked'}`)
   say(`TypeScript compiled${check ? '' : ' without type check'} (${seconds(started)} s)`)
+}
+
+/** Checks the types of what was compiled without. Returns whether they are right. @returns {Promise<boolean>} */
+export async function checkTypes() {
+  const have = readFileSync(STAMP, 'utf8')
+  if (!have.endsWith(' unchecked')) return true
+  const child = spawn(process.execPath, [TSC, '-p', 'tsconfig.build.json', '--noEmit'], { cwd: root, stdio: 'inherit' })
+  const status = await new Promise((resolve) => child.once('close', resolve))
+  if (status === 0) writeFileSync(STAMP, have.replace(/ unchecked$/, ' checked'))
+  return status === 0
 }
 
 /** Removes what no source makes any more. */

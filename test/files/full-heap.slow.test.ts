@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, describe, expect, it } from 'vitest'
+import { jsonlStream, readJsonl } from '../../lib/index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-full-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -28,6 +29,21 @@ describe('files that would fill the heap are refused, and the process lives', ()
       if (!bad) expect(outcome, name).not.toMatch(/byte 0 of/)
     }
   })
+})
+
+it('lines longer than a text can be are refused', async () => {
+  const path = join(folder, 'line.jsonl')
+  const out = openSync(path, 'w')
+  const part = Buffer.alloc(2 ** 20, 'x')
+  for (let i = 0; i < 521; i++) writeSync(out, part)
+  closeSync(out)
+  const all = async (lines: AsyncIterable<unknown>) => {
+    for await (const _ of lines);
+  }
+  const limit = { maxLineBytes: 2 ** 31 - 1 }
+  for (const lines of [readJsonl(path, limit), jsonlStream(path, limit).iterate()])
+    await expect(all(lines)).rejects.toMatchObject({ name: 'DataError', line: 1 })
+  rmSync(path)
 })
 
 describe('what has no end', () => {

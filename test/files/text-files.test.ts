@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ReadCsvOptions } from '../../lib/files/index.js'
 import { readConfig, readCsv, readCsvStream, readYaml } from '../../lib/files/index.js'
-import { ConfigError, DataError, jsonlStream, readJson, readJsonl } from '../../lib/index.js'
+import { ConfigError, DataError, readJson, readJsonl } from '../../lib/index.js'
 import { fixturePath } from '../helpers.js'
 
 interface Case {
@@ -195,20 +195,6 @@ describe('JSON lines', () => {
       expect(await all(readJsonl(file(text), { maxLineBytes: 100 }))).toHaveLength(2)
       expect((await failure(all(readJsonl(file(text), { maxLineBytes: 99 })))).message).toMatch(/at most 99 bytes/)
     }
-  })
-})
-
-describe('lines longer than a text can be', () => {
-  test.each<[string, (path: string) => AsyncIterable<unknown>]>([
-    ['readJsonl', (path) => readJsonl(path, { maxLineBytes: 2 ** 31 - 1 })],
-    ['jsonlStream', (path) => jsonlStream(path, { maxLineBytes: 2 ** 31 - 1 }).iterate()],
-  ])('of %s', async (_name, read) => {
-    const path = file(Buffer.alloc(2 ** 20, 'x'))
-    const out = openSync(path, 'a')
-    for (let i = 0; i < 520; i++) writeSync(out, Buffer.alloc(2 ** 20, 'x'))
-    closeSync(out)
-    expect(await failure(all(read(path)))).toMatchObject({ name: 'DataError', line: 1 })
-    rmSync(path)
   })
 })
 

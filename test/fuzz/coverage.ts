@@ -15,6 +15,11 @@ export class Coverage {
     await this.#session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true })
   }
 
+  async stop(): Promise<void> {
+    await this.#session.post('Profiler.stopPreciseCoverage')
+    this.#session.disconnect()
+  }
+
   /** Covered characters of the library's source. */
   get characters(): number {
     return this.#characters

@@ -2,7 +2,16 @@
  * The process that reads: mutates files, keeps those that reach new code, and writes each input down before reading it,
  * so that its parent knows what killed it. Argument: one JSON object, a {@link ReaderJob}.
  */
-import { existsSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  appendFileSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { memoryStats, VoxtorchError } from '../../lib/index.js'
 import { Coverage } from './coverage.js'
@@ -19,14 +28,12 @@ const MOST_OF_A_KIND = 5
 
 class Reader {
   readonly result: ReaderResult
-  readonly #progress: number
   readonly #head = Buffer.alloc(8)
 
   constructor(
     readonly target: FuzzTarget,
-    progress: string,
+    readonly progress: number,
   ) {
-    this.#progress = openSync(progress, 'w')
     this.result = {
       target: target.name,
       inputs: 0,
@@ -44,7 +51,7 @@ class Reader {
     const { result } = this
     this.#head.writeUInt32LE(result.inputs, 0)
     this.#head.writeUInt32LE(input.length, 4)
-    writeSync(this.#progress, Buffer.concat([this.#head, input]), 0, 8 + input.length, 0)
+    writeSync(this.progress, Buffer.concat([this.#head, input]), 0, 8 + input.length, 0)
     result.inputs += 1
     const live = memoryStats().liveTensors
     const resident = process.resourceUsage().maxRSS
@@ -90,24 +97,45 @@ class Reader {
   }
 }
 
-function knownInputs({ known, target }: ReaderJob): Uint8Array[] {
-  const folder = known === undefined ? '' : join(known, target)
+function knownInputs(folder: string): Uint8Array[] {
   return existsSync(folder) ? readdirSync(folder).map((file) => readFileSync(join(folder, file))) : []
+}
+
+/** Linux keeps the largest resident memory of a process until it is told to forget it. */
+function forgetPeak(): void {
+  if (existsSync('/proc/self/clear_refs')) writeFileSync('/proc/self/clear_refs', '5')
 }
 
 async function main(): Promise<void> {
   const job = JSON.parse(process.argv[2]!) as ReaderJob
   process.on('warning', () => {})
-  const target = await loadTarget(job.target, job.folder)
-  const reader = new Reader(target, job.progress)
+  const progress = openSync(job.progress, 'w')
+  for (const each of job.targets) {
+    ftruncateSync(progress)
+    const result = await readTarget(each, job, progress)
+    appendFileSync(job.results, `${JSON.stringify(result)}\n`)
+  }
+}
+
+async function readTarget(
+  { name, seed, inputs: wanted }: ReaderJob['targets'][number],
+  job: ReaderJob,
+  progress: number,
+): Promise<ReaderResult> {
+  const begin = performance.now()
+  const target = await loadTarget(name, job.folder)
+  const reader = new Reader(target, progress)
   const coverage = new Coverage()
   await coverage.start()
-  const corpus = [...target.seeds(), ...knownInputs(job)]
+  const corpus = [...target.seeds(), ...(job.known === undefined ? [] : knownInputs(join(job.known, name)))]
+  globalThis.gc?.()
+  // A reader that takes much memory must not hide that another does.
+  forgetPeak()
   for (const input of corpus) await reader.read(input)
   await coverage.fresh(true)
-  for (let batch = 0; reader.result.inputs < job.inputs; batch += 1) {
-    const random = new Random(job.seed, target.name, batch)
-    const inputs = Array.from({ length: Math.min(BATCH, job.inputs - reader.result.inputs) }, () =>
+  for (let batch = 0; reader.result.inputs < wanted; batch += 1) {
+    const random = new Random(seed, target.name, batch)
+    const inputs = Array.from({ length: Math.min(BATCH, wanted - reader.result.inputs) }, () =>
       target.generate !== undefined && random.chance(0.2)
         ? target.generate(random)
         : mutate(random.pick(corpus), random, corpus, target.words),
@@ -116,9 +144,11 @@ async function main(): Promise<void> {
     if (await coverage.fresh(false)) corpus.push(...(await reaching(inputs, target, coverage)))
     if (batch % 64 === 0) await new Promise((resolve) => setImmediate(resolve))
   }
+  await coverage.stop()
   reader.result.covered = coverage.characters
   reader.result.corpus = corpus.length
-  writeFileSync(job.result, JSON.stringify(reader.result))
+  reader.result.seconds = (performance.now() - begin) / 1000
+  return reader.result
 }
 
 /** Those of a batch that reach something that nothing before them does. */

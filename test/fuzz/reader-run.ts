@@ -1,5 +1,16 @@
-/** The parent: runs each reader's target in children, and gathers what they found. */
-import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+/** The parent: runs the readers' targets in children, and gathers what they found. */
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -8,8 +19,8 @@ import type { FuzzTarget } from './targets/target.js'
 
 export interface ReaderOptions {
   seed: number
-  /** Inputs for each target. */
-  inputs: number
+  /** Inputs for each target, or for the target of a name. */
+  inputs: number | ((target: string) => number)
   /** Names of targets; default all. */
   targets?: readonly string[]
   /** Folder for inputs with findings; default none. */
@@ -31,10 +42,14 @@ export interface ReaderFinding {
 }
 
 /** Arguments of a child process, as JSON. */
-export interface ReaderJob extends ReaderOptions {
-  target: string
+export interface ReaderJob {
+  targets: { name: string; seed: number; inputs: number }[]
+  folder?: string
+  known?: string
+  /** The file that holds the current input. */
   progress: string
-  result: string
+  /** The file that gets one line for each target that is done, a {@link ReaderResult}. */
+  results: string
 }
 
 export interface ReaderResult {
@@ -68,56 +83,70 @@ export async function loadTarget(name: string, folder = ownTargets): Promise<Fuz
   return module.target
 }
 
+/** One child runs all targets, one after the other: starting it takes longer than most of them. */
 export async function fuzzReaders(options: ReaderOptions): Promise<ReaderResult[]> {
-  const results: ReaderResult[] = []
-  for (const target of options.targets ?? targetNames(options.folder)) results.push(await fuzzReader(target, options))
-  return results
-}
-
-async function fuzzReader(target: string, options: ReaderOptions): Promise<ReaderResult> {
-  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-fuzz-'))
-  const total: ReaderResult = {
-    target,
-    inputs: 0,
-    accepted: 0,
-    errors: {},
-    covered: 0,
-    corpus: 0,
-    slowest: 0,
-    seconds: 0,
-    findings: [],
-  }
-  const begin = Date.now()
-  const { patience = 20_000 } = options
-  const progress = join(folder, 'progress')
-  const result = join(folder, 'result')
+  const { patience = 20_000, seed } = options
+  const inputsOf = (target: string) => (typeof options.inputs === 'number' ? options.inputs : options.inputs(target))
+  const names = options.targets ?? targetNames(options.folder)
+  const totals = names.map(
+    (target): ReaderResult => ({
+      target,
+      inputs: 0,
+      accepted: 0,
+      errors: {},
+      covered: 0,
+      corpus: 0,
+      slowest: 0,
+      seconds: 0,
+      findings: [],
+    }),
+  )
+  const waiting = totals.map((total) => ({ total, children: 0 }))
+  const scratch = mkdtempSync(join(tmpdir(), 'voxtorch-fuzz-'))
+  const [progress, results, errors] = ['progress', 'results', 'stderr'].map((name) => join(scratch, name)) as [
+    string,
+    string,
+    string,
+  ]
   try {
-    // A child that dies is followed by another with other random numbers, for what is left to do.
-    for (let child = 0; total.inputs < options.inputs && child < MOST_CHILDREN; child += 1) {
-      for (const file of [progress, result]) rmSync(file, { force: true })
-      const inputs = options.inputs - total.inputs
-      const job: ReaderJob = { ...options, seed: options.seed + child * 1_000_003, inputs, target, progress, result }
-      const stderr = openSync(join(folder, 'stderr'), 'w')
-      const { cause, hung } = await watch(
-        startChild('reader-child.ts', job, folder, 'ignore', stderr),
+    while (waiting.length > 0) {
+      for (const file of [progress, results]) rmSync(file, { force: true })
+      const job: ReaderJob = {
+        targets: waiting.map(({ total, children }) => ({
+          name: total.target,
+          // A child that dies is followed by another with other random numbers, for what is left to do.
+          seed: seed + children * 1_000_003,
+          inputs: inputsOf(total.target) - total.inputs,
+        })),
+        ...(options.folder === undefined ? {} : { folder: options.folder }),
+        ...(options.known === undefined ? {} : { known: options.known }),
         progress,
-        patience,
-      )
-      const tail = readFileSync(join(folder, 'stderr'), 'utf8').slice(-2000)
-      if (existsSync(result)) add(total, JSON.parse(readFileSync(result, 'utf8')) as ReaderResult)
-      if (cause === null) break
-      if (!existsSync(progress)) throw new Error(`the fuzz of ${target} cannot start: ${cause}\n${tail}`)
+        results,
+      }
+      const stderr = openSync(errors, 'w')
+      const child = startChild('reader-child.ts', job, scratch, 'ignore', stderr)
+      closeSync(stderr)
+      const { cause, hung } = await watch(child, progress, patience)
+      const lines = existsSync(results) ? readFileSync(results, 'utf8').split('\n').slice(0, -1) : []
+      for (const { total } of waiting.splice(0, lines.length)) add(total, JSON.parse(lines.shift()!) as ReaderResult)
+      const current = waiting[0]
+      if (current === undefined) break
+      const tail = readFileSync(errors, 'utf8').slice(-2000)
+      const { target } = current.total
+      if (!existsSync(progress) || statSync(progress).size === 0)
+        throw new Error(`the fuzz of ${target} cannot start: ${cause}\n${tail}`)
       const { done, input } = readProgress(progress)
-      total.inputs += done
+      current.total.inputs += done + 1
       const message = hung ? `more than ${patience / 1000} s` : `${cause}\n${tail}`
-      total.findings.push({ target, kind: hung ? 'hang' : 'crash', message, input: input.toString('base64') })
+      current.total.findings.push({ target, kind: hung ? 'hang' : 'crash', message, input: input.toString('base64') })
+      current.children += 1
+      if (current.total.inputs >= inputsOf(target) || current.children === MOST_CHILDREN) waiting.shift()
     }
   } finally {
-    rmSync(folder, { recursive: true, force: true })
+    rmSync(scratch, { recursive: true, force: true })
   }
-  total.seconds = (Date.now() - begin) / 1000
-  if (options.findings !== undefined) keepFindings(options.findings, total.findings)
-  return total
+  if (options.findings !== undefined) for (const { findings } of totals) keepFindings(options.findings, findings)
+  return totals
 }
 
 function add(total: ReaderResult, part: ReaderResult): void {
@@ -126,11 +155,12 @@ function add(total: ReaderResult, part: ReaderResult): void {
   total.covered = Math.max(total.covered, part.covered)
   total.corpus += part.corpus
   total.slowest = Math.max(total.slowest, part.slowest)
+  total.seconds += part.seconds
   total.findings.push(...part.findings)
   for (const [name, count] of Object.entries(part.errors)) total.errors[name] = (total.errors[name] ?? 0) + count
 }
 
-/** Read what the child wrote before its last input: inputs done, length, bytes. */
+/** Read what the child wrote before its last input: inputs of the target before it, length, bytes. */
 function readProgress(path: string): { done: number; input: Buffer } {
   const bytes = readFileSync(path)
   return { done: bytes.readUInt32LE(0), input: bytes.subarray(8, 8 + bytes.readUInt32LE(4)) }

@@ -509,16 +509,24 @@ describe('the rest of the server', () => {
   })
 
   it('works on so many at once, lets so many wait, and turns the rest away', async () => {
-    const model = new Parrot(20)
+    const model = new Parrot()
     const { url } = await start(model, { maxConcurrent: 2, maxQueued: 3, queueTimeout: 30 })
-    let most = 0
-    const watch = setInterval(() => {
-      most = Math.max(most, model.running)
-    }, 2)
-    const replies = await Promise.all(
-      Array.from({ length: 9 }, () => ask(url, { messages: [user(text('count 100'))] })),
-    )
-    clearInterval(watch)
+    let [most, refusals, goOn] = [0, 0, () => {}]
+    const others = new Promise<void>((resolve) => (goOn = resolve))
+    const { stream } = Parrot.prototype
+    model.stream = async function* (turns, options) {
+      for await (const delta of stream.call(model, turns, options)) {
+        most = Math.max(most, model.running)
+        await others
+        yield delta
+      }
+    }
+    const asked = Array.from({ length: 9 }, () => ask(url, { messages: [user(text('count 100'))] }))
+    for (const reply of asked) void reply.then(({ status }) => (refusals += status === 429 ? 1 : 0))
+    // Those that are turned away have their answer before the others do.
+    await expect.poll(() => refusals).toBe(4)
+    goOn()
+    const replies = await Promise.all(asked)
     expect(replies.map(({ status }) => status).sort()).toEqual([200, 200, 200, 200, 200, 429, 429, 429, 429])
     expect(most).toBe(2)
     const refused = replies.find(({ status }) => status === 429)!

@@ -1,7 +1,8 @@
 // The numeric tests as other processors would run them: with oneDNN and ATen held to older instruction sets, with more and
 // fewer threads, and while others use the cores. `npm run test:cpus` runs every setting; `-- --quick` the two that lie
-// furthest apart, over the suites that take seconds; `-- --only NAME` one setting (`--list` names them). What the
-// processor cannot do is skipped by name. `share` is how much of its tolerance the tightest comparison used.
+// furthest apart, over the suites that take seconds; `-- --only NAME` one setting (`--list` names them). `-- --one-worker`
+// leaves a core to others. What the processor cannot do is skipped by name. `share` is how much of its tolerance the
+// tightest comparison used.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
@@ -71,6 +72,7 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     quick: { type: 'boolean', default: false },
+    'one-worker': { type: 'boolean', default: false },
     only: { type: 'string', multiple: true },
     list: { type: 'boolean', default: false },
   },
@@ -180,7 +182,10 @@ async function run({ name, env = {}, load = false }) {
   const started = performance.now()
   const child = spawn(
     process.execPath,
-    ['node_modules/vitest/vitest.mjs', 'run', ...files, '--reporter=json', `--outputFile=${report}`],
+    [
+      ...['node_modules/vitest/vitest.mjs', 'run', ...files, '--reporter=json', `--outputFile=${report}`],
+      ...(options['one-worker'] ? ['--no-file-parallelism'] : []),
+    ],
     {
       cwd: root,
       env: { ...environment(env), VOXTORCH_TEST_MARGINS: margins, VOXTORCH_TESTS: options.quick ? 'fast' : 'all' },

@@ -27,7 +27,7 @@ const EXCLUDED_TESTS = {
 const EXCLUDED_FILES = {
   'test/setup/**': 'builds, packs and loads other addons',
   'test/models/*memory*.test.ts': 'bounds on memory, in processes of their own',
-  'test/tensor/cpu-cache.test.ts': 'the pooled heap, which is off',
+  'test/tensor/cpu-cache*.test.ts': 'the pooled heap, which is off',
   'test/data/big-files.test.ts': 'bounds on memory, in processes of their own',
 }
 

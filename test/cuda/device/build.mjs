@@ -1,7 +1,7 @@
 // The pretended device, and the project's own kernels for it, as shared libraries that are compiled when their sources
 // have changed. See README.md.
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { emulated } from '../kernels/build.mjs'
@@ -39,13 +39,20 @@ async function library(name, sources, { headers, flags = [], objects = [], libra
   mkdirSync(output, { recursive: true })
   const torch = libtorch()
   const includes = [`${torch}/include`, `${torch}/include/torch/csrc/api/include`].flatMap((path) => ['-isystem', path])
-  const compile = [...FLAGS, ...flags, ...includes]
   const compiler = process.env.CXX || 'g++'
   const hash = (/** @type {string[]} */ values, /** @type {string[]} */ paths) => {
     const sum = createHash('sha256').update(values.join(' '))
     for (const path of paths) sum.update(readFileSync(path))
     return sum.digest('hex')
   }
+  // What most sources include takes longer to read than they do.
+  const header = join(output, 'headers.h')
+  const precompile = [...FLAGS, ...includes, '-x', 'c++-header', header]
+  await made(`${header}.gch`, hash([compiler, ...precompile], []), (to) => {
+    writeFileSync(header, '#include <ATen/core/Tensor.h>\n#include <torch/library.h>\n')
+    return run(compiler, [...precompile, '-o', to])
+  })
+  const compile = [...FLAGS, ...flags, ...includes, '-include', header]
   const own = await inParallel(
     sources.map((source) => () => {
       const object = join(output, `${basename(dirname(source))}-${basename(source)}.o`)

@@ -104,10 +104,12 @@ export function emulated() {
 export async function build(kind, changed = {}) {
   const { sanitize, define } = KINDS[kind]
   const object = compiler(kind, changed)
+  // What launches kernels is under test itself only where threads race: the buffers it takes have ASan's borders without it.
+  const driverObject = kind === 'asan' ? compiler('plain', {}) : object
   const drivers = readdirSync(join(here, 'driver')).filter((file) => file.endsWith('.cc'))
   const objects = await inParallel([
     ...[...kernels, tensorCores].map((path) => () => object(path, sanitize)),
-    ...drivers.map((file) => () => object(join(here, 'driver', file), sanitize)),
+    ...drivers.map((file) => () => driverObject(join(here, 'driver', file), kind === 'asan' ? [] : sanitize)),
     () => object(machine, define),
   ])
   const driver = join(folder, Object.keys(changed).length === 0 ? kind : `${kind}-changed`, 'driver')

@@ -1,17 +1,12 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import {
   BIGVGAN_MEL,
   ConfigError,
   DataError,
-  loadSafetensors,
-  manualSeed,
   melSpectrogram,
-  Random,
   randn,
   scope,
   type Tensor,
@@ -37,36 +32,13 @@ import {
 } from '../../../lib/systems/usdm/index.js'
 import { readVoiceboxConfig } from '../../../lib/systems/usdm/published/voicebox-config.js'
 import { drawSample } from '../../../lib/systems/usdm/voicebox/dataset.js'
-import { launch } from '../../distributed/ranks.js'
 import { expectClose, settledTensors } from '../../helpers.js'
-import { PATIENCE } from '../../patience.js'
-import { start } from '../../train/trainer/child.js'
+import { makeTones } from './tones.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-voicebox-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
-const script = fileURLToPath(new URL('./voicebox-run.mjs', import.meta.url))
 
-/** Clips of three tones, whose units say which tone it is. */
-beforeAll(async () => {
-  manualSeed(1)
-  const random = new Random(4)
-  for (const [split, count] of [
-    ['train', 10],
-    ['valid', 3],
-  ] as const) {
-    const records: VoiceboxRecord[] = []
-    for (let i = 0; i < count; i += 1) {
-      const units = Int32Array.from({ length: 10 + 3 * i }, (_, k) => (Math.floor(k / 4) + i) % 3)
-      const sound = Float32Array.from({ length: 441 * units.length + random.below(500) }, (_, n) => {
-        const unit = units[Math.min(units.length - 1, Math.floor(n / 441))] as number
-        return 0.3 * Math.sin((2 * Math.PI * [300, 1100, 2600][unit]! * n) / 22_050) + 0.01 * (random.float() - 0.5)
-      })
-      await scope(() => writeWav(join(folder, `${split}${i}.wav`), tensor(sound), { sampleRate: 22_050 }))
-      records.push({ audio: `${split}${i}.wav`, units })
-    }
-    await writeVoiceboxFilelist(join(folder, `${split}.txt`), records)
-  }
-})
+beforeAll(() => makeTones(folder))
 
 const tiny = { nFeats: 8, nTokens: 10, embeddingDim: 6, hiddenSize: 16, intermediateSize: 24, numAttentionHeads: 4, numHiddenLayers: 2, convposWidth: 5, convposGroups: 4 } // biome-ignore format: one line
 
@@ -320,55 +292,6 @@ describe('training', () => {
   ])('refuses %o', async (changes, message) => {
     await expect(trainUnitVoicebox({ ...given('wrong'), ...changes })).rejects.toThrow(message)
   })
-})
-
-const metrics = (run: string) =>
-  readFileSync(join(folder, run, 'metrics.jsonl'), 'utf8')
-    .trimEnd()
-    .split('\n')
-    .map((line) => ({ ...JSON.parse(line), speed: undefined }))
-
-it('ends with the same bytes after SIGKILLs', { timeout: PATIENCE }, async () => {
-  const run = (output: string) => start([script, folder, join(folder, output)])
-  const whole = run('whole')
-  expect(await whole.exit, whole.errors()).toEqual({ code: 0, signal: null })
-  const done = whole.lines.at(-1)
-  expect(done).toMatch(/^done /)
-  const random = new Random(Date.now() % 2 ** 31)
-  for (let kills = 0; kills < 3; kills += 1) {
-    const child = run('killed')
-    for (let more = 1 + random.below(4); more > 0; more -= 1) await child.line(/^(step|done)/)
-    await sleep(random.below(40))
-    child.process.kill('SIGKILL')
-    await child.exit
-  }
-  const last = run('killed')
-  expect(await last.exit, last.errors()).toEqual({ code: 0, signal: null })
-  expect(last.lines.at(-1)).toBe(done)
-  expect(metrics('killed')).toEqual(metrics('whole'))
-  const files = readdirSync(join(folder, 'whole'), { recursive: true }) as string[]
-  const same = files.filter((file) => /\.safetensors$|results\.json$|model.config\.json$/.test(file))
-  expect(same.length).toBeGreaterThan(3)
-  for (const file of same) {
-    const equal = readFileSync(join(folder, 'killed', file)).equals(readFileSync(join(folder, 'whole', file)))
-    expect(equal, `${file} is the same, byte for byte`).toBe(true)
-  }
-})
-
-it('in two processes ends with the weights of one', { timeout: PATIENCE }, async () => {
-  const alone = start([script, folder, join(folder, 'one'), 'alone'])
-  const both = await launch(['--nproc', '2', script, folder, join(folder, 'two'), '4']).ended
-  expect(await alone.exit, alone.errors()).toEqual({ code: 0, signal: null })
-  expect(both.code, both.stderr).toBe(0)
-  await scope(async () => {
-    const [one, two] = [await loadSafetensors(join(folder, 'one/model/model.safetensors')), await loadSafetensors(join(folder, 'two/model/model.safetensors'))] // biome-ignore format: one line
-    for (const [name, value] of Object.entries(one.tensors)) {
-      // Of the bias of an attention's keys the gradient is rounding, of which Adam makes whole steps.
-      if (!name.endsWith('k_proj.bias')) expectClose(two.tensors[name] as Tensor, value, 1e-4, name)
-    }
-  })
-  const [a, b] = [metrics('one'), metrics('two')]
-  expect(b.map(({ evalLoss }) => evalLoss).length).toBe(a.length)
 })
 
 describe("the original's configuration", () => {

@@ -68,7 +68,8 @@ async function score(model: SpectraForDst, data: DstDataset, truth: readonly Dst
   )
 }
 
-it('learns a tiny set to joint goal accuracy 1, by speech too; falls with shuffled labels and without speech', async () => {
+// That it falls with shuffled labels is in ../overfit.slow.test.ts, with the whole network.
+it('learns a tiny set to joint goal accuracy 1, by speech too; falls without speech', async () => {
   expect(split.features).toHaveLength(48)
   const model = network()
   const before = await score(model, dataset)
@@ -76,15 +77,9 @@ it('learns a tiny set to joint goal accuracy 1, by speech too; falls with shuffl
   const learned = await score(model, dataset)
   const deaf = await score(model, new DstDataset(split.features, { noAudio: true }))
 
-  const shuffled = shuffleLabels(split.features)
-  const other = network()
-  await train(other, new DstDataset(shuffled), 'shuffled')
-  const chance = await score(other, dataset)
-
   expect(before.jointGoalAccuracy).toBeLessThan(0.1)
   expect(learned.jointGoalAccuracy).toBe(1)
   expect(learned.slotAccuracy).toBe(1)
-  expect(chance.jointGoalAccuracy).toBeLessThan(0.2)
   // Only the voice says whether there is parking.
   expect(deaf.perSlot['hotel-parking']).toBeLessThan(0.9)
   expect(deaf.perSlot['hotel-area']).toBe(1)
@@ -125,15 +120,6 @@ it('learns a tiny set to joint goal accuracy 1, by speech too; falls with shuffl
   tracker.reset()
   expect(tracker.state).toEqual({})
 })
-
-/** The same turns with the labels of others; speech and text stay. */
-function shuffleLabels(features: readonly DstFeatures[]): DstFeatures[] {
-  return features.map((turn, i) => {
-    // 17 has no divisor in common with 48: every turn gets another's labels.
-    const { classIds, startPositions, endPositions, referIds } = features[(i * 17 + 5) % features.length]!
-    return { ...turn, classIds, startPositions, endPositions, referIds }
-  })
-}
 
 it('evaluates in training, and goes on where it was stopped to the same weights', async () => {
   const weights = (model: SpectraForDst) => model.stateDict()

@@ -1,0 +1,3 @@
+import { faulty } from './target.js'
+
+export const target = faulty('leak')
