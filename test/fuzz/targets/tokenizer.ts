@@ -1,6 +1,7 @@
 import { parseJson } from '../../../lib/files/json/json.js'
 import { DecodeStream } from '../../../lib/text/decode-stream.js'
 import { fromSpec } from '../../../lib/text/spec.js'
+import { fromTekken, isTekken } from '../../../lib/text/tekken.js'
 import type { Random } from '../random.js'
 import type { FuzzTarget } from './target.js'
 
@@ -10,8 +11,29 @@ const vocab = { a: 0, b: 1, ab: 2, ' ': 3, '<unk>': 4, '\u2581': 5, Ġ: 6, '<0xE
 const regexes = ['\\s+', 'a|b', '\\p{L}+', '(a+)+$', '', '(?i:THE)', '[^\\S]', 'a{2,}', '(?=a)']
 const contents = ['', 'a', 'aa', '\u2581', 'a'.repeat(300), '\ufffd', '😀']
 
+/** A tekken.json of bytes and a few longer tokens. */
+function tekken(random?: Random): Uint8Array {
+  const longer = ['ab', 'the', ' t', 'aa', ...(random?.chance(0.2) ? ['a'.repeat(3000), 'ab', ''] : [])]
+  const tokens = [
+    ...Array.from({ length: 256 }, (_, byte) => Buffer.of(byte)),
+    ...longer.map((text) => Buffer.from(text)),
+  ]
+  const special = ['<unk>', '<s>', '</s>', '<s>'].slice(0, random?.chance(0.1) ? 4 : 3)
+  const spec = {
+    config: {
+      pattern: random?.chance(0.5) ? random.pick(regexes) : '\\p{L}+|\\s+|.',
+      default_vocab_size: tokens.length + 5 + (random?.chance(0.2) ? random.below(9) - 4 : 0),
+      default_num_special_tokens: 5,
+    },
+    vocab: tokens.map((bytes, rank) => ({ rank, token_bytes: bytes.toString('base64'), token_str: null })),
+    special_tokens: special.map((token_str, rank) => ({ rank, token_str, is_control: true })),
+  }
+  return Buffer.from(JSON.stringify(spec))
+}
+
 /** Small tokenizer files of every part, most of them valid. */
 function generate(random: Random): Uint8Array {
+  if (random.chance(0.1)) return tekken(random)
   const pattern = () => (random.chance(0.5) ? { String: random.pick(contents) } : { Regex: random.pick(regexes) })
   const replace = () => ({ type: 'Replace', pattern: pattern(), content: random.pick(contents) })
   const nested = (one: (depth: number) => object, name: string, depth: number): object =>
@@ -111,12 +133,16 @@ export const target: FuzzTarget = {
         decoder: { type: 'ByteLevel' },
       },
       { model: { type: 'WordPiece', vocab, unk_token: '<unk>' }, normalizer: { type: 'BertNormalizer' } },
-    ].map((spec) => Buffer.from(JSON.stringify(spec))),
+    ]
+      .map((spec) => Buffer.from(JSON.stringify(spec)) as Uint8Array)
+      .concat(tekken()),
   generate,
   words: ['"type":', 'Sequence', 'Replace', 'Regex', '9007199254740993', '1e400', 'null', '[]', '{}', '\\ud800'],
   async run(bytes) {
     const spec = await parseJson([bytes], 'fuzz.json', { depth: 100 })
-    const { pipeline, decode, postProcessor } = fromSpec(spec, 'fuzz.json')
+    const { pipeline, decode, postProcessor } = isTekken(spec)
+      ? fromTekken(spec, 'fuzz.json')
+      : fromSpec(spec, 'fuzz.json')
     const made = pipeline.run(TEXT)
     postProcessor.process(made, null, true)
     postProcessor.process(made, pipeline.run('a b'), true)
