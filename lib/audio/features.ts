@@ -1,4 +1,4 @@
-import { requireNumber, requireObject, requireWhole } from '../base/check.js'
+import { requireNumber, requireWhole } from '../base/check.js'
 import { type ChangesOf, settings, unchecked } from '../base/settings.js'
 import { op, opAsync } from '../native/call.js'
 import type { Generator, Tensor } from '../tensor/index.js'
@@ -220,13 +220,12 @@ const NEMO = settings({
   winLength: NUMBER,
   /** Pre-emphasis of the clip: x[i] - preemphasis · x[i - 1]. Default 0.97. */
   preemphasis: NUMBER,
+  /** Number of valid samples of each clip, int64 [...]. Default: all. */
+  lengths: { type: unchecked<Tensor | null>() },
 })
 
 /** Options of {@link nemoLogMel}. @interface */
-export type NemoLogMelOptions = ChangesOf<typeof NEMO.table> & {
-  /** Number of valid samples of each clip, int64 [...]. Default: all. */
-  lengths?: Tensor | null
-}
+export type NemoLogMelOptions = ChangesOf<typeof NEMO.table>
 
 export interface NemoLogMel {
   /** [..., frames, nMels], 0 where the mask is false. */
@@ -246,7 +245,6 @@ const nemoLogMelOp = opAsync('voxtorch::nemo_log_mel')
  */
 export async function nemoLogMel(samples: Tensor, options: NemoLogMelOptions = {}): Promise<NemoLogMel> {
   requireSamples('nemoLogMel', samples)
-  requireObject('nemoLogMel', 'options', options)
-  const { lengths = null, ...rest } = options
-  return nemoLogMelOp(samples, lengths, NEMO.read('nemoLogMel', rest)) as Promise<NemoLogMel>
+  const { lengths = null, ...rest } = NEMO.read('nemoLogMel', options)
+  return nemoLogMelOp(samples, lengths, rest) as Promise<NemoLogMel>
 }

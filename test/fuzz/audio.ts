@@ -83,6 +83,11 @@ exported(
   ),
 )
 exported(
+  'nemoLogMel',
+  of(sound),
+  of(batch, options({ nMels: 20, sampleRate: 8000, nFft: 64, winLength: 48, hopLength: 16, preemphasis: 0 })),
+)
+exported(
   'normalizeWav2Vec2',
   of(sound),
   of(batch, options({ attentionMask: f([2, 1600]), epsilon: 1e-5, paddingValue: -1 })),

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { transcribeRule } from '../../lib/cli/transcribe.js'
-import { noGrad, pipeline, randn, type Tensor, Tokenizer, writeWav } from '../../lib/index.js'
+import { noGrad, pipeline, quantize, randn, type Tensor, Tokenizer, writeWav } from '../../lib/index.js'
 import { FastConformerEncoder, ParakeetForCTC, ParakeetForRNNT, ParakeetForTDT } from '../../lib/models/index.js'
 import { segmentsOf, timedTokens, wordsOf } from '../../lib/models/parakeet/transcribe.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
@@ -147,6 +147,20 @@ describe.each(['ctc', 'rnnt', 'tdt'] as const)('transcribe with %s', (kind) => {
     await refused({}, randn([300])).toThrow(/expected at least 320 samples, got 300/)
     model.tokenizer = null
     await refused({}).toThrow(/tokenizer/)
+  })
+})
+
+describe('quantization', () => {
+  it('is of the encoder, and refused in the layers that decoding reads itself', async () => {
+    const at = await folder()
+    await (await modelOf('tdt')).save(at)
+    const model = await ParakeetForTDT.fromPretrained(at, { quantize: 'int8' })
+    const samples = randn([8000]).mul(0.1)
+    expect(typeof (await model.transcribe(samples)).text).toBe('string')
+    await quantize(model, { scheme: 'int8', modules: 'joint.head' })
+    await expect(model.transcribe(samples)).rejects.toThrow(
+      /joint\.head: expected a layer without adapters and quantization/,
+    )
   })
 })
 

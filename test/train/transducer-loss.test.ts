@@ -173,6 +173,7 @@ describe('transducer_loss', () => {
     expect(() => run({ blank: 4 })).toThrow(/blank must be one of 4 tokens, got 4/)
     expect(() => run({ blank: 2, durations: [0] })).toThrow(/durations must have one above 0/)
     expect(() => run({ blank: 1, durations: [-1, 1] })).toThrow(/durations must not be negative/)
+    expect(() => run({ blank: 1, durations: [1, 2 ** 40] })).toThrow(/above 2\^30/)
     expect(() => run({ activation: 'gelu' })).toThrow(/activation must be 'relu'.*'gelu'/)
     expect(() => run({}, tensor([4n, 3n]))).toThrow(/encoder_lengths must be from 1 to 3, got 4/)
     expect(() => run({}, three, tensor([3n, 2n]))).toThrow(/target_lengths must be from 0 to 2, got 3/)

@@ -30,7 +30,7 @@ std::tuple<Tensor, Tensor> nemo_log_mel(const Tensor& samples, const std::option
               n_fft);
   TORCH_CHECK(win_length >= 1 && win_length <= n_fft, op, ": win_length must be from 1 to n_fft ", n_fft, ", got ",
               win_length);
-  TORCH_CHECK(hop_length >= 1, op, ": hop_length must be at least 1, got ", hop_length);
+  TORCH_CHECK(hop_length >= 1 && hop_length <= (1 << 24), op, ": hop_length must be from 1 to 2^24, got ", hop_length);
   TORCH_CHECK(preemphasis >= 0 && preemphasis <= 1, op, ": preemphasis must be from 0 to 1, got ", preemphasis);
   Tensor signal = as_batch(op, samples);
   const int64_t batch = signal.size(0), count = signal.size(1);

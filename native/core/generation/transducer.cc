@@ -118,7 +118,8 @@ std::tuple<Ids, Ids, Ids, Ids> greedy(const Tensor& encoder, const Tensor& given
                     blank);
   TORCH_CHECK_VALUE(max_symbols > 0, kName, ": max_symbols must be positive, got ", max_symbols);
   for (const int64_t duration : durations) {
-    TORCH_CHECK_VALUE(duration >= 0, kName, ": durations must not be negative, got ", duration);
+    TORCH_CHECK_VALUE(duration >= 0 && duration <= (1 << 30), kName,
+                      ": durations must not be negative or above 2^30, got ", duration);
   }
   const std::string act(activation);
   TORCH_CHECK_VALUE(act == "relu" || act == "tanh" || act == "sigmoid", kName,

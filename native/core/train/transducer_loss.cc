@@ -303,7 +303,8 @@ void check(const Tensor& encoder, const Tensor& predictor, const Tensor& weight,
   TORCH_CHECK_VALUE(o.blank >= 0 && o.blank < vocabulary, kName, ": blank must be one of ", vocabulary, " tokens, got ",
                     o.blank);
   for (const int64_t duration : o.durations) {
-    TORCH_CHECK_VALUE(duration >= 0, kName, ": durations must not be negative, got ", duration);
+    TORCH_CHECK_VALUE(duration >= 0 && duration <= (1 << 30), kName,
+                      ": durations must not be negative or above 2^30, got ", duration);
   }
   TORCH_CHECK_VALUE(
       o.durations.empty() || std::any_of(o.durations.begin(), o.durations.end(), [](int64_t d) { return d > 0; }),
