@@ -7,7 +7,9 @@ export {
   type MelSpectrogramOptions,
   melFilterBank,
   melSpectrogram,
+  type SeamlessFeaturesOptions,
   type SpectrogramOptions,
+  seamlessFeatures,
   spectrogram,
 } from './features.js'
 export { griffinLim, inverseMelSpectrogram } from './griffin-lim.js'
