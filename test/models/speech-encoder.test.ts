@@ -84,10 +84,10 @@ describe.each(allKinds)('%s against transformers', (kind) => {
     compare(plain, 'plain')
     expect([plain.hiddenStates.length, plain.attentions.length]).toEqual([0, 0])
     const weighted = (output: Tensor, by: Tensor | undefined) => output.mul(by as Tensor).sum()
-    const back = ({ lastHiddenState, extractFeatures }: SpeechEncoderOutput) =>
-      weighted(lastHiddenState, cotangent.last)
-        .add(cotangent.features ? weighted(extractFeatures, cotangent.features) : 0)
-        .backward()
+    const back = ({ lastHiddenState, extractFeatures }: SpeechEncoderOutput) => {
+      const states = weighted(lastHiddenState, cotangent.last)
+      return (cotangent.features ? states.add(weighted(extractFeatures, cotangent.features)) : states).backward()
+    }
     await back(plain)
     await expectGradients(model, file, name, {
       again: async (as) =>
