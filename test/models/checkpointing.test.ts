@@ -14,6 +14,7 @@ import {
   randn,
   type Tensor,
   Wav2Vec2,
+  Wav2Vec2Conformer,
   WavLM,
 } from '../../lib/index.js'
 import { here } from '../helpers.js'
@@ -80,6 +81,11 @@ const NETWORKS: [string, (wide?: object) => Network, () => object][] = [
         doStableLayerNorm: true,
         ...wide,
       }) as unknown as Network,
+    () => ({ inputValues: randn([2, 700]) }),
+  ],
+  [
+    'Wav2Vec2Conformer',
+    (wide) => Wav2Vec2Conformer.fromConfig({ ...SPEECH, ...DROPOUT, layerdrop: 0.3, ...wide }) as unknown as Network,
     () => ({ inputValues: randn([2, 700]) }),
   ],
 ]

@@ -162,7 +162,7 @@ export const speechKeys = (
   unused: [...UNUSED, ...unused],
 })
 
-/** What every speech encoder takes in addition to audio. */
+/** Inputs of every speech encoder in addition to audio. */
 export interface SpeechInputs {
   /** [batch, samples], 1 for real samples and 0 for padding, which comes after them; for features [batch, time]. */
   attentionMask?: Tensor | null

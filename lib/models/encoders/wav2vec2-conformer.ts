@@ -1,7 +1,7 @@
 import type { ConfigKeys } from '../config-keys.js'
 import { type SpeechEncoderConfig, speechEncoderClass, speechKeys } from './speech-encoder.js'
 
-/** What the networks of Conformer layers have in addition. */
+/** Configuration of networks with Conformer layers. */
 export interface ConformerConfig extends SpeechEncoderConfig {
   /**
    * 'relative': Transformer-XL's sines of distances; 'rotary'; for w2v-BERT 2.0 also 'relative_key', a learned vector for each distance
@@ -18,7 +18,7 @@ export interface ConformerConfig extends SpeechEncoderConfig {
 
 export type Wav2Vec2ConformerConfig = ConformerConfig
 
-/** Defaults of what Conformer layers have in addition. */
+/** Defaults of the keys of Conformer layers. */
 export const CONFORMER = {
   positionEmbeddingsType: 'relative',
   rotaryEmbeddingBase: 10000,

@@ -133,7 +133,8 @@ class ConformerAttention : public Block {
   // Shaw et al. 2018, https://arxiv.org/abs/1803.02155.
   Tensor by_distance(const Tensor& q) const {
     const int64_t time = q.size(2);
-    const Tensor all = at::matmul(q, distances->weight.to(q.scalar_type()).t());  // [batch, heads, time, distances]
+    const Tensor rows = at::matmul(q.flatten(0, 2), distances->weight.to(q.scalar_type()).t());
+    const Tensor all = rows.unflatten(0, {q.size(0), heads, time});  // [batch, heads, time, distances]
     const Tensor steps = at::arange(time, q.options().dtype(at::kLong));
     const Tensor places = (steps.unsqueeze(0) - steps.unsqueeze(1)).clamp(-left, right) + left;  // [time, time]
     return all.gather(3, places.expand({q.size(0), heads, time, time}));
@@ -177,7 +178,8 @@ class ConformerConvolution : public Block {
   // A convolution of one step is a product.
   static Tensor pointwise(const Conv1d& conv, const Tensor& x) {
     if (conv.altered()) return conv.forward(x.transpose(1, 2)).transpose(1, 2);
-    return at::linear(x, conv.weight.squeeze(-1));
+    // As rows: with three dimensions matmul chooses its way by whether a gradient is needed, and so its rounding.
+    return at::linear(x.flatten(0, 1), conv.weight.squeeze(-1)).unflatten(0, {x.size(0), x.size(1)});
   }
 
   const bool causal;
