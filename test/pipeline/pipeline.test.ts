@@ -76,9 +76,12 @@ beforeAll(async () => {
   ] as const
   for (const [name, Network, ForCTC, Classifier, config] of relatives) {
     await save(name, Network.fromConfig(config))
-    await save(`${name}-ctc`, ForCTC.fromConfig({ ...config, vocabSize: 8 }))
+    await save(`${name}-ctc`, (ForCTC as unknown as typeof vt.HubertForCTC).fromConfig({ ...config, vocabSize: 8 }))
     writeFileSync(at(`${name}-ctc/vocab.json`), JSON.stringify(vocab))
-    await save(`${name}-emotions`, Classifier.fromConfig({ ...config, id2label }))
+    await save(
+      `${name}-emotions`,
+      (Classifier as unknown as typeof vt.HubertForSequenceClassification).fromConfig({ ...config, id2label }),
+    )
   }
   await save('roberta', vt.Roberta.fromConfig({ ...text, maxPositionEmbeddings: 16 }))
   await save('roberta-moods', vt.RobertaForSequenceClassification.fromConfig({ ...text, id2label }))
