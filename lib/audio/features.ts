@@ -1,7 +1,7 @@
 import { requireNumber, requireWhole } from '../base/check.js'
 import { type ChangesOf, settings, unchecked } from '../base/settings.js'
 import { op, opAsync } from '../native/call.js'
-import type { Generator, Tensor } from '../tensor/index.js'
+import { type Generator, scope, type Tensor } from '../tensor/index.js'
 import { requireSamples } from './resample.js'
 
 /**
@@ -247,4 +247,34 @@ export async function nemoLogMel(samples: Tensor, options: NemoLogMelOptions = {
   requireSamples('nemoLogMel', samples)
   const { lengths = null, ...rest } = NEMO.read('nemoLogMel', options)
   return nemoLogMelOp(samples, lengths, rest) as Promise<NemoLogMel>
+}
+
+const SEAMLESS = settings({
+  /** Number of mel bands. Default 80. */
+  nMels: NUMBER,
+})
+
+/** Options of {@link seamlessFeatures}. @interface */
+export type SeamlessFeaturesOptions = ChangesOf<typeof SEAMLESS.table>
+
+/**
+ * Compute the input of w2v-BERT 2.0 from samples [..., n] at 16 kHz: [..., time, 2 nMels], a vector every 20 ms. Steps: Kaldi's filter
+ * banks of samples times 32768, each band normalized over the clip to mean 0 and variance 1, two steps of 10 ms in one vector; an odd
+ * step at the end is left out. Equal to transformers' SeamlessM4TFeatureExtractor.
+ *
+ * Paper: Barrault et al., "Seamless: Multilingual Expressive and Streaming Speech Translation", 2023.
+ *
+ * @throws OperatorError for a clip shorter than 560 samples
+ */
+export async function seamlessFeatures(samples: Tensor, options: SeamlessFeaturesOptions = {}): Promise<Tensor> {
+  requireSamples('seamlessFeatures', samples)
+  const { nMels = 80 } = SEAMLESS.read('seamlessFeatures', options)
+  requireWhole('seamlessFeatures', 'nMels', nMels, 1)
+  return scope(async () => {
+    const bands = await kaldiFbank(samples.mul(32768), { nMels })
+    const [mean, variance] = [bands.mean([-2], true), bands.var([-2], { correction: 1, keepdim: true })]
+    const steps = bands.sub(mean).div(variance.add(1e-7).sqrt())
+    const pairs = Math.floor(steps.size(-2) / 2)
+    return steps.narrow(-2, 0, 2 * pairs).reshape([...steps.shape.slice(0, -2), pairs, 2 * nMels])
+  })
 }

@@ -10,7 +10,9 @@ export {
   type NemoLogMel,
   type NemoLogMelOptions,
   nemoLogMel,
+  type SeamlessFeaturesOptions,
   type SpectrogramOptions,
+  seamlessFeatures,
   spectrogram,
 } from './features.js'
 export { griffinLim, inverseMelSpectrogram } from './griffin-lim.js'

@@ -17,6 +17,17 @@ export const WAVEFORM_KEYS: ConfigKeys = {
   unused: DESCRIBES,
 }
 
+/** Number of steps of 10 ms in a feature vector of transformers' SeamlessM4TFeatureExtractor. */
+export const SEAMLESS_STRIDE = 2
+
+/** Return the keys of transformers' SeamlessM4TFeatureExtractor, for a number of mel bands. */
+export const seamlessKeys = (bands: number): ConfigKeys => ({
+  defaults: {},
+  only: { featureSize: [bands], numMelBins: [bands], samplingRate: [SPEECH_RATE], stride: [SEAMLESS_STRIDE] },
+  // Padding is masked.
+  unused: [...DESCRIBES, 'paddingValue'],
+})
+
 /** Return the keys of transformers' WhisperFeatureExtractor, for a number of mel bands and of 10 ms steps per window. */
 export const spectrogramKeys = (bands: number, steps: number): ConfigKeys => ({
   defaults: {},

@@ -17,7 +17,9 @@ export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder
 export { saveGgufAdapter } from './decoder/save-gguf.js'
 export { Bert, type BertConfig } from './encoders/bert.js'
 export type { CtcTranscribeOptions, CtcTranscription } from './encoders/ctc-transcribe.js'
+export { Data2VecAudio, type Data2VecAudioConfig } from './encoders/data2vec-audio.js'
 export { embedSentences } from './encoders/embed-sentences.js'
+export { Hubert, type HubertConfig } from './encoders/hubert.js'
 export {
   Roberta,
   type RobertaConfig,
@@ -27,6 +29,10 @@ export {
 } from './encoders/roberta.js'
 export { RobertaForSequenceClassification, RobertaForTokenClassification } from './encoders/roberta-classification.js'
 export {
+  Data2VecAudioForSequenceClassification,
+  HubertForSequenceClassification,
+  Wav2Vec2BertForSequenceClassification,
+  Wav2Vec2ConformerForSequenceClassification,
   Wav2Vec2ForAudioFrameClassification,
   Wav2Vec2ForSequenceClassification,
   Wav2Vec2ForXVector,
@@ -34,15 +40,25 @@ export {
   WavLMForSequenceClassification,
   WavLMForXVector,
 } from './encoders/speech-classification.js'
-export { Wav2Vec2ForCTC, WavLMForCTC } from './encoders/speech-ctc.js'
+export {
+  Data2VecAudioForCTC,
+  HubertForCTC,
+  Wav2Vec2BertForCTC,
+  Wav2Vec2ConformerForCTC,
+  Wav2Vec2ForCTC,
+  WavLMForCTC,
+} from './encoders/speech-ctc.js'
 export type {
   SpeechEncoder,
   SpeechEncoderConfig,
   SpeechEncoderInputs,
   SpeechEncoderOutput,
+  SpeechFeatureInputs,
 } from './encoders/speech-encoder.js'
 
 export { Wav2Vec2, type Wav2Vec2Config } from './encoders/wav2vec2.js'
+export { Wav2Vec2Bert, type Wav2Vec2BertConfig } from './encoders/wav2vec2-bert.js'
+export { Wav2Vec2Conformer, type Wav2Vec2ConformerConfig } from './encoders/wav2vec2-conformer.js'
 export { WavLM, type WavLMConfig } from './encoders/wavlm.js'
 export type { InternVLConfig } from './internvl/config.js'
 

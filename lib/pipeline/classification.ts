@@ -8,7 +8,7 @@ import type { LabelConfig } from '../models/labels.js'
 import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
 import type { SpectraTurn } from '../systems/spectra/answer/turns.js'
 import { noGrad, scope, type Tensor } from '../tensor/index.js'
-import { inputIdsOf, inputValuesOf } from './inputs.js'
+import { clipInputsOf, inputIdsOf } from './inputs.js'
 import type { Loaded, NetworkOf } from './load.js'
 
 export interface ClassificationOptions {
@@ -87,8 +87,7 @@ export const quantity = (where: string): ConfigError =>
 type AudioClassifier = Exclude<NetworkOf<'audio-classification'>, Beats>
 
 async function logitsOf(where: string, model: AudioClassifier, audio: AudioClip, normalizes: boolean) {
-  const inputValues = (await inputValuesOf(where, audio, normalizes)).to({ device: deviceOf(model) })
-  const { logits } = await model.forward({ inputValues })
+  const { logits } = await model.forward(await clipInputsOf(where, model, audio, normalizes))
   return scored(model.config, logits)
 }
 

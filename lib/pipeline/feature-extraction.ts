@@ -8,7 +8,7 @@ import { Roberta } from '../models/encoders/roberta.js'
 import { melBinsOf, windowOf } from '../models/whisper/config.js'
 import { WhisperEncoder } from '../models/whisper/whisper.js'
 import { noGrad, ops, scope, type Tensor } from '../tensor/index.js'
-import { inputIdsOf, inputValuesOf } from './inputs.js'
+import { clipInputsOf, inputIdsOf, inputValuesOf } from './inputs.js'
 import type { Loaded, NetworkOf } from './load.js'
 
 export interface FeatureExtractionOptions {
@@ -63,7 +63,7 @@ async function statesOf(
     return (await model.forward({ inputIds: inputIds.to({ device }) })).lastHiddenState.select(0, 0)
   }
   if (model instanceof WhisperEncoder) {
-    const samples = await inputValuesOf(where, input, false)
+    const samples = await inputValuesOf(where, input)
     const window = windowOf(model.config) * 160
     // The network rejects audio longer than a window.
     const length = samples.size(1) <= window ? window : null
@@ -71,7 +71,9 @@ async function statesOf(
     const inputFeatures = await logMelSpectrogram(samples.to({ device }), options)
     return (await model.forward({ inputFeatures })).lastHiddenState.select(0, 0)
   }
-  const normalizes = normalizesAudio && !(model instanceof Beats)
-  const inputValues = (await inputValuesOf(where, input, normalizes)).to({ device })
-  return (await model.forward({ inputValues })).lastHiddenState.select(0, 0)
+  const inputs =
+    model instanceof Beats
+      ? { inputValues: (await inputValuesOf(where, input)).to({ device }) }
+      : await clipInputsOf(where, model, input, normalizesAudio)
+  return (await model.forward(inputs as never)).lastHiddenState.select(0, 0)
 }

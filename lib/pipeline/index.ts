@@ -118,13 +118,13 @@ const TASK_ALIASES: Readonly<Record<string, PipelineTask>> = Object.assign(Objec
  *
  * | Task | Networks | Takes | Gives |
  * | --- | --- | --- | --- |
- * | `automatic-speech-recognition` | Whisper, wav2vec 2.0 and WavLM with CTC | audio | `{ text, chunks? }` |
- * | `audio-classification` | wav2vec 2.0 and WavLM for classification, BEATs | audio | `[{ label, score }]` |
- * | `emotion-recognition` | a fine-tuned SPECTRA; wav2vec 2.0, WavLM and RoBERTa for classification | a turn, audio, text | `[{ label, score }]` |
+ * | `automatic-speech-recognition` | Whisper; wav2vec 2.0, its relatives and WavLM with CTC | audio | `{ text, chunks? }` |
+ * | `audio-classification` | wav2vec 2.0, its relatives and WavLM for classification, BEATs | audio | `[{ label, score }]` |
+ * | `emotion-recognition` | a fine-tuned SPECTRA; wav2vec 2.0, its relatives, WavLM and RoBERTa for classification | a turn, audio, text | `[{ label, score }]` |
  * | `text-generation` | LLaMA, Mistral, Qwen2 | a text or messages | `[{ generated_text }]` |
- * | `feature-extraction` | BERT, RoBERTa; wav2vec 2.0, WavLM, Whisper's encoder, BEATs | text; audio | a tensor |
+ * | `feature-extraction` | BERT, RoBERTa; wav2vec 2.0, its relatives, WavLM, Whisper's encoder, BEATs | text; audio | a tensor |
  *
- * A list of inputs gives a list of answers. The network is in evaluation mode and records no gradients.
+ * The relatives of wav2vec 2.0 are HuBERT, data2vec, Wav2Vec2Conformer and w2v-BERT 2.0. A list of inputs gives a list of answers. The network is in evaluation mode and records no gradients.
  * @param model a folder, a repository of the Hugging Face hub, or a loaded network, which is set to evaluation mode
  * @throws ConfigError for an unknown task, naming the nearest; for a network of another task, naming its architecture;
  *   and for invalid options. CheckpointError, DataError, HubError as `fromPretrained`

@@ -1,12 +1,28 @@
 import { type AudioClip, openClip } from '../audio/clip.js'
-import { normalizeWav2Vec2 } from '../audio/normalize.js'
+import type {
+  SpeechEncoderConfig,
+  SpeechEncoderInputs,
+  SpeechFeatureInputs,
+} from '../models/encoders/speech-encoder.js'
+import { speechInputsOf } from '../models/encoders/speech-inputs.js'
 import { type Tensor, tensor } from '../tensor/index.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 
-/** Return samples, float32 [1, samples] at 16 kHz, for wav2vec 2.0, WavLM and BEATs. */
-export async function inputValuesOf(where: string, audio: AudioClip, normalizes: boolean): Promise<Tensor> {
+/** Return samples, float32 [1, samples] at 16 kHz, for BEATs and Whisper. */
+export const inputValuesOf = async (where: string, audio: AudioClip): Promise<Tensor> =>
+  (await openClip({ where }, audio)).samples.unsqueeze(0)
+
+/** Compute the input of wav2vec 2.0 or a relative on its device. */
+export async function clipInputsOf(
+  where: string,
+  model: { config: SpeechEncoderConfig; parameters(): Tensor[] },
+  audio: AudioClip,
+  normalizes: boolean,
+): Promise<SpeechEncoderInputs & SpeechFeatureInputs> {
   const { samples } = await openClip({ where }, audio)
-  return (normalizes ? await normalizeWav2Vec2(samples) : samples).unsqueeze(0)
+  const device = model.parameters()[0]?.device ?? 'cpu'
+  // Of the two, the one that the network reads.
+  return speechInputsOf(model.config, samples.to({ device }), normalizes) as Promise<never>
 }
 
 /** Encode a text as int64 [1, tokens], truncated to the `longest` tokens that the network supports. */

@@ -8,17 +8,34 @@ import { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { MODEL_TYPES } from '../models/decoder/families.js'
 import { ggufPath } from '../models/decoder/gguf.js'
 import { Bert } from '../models/encoders/bert.js'
+import { Data2VecAudio } from '../models/encoders/data2vec-audio.js'
 import { requireVocabulary } from '../models/encoders/embed-sentences.js'
+import { Hubert } from '../models/encoders/hubert.js'
 import { Roberta } from '../models/encoders/roberta.js'
 import { RobertaForSequenceClassification } from '../models/encoders/roberta-classification.js'
 import {
+  Data2VecAudioForSequenceClassification,
+  HubertForSequenceClassification,
+  Wav2Vec2BertForSequenceClassification,
+  Wav2Vec2ConformerForSequenceClassification,
   Wav2Vec2ForSequenceClassification,
   WavLMForSequenceClassification,
 } from '../models/encoders/speech-classification.js'
-import { Wav2Vec2ForCTC, WavLMForCTC } from '../models/encoders/speech-ctc.js'
+import {
+  Data2VecAudioForCTC,
+  HubertForCTC,
+  type SpeechForCTC,
+  Wav2Vec2BertForCTC,
+  Wav2Vec2ConformerForCTC,
+  Wav2Vec2ForCTC,
+  WavLMForCTC,
+} from '../models/encoders/speech-ctc.js'
+import { preprocessorKeysOf } from '../models/encoders/speech-inputs.js'
 import { Wav2Vec2 } from '../models/encoders/wav2vec2.js'
+import { Wav2Vec2Bert } from '../models/encoders/wav2vec2-bert.js'
+import { Wav2Vec2Conformer } from '../models/encoders/wav2vec2-conformer.js'
 import { WavLM } from '../models/encoders/wavlm.js'
-import { readFeatureExtractor, WAVEFORM_KEYS } from '../models/feature-extractor.js'
+import { readFeatureExtractor } from '../models/feature-extractor.js'
 import type { NetworkConfig } from '../models/network.js'
 import { ParakeetForCTC } from '../models/parakeet/ctc.js'
 import { describedNemo } from '../models/parakeet/nemo.js'
@@ -34,7 +51,7 @@ import { Tokenizer } from '../text/tokenizer.js'
 export interface PipelineOptions extends Omit<LoadNetworkOptions, 'allowMissing'> {
   /** Tokenizer of networks for text. Default: that of the model's folder. */
   tokenizer?: Tokenizer
-  /** For wav2vec 2.0 and WavLM: whether to normalize clips to mean 0 and variance 1. Default: by preprocessor_config.json, otherwise true. */
+  /** For wav2vec 2.0 and its relatives that read waveforms: whether to normalize clips to mean 0 and variance 1. Default: by preprocessor_config.json, otherwise true. */
   normalizeAudio?: boolean
 }
 
@@ -60,6 +77,19 @@ type Takes = Readonly<Record<string, { Network: NetworkClass<unknown>; head?: st
 const CLASSIFIERS = {
   wav2vec2: { Network: Wav2Vec2ForSequenceClassification, head: 'ForSequenceClassification' },
   wavlm: { Network: WavLMForSequenceClassification, head: 'ForSequenceClassification' },
+  hubert: { Network: HubertForSequenceClassification, head: 'ForSequenceClassification' },
+  'data2vec-audio': { Network: Data2VecAudioForSequenceClassification, head: 'ForSequenceClassification' },
+  'wav2vec2-conformer': { Network: Wav2Vec2ConformerForSequenceClassification, head: 'ForSequenceClassification' },
+  'wav2vec2-bert': { Network: Wav2Vec2BertForSequenceClassification, head: 'ForSequenceClassification' },
+}
+/** Encoders of speech without a head. */
+const ENCODERS = {
+  wav2vec2: { Network: Wav2Vec2 },
+  wavlm: { Network: WavLM },
+  hubert: { Network: Hubert },
+  'data2vec-audio': { Network: Data2VecAudio },
+  'wav2vec2-conformer': { Network: Wav2Vec2Conformer },
+  'wav2vec2-bert': { Network: Wav2Vec2Bert },
 }
 const TAKES = {
   'automatic-speech-recognition': {
@@ -69,6 +99,10 @@ const TAKES = {
     parakeet_ctc: { Network: ParakeetForCTC },
     parakeet_rnnt: { Network: ParakeetForRNNT },
     parakeet_tdt: { Network: ParakeetForTDT },
+    hubert: { Network: HubertForCTC, head: 'ForCTC' },
+    'data2vec-audio': { Network: Data2VecAudioForCTC, head: 'ForCTC' },
+    'wav2vec2-conformer': { Network: Wav2Vec2ConformerForCTC, head: 'ForCTC' },
+    'wav2vec2-bert': { Network: Wav2Vec2BertForCTC, head: 'ForCTC' },
   },
   'audio-classification': { ...CLASSIFIERS, beats: { Network: Beats } },
   'text-generation': {
@@ -81,8 +115,7 @@ const TAKES = {
     roberta: { Network: Roberta },
     'xlm-roberta': { Network: Roberta },
     camembert: { Network: Roberta },
-    wav2vec2: { Network: Wav2Vec2 },
-    wavlm: { Network: WavLM },
+    ...ENCODERS,
     whisper: { Network: WhisperEncoder },
     beats: { Network: Beats },
   },
@@ -95,33 +128,25 @@ const TAKES = {
 
 /** Networks of each task. */
 export interface TaskNetworks {
-  'automatic-speech-recognition':
-    | Whisper
-    | Wav2Vec2ForCTC
-    | WavLMForCTC
-    | ParakeetForCTC
-    | ParakeetForRNNT
-    | ParakeetForTDT
-  'audio-classification': Wav2Vec2ForSequenceClassification | WavLMForSequenceClassification | Beats
+  'automatic-speech-recognition': Whisper | SpeechForCTC | ParakeetForCTC | ParakeetForRNNT | ParakeetForTDT
+  'audio-classification': SpeechClassifier | Beats
   'text-generation': DecoderLM
-  'feature-extraction': Bert | Roberta | Wav2Vec2 | WavLM | WhisperEncoder | Beats
-  'emotion-recognition':
-    | SpectraClassifier
-    | Wav2Vec2ForSequenceClassification
-    | WavLMForSequenceClassification
-    | RobertaForSequenceClassification
+  'feature-extraction': Bert | Roberta | SpeechNetwork | WhisperEncoder | Beats
+  'emotion-recognition': SpectraClassifier | SpeechClassifier | RobertaForSequenceClassification
 }
+/** Networks of speech with a head for classes. */
+export type SpeechClassifier = InstanceType<(typeof CLASSIFIERS)[keyof typeof CLASSIFIERS]['Network']>
+/** Networks of speech without a head. */
+export type SpeechNetwork = InstanceType<(typeof ENCODERS)[keyof typeof ENCODERS]['Network']>
 export type PipelineTask = keyof TaskNetworks
 export type NetworkOf<T extends PipelineTask> = TaskNetworks[T]
 export const TASKS = Object.keys(TAKES) as PipelineTask[]
 
 const OPTIONS = [...LOAD_OPTIONS.filter((name) => name !== 'allowMissing'), 'tokenizer', 'normalizeAudio']
 /** Networks whose waveform settings the pipeline reads. Those with a CTC head do it themselves. */
-const READS_WAVEFORMS: readonly unknown[] = [
-  Wav2Vec2,
-  WavLM,
-  ...Object.values(CLASSIFIERS).map(({ Network }) => Network),
-]
+const READS_WAVEFORMS: readonly unknown[] = [...Object.values(ENCODERS), ...Object.values(CLASSIFIERS)].map(
+  ({ Network }) => Network,
+)
 const READS_TEXT: readonly unknown[] = [DecoderLM, Bert, Roberta, RobertaForSequenceClassification]
 
 /** Load the network of a folder or repository, or take a loaded one, and set it to evaluation mode. */
@@ -172,9 +197,13 @@ export async function loaded<T extends PipelineTask>(
   const Network = isFile && 'beats' in takes ? Beats : await networkOf(where, task, directory)
   const reads = READS_TEXT.includes(Network)
   const tokenizer = reads ? (given ?? (await Tokenizer.fromPretrained(directory))) : needed(where, Network, given)
-  const normalizesAudio = normalizeAudio ?? (isFile || (await normalizes(directory, Network)))
   const model = await Network.fromPretrained(directory, defined({ device, dtype, seed, mmap, quantize }))
+  let normalizesAudio = normalizeAudio ?? true
   try {
+    if (normalizeAudio === undefined && READS_WAVEFORMS.includes(Network)) {
+      const keys = preprocessorKeysOf((model as SpeechNetwork).config)
+      normalizesAudio = (await readFeatureExtractor(directory, keys)).doNormalize !== false
+    }
     if (given !== undefined) requireVocabulary(where, given, model as never)
   } catch (error) {
     ;(model as { dispose(): void }).dispose()
@@ -236,10 +265,4 @@ function wrongModel(where: string, task: PipelineTask, name: string | undefined,
     task,
     architecture: name,
   })
-}
-
-/** Return whether clips are normalized to mean 0 and variance 1, for networks with waveform input such as wav2vec 2.0. */
-async function normalizes(directory: string, Network: NetworkClass<unknown>): Promise<boolean> {
-  if (!READS_WAVEFORMS.includes(Network)) return true
-  return (await readFeatureExtractor(directory, WAVEFORM_KEYS)).doNormalize !== false
 }

@@ -111,6 +111,11 @@ class ModuleList : public Module {
     return *items.back();
   }
 
+  M& append(c10::intrusive_ptr<M> made) {
+    items.push_back(adopt(std::to_string(items.size()), std::move(made)));
+    return *items.back();
+  }
+
   M& operator[](size_t index) const { return *items[index]; }
   size_t size() const { return items.size(); }
   auto begin() const { return items.begin(); }

@@ -12,6 +12,7 @@ import {
   padAudio,
   resample,
   scope,
+  seamlessFeatures,
   spectrogram,
   type Tensor,
   tensor,
@@ -78,6 +79,17 @@ describe('against torchaudio and transformers', async () => {
     const silence = await melSpectrogram(zeros([1, 2048]), sampleRate, recipe)
     expectClose(silence, ops.fullLike(silence, Math.log(1e-5)), 1e-6)
   })
+
+  const seamless = await fixture<{ name: string; nMels: number }>('audio/seamless')
+  for (const { name, nMels } of seamless.cases) {
+    test(`seamlessFeatures ${name}`, async () => {
+      const samples = seamless.tensors[`${name}/in/samples`]!
+      const wanted = seamless.tensors[`${name}/out/features`]!
+      expectClose(await seamlessFeatures(samples, { nMels }), wanted, 1e-5)
+      const batch = await seamlessFeatures(ops.stack([samples, samples.mul(0.5)]), { nMels })
+      expectClose(batch.select(0, 0), wanted, 1e-5, 'in a batch')
+    })
+  }
 
   test('padAudio and normalizeWav2Vec2', async () => {
     const { tensors } = await fixture('audio/normalize')

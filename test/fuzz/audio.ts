@@ -36,6 +36,7 @@ exported(
   of(64, 8, 8000, options({ fMin: 20, fMax: 3000, melScale: 'htk', norm: 'none' })),
 )
 exported('logMelSpectrogram', of(sound), of(batch, options({ nMels: 128, length: null })))
+exported('seamlessFeatures', of(sound), of(batch, options({ nMels: 24 })))
 exported(
   'spectrogram',
   of(sound),

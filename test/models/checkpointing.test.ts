@@ -14,6 +14,7 @@ import {
   randn,
   type Tensor,
   Wav2Vec2,
+  Wav2Vec2Conformer,
   WavLM,
 } from '../../lib/index.js'
 import { here } from '../helpers.js'
@@ -78,6 +79,19 @@ const NETWORKS: [string, (wide?: object) => Network, () => object][] = [
         ...DROPOUT,
         layerdrop: 0,
         doStableLayerNorm: true,
+        ...wide,
+      }) as unknown as Network,
+    () => ({ inputValues: randn([2, 700]) }),
+  ],
+  [
+    'Wav2Vec2Conformer',
+    // Positions that add to the scores take another of ATen's attention kernels where no gradient is recorded.
+    (wide) =>
+      Wav2Vec2Conformer.fromConfig({
+        ...SPEECH,
+        ...DROPOUT,
+        positionEmbeddingsType: 'rotary',
+        layerdrop: 0.3,
         ...wide,
       }) as unknown as Network,
     () => ({ inputValues: randn([2, 700]) }),

@@ -124,7 +124,11 @@ const IDS = [
 const ids = (rows: number[][]) => tensor(rows, { dtype: 'int64' })
 
 function inputsOf(name: string, config: Config): Config {
-  const speech = /^(Wav|WavLM)/.test(name)
+  if (name.startsWith('Wav2Vec2Bert')) {
+    const width = config.featureProjectionInputDim as number
+    return { inputFeatures: tensor(sines(2 * 24 * width, 0.11)).view([2, 24, width]) }
+  }
+  const speech = /^(Wav|Hubert|Data2Vec)/.test(name)
   if (speech) return { inputValues: tensor(sines(800, 0.11)).view([2, 400]) }
   if (name === 'Whisper') {
     const [bands, steps] = [config.numMelBins as number, 2 * (config.maxSourcePositions as number)]
@@ -275,6 +279,11 @@ const OF_TYPE: Record<string, string> = {
   Wav2Vec2ForSequenceClassification: 'wav2vec2',
   WavLMForCTC: 'wavlm',
   WavLMForXVector: 'wavlm',
+  HubertForCTC: 'hubert',
+  Data2VecAudioForCTC: 'data2vec-audio',
+  Wav2Vec2ConformerForCTC: 'wav2vec2-conformer',
+  Wav2Vec2BertForCTC: 'wav2vec2-bert',
+  Wav2Vec2BertForSequenceClassification: 'wav2vec2-bert',
   Whisper: 'whisper',
   Clip: 'clip',
 }
@@ -296,6 +305,9 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
   ministral: ['bosTokenId', 'eosTokenId', 'headDim', 'ropeParameters', 'layerTypes'],
   ministral3: ['bosTokenId', 'eosTokenId', 'padTokenId', 'ropeParameters'],
   mixtral: ['bosTokenId', 'eosTokenId', 'headDim', 'ropeParameters'],
+  // A head needs a vocabulary.
+  Wav2Vec2ConformerForCTC: ['vocabSize', 'outputHiddenSize'],
+  Wav2Vec2BertForCTC: ['vocabSize', 'outputHiddenSize'],
   // numExperts here, as in published files.
   qwen3_moe: ['ropeParameters', 'slidingWindow', 'mlpOnlyLayers', 'numLocalExperts'],
 }

@@ -13,6 +13,7 @@ import {
   Wav2Vec2ForCTC,
   WavLMForCTC,
 } from '../../lib/index.js'
+import type { SpeechEncoderInputs } from '../../lib/models/encoders/speech-encoder.js'
 import type { SpeechHeadConfig } from '../../lib/models/encoders/speech-head.js'
 import { settledTensors } from '../helpers.js'
 
@@ -99,7 +100,7 @@ describe('transcribe of a CTC network', () => {
     const { forward } = model
     model.forward = async (inputs) => {
       const output = await forward.call(model, inputs)
-      seen.push([inputs.inputValues.size(1), output.logits.size(1)])
+      seen.push([(inputs as SpeechEncoderInputs).inputValues.size(1), output.logits.size(1)])
       return output
     }
     const step = 10 / 16000

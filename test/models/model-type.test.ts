@@ -18,6 +18,10 @@ function of(modelType: unknown): string {
 const networks = {
   WavLM: vt.WavLM,
   Wav2Vec2: vt.Wav2Vec2,
+  Hubert: vt.Hubert,
+  Data2VecAudio: vt.Data2VecAudio,
+  Wav2Vec2Conformer: vt.Wav2Vec2Conformer,
+  Wav2Vec2Bert: vt.Wav2Vec2Bert,
   Whisper: vt.Whisper,
   WhisperEncoder: vt.WhisperEncoder,
   Roberta: vt.Roberta,

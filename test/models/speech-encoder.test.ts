@@ -6,7 +6,10 @@ import { afterAll, describe, expect, it } from 'vitest'
 import {
   CheckpointError,
   ConfigError,
+  Data2VecAudio,
+  Hubert,
   loadSafetensors,
+  type Module,
   manualSeed,
   memoryStats,
   noGrad,
@@ -20,22 +23,35 @@ import {
   slice,
   type Tensor,
   Wav2Vec2,
+  Wav2Vec2Bert,
+  Wav2Vec2Conformer,
   WavLM,
   type WavLMConfig,
   zeros,
 } from '../../lib/index.js'
 import { fairseqConfig, fairseqName } from '../../lib/models/encoders/fairseq.js'
-import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
+import { expectClose, type Fixture, fixture, settledTensors, tensorsOf } from '../helpers.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
 interface Case {
   name: string
   config: Record<string, unknown>
 }
-const files = { wav2vec2: await fixture<Case>('models/wav2vec2'), wavlm: await fixture<Case>('models/wavlm') }
-const networks = { wav2vec2: Wav2Vec2, wavlm: WavLM }
+const networks = { wav2vec2: Wav2Vec2, wavlm: WavLM, hubert: Hubert }
 type Kind = keyof typeof networks
 const kinds = Object.keys(networks) as Kind[]
+/** Also those that padding reaches, or that read features. */
+const all = {
+  ...networks,
+  'data2vec-audio': Data2VecAudio,
+  'wav2vec2-conformer': Wav2Vec2Conformer,
+  'wav2vec2-bert': Wav2Vec2Bert,
+}
+type AnyKind = keyof typeof all
+const allKinds = Object.keys(all) as AnyKind[]
+const files = Object.fromEntries(
+  await Promise.all(allKinds.map(async (kind) => [kind, await fixture<Case>(`models/${kind}`)] as const)),
+) as Record<AnyKind, Fixture<Case>>
 
 const tiny: SpeechEncoderConfig = { ...camelKeys(files.wavlm.cases[0]?.config ?? {}) }
 const steady: SpeechEncoderConfig = {
@@ -50,34 +66,42 @@ const last = async (model: Wav2Vec2 | WavLM, inputs: SpeechEncoderInputs) =>
   (await model.forward(inputs)).lastHiddenState
 const distance = (a: Tensor, b: Tensor) => a.sub(b).abs().max().item() as number
 
-describe.each(kinds)('%s against transformers', (kind) => {
+describe.each(allKinds)('%s against transformers', (kind) => {
   const file = files[kind]
   it.each(file.cases)('$name', async ({ name, config }) => {
-    const model = new networks[kind](camelKeys(config)).eval()
+    const model = new all[kind](camelKeys(config)).eval() as Wav2Vec2
     loadParameters(model, file, name)
     const inputs = camelKeys(tensorsOf(file, name, 'in')) as unknown as SpeechEncoderInputs
     const cotangent = tensorsOf(file, name, 'cotangent')
     const expected = tensorsOf(file, name, 'out')
     const compare = (output: SpeechEncoderOutput, label: string) => {
       expectClose(output.lastHiddenState, expected.last as Tensor, 1e-5, `${label} last hidden state`)
-      expectClose(output.extractFeatures, expected.features as Tensor, 1e-5, `${label} features`)
+      // transformers' Hubert returns none.
+      if (expected.features) expectClose(output.extractFeatures, expected.features, 1e-5, `${label} features`)
     }
 
     const plain = await model.forward(inputs)
     compare(plain, 'plain')
     expect([plain.hiddenStates.length, plain.attentions.length]).toEqual([0, 0])
     const weighted = (output: Tensor, by: Tensor | undefined) => output.mul(by as Tensor).sum()
-    const back = ({ lastHiddenState, extractFeatures }: SpeechEncoderOutput) =>
-      weighted(lastHiddenState, cotangent.last).add(weighted(extractFeatures, cotangent.features)).backward()
+    const back = ({ lastHiddenState, extractFeatures }: SpeechEncoderOutput) => {
+      const states = weighted(lastHiddenState, cotangent.last)
+      return (cotangent.features ? states.add(weighted(extractFeatures, cotangent.features)) : states).backward()
+    }
     await back(plain)
     await expectGradients(model, file, name, {
-      again: async (as) => back(await model.forward({ ...inputs, inputValues: as(inputs.inputValues) })),
+      again: async (as) =>
+        back(
+          await model.forward(Object.fromEntries(Object.entries(inputs).map(([key, one]) => [key, as(one)])) as never),
+        ),
     })
 
     await noGrad(async () => compare(await model.forward(inputs), 'without a graph'))
     const full = await model.forward({ ...inputs, outputHiddenStates: true, outputAttentions: true })
     compare(full, 'with attentions')
     expect([full.hiddenStates.length, full.attentions.length]).toEqual([3, 2])
+    const frames = model.featureLengths([Object.values(inputs)[0].shape[1] as number])
+    expect(frames).toEqual([full.lastHiddenState.shape[1]])
     if (!expected['hidden.0']) return
     full.hiddenStates.forEach((hidden, i) => {
       expectClose(hidden, expected[`hidden.${i}`] as Tensor, 1e-5, `hidden state ${i}`)
@@ -130,6 +154,59 @@ describe.each(kinds)('%s with padding', (kind) => {
     const after = await last(model, { inputValues, attentionMask })
     expect(after.isfinite().all().item()).toBe(true)
     expect(distance(before.at(1, 0), after.at(1, 0))).toBe(0)
+  })
+})
+
+describe('w2v-BERT 2.0', () => {
+  const config = camelKeys(files['wav2vec2-bert'].cases[1]?.config ?? {})
+
+  it('gives a clip what it has alone, whatever its padding is and on whichever side', async () => {
+    manualSeed(3)
+    const model = new Wav2Vec2Bert(config).eval()
+    const clip = randn([1, 9, 6])
+    const alone = (await model.forward({ inputFeatures: clip })).lastHiddenState
+    for (const from of [0, 5]) {
+      const inputFeatures = randn([2, 14, 6])
+      const attentionMask = ones([2, 14], { dtype: 'int64' })
+      attentionMask.setAt([1], 0)
+      attentionMask.setAt([1, slice(from, from + 9)], 1)
+      inputFeatures.setAt([1, slice(from, from + 9)], clip.at(0))
+      const { lastHiddenState } = await model.forward({ inputFeatures, attentionMask })
+      expect(distance(lastHiddenState.at(1, slice(from, from + 9)), alone.at(0))).toBeLessThan(1e-5)
+    }
+  })
+
+  it('is finite for a row of padding, and names what does not fit', async () => {
+    const model = new Wav2Vec2Bert(config).eval()
+    const inputFeatures = randn([2, 7, 6])
+    const attentionMask = ones([2, 7], { dtype: 'bool' })
+    attentionMask.setAt([1], false)
+    const { lastHiddenState } = await model.forward({ inputFeatures, attentionMask })
+    expect(lastHiddenState.isfinite().all().item()).toBe(true)
+    const refused = (inputs: object) => expect(model.forward({ inputFeatures, ...inputs })).rejects
+    await refused({ inputFeatures: randn([2, 7, 5]) }).toThrow(
+      /input_features must be \[batch, time, 6\], got \[2, 7, 5\]/,
+    )
+    await refused({ inputFeatures: randn([2, 7]) }).toThrow(/input_features must be/)
+    await refused({ attentionMask: ones([2, 8]) }).toThrow(
+      /attention_mask must have the shape \[2, 7\] of input_features/,
+    )
+  })
+})
+
+describe('Wav2Vec2Conformer in training', () => {
+  it('normalizes by the batch, and its statistics follow', async () => {
+    const model = new Wav2Vec2Conformer({
+      ...camelKeys(files['wav2vec2-conformer'].cases[0]?.config ?? {}),
+      layerdrop: 0,
+    })
+    const name = 'encoder.layers.0.conv_module.batch_norm'
+    const state = model.stateDict()
+    const [mean, batches] = [state[`${name}.running_mean`] as Tensor, state[`${name}.num_batches_tracked`] as Tensor]
+    await scope(() => last(model as never, { inputValues: randn([2, 320]) }).then(() => undefined))
+    expect([Number(batches.item()), mean.abs().max().item() === 0]).toEqual([1, false])
+    await scope(() => last(model.eval() as never, { inputValues: randn([2, 320]) }).then(() => undefined))
+    expect(Number(batches.item())).toBe(1)
   })
 })
 
@@ -289,7 +366,7 @@ describe('SpecAugment', () => {
 })
 
 describe('sizes', () => {
-  const count = (model: Wav2Vec2 | WavLM) =>
+  const count = (model: Module) =>
     model.parameters().reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
 
   // Counted in transformers' models of the published configurations.
@@ -304,8 +381,16 @@ describe('sizes', () => {
     ['wav2vec2', 'xls-r-300m', 315_438_720],
     ['wav2vec2', 'xls-r-1b', 962_497_408],
     ['wav2vec2', 'xls-r-2b', 2_159_259_648],
+    ['hubert', 'base', 94_371_712],
+    ['hubert', 'large', 315_438_720],
+    ['hubert', 'xlarge', 962_497_408],
+    ['data2vec-audio', 'base', 93_164_288],
+    ['data2vec-audio', 'large', 313_276_416],
+    ['wav2vec2-conformer', 'rel-pos-large', 618_559_104],
+    ['wav2vec2-conformer', 'rope-large', 593_344_128],
+    ['wav2vec2-bert', '2.0', 580_493_120],
   ] as const)('%s %s has %i parameters', (kind, size, parameters) => {
-    expect(count(networks[kind].fromConfig(size, { device: 'meta' }))).toBe(parameters)
+    expect(count(all[kind].fromConfig(size, { device: 'meta' }))).toBe(parameters)
   })
 
   it('knows how many frames a clip becomes', () => {
@@ -344,6 +429,42 @@ describe('sizes', () => {
     expect(make).toThrow(message)
   })
 
+  it.each<[string, () => unknown, RegExp]>([
+    ['no convolutions for positions', () => new Data2VecAudio({ numConvPosEmbeddings: 0 }), /num_conv_pos_embeddings/],
+    [
+      'an even kernel',
+      () => new Wav2Vec2Conformer({ convDepthwiseKernelSize: 4 }),
+      /conv_depthwise_kernel_size.*odd, got 4/,
+    ],
+    [
+      'Shaw’s positions',
+      () => new Wav2Vec2Conformer({ positionEmbeddingsType: 'relative_key' }),
+      /'relative', 'rotary' or null, not 'relative_key'/,
+    ],
+    [
+      'others',
+      () => new Wav2Vec2Bert({ positionEmbeddingsType: 'alibi' as never }),
+      /'relative', 'rotary', 'relative_key' or null, not 'alibi'/,
+    ],
+    ['an odd head', () => new Wav2Vec2Bert({ hiddenSize: 48, positionEmbeddingsType: 'rotary' }), /even number/],
+    [
+      'no features',
+      () => new Wav2Vec2Bert({ featureProjectionInputDim: 0 }),
+      /feature_projection_input_dim must be positive/,
+    ],
+    [
+      'an adapter’s width',
+      () => new Wav2Vec2Bert({ addAdapter: true, outputHiddenSize: 100 }),
+      /output_hidden_size 100 is not divisible/,
+    ],
+    ['its layer before it', () => new Wav2Vec2Bert({ useIntermediateFfnBeforeAdapter: true }), /needs add_adapter/],
+    ['a key of others', () => new Wav2Vec2Bert({ convKernel: [3] }), /'convKernel'/],
+    ['an adapter of HuBERT', () => new Hubert({ addAdapter: true }), /'addAdapter'/],
+  ])('of the relatives refuse %s', (_, make, message) => {
+    expect(make).toThrow(ConfigError)
+    expect(make).toThrow(message)
+  })
+
   it('refuses a size that is not published', () => {
     expect(() => WavLM.fromConfig('huge')).toThrow(ConfigError)
     expect(() => WavLM.fromConfig('base', { dtype: 'int64' })).toThrow(/dtype: expected float32/)
@@ -363,15 +484,23 @@ describe('files', () => {
     await saveSafetensors(path(name, 'model.safetensors'), { ...state, ...more })
   }
 
-  it.each(kinds)('%s saves what it loads', async (kind) => {
+  it.each(allKinds)('%s saves what it loads', async (kind) => {
     // Fields that a published file has besides those of the network stay in it.
-    const model = new networks[kind]({ ...tiny, maxLength: 160_000, numFeatExtractLayers: 3 }).eval()
+    const config = camelKeys(files[kind].cases[0]?.config ?? {})
+    const model = new all[kind]({ ...config, maxLength: 160_000, numFeatExtractLayers: 3 }).eval() as Wav2Vec2
     await model.save(path(kind))
     const written = JSON.parse(await readFile(path(kind, 'config.json'), 'utf8'))
-    expect(written).toMatchObject({ model_type: kind, max_length: 160_000, conv_dim: tiny.convDim })
-    const again = await networks[kind].fromPretrained(path(kind))
+    expect(written).toMatchObject({ model_type: kind, max_length: 160_000, hidden_size: 12 })
+    const again = (await all[kind].fromPretrained(path(kind))) as Wav2Vec2
     expect(again.training).toBe(false)
-    expect((await last(again, { inputValues })).equal(await last(model, { inputValues }))).toBe(true)
+    const inputs = (kind === 'wav2vec2-bert' ? { inputFeatures: randn([1, 9, 6]) } : { inputValues }) as never
+    expect((await last(again, inputs)).equal(await last(model, inputs))).toBe(true)
+    const { masked_spec_embed: _, ...rest } = model.stateDict()
+    const [first] = Object.keys(rest) as [string]
+    await saveSafetensors(path(kind, 'model.safetensors'), Object.fromEntries(Object.entries(rest).slice(1)))
+    await expect(all[kind].fromPretrained(path(kind))).rejects.toMatchObject({ missing: [first] })
+    await saveSafetensors(path(kind, 'model.safetensors'), { ...rest, 'encoder.layers.9.other': ones([1]) })
+    await expect(all[kind].fromPretrained(path(kind))).rejects.toMatchObject({ unexpected: ['encoder.layers.9.other'] })
   })
 
   it('reads old names of the weight norm, inside a model with heads', async () => {
@@ -553,7 +682,7 @@ describe.each(kinds)('%s as a module', (kind) => {
     const close = (name: string, expected: number) =>
       expect(Math.abs(deviation(name) / expected - 1), name).toBeLessThan(0.1)
     close('feature_extractor.conv_layers.1.conv.weight', Math.sqrt(2 / (64 * 3)))
-    close('feature_projection.projection.weight', Math.sqrt(1 / 64 / 3))
+    close('feature_projection.projection.weight', kind === 'hubert' ? 0.02 : Math.sqrt(1 / 64 / 3))
     close('encoder.layers.0.feed_forward.intermediate_dense.weight', 0.02)
     close('encoder.pos_conv_embed.conv.parametrizations.weight.original1', 2 * Math.sqrt(1 / (8 * 96)))
     const direction = state['encoder.pos_conv_embed.conv.parametrizations.weight.original1'] as Tensor

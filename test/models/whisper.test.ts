@@ -126,7 +126,7 @@ describe('padding', () => {
 
 describe('caches', () => {
   it('reads token by token what it reads at once; the audio once', async () => {
-    for (const name of ['plain', 'distil', 'left']) {
+    for (const name of ['plain', 'distil', 'left', 'turbo', 'distil-v3']) {
       const { model, inputs } = open(name)
       const decoderInputIds = inputs.decoderInputIds ?? get(inputs.labels).clampMin(0)
       const mask = inputs.decoderAttentionMask
@@ -236,6 +236,9 @@ describe('sizes', () => {
     ['large-v3', 1543490560, 636968960],
     ['large-v3-turbo', 808878080, 636968960],
     ['distil-large-v3', 756405760, 636968960],
+    ['distil-large-v2', 756220160, 636784640],
+    ['distil-medium.en', 394375168, 307216384],
+    ['distil-small.en', 166132224, 88154112],
   ])('%s', (size, whole, encoder) => {
     const count = (parameters: Tensor[]) =>
       parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)

@@ -22,6 +22,8 @@ import {
   scope,
   type Tensor,
   Wav2Vec2,
+  Wav2Vec2Bert,
+  Wav2Vec2Conformer,
   WavLM,
 } from '../../lib/index.js'
 import { expectClose, fixture, settledTensors } from '../helpers.js'
@@ -31,6 +33,8 @@ import { network, run, Small } from './networks.js'
 const speech = {
   wavlm: await fixture<{ config: Record<string, unknown> }>('models/wavlm'),
   wav2vec2: await fixture<{ config: Record<string, unknown> }>('models/wav2vec2'),
+  'wav2vec2-conformer': await fixture<{ config: Record<string, unknown> }>('models/wav2vec2-conformer'),
+  'wav2vec2-bert': await fixture<{ config: Record<string, unknown> }>('models/wav2vec2-bert'),
 }
 const still = { applySpecAugment: false, layerdrop: 0, hiddenDropout: 0, attentionDropout: 0, activationDropout: 0 }
 const ids = randint(2, 20, [3, 7])
@@ -235,14 +239,28 @@ describe.each(['small', 'roberta'] as const)('in %s', (name) => {
 })
 
 describe('in speech encoders', () => {
-  it.each(['wavlm', 'wav2vec2'] as const)('%s: every linear layer and every convolution', async (kind) => {
+  const kinds = ['wavlm', 'wav2vec2', 'wav2vec2-conformer', 'wav2vec2-bert'] as const
+  it.each(kinds)('%s: every linear layer and every convolution', async (kind) => {
     manualSeed(6)
     const config = { ...camelKeys(speech[kind].cases[0]?.config ?? {}), ...still }
-    const model = (kind === 'wavlm' ? new WavLM(config) : new Wav2Vec2(config)).eval()
-    const inputValues = randn([2, 400])
-    const call = async () => (await noGrad(() => model.forward({ inputValues }))).lastHiddenState
+    const classes = {
+      wavlm: WavLM,
+      wav2vec2: Wav2Vec2,
+      'wav2vec2-conformer': Wav2Vec2Conformer,
+      'wav2vec2-bert': Wav2Vec2Bert,
+    }
+    const model = new classes[kind](config).eval() as Wav2Vec2
+    const inputs = (
+      kind === 'wav2vec2-bert' ? { inputFeatures: randn([2, 15, 6]) } : { inputValues: randn([2, 400]) }
+    ) as {
+      inputValues: Tensor
+    }
+    const call = async () => (await noGrad(() => model.forward(inputs))).lastHiddenState
     const plain = await call()
-    for (const targetModules of ['all-linear', String.raw`feature_extractor\.conv_layers\.\d+\.conv`]) {
+    const convolutions = /conformer|bert/.test(kind)
+      ? String.raw`encoder\.layers\.\d+\.conv_module\.pointwise_conv\d`
+      : String.raw`feature_extractor\.conv_layers\.\d+\.conv`
+    for (const targetModules of ['all-linear', convolutions]) {
       const peft = getPeftModel(model, { r: 2, targetModules })
       const adapted = model.namedParameters().filter(([key]) => key.includes('lora_A'))
       expect(adapted.length).toBeGreaterThan(2)
@@ -252,7 +270,7 @@ describe('in speech encoders', () => {
       peft.mergeAdapter()
       expectClose(await call(), output, 1e-5, `${targetModules} merged`)
       peft.unmergeAdapter()
-      const loss = (await model.forward({ inputValues })).lastHiddenState.pow(2).sum()
+      const loss = (await model.forward(inputs)).lastHiddenState.pow(2).sum()
       await loss.backward()
       for (const [key, parameter] of model.namedParameters()) {
         expect(parameter.grad !== null, key).toBe(key.includes('lora_'))

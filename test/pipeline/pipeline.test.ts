@@ -60,6 +60,29 @@ beforeAll(async () => {
     vt.WavLMForSequenceClassification.fromConfig({ ...speech, problemType: 'multi_label_classification' }),
   )
   await save('wavlm', vt.WavLM.fromConfig(speech))
+  const { convDim: _, convKernel, convStride, numConvPosEmbeddings, numConvPosEmbeddingGroups, ...spectra } = speech
+  const small = { ...spectra, convDepthwiseKernelSize: 3, featureProjectionInputDim: 16 }
+  const relatives = [
+    ['hubert', vt.Hubert, vt.HubertForCTC, vt.HubertForSequenceClassification, speech],
+    ['data2vec', vt.Data2VecAudio, vt.Data2VecAudioForCTC, vt.Data2VecAudioForSequenceClassification, speech],
+    [
+      'conformer',
+      vt.Wav2Vec2Conformer,
+      vt.Wav2Vec2ConformerForCTC,
+      vt.Wav2Vec2ConformerForSequenceClassification,
+      speech,
+    ],
+    ['w2v-bert', vt.Wav2Vec2Bert, vt.Wav2Vec2BertForCTC, vt.Wav2Vec2BertForSequenceClassification, small],
+  ] as const
+  for (const [name, Network, ForCTC, Classifier, config] of relatives) {
+    await save(name, Network.fromConfig(config))
+    await save(`${name}-ctc`, (ForCTC as unknown as typeof vt.HubertForCTC).fromConfig({ ...config, vocabSize: 8 }))
+    writeFileSync(at(`${name}-ctc/vocab.json`), JSON.stringify(vocab))
+    await save(
+      `${name}-emotions`,
+      (Classifier as unknown as typeof vt.HubertForSequenceClassification).fromConfig({ ...config, id2label }),
+    )
+  }
   await save('roberta', vt.Roberta.fromConfig({ ...text, maxPositionEmbeddings: 16 }))
   await save('roberta-moods', vt.RobertaForSequenceClassification.fromConfig({ ...text, id2label }))
   await save(
@@ -107,6 +130,38 @@ describe("pipeline('automatic-speech-recognition')", () => {
     await expect(transcriber(audio, { returnTimestamps: true })).rejects.toThrow(
       /returnTimestamps: expected .*"word".* for WavLMForCTC, got true/,
     )
+  })
+})
+
+describe.each(['hubert', 'data2vec', 'conformer', 'w2v-bert'])('%s', (name) => {
+  const audio = wave(6000, 12)
+  const inputsOf = async () =>
+    (name === 'w2v-bert'
+      ? { inputFeatures: (await vt.seamlessFeatures(samplesOf(audio), { nMels: 8 })).unsqueeze(0) }
+      : { inputValues: (await vt.normalizeWav2Vec2(samplesOf(audio))).unsqueeze(0) }) as { inputValues: vt.Tensor }
+
+  it('transcribes, recognizes emotions and gives features, each with the input that it reads', async () => {
+    using transcriber = await vt.pipeline('automatic-speech-recognition', at(`${name}-ctc`))
+    const model = transcriber.model as vt.WavLMForCTC
+    const best = (await model.forward(await inputsOf())).logits.argmax(-1).select(0, 0).toArray() as bigint[]
+    const { text, chunks = [] } = await transcriber(audio, { returnTimestamps: 'char' })
+    expect(text).toBe(model.tokenizer?.decode(best.map(Number)))
+    expect(text.length).toBeGreaterThan(0)
+    // A token every 10 samples, or every 20 ms.
+    const step = name === 'w2v-bert' ? 320 / 16000 : 10 / 16000
+    for (const { timestamp } of chunks) {
+      expect(timestamp[1] / step).toBeCloseTo(Math.round(timestamp[1] / step), 6)
+    }
+    expect((await transcriber(audio, { chunkLengthS: 0.2, strideLengthS: 0.04 })).text).toEqual(expect.any(String))
+
+    using classifier = await vt.pipeline('emotion-recognition', at(`${name}-emotions`))
+    const { logits } = await (classifier.model as vt.WavLMForSequenceClassification).forward(await inputsOf())
+    const scores = (logits.softmax(-1).toArray() as number[][])[0]!.sort((a, b) => b - a)
+    ;(await classifier(audio)).forEach(({ score }, i) => void expect(score).toBeCloseTo(scores[i]!, 6))
+
+    using extractor = await vt.pipeline('feature-extraction', at(name))
+    const { lastHiddenState } = await vt.noGrad(async () => (extractor.model as vt.WavLM).forward(await inputsOf()))
+    expectClose(await extractor(audio), lastHiddenState)
   })
 })
 
@@ -379,7 +434,7 @@ describe('pipeline', () => {
       'automatic-speech-recognition',
       at('wavlm'),
       {},
-      /expected Whisper, Wav2Vec2ForCTC, WavLMForCTC, ParakeetForCTC, ParakeetForRNNT, ParakeetForTDT, got WavLM/,
+      /expected Whisper, Wav2Vec2ForCTC, WavLMForCTC, .*ParakeetForTDT, .*got WavLM/,
     ],
     ['text-generation', { eval() {} }, {}, /got Object/],
     ['text-generation', at('llama'), { dtyp: 'float32' }, /did you mean 'dtype'/],

@@ -14,7 +14,7 @@ import torch
 import torchaudio.compliance.kaldi as kaldi
 from common import Fixture, coarse, main, randn
 from torchaudio.functional import resample
-from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
 
@@ -131,6 +131,18 @@ def mel():
             {'name': f'stft-{n_fft}', 'options': {'nFft': n_fft, 'hopLength': hop, 'winLength': win, 'power': power}},
             out={'features': (out**2 if power else out).float()},
         )
+    return fixture
+
+
+def seamless():
+    fixture = Fixture()
+    for count in (2400, 2640):  # 13 and 15 frames: the last of them is left out
+        clip = coarse(randn(f'seamless-{count}', count, scale=0.1))
+        for bands in (80, 24):
+            extractor = SeamlessM4TFeatureExtractor(feature_size=bands, num_mel_bins=bands)
+            out = extractor(clip.numpy(), sampling_rate=16000, return_tensors='pt')
+            real = out['input_features'][0][out['attention_mask'][0].bool()]
+            fixture.case({'name': f'{count}-{bands}', 'nMels': bands}, **{'in': {'samples': clip}, 'out': {'features': real}})
     return fixture
 
 
@@ -262,6 +274,7 @@ if __name__ == '__main__':
             'audio/fbank': fbank,
             'audio/mel': mel,
             'audio/normalize': normalisation,
+            'audio/seamless': seamless,
             'audio/wav': wav_files,
             'audio/compressed': compressed_files,
         }

@@ -40,6 +40,10 @@ SPEECH = {
     "vocab_size": 12, "tdnn_dim": [8, 12], "tdnn_kernel": [3, 1], "tdnn_dilation": [2, 1], "xvector_output_dim": 6,
     "classifier_proj_size": 6, "layerdrop": 0.0, "mask_time_length": 4, "mask_feature_length": 4,
 }
+CONFORMER = {"conv_depthwise_kernel_size": 5, "max_source_positions": 8}
+MEL = {key: value for key, value in SPEECH.items() if "conv" not in key} | {
+    **CONFORMER, "feature_projection_input_dim": 6, "left_max_position_embeddings": 3, "right_max_position_embeddings": 2,
+}
 TEXT = {
     "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
     "max_position_embeddings": 20,
@@ -69,7 +73,13 @@ CLASSES = {
     "RobertaForSequenceClassification": ("RobertaForSequenceClassification", TEXT),
     "Wav2Vec2ForCTC": ("Wav2Vec2ForCTC", SPEECH), "WavLMForCTC": ("WavLMForCTC", SPEECH),
     "Wav2Vec2ForSequenceClassification": ("Wav2Vec2ForSequenceClassification", SPEECH),
-    "WavLMForXVector": ("WavLMForXVector", SPEECH), "Whisper": ("WhisperForConditionalGeneration", WHISPER),
+    "WavLMForXVector": ("WavLMForXVector", SPEECH),
+    "HubertForCTC": ("HubertForCTC", {key: value for key, value in SPEECH.items() if not key.startswith(("tdnn", "xvector"))}),
+    "Data2VecAudioForCTC": ("Data2VecAudioForCTC", {**SPEECH, "conv_pos_kernel_size": 3}),
+    "Wav2Vec2ConformerForCTC": ("Wav2Vec2ConformerForCTC", {**SPEECH, **CONFORMER}),
+    "Wav2Vec2BertForCTC": ("Wav2Vec2BertForCTC", MEL),
+    "Wav2Vec2BertForSequenceClassification": ("Wav2Vec2BertForSequenceClassification", MEL),
+    "Whisper": ("WhisperForConditionalGeneration", WHISPER),
     "Clip": ("CLIPModel", {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 8}),
     "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
@@ -98,7 +108,8 @@ OTHER = {
     "mask_feature_prob": 0.9, "mask_time_min_masks": 5, "mask_feature_min_masks": 3, "median_filter_width": 9,
     "max_window_layers": 0, "original_max_position_embeddings": 16, "problem_type": "regression", "layerdrop": 1.0,
     "encoder_layerdrop": 1.0, "decoder_layerdrop": 1.0, "initializer_range": 0.5, "init_std": 0.5, "attn_pdrop": 0.5,
-    "decoder_start_token_id": 50, "max_source_positions": 24,
+    "decoder_start_token_id": 50, "max_source_positions": 24, "position_embeddings_type": "rotary", "adapter_act": "gelu",
+    "conv_depthwise_kernel_size": 7, "conv_pos_kernel_size": 5, "conformer_conv_dropout": 0.5,
 }
 # With what else a key matters.
 WITH = {
@@ -110,6 +121,8 @@ WITH = {
     "mask_feature_min_masks": {"mask_feature_prob": 0.01, "apply_spec_augment": True},
     "apply_spec_augment": {"mask_time_prob": 0.9}, "max_window_layers": {"use_sliding_window": True, "sliding_window": 4},
     "layer_types": {"sliding_window": 4, "use_sliding_window": True},
+    "rotary_embedding_base": {"position_embeddings_type": "rotary"}, "adapter_act": {"add_adapter": True},
+    "use_intermediate_ffn_before_adapter": {"add_adapter": True},
 }
 # Of files, and of no network.
 DESCRIBES = {
@@ -152,7 +165,10 @@ def fill(model):
 
 def inputs(config):
     kind = config.model_type
-    if kind in ("wav2vec2", "wavlm"):
+    if kind == "wav2vec2-bert":
+        width = config.feature_projection_input_dim
+        return {"input_features": torch.from_numpy(sines(2 * 24 * width, 0.11)).reshape(2, 24, width)}
+    if kind in ("wav2vec2", "wavlm", "hubert", "data2vec-audio", "wav2vec2-conformer"):
         return {"input_values": torch.from_numpy(sines(2 * 400, 0.11)).reshape(2, 400)}
     if kind == "whisper":
         features = torch.from_numpy(sines(config.num_mel_bins * 2 * config.max_source_positions, 0.11))

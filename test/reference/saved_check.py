@@ -21,6 +21,18 @@ stands in NOT_APPLICABLE with the reason. Prints (transformers 5.24.0, peft 0.21
     WavLMForSequenceClassification         save             1e-07
     WavLMForAudioFrameClassification       save             4e-07
     WavLMForXVector                        save             3e-07
+    Hubert                                 save             1e-06
+    HubertForCTC                           save             6e-07
+    HubertForSequenceClassification        save             1e-07
+    Data2VecAudio                          save             8e-07
+    Data2VecAudioForCTC                    save             1e-06
+    Data2VecAudioForSequenceClassification save             3e-07
+    Wav2Vec2Conformer                      save             6e-07
+    Wav2Vec2ConformerForCTC                save             7e-07
+    Wav2Vec2ConformerForSequenceClassification save         3e-07
+    Wav2Vec2Bert                           save             5e-07
+    Wav2Vec2BertForCTC                     save             4e-07
+    Wav2Vec2BertForSequenceClassification  save             2e-07
     Whisper                                save             3e-07 =
     Whisper                                save, in shards  3e-07 =
     ClipTextModel                          save             4e-07
@@ -78,6 +90,10 @@ SPEECH = dict(
     conv_stride=[5, 2], num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, vocab_size=12, initializer_range=0.3,
     tdnn_dim=[8, 12], tdnn_kernel=[3, 1], tdnn_dilation=[2, 1],
 )
+HUBERT = {key: value for key, value in SPEECH.items() if "tdnn" not in key}
+SPECTRA = {key: value for key, value in SPEECH.items() if "conv" not in key} | dict(
+    conv_depthwise_kernel_size=5, feature_projection_input_dim=8, add_adapter=False, left_max_position_embeddings=4,
+)
 TEXT = dict(
     vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=20,
     initializer_range=0.3,
@@ -129,6 +145,15 @@ NETWORKS = [
         for kind in ("Wav2Vec2", "WavLM")
         for task in ("", "ForCTC", "ForSequenceClassification", "ForAudioFrameClassification", "ForXVector")
     ],
+    *[
+        (f"{kind}{task}", f"{kind}{task}", f"{kind}{task or 'Model'}", size, reads)
+        for kind, size, reads in (
+            ("Hubert", HUBERT, "wave"), ("Data2VecAudio", SPEECH, "wave"),
+            ("Wav2Vec2Conformer", {**SPEECH, "conv_depthwise_kernel_size": 5, "position_embeddings_type": "rotary"}, "wave"),
+            ("Wav2Vec2Bert", SPECTRA, "features"),
+        )
+        for task in ("", "ForCTC", "ForSequenceClassification")
+    ],
     ("Whisper", "Whisper", "WhisperForConditionalGeneration", WHISPER, "mel"),
     ("ClipTextModel", "ClipTextModel", "CLIPTextModel", CLIP_TEXT, "ids"),
     ("ClipVisionModel", "ClipVisionModel", "CLIPVisionModel", CLIP_VISION, "image"),
@@ -174,6 +199,7 @@ const specs = JSON.parse(readFileSync(`${root}/specs.json`, 'utf8'))
 const { tensors } = await v.loadSafetensors(`${root}/inputs.safetensors`)
 const inputsOf = (reads, model) => {
   if (reads === 'wave') return { inputValues: tensors.wave }
+  if (reads === 'features') return { inputFeatures: tensors.features }
   if (reads === 'mel') return { inputFeatures: tensors.mel, decoderInputIds: tensors.labels }
   if (reads === 'image') return { pixelValues: tensors.image }
   if (reads === 'ids+image') return { inputIds: tensors.ids, pixelValues: tensors.image }
@@ -240,7 +266,7 @@ def compared(spec, folder, given):
     model = opened(spec["there"], folder, spec)
     reads = spec["reads"]
     inputs = {
-        "wave": lambda: dict(input_values=given["wave"]), "image": lambda: dict(pixel_values=given["image"]),
+        "wave": lambda: dict(input_values=given["wave"]), "features": lambda: dict(input_features=given["features"]), "image": lambda: dict(pixel_values=given["image"]),
         "mel": lambda: dict(input_features=given["mel"], decoder_input_ids=given["labels"]),
         "ids+image": lambda: dict(input_ids=given["ids"], pixel_values=given["image"]),
         "internvl": lambda: dict(input_ids=given["pictured"], pixel_values=given["tiles"]),
@@ -338,7 +364,7 @@ def main():
         root = Path(folder)
         torch.manual_seed(0)
         given = dict(
-            ids=torch.tensor([[5, 6, 8, 9, 10, 11, 12, 39], [5, 3, 4, 38, 11, 12, 13, 39]]), wave=torch.randn(2, 400),
+            ids=torch.tensor([[5, 6, 8, 9, 10, 11, 12, 39], [5, 3, 4, 38, 11, 12, 13, 39]]), wave=torch.randn(2, 400), features=torch.randn(2, 15, 8),
             mel=torch.randn(1, 8, 40), labels=torch.tensor([[5, 6, 7, 8]]), image=torch.randn(2, 3, 8, 8),
             tiles=torch.randn(1, 3, 16, 16), pictured=torch.tensor([[5, 9, 9, 9, 9, 6, 7]]),
         )

@@ -1,4 +1,4 @@
-"""Tiny wav2vec 2.0 and WavLM networks with each head, computed by transformers in float64:
+"""Tiny networks of wav2vec 2.0 and its relatives with each head, computed by transformers in float64:
 test/fixtures/models/speech-heads.safetensors.
 
 Outputs and gradients stay float64, so that a network in float64 is compared with them far below float32's rounding.
@@ -6,11 +6,10 @@ Outputs and gradients stay float64, so that a network in float64 is compared wit
 
 import torch
 import transformers
-from transformers import Wav2Vec2Config, WavLMConfig
 from transformers.loss import loss_ctc
 
 from common import Fixture, main, randint, randn
-from wav2vec2 import NEAR, STABLE, fill
+from wav2vec2 import NEAR, PREFIXES, SHAW, SHORT as SINES, STABLE, fill, saved, speech_inputs
 
 SIZE = dict(
     hidden_size=8,
@@ -52,7 +51,21 @@ CASES = [
     ('wavlm', 'ForAudioFrameClassification', 'weighted', dict(use_weighted_layer_sum=True, **NEAR)),
     ('wav2vec2', 'ForXVector', 'last', dict(padded=True)),
     ('wavlm', 'ForXVector', 'weighted', dict(use_weighted_layer_sum=True, **NEAR)),
+    ('hubert', 'ForCTC', 'padded', dict(padded=True, **STABLE)),
+    ('hubert', 'ForSequenceClassification', 'weighted-padded', dict(padded=True, use_weighted_layer_sum=True)),
+    ('data2vec-audio', 'ForCTC', 'padded', dict(padded=True, labels_length=2, num_conv_pos_embeddings=2, conv_pos_kernel_size=3, **ADAPTER)),
+    ('data2vec-audio', 'ForSequenceClassification', 'padded', dict(padded=True, num_conv_pos_embeddings=2, conv_pos_kernel_size=3)),
+    ('wav2vec2-conformer', 'ForCTC', 'padded', dict(padded=True, **SINES)),
+    ('wav2vec2-conformer', 'ForSequenceClassification', 'weighted', dict(use_weighted_layer_sum=True, position_embeddings_type='rotary')),
+    ('wav2vec2-bert', 'ForCTC', 'padded', dict(padded=True, **SHAW)),
+    ('wav2vec2-bert', 'ForCTC', 'adapter', dict(padded=True, labels_length=2, **ADAPTER, **SHAW)),
+    ('wav2vec2-bert', 'ForSequenceClassification', 'weighted-padded', dict(padded=True, use_weighted_layer_sum=True, **SHAW)),
 ]
+# What each kind has of the sizes.
+SIZES = {
+    'hubert': {key: value for key, value in SIZE.items() if not key.startswith(('tdnn', 'xvector'))},
+    'wav2vec2-bert': {key: value for key, value in SIZE.items() if 'conv' not in key} | dict(feature_projection_input_dim=6),
+}
 
 
 def labels_of(task, name, frames, length):
@@ -68,18 +81,15 @@ def labels_of(task, name, frames, length):
 
 def one(fixture, kind, task, case, padded=False, labels_length=4, **options):
     name = f'{kind}-{task}-{case}'
-    prefix, config_class = ('WavLM', WavLMConfig) if kind == 'wavlm' else ('Wav2Vec2', Wav2Vec2Config)
-    config = config_class(**{**SIZE, **options})
+    prefix, size = PREFIXES[kind], SIZES.get(kind, SIZE)
+    config = getattr(transformers, f'{prefix}Config')(**{**size, **options})
     config._attn_implementation = 'eager'
     model = getattr(transformers, f'{prefix}{task}')(config).eval()
     fill(model, name)
     model.double()
-    inputs = {'input_values': randn(f'{name}/input', BATCH, SAMPLES)}
-    if padded:
-        inputs['attention_mask'] = torch.ones(BATCH, SAMPLES, dtype=torch.long)
-        inputs['attention_mask'][1, SHORT:] = 0
-        inputs['input_values'][1, SHORT:] = 0
-    frames = model._get_feat_extract_output_lengths(SAMPLES)
+    mel = kind == 'wav2vec2-bert'
+    inputs = speech_inputs(model, name, BATCH, 15 if mel else SAMPLES, padded, 11 if mel else SHORT)
+    frames = model._get_feat_extract_output_lengths(15 if mel else SAMPLES)
     inputs['labels'] = labels_of(task, name, frames, labels_length)
     exact = {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
     outputs = model(**exact)
@@ -88,14 +98,13 @@ def one(fixture, kind, task, case, padded=False, labels_length=4, **options):
         out['embeddings'] = outputs.embeddings
     cotangents = {key: randn(f'{name}/cotangent/{key}', *value.shape) for key, value in out.items()}
     sum((value * cotangents[key]).sum() for key, value in out.items()).backward()
-    parameters = dict(model.named_parameters())
     fixture.case(
-        dict(name=name, network=f'{prefix}{task}', config={**SIZE, **options}),
+        dict(name=name, network=f'{prefix}{task}', config={**size, **options}),
         **{'in': inputs},
         cotangent=cotangents,
-        param={key: value.float() for key, value in parameters.items()},
+        param=saved(model),
         out=out,
-        grad={key: value.grad for key, value in parameters.items() if value.grad is not None},
+        grad={key: value.grad for key, value in model.named_parameters() if value.grad is not None},
     )
 
 

@@ -32,6 +32,9 @@ CASES = [
     dict(name='right', pads='right'),
     dict(name='left', pads='left'),
     dict(name='distil', brief=True, decoder_layers=1, num_mel_bins=9, encoder_attention_heads=1, activation_function='relu'),
+    # The bands and layers of large-v3-turbo, and of distil-large-v3.
+    dict(name='turbo', brief=True, num_mel_bins=128, decoder_layers=4),
+    dict(name='distil-v3', brief=True, num_mel_bins=128, decoder_layers=2),
     dict(name='untied', brief=True, tie_word_embeddings=False),
 ]
 BATCH, TIME = 3, 6

@@ -1,5 +1,4 @@
 import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
-import { normalizeWav2Vec2 } from '../../audio/normalize.js'
 import { defined, requireNumber, requireOptions, requireWhole, shown } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { type CtcHypothesis, ctcAlign, ctcBeamSearch } from '../../generation/ctc.js'
@@ -7,6 +6,7 @@ import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
 import type { CtcOffset, CtcTokenizer } from '../../text/ctc-tokenizer.js'
 import type { SpeechForCTC } from './speech-ctc.js'
 import { convolutionsOf, framesOf } from './speech-encoder.js'
+import { inputLengthOf, samplesPerInput, speechInputsOf } from './speech-inputs.js'
 
 export interface CtcTranscribeOptions {
   /** Hypotheses kept after each frame; 1 takes the most likely token of each frame. Default 1. */
@@ -128,7 +128,7 @@ function inSeconds(model: SpeechForCTC, { text, start, end }: CtcOffset): CtcStr
 
 /** Return the number of samples between frames. */
 const stepOf = (model: SpeechForCTC): number =>
-  convolutionsOf(model.config).reduce((product, { stride }) => product * stride, 1)
+  convolutionsOf(model.config).reduce((product, { stride }) => product * stride, samplesPerInput(model.config))
 
 /** Compute logits of samples [n]: float32 [frames, vocabSize], on the CPU. */
 async function logitsOfPieces(
@@ -140,7 +140,7 @@ async function logitsOfPieces(
   const { chunkSeconds = null, strideSeconds, signal } = options
   const count = samples.size(0)
   const step = stepOf(model)
-  const least = framesOf(model.config, count)
+  const least = framesOf(model.config, inputLengthOf(model.config, count))
   if (least === 0)
     throw new DataError(`${where}: expected enough samples for one frame, got ${count}. Use a longer clip.`, {
       samples: count,
@@ -181,8 +181,9 @@ async function logitsOfPieces(
 }
 
 async function logitsOf(model: SpeechForCTC, samples: Tensor): Promise<Tensor> {
-  const waveform = model.normalizesAudio ? await normalizeWav2Vec2(samples) : samples
   const { device } = model.lm_head.weight
-  const { logits } = await model.forward({ inputValues: waveform.unsqueeze(0).to({ device }) })
+  const { logits } = await model.forward(
+    await speechInputsOf(model.config, samples.to({ device }), model.normalizesAudio),
+  )
   return logits.select(0, 0).to({ device: 'cpu', dtype: 'float32' })
 }

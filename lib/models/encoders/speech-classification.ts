@@ -6,15 +6,23 @@ import { Module } from '../../nn/module.js'
 import { type FactoryOptions, type MakeOptions, type Parameter, parameter } from '../../nn/parameter.js'
 import { ops, scope, type Tensor } from '../../tensor/index.js'
 import { labelCount } from '../labels.js'
+import type { Data2VecAudio } from './data2vec-audio.js'
+import type { Hubert } from './hubert.js'
 import {
+  data2vecAudio,
+  hubert,
   refuseAdapter,
   SpeechHead,
   type SpeechHeadConfig,
   type SpeechLabelInputs,
   wav2vec2,
+  wav2vec2Bert,
+  wav2vec2Conformer,
   wavlm,
 } from './speech-head.js'
 import type { Wav2Vec2 } from './wav2vec2.js'
+import type { Wav2Vec2Bert } from './wav2vec2-bert.js'
+import type { Wav2Vec2Conformer } from './wav2vec2-conformer.js'
 import type { WavLM } from './wavlm.js'
 
 export interface SpeechClassificationOutput {
@@ -279,6 +287,30 @@ export class Wav2Vec2ForSequenceClassification extends SpeechForSequenceClassifi
 export class WavLMForSequenceClassification extends SpeechForSequenceClassification {
   static override readonly trunk = wavlm
   declare readonly wavlm: WavLM
+}
+
+/** Classifier of clips with HuBERT, such as superb/hubert-base-superb-er: transformers' HubertForSequenceClassification. */
+export class HubertForSequenceClassification extends SpeechForSequenceClassification {
+  static override readonly trunk = hubert
+  declare readonly hubert: Hubert
+}
+
+/** Classifier of clips with data2vec: transformers' Data2VecAudioForSequenceClassification. */
+export class Data2VecAudioForSequenceClassification extends SpeechForSequenceClassification {
+  static override readonly trunk = data2vecAudio
+  declare readonly data2vec_audio: Data2VecAudio
+}
+
+/** Classifier of clips with wav2vec 2.0 of Conformer layers: transformers' Wav2Vec2ConformerForSequenceClassification. */
+export class Wav2Vec2ConformerForSequenceClassification extends SpeechForSequenceClassification {
+  static override readonly trunk = wav2vec2Conformer
+  declare readonly wav2vec2_conformer: Wav2Vec2Conformer
+}
+
+/** Classifier of clips with w2v-BERT 2.0: transformers' Wav2Vec2BertForSequenceClassification. Takes `inputFeatures`. */
+export class Wav2Vec2BertForSequenceClassification extends SpeechForSequenceClassification {
+  static override readonly trunk = wav2vec2Bert
+  declare readonly wav2vec2_bert: Wav2Vec2Bert
 }
 
 /** Classifier of frames, such as by speaker, with wav2vec 2.0: transformers' Wav2Vec2ForAudioFrameClassification. */

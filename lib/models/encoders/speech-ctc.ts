@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { type AudioClip, SPEECH_RATE } from '../../audio/clip.js'
+import type { AudioClip } from '../../audio/clip.js'
 import { makeDirectory } from '../../base/atomic.js'
 import { writeFolderAtomically } from '../../base/atomic-folder.js'
 import { requireOptions, requireString, shown } from '../../base/check.js'
@@ -14,14 +14,29 @@ import type { MakeOptions } from '../../nn/parameter.js'
 import { areAlike, differences, misfit } from '../../nn/text.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { CtcTokenizer } from '../../text/ctc-tokenizer.js'
-import { readFeatureExtractor, WAVEFORM_KEYS } from '../feature-extractor.js'
+import { readFeatureExtractor } from '../feature-extractor.js'
 import type { NetworkConstructor } from '../network.js'
 import { LOAD_OPTIONS, type LoadNetworkOptions, type SaveNetworkOptions } from '../pretrained.js'
 import type { Fillable } from '../weights.js'
 import { ctcLossOf, requireCtcReduction } from './ctc-loss.js'
 import { type CtcTranscribeOptions, type CtcTranscription, transcribeCtc } from './ctc-transcribe.js'
-import { SpeechHead, type SpeechHeadConfig, type SpeechLabelInputs, wav2vec2, wavlm } from './speech-head.js'
+import type { Data2VecAudio } from './data2vec-audio.js'
+import type { Hubert } from './hubert.js'
+import {
+  data2vecAudio,
+  hubert,
+  SpeechHead,
+  type SpeechHeadConfig,
+  type SpeechLabelInputs,
+  wav2vec2,
+  wav2vec2Bert,
+  wav2vec2Conformer,
+  wavlm,
+} from './speech-head.js'
+import { preprocessorKeysOf, preprocessorOf } from './speech-inputs.js'
 import type { Wav2Vec2 } from './wav2vec2.js'
+import type { Wav2Vec2Bert } from './wav2vec2-bert.js'
+import type { Wav2Vec2Conformer } from './wav2vec2-conformer.js'
 import type { WavLM } from './wavlm.js'
 
 export interface SpeechCTCOutput {
@@ -88,7 +103,8 @@ abstract class SpeechForCTC extends SpeechHead {
   async loaded(directory: string, from: string): Promise<void> {
     this.#from = from
     if (existsSync(join(directory, 'vocab.json'))) this.tokenizer = await CtcTokenizer.fromPretrained(directory)
-    this.normalizesAudio = (await readFeatureExtractor(directory, WAVEFORM_KEYS)).doNormalize !== false
+    this.normalizesAudio =
+      (await readFeatureExtractor(directory, preprocessorKeysOf(this.config))).doNormalize !== false
   }
 
   /**
@@ -217,15 +233,7 @@ abstract class SpeechForCTC extends SpeechHead {
 
   /** Write config.json, model.safetensors, the tokenizer and preprocessor_config.json, in transformers' layout. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    const preprocessor = {
-      do_normalize: this.normalizesAudio,
-      feature_extractor_type: 'Wav2Vec2FeatureExtractor',
-      feature_size: 1,
-      padding_side: 'right',
-      padding_value: 0,
-      return_attention_mask: this.config.featExtractNorm === 'layer',
-      sampling_rate: SPEECH_RATE,
-    }
+    const preprocessor = preprocessorOf(this.config, this.normalizesAudio)
     await writeFolderAtomically(directory, CheckpointError, async (folder) => {
       await super.save(folder, options)
       await writeJson(join(folder, 'preprocessor_config.json'), preprocessor, { indent: 2 })
@@ -247,6 +255,30 @@ export class Wav2Vec2ForCTC extends SpeechForCTC {
 export class WavLMForCTC extends SpeechForCTC {
   static override readonly trunk = wavlm
   declare readonly wavlm: WavLM
+}
+
+/** HuBERT for speech recognition by CTC: transformers' HubertForCTC. */
+export class HubertForCTC extends SpeechForCTC {
+  static override readonly trunk = hubert
+  declare readonly hubert: Hubert
+}
+
+/** data2vec for speech recognition by CTC: transformers' Data2VecAudioForCTC. */
+export class Data2VecAudioForCTC extends SpeechForCTC {
+  static override readonly trunk = data2vecAudio
+  declare readonly data2vec_audio: Data2VecAudio
+}
+
+/** wav2vec 2.0 with Conformer layers for speech recognition by CTC: transformers' Wav2Vec2ConformerForCTC. */
+export class Wav2Vec2ConformerForCTC extends SpeechForCTC {
+  static override readonly trunk = wav2vec2Conformer
+  declare readonly wav2vec2_conformer: Wav2Vec2Conformer
+}
+
+/** w2v-BERT 2.0 for speech recognition by CTC: transformers' Wav2Vec2BertForCTC. Takes `inputFeatures`. */
+export class Wav2Vec2BertForCTC extends SpeechForCTC {
+  static override readonly trunk = wav2vec2Bert
+  declare readonly wav2vec2_bert: Wav2Vec2Bert
 }
 
 export type { SpeechForCTC }

@@ -13,8 +13,8 @@ import {
 import { fairseq2Name, fairseqName } from './fairseq.js'
 
 /**
- * Configuration of {@link Wav2Vec2} and {@link WavLM}: keys of a published config.json, in camelCase. Defaults are those of
- * transformers' configuration classes.
+ * Configuration of {@link Wav2Vec2}, {@link WavLM} and their relatives: keys of a published config.json, in camelCase. Defaults are
+ * those of transformers' configuration classes.
  */
 export interface SpeechEncoderConfig extends NetworkConfig {
   /** Default 768. */
@@ -83,11 +83,11 @@ export interface SpeechEncoderConfig extends NetworkConfig {
   adapterStride?: number
   /** Size of the output with `addAdapter`. Default `hiddenSize`. */
   outputHiddenSize?: number | null
-  /** For Wav2Vec2 with `doStableLayerNorm`: size of the language adapter in each layer. Default: none. */
+  /** For Wav2Vec2 and Hubert with `doStableLayerNorm`: size of the language adapter in each layer. Default: none. */
   adapterAttnDim?: number | null
 }
 
-/** Defaults of both networks, including the heads. */
+/** Defaults of all networks, including the heads. */
 const SHARED: NetworkConfig = {
   hiddenSize: 768,
   numHiddenLayers: 12,
@@ -144,21 +144,27 @@ const UNUSED = [
   ...['maskChannelLength', 'maskChannelMinSpace', 'maskChannelOther', 'maskChannelProb', 'maskChannelSelection'],
 ]
 
-/** Return the keys of a network. @param own its own keys with defaults */
-export const speechKeys = (own: NetworkConfig): ConfigKeys => ({
-  defaults: (config) => ({
-    ...SHARED,
+/**
+ * Return the keys of a network.
+ * @param own its own keys with defaults
+ * @param differences `lacking`: keys of other networks that it does not have; `unused`: keys of its files without effect
+ */
+export const speechKeys = (
+  own: NetworkConfig,
+  { lacking = [], unused = [] }: { lacking?: readonly string[]; unused?: readonly string[] } = {},
+): ConfigKeys => ({
+  defaults: (config) => {
+    const all: NetworkConfig = { ...SHARED, ...own }
     // The network reads it only with `addAdapter`.
-    outputHiddenSize: config.hiddenSize ?? SHARED.hiddenSize,
-    ...own,
-  }),
-  unused: UNUSED,
+    all.outputHiddenSize = config.hiddenSize ?? all.hiddenSize
+    return Object.fromEntries(Object.entries(all).filter(([key]) => !lacking.includes(key)))
+  },
+  unused: [...UNUSED, ...unused],
 })
 
-export interface SpeechEncoderInputs {
-  /** Waveforms [batch, samples], floating point, 16 kHz; converted to the network's dtype. */
-  inputValues: Tensor
-  /** [batch, samples], 1 for real samples and 0 for padding, which comes after them. */
+/** Inputs of every speech encoder in addition to audio. */
+export interface SpeechInputs {
+  /** [batch, samples], 1 for real samples and 0 for padding, which comes after them; for features [batch, time]. */
   attentionMask?: Tensor | null
   /** [batch, frames], true for the frames that SpecAugment masks. Default: drawn by the network in training. */
   maskTimeIndices?: Tensor | null
@@ -166,10 +172,21 @@ export interface SpeechEncoderInputs {
   outputAttentions?: boolean
 }
 
+/** Input of {@link Wav2Vec2Bert}. */
+export interface SpeechFeatureInputs extends SpeechInputs {
+  /** Features [batch, time, featureProjectionInputDim] of {@link seamlessFeatures}. */
+  inputFeatures: Tensor
+}
+
+export interface SpeechEncoderInputs extends SpeechInputs {
+  /** Waveforms [batch, samples], floating point, 16 kHz; converted to the network's dtype. */
+  inputValues: Tensor
+}
+
 export interface SpeechEncoderOutput {
   /** [batch, frames, hiddenSize]; with `addAdapter` fewer frames of `outputHiddenSize`. */
   lastHiddenState: Tensor
-  /** Output of the convolutions, normalized but not projected: [batch, frames, last of convDim]. */
+  /** Output of the convolutions, normalized but not projected: [batch, frames, last of convDim]; of w2v-BERT 2.0 the features. */
   extractFeatures: Tensor
   /** Input of the first layer and output of each layer, each [batch, frames, hiddenSize]; [] without `outputHiddenStates`. */
   hiddenStates: Tensor[]
@@ -177,7 +194,10 @@ export interface SpeechEncoderOutput {
   attentions: Tensor[]
 }
 
-/** Return the number of frames for a number of samples, after all convolutions, including those of `addAdapter`; may be 0. */
+/**
+ * Return the number of frames for a number of samples (or feature vectors), after all convolutions, including those of `addAdapter`; may
+ * be 0.
+ */
 export function framesOf(config: SpeechEncoderConfig, samples: number): number {
   if (!Number.isInteger(samples) || samples < 0) {
     throw new ConfigError(`featureLengths: expected a number of samples, got ${shown(samples)}. Pass integers.`, {
@@ -192,26 +212,41 @@ export function framesOf(config: SpeechEncoderConfig, samples: number): number {
   return frames
 }
 
+/** Tell whether a network reads features instead of waveforms. */
+export const readsFeatures = (config: SpeechEncoderConfig): boolean => config.featureProjectionInputDim !== undefined
+
 /** Return all convolutions that shorten the sequence, in order. */
 export function convolutionsOf(config: SpeechEncoderConfig): { kernel: number; stride: number; padding: number }[] {
   const { convKernel = [10, 3, 3, 3, 3, 2, 2], convStride = [5, 2, 2, 2, 2, 2, 2] } = config
   const { addAdapter = false, numAdapterLayers = 3, adapterKernelSize = 3, adapterStride = 2 } = config
+  const ofFeatures = readsFeatures(config)
   return [
-    ...convKernel.map((kernel, i) => ({ kernel, stride: convStride[i] as number, padding: 0 })),
+    ...(ofFeatures ? [] : convKernel).map((kernel, i) => ({ kernel, stride: convStride[i] as number, padding: 0 })),
     ...Array.from({ length: addAdapter ? numAdapterLayers : 0 }, () => ({
       kernel: adapterKernelSize,
       stride: adapterStride,
-      padding: 1,
+      padding: ofFeatures ? Math.floor(adapterKernelSize / 2) : 1,
     })),
   ]
 }
 
-/** Convert a name in a published file of transformers (new or old weight normalization), fairseq or fairseq2 to the network's name. */
-export function speechEncoderName(name: string): string {
-  return fairseqName(fairseq2Name(name))
+/** Return the name of the field with the encoder in a network with a head, which is the prefix of its parameters' names. */
+export const fieldOf = (modelType: string): string => modelType.replaceAll('-', '_')
+
+/**
+ * Convert a name in a published file of transformers (new or old weight normalization), fairseq or fairseq2 to the network's name. Of
+ * networks with Conformer layers only transformers' names are known.
+ */
+export function speechEncoderName(name: string, modelType = ''): string {
+  const known = CONFORMERS.includes(modelType) ? name : fairseqName(fairseq2Name(name))
+  return known
     .replace(/\.weight_g$/, '.parametrizations.weight.original0')
     .replace(/\.weight_v$/, '.parametrizations.weight.original1')
 }
+const CONFORMERS = ['wav2vec2-conformer', 'wav2vec2-bert']
+
+/** Only SpecAugment reads the first, and the second follows from the configuration: a file may lack them, or have them unused. */
+export const speechEncoderOptional = ['masked_spec_embed', 'encoder\\.embed_positions\\.inv_freq']
 
 /** Patterns of names of heads in fine-tuned and pre-training checkpoints, in transformers and fairseq. */
 export const speechEncoderHeads = [
@@ -219,35 +254,35 @@ export const speechEncoderHeads = [
   /^(lm_head|projector|classifier|layer_weights)\b/,
 ]
 
-/** Encoder from waveforms to frames. */
-export interface SpeechEncoder<C extends SpeechEncoderConfig>
-  extends Network<C, SpeechEncoderInputs, SpeechEncoderOutput> {
+/** Encoder from waveforms or features to frames. */
+export interface SpeechEncoder<C extends SpeechEncoderConfig, I extends SpeechInputs = SpeechEncoderInputs>
+  extends Network<C, I, SpeechEncoderOutput> {
   /**
    * Run the network on the executor. Frames of padding are zeroed before the transformer and masked in its attention; their outputs
    * are undefined. A clip shorter than one frame counts as one frame of the padded batch.
    * @throws ShapeError for audio shorter than one frame, and for a mask of another shape
    */
-  forward(inputs: SpeechEncoderInputs): Promise<SpeechEncoderOutput>
-  /** Return the number of frames for clips of these lengths in samples; 0 for a clip that is too short. */
+  forward(inputs: I): Promise<SpeechEncoderOutput>
+  /** Return the number of frames for clips of these lengths in samples or feature vectors; 0 for a clip that is too short. */
   featureLengths(lengths: readonly number[]): number[]
 }
 
-/** Return the class of a speech encoder. */
-export function speechEncoderClass<M, C extends SpeechEncoderConfig>(
-  own: Pick<NetworkLayout<C>, 'kind' | 'architecture' | 'sizes' | 'keys'>,
-): NetworkStatics<M, C> & NetworkConstructor<C, SpeechEncoder<C>> {
-  const layout: NetworkLayout<C> = {
+/** Return the class of a speech encoder. `kind` is the native network, `modelType` the name in files, default the same. */
+export function speechEncoderClass<M, C extends SpeechEncoderConfig, I extends SpeechInputs = SpeechEncoderInputs>(
+  own: Pick<NetworkLayout<C>, 'kind' | 'architecture' | 'sizes' | 'keys' | 'native'> & {
+    modelType?: string
+    forward?: string
+  },
+): NetworkStatics<M, C> & NetworkConstructor<C, SpeechEncoder<C, I>> {
+  const { modelType = own.kind, forward = `voxtorch::${own.kind}_forward` } = own
+  const Base = networkClass<M, C, I, SpeechEncoderOutput>({
     ...own,
-    modelType: own.kind,
-    prefix: `${own.kind}.`,
+    modelType,
+    forward,
+    prefix: `${fieldOf(modelType)}.`,
     ignored: speechEncoderHeads,
-    // Only SpecAugment reads it, so a file may lack it, or have it with a configuration that masks nothing.
-    optional: [/^masked_spec_embed$/],
-    rename: speechEncoderName,
-  }
-  const Base = networkClass<M, C, SpeechEncoderInputs, SpeechEncoderOutput>({
-    ...layout,
-    forward: `voxtorch::${own.kind}_forward`,
+    optional: speechEncoderOptional.map((name) => new RegExp(`^${name}$`)),
+    rename: (name) => speechEncoderName(name, modelType),
   })
   return class extends Base {
     featureLengths(lengths: readonly number[]): number[] {

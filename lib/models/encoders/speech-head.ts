@@ -4,24 +4,32 @@ import { ops, type Tensor } from '../../tensor/index.js'
 import type { ConfigKeys } from '../config-keys.js'
 import { type LabelConfig, withLabelNames } from '../labels.js'
 import { headClass, type NetworkLayout } from '../network.js'
+import { Data2VecAudio, data2vecAudioKeys, data2vecAudioSizes } from './data2vec-audio.js'
+import { Hubert, hubertKeys, hubertSizes } from './hubert.js'
 import {
   convolutionsOf,
+  fieldOf,
   framesOf,
+  type SpeechEncoder,
   type SpeechEncoderConfig,
   type SpeechEncoderInputs,
   type SpeechEncoderOutput,
+  type SpeechFeatureInputs,
   speechEncoderName,
+  speechEncoderOptional,
 } from './speech-encoder.js'
 import { Wav2Vec2, wav2vec2Keys, wav2vec2Sizes } from './wav2vec2.js'
+import { Wav2Vec2Bert, wav2vec2BertKeys, wav2vec2BertSizes } from './wav2vec2-bert.js'
+import { Wav2Vec2Conformer, wav2vec2ConformerKeys, wav2vec2ConformerSizes } from './wav2vec2-conformer.js'
 import { WavLM, wavlmKeys, wavlmSizes } from './wavlm.js'
 
-/** Configuration of heads over {@link Wav2Vec2} and {@link WavLM}, in addition to that of the encoder. */
+/** Configuration of heads over a speech encoder, in addition to that of the encoder. */
 export interface SpeechHeadConfig extends SpeechEncoderConfig, LabelConfig {
   /** Number of tokens of the CTC head. Default 32. */
   vocabSize?: number
   /** Id of CTC's blank token. Default 0. */
   padTokenId?: number | null
-  /** Default 'sum' for Wav2Vec2, 'mean' for WavLM. */
+  /** Default 'mean' for WavLM, 'sum' for the others. */
   ctcLossReduction?: 'sum' | 'mean' | 'none'
   /** Whether the loss of clips that are too short for their labels is 0 instead of infinity. Default false. */
   ctcZeroInfinity?: boolean
@@ -41,35 +49,64 @@ export interface SpeechHeadConfig extends SpeechEncoderConfig, LabelConfig {
   xvectorOutputDim?: number
 }
 
+type SpeechTrunkNetwork = SpeechEncoder<SpeechEncoderConfig, SpeechEncoderInputs | SpeechFeatureInputs>
+
 /** An encoder under a head. */
 export interface SpeechTrunk {
-  /** Name of its field, which is the prefix of its parameters' names; also transformers' model type. */
-  name: 'wav2vec2' | 'wavlm'
+  /** transformers' model type. */
+  modelType: string
   /** Begin of transformers' class names. */
   prefix: string
-  Network: new (config: SpeechEncoderConfig, options?: MakeOptions) => Wav2Vec2 | WavLM
+  Network: new (config: SpeechEncoderConfig, options?: MakeOptions) => SpeechTrunkNetwork
   sizes: Record<string, SpeechEncoderConfig>
   keys: ConfigKeys
 }
 
 export const wav2vec2: SpeechTrunk = {
-  name: 'wav2vec2',
+  modelType: 'wav2vec2',
   prefix: 'Wav2Vec2',
   Network: Wav2Vec2,
   sizes: wav2vec2Sizes,
   keys: wav2vec2Keys,
 }
 export const wavlm: SpeechTrunk = {
-  name: 'wavlm',
+  modelType: 'wavlm',
   prefix: 'WavLM',
   Network: WavLM,
   sizes: wavlmSizes,
   keys: wavlmKeys,
 }
-
-export interface SpeechLabelInputs extends SpeechEncoderInputs {
-  labels?: Tensor | null
+export const hubert: SpeechTrunk = {
+  modelType: 'hubert',
+  prefix: 'Hubert',
+  Network: Hubert,
+  sizes: hubertSizes,
+  keys: hubertKeys,
 }
+export const data2vecAudio: SpeechTrunk = {
+  modelType: 'data2vec-audio',
+  prefix: 'Data2VecAudio',
+  Network: Data2VecAudio,
+  sizes: data2vecAudioSizes,
+  keys: data2vecAudioKeys,
+}
+export const wav2vec2Conformer: SpeechTrunk = {
+  modelType: 'wav2vec2-conformer',
+  prefix: 'Wav2Vec2Conformer',
+  Network: Wav2Vec2Conformer,
+  sizes: wav2vec2ConformerSizes,
+  keys: wav2vec2ConformerKeys,
+}
+export const wav2vec2Bert: SpeechTrunk = {
+  modelType: 'wav2vec2-bert',
+  prefix: 'Wav2Vec2Bert',
+  Network: Wav2Vec2Bert,
+  sizes: wav2vec2BertSizes,
+  keys: wav2vec2BertKeys,
+}
+
+/** Waveforms, for w2v-BERT 2.0 features, and labels. */
+export type SpeechLabelInputs = (SpeechEncoderInputs | SpeechFeatureInputs) & { labels?: Tensor | null }
 
 /** Static members of a class of heads. */
 export interface SpeechHeadClass {
@@ -83,31 +120,32 @@ const OTHERS = ['lm_head', 'projector', 'classifier', 'layer_weights', 'tdnn', '
 const PRETRAINING = /^(w2v_encoder\.(w2v_model\.)?)?(quantizer|project_q|project_hid|final_proj|label_embs_concat)\b/
 
 function layoutOf({ trunk, task, layers }: SpeechHeadClass): NetworkLayout<SpeechHeadConfig> {
-  const { name: field, sizes, keys } = trunk
+  const { modelType, sizes, keys } = trunk
+  const field = fieldOf(modelType)
   const architecture = `${trunk.prefix}${task}`
   const own = new RegExp(`^(${layers.join('|')})(\\.|$)`)
   const others = OTHERS.filter((name) => !layers.includes(name))
   return {
-    kind: field,
-    modelType: field,
+    kind: modelType,
+    modelType,
     architecture,
     sizes,
     keys,
     prefix: '',
     ignored: [PRETRAINING, new RegExp(`^(${others.join('|')})\\b`)],
     saved: (config) => (layers.includes('lm_head') ? config : withLabelNames(architecture, config)),
-    optional: [new RegExp(`^${field}\\.masked_spec_embed$`)],
+    optional: speechEncoderOptional.map((name) => new RegExp(`^${field}\\.${name}$`)),
     rename: (name) => {
       // fairseq names the CTC head `proj`.
       if (/^(w2v_encoder\.)?proj\./.test(name)) return name.replace(/^(w2v_encoder\.)?proj\./, 'lm_head.')
       if (own.test(name) && !/^feature_extractor\.conv_layers\./.test(name)) return name
-      return `${field}.${speechEncoderName(name.startsWith(`${field}.`) ? name.slice(field.length + 1) : name)}`
+      return `${field}.${speechEncoderName(name.startsWith(`${field}.`) ? name.slice(field.length + 1) : name, modelType)}`
     },
   }
 }
 
 const HeadBase = headClass<SpeechHeadConfig, SpeechHeadClass>(layoutOf, ({ trunk }) => ({
-  field: trunk.name,
+  field: fieldOf(trunk.modelType),
   make: (config, options) => new trunk.Network(config, options),
 }))
 
@@ -117,15 +155,15 @@ export abstract class SpeechHead extends HeadBase {
   static readonly task: string = ''
   static readonly layers: readonly string[] = []
 
-  protected get trunk(): Wav2Vec2 | WavLM {
-    return Reflect.get(this, this.kinds.trunk.name) as Wav2Vec2 | WavLM
+  protected get trunk(): SpeechTrunkNetwork {
+    return Reflect.get(this, fieldOf(this.kinds.trunk.modelType)) as SpeechTrunkNetwork
   }
 
   protected get kinds(): SpeechHeadClass {
     return this.constructor as unknown as SpeechHeadClass
   }
 
-  /** Return the number of frames for clips of these lengths in samples; 0 for a clip that is too short. */
+  /** Return the number of frames for clips of these lengths in samples or feature vectors; 0 for a clip that is too short. */
   featureLengths(lengths: readonly number[]): number[] {
     return lengths.map((length) => framesOf(this.config, length))
   }
@@ -147,7 +185,7 @@ export abstract class SpeechHead extends HeadBase {
 
   /** Return a classifier's input [batch, frames, hiddenSize], and the other outputs of the encoder that `inputs` requests. */
   protected async read(
-    inputs: SpeechEncoderInputs,
+    inputs: SpeechEncoderInputs | SpeechFeatureInputs,
     layerWeights: Tensor | null,
   ): Promise<{ states: Tensor } & Pick<SpeechEncoderOutput, 'hiddenStates' | 'attentions'>> {
     const isRequested = inputs.outputHiddenStates ?? false

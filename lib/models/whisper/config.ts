@@ -132,6 +132,9 @@ export const sizes: Record<string, WhisperConfig> = {
   'large-v3': { ...large, ...third },
   'large-v3-turbo': { ...large, ...third, decoderLayers: 4 },
   'distil-large-v3': { ...large, ...third, decoderLayers: 2 },
+  'distil-large-v2': { ...large, decoderLayers: 2 },
+  'distil-medium.en': { ...medium, ...english, decoderLayers: 2 },
+  'distil-small.en': { ...small, ...english, decoderLayers: 4 },
 }
 
 export const melBinsOf = (config: WhisperConfig): number => config.numMelBins ?? 80

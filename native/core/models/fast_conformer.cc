@@ -395,7 +395,7 @@ class Attention : public Block {
 class PointwiseConv : public nn::Conv1d {
  public:
   PointwiseConv(const ModuleOptions& options, const FastConformerConfig& c, int64_t out)
-      : Conv1d(options, {c.dim, out, 1, 1, c.convolution_bias, c.std}) {}
+      : Conv1d(options, {c.dim, out, 1, 1, c.convolution_bias, 1, 0, true, c.std}) {}
   Tensor of_frames(const Tensor& x) const {  // [batch, frames, in] -> [batch, frames, out]
     if (altered()) return forward(x.transpose(1, 2)).transpose(1, 2);
     return kernels::linear(x, weight.squeeze(-1), optional(bias));

@@ -4,16 +4,16 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/glu.h>
+#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "core/models/speech_conformer.h"
 #include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
-#include "core/nn/linear.h"
-#include "core/nn/norm.h"
 #include "core/runtime/recording.h"
 
 namespace voxtorch::models {
@@ -32,6 +32,11 @@ nn::SpanMasking span_masking(const Config& config, const std::string& axis, doub
           config.integer("mask_" + axis + "_min_masks", min_spans)};
 }
 
+// A list for the convolutions; none where the input is spectra.
+std::vector<int64_t> convolutions(const Config& config, const char* key, const std::vector<int64_t>& fallback) {
+  return config.has("feature_projection_input_dim") ? std::vector<int64_t>() : config.integers(key, fallback);
+}
+
 }  // namespace
 
 SpeechConfig::SpeechConfig(const Config& config)
@@ -39,13 +44,18 @@ SpeechConfig::SpeechConfig(const Config& config)
       layers(config.integer("num_hidden_layers", 12)),
       heads(config.integer("num_attention_heads", 12)),
       intermediate(config.integer("intermediate_size", 3072)),
-      conv_dim(config.integers("conv_dim", {512, 512, 512, 512, 512, 512, 512})),
-      conv_kernel(config.integers("conv_kernel", {10, 3, 3, 3, 3, 2, 2})),
-      conv_stride(config.integers("conv_stride", {5, 2, 2, 2, 2, 2, 2})),
+      conv_dim(convolutions(config, "conv_dim", {512, 512, 512, 512, 512, 512, 512})),
+      conv_kernel(convolutions(config, "conv_kernel", {10, 3, 3, 3, 3, 2, 2})),
+      conv_stride(convolutions(config, "conv_stride", {5, 2, 2, 2, 2, 2, 2})),
       conv_bias(config.boolean("conv_bias", false)),
       group_norm(config.text("feat_extract_norm", "group") == "group"),
-      position_kernel(config.integer("num_conv_pos_embeddings", 128)),
+      projection_norm(config.boolean("feat_proj_layer_norm", true)),
+      position_kernel(config.has("conv_pos_kernel_size") ? config.integer("conv_pos_kernel_size")
+                                                         : config.integer("num_conv_pos_embeddings", 128)),
       position_groups(config.integer("num_conv_pos_embedding_groups", 16)),
+      position_layers(config.has("conv_pos_kernel_size") ? config.integer("num_conv_pos_embeddings", 5) : 0),
+      position_batch_norm(config.boolean("conv_pos_batch_norm", false)),
+      zero_biases(config.has("feat_proj_layer_norm")),
       norm_first(config.boolean("do_stable_layer_norm", false)),
       eps(config.number("layer_norm_eps", 1e-5)),
       std(config.number("initializer_range", 0.02)),
@@ -63,15 +73,31 @@ SpeechConfig::SpeechConfig(const Config& config)
       adapter_kernel(config.integer("adapter_kernel_size", 3)),
       adapter_stride(config.integer("adapter_stride", 2)),
       output_dim(config.boolean("add_adapter", false) ? config.integer("output_hidden_size", dim) : dim),
-      attention_adapter(config.integer("adapter_attn_dim", 0)) {
+      attention_adapter(config.integer("adapter_attn_dim", 0)),
+      conformer(config.has("conv_depthwise_kernel_size")),
+      feature_dim(config.integer("feature_projection_input_dim", 0)),
+      positions(config.text("position_embeddings_type", "")),
+      left_positions(config.integer("left_max_position_embeddings", 64)),
+      right_positions(config.integer("right_max_position_embeddings", 8)),
+      depthwise_kernel(config.integer("conv_depthwise_kernel_size", 31)),
+      rotary_base(config.number("rotary_embedding_base", 10000)),
+      conv_dropout(config.probability("conformer_conv_dropout", 0.1)),
+      intermediate_ffn(config.boolean("use_intermediate_ffn_before_adapter", false)),
+      adapter_activation(config.text("adapter_act", "relu")) {
   TORCH_CHECK(heads > 0 && dim > 0 && dim % heads == 0, "hidden_size ", dim,
               " is not divisible by num_attention_heads ", heads);
-  TORCH_CHECK(position_groups > 0 && dim % position_groups == 0, "hidden_size ", dim,
+  TORCH_CHECK(feature_dim > 0 || (position_groups > 0 && dim % position_groups == 0), "hidden_size ", dim,
               " is not divisible by num_conv_pos_embedding_groups ", position_groups);
   TORCH_CHECK(layers >= 0 && intermediate > 0, "num_hidden_layers must not be negative and intermediate_size must be ",
               "positive, got ", layers, " and ", intermediate);
-  TORCH_CHECK(position_kernel > 0, "num_conv_pos_embeddings must be positive, got ", position_kernel);
-  TORCH_CHECK(!conv_dim.empty() && conv_dim.size() == conv_kernel.size() && conv_dim.size() == conv_stride.size(),
+  TORCH_CHECK(position_kernel > 0, "num_conv_pos_embeddings and conv_pos_kernel_size must be positive, got ",
+              position_kernel);
+  TORCH_CHECK(position_layers > 0 || !config.has("conv_pos_kernel_size"),
+              "num_conv_pos_embeddings must be positive, got ", position_layers);
+  TORCH_CHECK(!config.has("feature_projection_input_dim") || feature_dim > 0,
+              "feature_projection_input_dim must be positive, got ", feature_dim);
+  TORCH_CHECK((feature_dim > 0 || !conv_dim.empty()) && conv_dim.size() == conv_kernel.size() &&
+                  conv_dim.size() == conv_stride.size(),
               "conv_dim, conv_kernel and conv_stride must have one value for each convolution, but have ",
               conv_dim.size(), ", ", conv_kernel.size(), " and ", conv_stride.size());
   for (const auto* list : {&conv_dim, &conv_kernel, &conv_stride}) {
@@ -92,6 +118,26 @@ SpeechConfig::SpeechConfig(const Config& config)
   TORCH_CHECK(attention_adapter >= 0, "adapter_attn_dim must be positive, got ", attention_adapter);
   TORCH_CHECK(attention_adapter == 0 || norm_first,
               "adapter_attn_dim needs do_stable_layer_norm: only such layers have adapters");
+  if (conformer) check_conformer();
+}
+
+void SpeechConfig::check_conformer() const {
+  const bool of_spectra = feature_dim > 0;
+  const bool known = positions.empty() || positions == "relative" || positions == "rotary" ||
+                     (of_spectra && positions == "relative_key");
+  TORCH_CHECK(known, "position_embeddings_type must be 'relative', 'rotary'", of_spectra ? ", 'relative_key'" : "",
+              " or null, not '", positions, "'");
+  TORCH_CHECK(depthwise_kernel > 0 && depthwise_kernel % 2 == 1, "conv_depthwise_kernel_size must be odd, got ",
+              depthwise_kernel);
+  TORCH_CHECK(left_positions >= 0 && right_positions >= 0,
+              "left_max_position_embeddings and right_max_position_embeddings must not be negative, got ",
+              left_positions, " and ", right_positions);
+  TORCH_CHECK(positions != "rotary" || (dim / heads % 2 == 0 && rotary_base > 0),
+              "'rotary' needs an even number of dimensions in a head and a positive rotary_embedding_base, got ",
+              dim / heads, " and ", rotary_base);
+  TORCH_CHECK(!of_spectra || output_dim % heads == 0, "output_hidden_size ", output_dim,
+              " is not divisible by num_attention_heads ", heads);
+  TORCH_CHECK(!intermediate_ffn || adapter_layers > 0, "use_intermediate_ffn_before_adapter needs add_adapter");
 }
 
 int64_t SpeechConfig::frames(int64_t samples) const {
@@ -116,7 +162,7 @@ class SpeechConvLayer : public Block {
       : Block("SpeechConvLayer", options),
         activation(nn::activation(c.conv_activation)),
         conv(*child<Conv1d>("conv", nn::Conv1dShape{i == 0 ? 1 : c.conv_dim[i - 1], c.conv_dim[i], c.conv_kernel[i],
-                                                    c.conv_stride[i], c.conv_bias})),
+                                                    c.conv_stride[i], c.conv_bias, 1, 0, c.zero_biases})),
         channel_norm(c.group_norm && i == 0 ? child<GroupNorm>("layer_norm", c.conv_dim[i], c.conv_dim[i]) : nullptr),
         frame_norm(c.group_norm ? nullptr : child<LayerNorm>("layer_norm", c.conv_dim[i], 1e-5)) {}
 
@@ -206,74 +252,127 @@ class SpeechFeatureProjection : public Block {
  public:
   SpeechFeatureProjection(const ModuleOptions& options, const SpeechConfig& c)
       : Block("SpeechFeatureProjection", options),
-        norm(*child<LayerNorm>("layer_norm", c.conv_dim.back(), c.eps)),
-        projection(*child<Linear>("projection", c.conv_dim.back(), c.dim, init_of(c), init_of(c))),
+        norm(c.projection_norm ? child<LayerNorm>("layer_norm", c.projected_dim(), c.eps) : nullptr),
+        projection(*child<Linear>("projection", c.projected_dim(), c.dim,
+                                  c.zero_biases ? init::normal(c.std) : init_of(c),
+                                  c.zero_biases ? init::zeros() : init_of(c))),
         dropout(c.projection_dropout) {}
 
-  Tensor normalise(const Tensor& features) const { return norm.forward(features.contiguous()); }
+  c10::ScalarType dtype() const { return projection.weight.scalar_type(); }
+  Tensor normalise(const Tensor& features) const {
+    return norm == nullptr ? features : norm->forward(features.contiguous());
+  }
   Tensor project(const Tensor& normalised) const {  // [batch, frames, dim]
     return watched(normalised, nn::drop(projection.forward(normalised), dropout, training()));
   }
 
  private:
   static Init init_of(const SpeechConfig& c) {
-    return init::uniform(std::sqrt(1.0 / static_cast<double>(c.conv_dim.back())));
+    return init::uniform(std::sqrt(1.0 / static_cast<double>(c.projected_dim())));
   }
 
-  LayerNorm& norm;
+  const LayerNorm* norm;
   Linear& projection;
   const double dropout;
 };
 
 namespace {
 
+// A convolution over time that keeps its length, as wide as the input.
+nn::Conv1dShape same_length(const SpeechConfig& c) {
+  return {c.dim, c.dim, c.position_kernel, 1, true, c.position_groups, c.position_kernel / 2, true};
+}
+
+// [batch, dim, time] -> the same; an even kernel gives one step more.
+Tensor same_conv(const Conv1d& conv, const Tensor& steps) { return conv.forward(steps).narrow(2, 0, steps.size(2)); }
+
+class SpeechPositionLayer : public Block {
+ public:
+  SpeechPositionLayer(const ModuleOptions& options, const SpeechConfig& c)
+      : Block("SpeechPositionLayer", options),
+        conv(*child<Conv1d>("conv", same_length(c))),
+        activation(nn::activation(c.conv_activation)) {}
+
+  Tensor forward(const Tensor& steps) const {  // [batch, dim, time]
+    const Tensor convolved = same_conv(conv, steps).transpose(1, 2);
+    const Tensor normed = at::layer_norm(convolved, {convolved.size(-1)}, {}, {}, 1e-5);
+    return watched(steps, activation(normed.transpose(1, 2)));
+  }
+
+ private:
+  Conv1d& conv;
+  const nn::Activation activation;
+};
+
 class SpeechPositions : public Block {
  public:
   SpeechPositions(const ModuleOptions& options, const SpeechConfig& c)
       : Block("SpeechPositions", options),
-        conv(*child<nn::NormedConv1d>("conv", c.dim, c.position_kernel, c.position_groups)),
-        activation(nn::activation(c.conv_activation)) {}
+        layers(c.position_layers > 0 ? child<ModuleList<SpeechPositionLayer>>("layers") : nullptr),
+        plain(c.position_batch_norm ? child<Conv1d>("conv", same_length(c)) : nullptr),
+        batch_norm(c.position_batch_norm ? child<nn::BatchNorm1d>("batch_norm", c.dim) : nullptr),
+        conv(layers == nullptr && plain == nullptr
+                 ? child<nn::NormedConv1d>("conv", c.dim, c.position_kernel, c.position_groups)
+                 : nullptr),
+        activation(nn::activation(c.conv_activation)) {
+    for (int64_t i = 0; i < c.position_layers; ++i) layers->add(c);
+  }
 
   Tensor forward(const Tensor& x, const Segments& segments) const {
-    const Tensor steps = x.transpose(1, 2), weight = conv.weight();
-    if (!segments) return watched(x, activation(conv.forward(steps, weight)).transpose(1, 2));
-    if (!segments->is_on_cpu()) {
+    const Tensor weight = conv != nullptr ? conv->weight() : Tensor();
+    const Tensor steps = x.transpose(1, 2);
+    if (!segments) return watched(x, positions(steps, weight).transpose(1, 2));
+    if (!segments->is_on_cpu() && conv != nullptr) {
       // Each with zeros after it, as beyond every end: one convolution for all.
       const Tensor apart = segments->spread(x).masked_fill(segments->spread_mask().logical_not().unsqueeze(-1), 0);
-      const Tensor convolved = activation(conv.forward(apart.transpose(1, 2), weight));
-      return watched(x, segments->join(convolved.transpose(1, 2)));
+      return watched(x, segments->join(positions(apart.transpose(1, 2), weight).transpose(1, 2)));
     }
     std::vector<Tensor> each = segments->split(steps, 2);
-    for (Tensor& sequence : each) sequence = conv.forward(sequence, weight);
-    return watched(x, activation(at::cat(each, 2)).transpose(1, 2));
+    for (Tensor& sequence : each) sequence = positions(sequence, weight);
+    return watched(x, at::cat(each, 2).transpose(1, 2));
   }
 
  private:
-  nn::NormedConv1d& conv;
-  const nn::Activation activation;
-};
-
-class SpeechFeedForward : public Block {
- public:
-  SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& c)
-      : Block("SpeechFeedForward", options),
-        up(*child<Linear>("intermediate_dense", c.dim, c.intermediate, true, c.std)),
-        down(*child<Linear>("output_dense", c.intermediate, c.dim, true, c.std)),
-        activation(nn::activation(c.activation)),
-        activation_dropout(c.activation_dropout),
-        dropout(c.dropout) {}
-
-  Tensor forward(const Tensor& x, const Tensor& residual) const {
-    const Tensor hidden = nn::drop(up.forward(x, activation), activation_dropout, training());
-    if ((!training() || dropout == 0) && !hooked()) return down.forward_add(hidden, residual);
-    return residual + watched(x, nn::drop(down.forward(hidden), dropout, training()));
+  Tensor positions(const Tensor& steps, const Tensor& weight) const {  // [batch, dim, time]
+    if (conv != nullptr) return activation(conv->forward(steps, weight));
+    if (plain != nullptr) return activation(same_conv(*plain, batch_norm->forward(steps)));
+    Tensor x = steps;
+    for (const SpeechPositionLayer* layer : *layers) x = layer->forward(x);
+    return x;
   }
 
- private:
-  Linear &up, &down;
+  ModuleList<SpeechPositionLayer>* const layers;  // Data2VecAudio
+  const Conv1d* const plain;                      // Hubert with a batch norm
+  const nn::BatchNorm1d* const batch_norm;
+  const nn::NormedConv1d* const conv;  // all others
   const nn::Activation activation;
-  const double activation_dropout, dropout;
 };
+
+}  // namespace
+
+SpeechFeedForward::SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& c, int64_t dim,
+                                     const std::string& activation)
+    : Block("SpeechFeedForward", options),
+      up(*child<Linear>("intermediate_dense", dim, c.intermediate, true, c.std)),
+      down(*child<Linear>("output_dense", c.intermediate, dim, true, c.std)),
+      activation(nn::activation(activation)),
+      activation_dropout(c.activation_dropout),
+      dropout(c.dropout) {}
+
+Tensor SpeechFeedForward::hidden(const Tensor& x) const {
+  return nn::drop(up.forward(x, activation), activation_dropout, training());
+}
+
+Tensor SpeechFeedForward::forward(const Tensor& x) const {
+  return watched(x, nn::drop(down.forward(hidden(x)), dropout, training()));
+}
+
+Tensor SpeechFeedForward::forward(const Tensor& x, const Tensor& residual) const {
+  if ((!training() || dropout == 0) && !hooked()) return down.forward_add(hidden(x), residual);
+  return residual + forward(x);
+}
+
+namespace {
 
 // What a language changes in a layer of MMS (Pratap et al. 2023, https://arxiv.org/abs/2305.13516): added to its
 // output.
@@ -293,20 +392,20 @@ class SpeechAttentionAdapter : public Block {
   Linear &down, &up;
 };
 
-class SpeechLayer : public Block {
+class SpeechAttentionLayer : public SpeechLayer {
  public:
-  SpeechLayer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& make, int64_t i)
-      : Block("SpeechLayer", options),
+  SpeechAttentionLayer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& make, int64_t i)
+      : SpeechLayer("SpeechLayer", options),
         attention(*adopt("attention", make(options, c, i))),
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
-        feed_forward(*child<SpeechFeedForward>("feed_forward", c)),
+        feed_forward(*child<SpeechFeedForward>("feed_forward", c, c.dim, c.activation)),
         final_norm(*child<LayerNorm>("final_layer_norm", c.dim, c.eps)),
         adapter(c.attention_adapter > 0 ? child<SpeechAttentionAdapter>("adapter_layer", c) : nullptr),
         norm_first(c.norm_first),
         dropout(c.dropout) {}
 
   nn::Attended forward(const Tensor& x, const Tensor& mask, const Segments& segments, const Tensor& relative,
-                       bool with_weights) const {
+                       bool with_weights) const override {
     const Tensor seen = norm_first ? norm.forward(x) : x;
     nn::Attended result = segments ? nn::Attended{attention.forward_each(seen, *segments, relative), Tensor()}
                                    : attention.forward(seen, mask, relative, with_weights);
@@ -322,9 +421,10 @@ class SpeechLayer : public Block {
     return result;
   }
 
-  SpeechAttention& attention;
+  Tensor relative_bias(int64_t time) const override { return attention.relative_bias(time); }
 
  private:
+  SpeechAttention& attention;
   LayerNorm& norm;
   SpeechFeedForward& feed_forward;
   LayerNorm& final_norm;
@@ -333,21 +433,28 @@ class SpeechLayer : public Block {
   const double dropout;
 };
 
-bool is_dropped(double probability) { return probability > 0 && at::rand({1}).item<double>() < probability; }
-
 }  // namespace
+
+bool is_dropped(double probability) { return probability > 0 && at::rand({1}).item<double>() < probability; }
 
 class SpeechTransformer : public Block, public nn::Checkpointing {
  public:
   SpeechTransformer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& attention)
       : Block("SpeechTransformer", options),
-        positions(*child<SpeechPositions>("pos_conv_embed", c)),
-        norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
+        positions(c.feature_dim > 0 ? nullptr : child<SpeechPositions>("pos_conv_embed", c)),
+        norm(c.feature_dim > 0 ? nullptr : child<LayerNorm>("layer_norm", c.dim, c.eps)),
         layers(*child<ModuleList<SpeechLayer>>("layers")),
-        norm_first(c.norm_first),
+        conformer_positions(c.conformer ? child<ConformerPositions>("embed_positions", c) : nullptr),
+        norm_first(c.norm_first || c.conformer),
         dropout(c.dropout),
         layer_drop(c.layer_drop) {
-    for (int64_t i = 0; i < c.layers; ++i) layers.add(c, attention, i);
+    for (int64_t i = 0; i < c.layers; ++i) {
+      if (c.conformer) {
+        layers.append(make_conformer_layer(options, c));
+      } else {
+        layers.append(c10::make_intrusive<SpeechAttentionLayer>(options, c, attention, i));
+      }
+    }
   }
 
   // x [batch, frames, dim], mask bool [batch, frames] or undefined. With segments x is [1, total, dim], and neither a
@@ -356,17 +463,23 @@ class SpeechTransformer : public Block, public nn::Checkpointing {
                        const Segments& segments = std::nullopt) const {
     Tensor x = input;
     if (mask.defined()) x = x.masked_fill(mask.logical_not().unsqueeze(-1), 0);
-    x = x + positions.forward(x, segments);
-    if (!norm_first) x = norm.forward(x);
+    // Files of Wav2Vec2Conformer have the convolution for positions, but the published network does not compute it.
+    if (conformer_positions == nullptr) x = x + positions->forward(x, segments);
+    if (!norm_first) x = norm->forward(x);
     x = nn::drop(x, dropout, training());
     const int64_t longest = segments ? segments->longest() : x.size(1);
-    const Tensor relative = layers.size() > 0 ? layers[0].attention.relative_bias(longest) : Tensor();
+    Tensor relative, shared_bias;
+    if (conformer_positions != nullptr) {
+      relative = conformer_positions->forward(longest, x.options());
+    } else if (layers.size() > 0) {
+      relative = shared_bias = layers[0].relative_bias(longest);
+    }
 
     SpeechOutput result;
     for (size_t i = 0; i < layers.size(); ++i) {
       if (hidden_states) result.hidden_states.push_back(x);
       // The layer that the others have their bias from is never skipped.
-      if (is_skipped(i > 0 || !relative.defined())) continue;
+      if (is_skipped(i > 0 || !shared_bias.defined())) continue;
       nn::Attended attended = nn::should_checkpoint(*this)
                                   ? again_later(layers[i], x, mask, segments, relative, attentions)
                                   : layers[i].forward(x, mask, segments, relative, attentions);
@@ -374,7 +487,7 @@ class SpeechTransformer : public Block, public nn::Checkpointing {
       if (attentions) result.attentions.push_back(std::move(attended.weights));
     }
     if (hidden_states) result.hidden_states.push_back(x);
-    result.last_hidden_state = watched(input, norm_first ? norm.forward(x) : x);
+    result.last_hidden_state = watched(input, norm_first && norm != nullptr ? norm->forward(x) : x);
     return result;
   }
 
@@ -393,9 +506,10 @@ class SpeechTransformer : public Block, public nn::Checkpointing {
 
   bool is_skipped(bool possible) const { return training() && possible && is_dropped(layer_drop); }
 
-  SpeechPositions& positions;
-  LayerNorm& norm;
+  const SpeechPositions* const positions;  // null with spectra, as is the norm
+  const LayerNorm* const norm;
   ModuleList<SpeechLayer>& layers;
+  const ConformerPositions* const conformer_positions;
   const bool norm_first;
   const double dropout, layer_drop;
 };
@@ -456,10 +570,12 @@ SpeechEncoder::SpeechEncoder(std::string kind, const ModuleOptions& options, con
           c.time_masking.probability > 0 || c.feature_masking.probability > 0
               ? parameter("masked_spec_embed", {c.dim}, [](const Tensor& tensor) { tensor.uniform_(0, 1); })
               : Tensor()),
-      feature_extractor(*child<SpeechFeatureExtractor>("feature_extractor", c)),
+      feature_extractor(c.feature_dim > 0 ? nullptr : child<SpeechFeatureExtractor>("feature_extractor", c)),
       feature_projection(*child<SpeechFeatureProjection>("feature_projection", c)),
       encoder(*child<SpeechTransformer>("encoder", c, attention)),
-      adapter(c.adapter_layers > 0 || c.output_dim != c.dim ? child<SpeechAdapter>("adapter", c) : nullptr) {}
+      intermediate_ffn(c.intermediate_ffn ? child<SpeechFeedForward>("intermediate_ffn", c, c.dim, "relu") : nullptr),
+      adapter(c.has_adapter() && c.feature_dim == 0 ? child<SpeechAdapter>("adapter", c) : nullptr),
+      conformer_adapter(c.has_adapter() && c.feature_dim > 0 ? child<ConformerAdapter>("adapter", c) : nullptr) {}
 
 namespace {
 
@@ -476,23 +592,31 @@ Tensor frame_lengths(const Tensor& mask, const SpeechConfig& config) {
 
 SpeechOutput SpeechEncoder::forward(const SpeechInputs& inputs, bool hidden_states, bool attentions) const {
   check(inputs);
-  const Tensor features = feature_projection.normalise(feature_extractor.forward(inputs.values));
+  const Tensor features =
+      feature_projection.normalise(feature_extractor != nullptr ? feature_extractor->forward(inputs.values)
+                                                                : inputs.values.to(feature_projection.dtype()));
   Tensor lengths, mask;
   if (inputs.mask.defined()) {
     lengths = frame_lengths(inputs.mask, config);
-    mask = at::arange(features.size(1), lengths.options()).unsqueeze(0) < lengths.unsqueeze(1);  // [batch, frames]
+    mask = config.feature_dim > 0 ? inputs.mask.to(at::kBool)
+                                  : at::arange(features.size(1), lengths.options()).unsqueeze(0) < lengths.unsqueeze(1);
+    // [batch, frames]; a row of padding alone is attended to, so that its states are finite.
+    if (config.feature_dim > 0) mask = mask.logical_or(mask.any(1, true).logical_not());
     mask = nn::mask_for(mask, features.device());
   }
   const Tensor x = augment(feature_projection.project(features), inputs.time_mask, lengths);
   SpeechOutput result = encoder.forward(x, mask, hidden_states, attentions);
-  if (adapter != nullptr) result.last_hidden_state = adapter->forward(result.last_hidden_state);
+  Tensor& states = result.last_hidden_state;
+  if (intermediate_ffn != nullptr) states = states + 0.5 * intermediate_ffn->forward(states);
+  if (adapter != nullptr) states = adapter->forward(states);
+  if (conformer_adapter != nullptr) states = conformer_adapter->forward(states, mask);
   result.last_hidden_state = watched(inputs.values, std::move(result.last_hidden_state));
   result.extract_features = features;
   return result;
 }
 
 Tensor SpeechEncoder::extract(const Tensor& values, const Tensor& samples) const {
-  return feature_extractor.forward(values, samples);
+  return feature_extractor->forward(values, samples);
 }
 
 Tensor SpeechEncoder::project(const Tensor& features) const {
@@ -514,12 +638,19 @@ SpeechOutput SpeechEncoder::transform(const Tensor& x, const Tensor& mask, bool 
 
 void SpeechEncoder::check(const SpeechInputs& inputs) const {
   const Tensor& values = inputs.values;
-  TORCH_CHECK(values.dim() == 2 && values.size(0) > 0, "input_values must be [batch, samples], got ", values.sizes());
-  TORCH_CHECK(values.is_floating_point(), "input_values must have a floating-point dtype, got ", values.scalar_type());
-  TORCH_CHECK(config.frames(values.size(1)) > 0, "input_values has a length of ", values.size(1),
+  if (config.feature_dim > 0) {
+    TORCH_CHECK(values.dim() == 3 && values.size(0) > 0 && values.size(1) > 0 && values.size(2) == config.feature_dim,
+                "input_features must be [batch, time, ", config.feature_dim, "], got ", values.sizes());
+  } else {
+    TORCH_CHECK(values.dim() == 2 && values.size(0) > 0, "input_values must be [batch, samples], got ", values.sizes());
+  }
+  const char* const name = config.feature_dim > 0 ? "input_features" : "input_values";
+  TORCH_CHECK(values.is_floating_point(), name, " must have a floating-point dtype, got ", values.scalar_type());
+  TORCH_CHECK(config.frames(values.size(1)) > 0, name, " has a length of ", values.size(1),
               " samples, but the convolutions need at least ", config.receptive_field(), "; pad it with zeros");
-  TORCH_CHECK(!inputs.mask.defined() || inputs.mask.sizes().equals(values.sizes()),
-              "attention_mask must have the shape ", values.sizes(), " of input_values, got ", inputs.mask.sizes());
+  TORCH_CHECK(!inputs.mask.defined() || inputs.mask.sizes().equals(values.sizes().slice(0, 2)),
+              "attention_mask must have the shape ", values.sizes().slice(0, 2), " of ", name, ", got ",
+              inputs.mask.sizes());
   if (!inputs.time_mask.defined()) return;
   TORCH_CHECK(config.spec_augment && masked_spec_embed.defined(),
               "mask_time_indices needs a network whose configuration has apply_spec_augment and a mask_time_prob "

@@ -1,11 +1,14 @@
 // What wav2vec 2.0 and its descendants share: waveform -> convolutions -> projection -> transformer, with the names of
-// transformers' models. They differ in how their layers attend.
+// transformers' models. They differ in how their layers attend, and in what else the configuration says: Hubert in the
+// norm of its projection, Data2VecAudio in its convolutions for positions.
 #pragma once
 
 #include <functional>
 
 #include "core/block.h"
 #include "core/nn/functions.h"
+#include "core/nn/linear.h"
+#include "core/nn/norm.h"
 #include "core/nn/segments.h"
 #include "core/nn/spec_augment.h"
 
@@ -18,8 +21,13 @@ struct SpeechConfig {
   std::vector<int64_t> conv_dim, conv_kernel, conv_stride;
   bool conv_bias;
   bool group_norm;  // after the first convolution only; else a layer norm after each
+  bool projection_norm;
   int64_t position_kernel, position_groups;
-  bool norm_first;  // "stable" layer norm
+  int64_t position_layers;   // convolutions, each with a norm over features (Data2VecAudio); 0: one, whose weight is
+                             // normalized
+  bool position_batch_norm;  // before a plain convolution (Hubert)
+  bool zero_biases;          // whether biases of convolutions and projection start at 0 (Hubert)
+  bool norm_first;           // "stable" layer norm
   double eps, std;
   std::string activation, conv_activation;
   double dropout, attention_dropout, activation_dropout, projection_dropout, layer_drop;
@@ -30,10 +38,27 @@ struct SpeechConfig {
   int64_t
       attention_adapter;  // width of the small layer after each layer's feed-forward one (adapter_attn_dim); 0: none
 
+  // Conformer layers (speech_conformer.h): Wav2Vec2Conformer, and w2v-BERT 2.0, which reads spectra of so many features
+  // (0: waveforms), whose convolutions are causal, and which has no norm after the layers.
+  bool conformer;
+  int64_t feature_dim;
+  std::string positions;  // "relative", "rotary", "relative_key", or "" for none
+  int64_t left_positions, right_positions, depthwise_kernel;
+  double rotary_base, conv_dropout;
+  bool intermediate_ffn;
+  std::string adapter_activation;
+  double layer_eps() const { return feature_dim > 0 ? eps : 1e-5; }
+  // Of what the projection reads.
+  int64_t projected_dim() const { return feature_dim > 0 ? feature_dim : conv_dim.back(); }
+  bool has_adapter() const { return adapter_layers > 0 || output_dim != dim; }
+
   // Frames that the convolutions make of so many samples; 0 where there are too few.
   int64_t frames(int64_t samples) const;
   // The fewest samples that make a frame.
   int64_t receptive_field() const;
+
+ private:
+  void check_conformer() const;
 };
 
 // The attention of one layer.
@@ -52,9 +77,37 @@ class SpeechAttention : public Block {
 using MakeAttention =
     std::function<c10::intrusive_ptr<SpeechAttention>(const ModuleOptions&, const SpeechConfig&, int64_t layer)>;
 
+// A layer of the transformer.
+class SpeechLayer : public Block {
+ public:
+  using Block::Block;
+  // As SpeechAttention::relative_bias, in the first layer.
+  virtual at::Tensor relative_bias(int64_t) const { return {}; }
+  // x [batch, time, dim] and mask bool [batch, time] or undefined; or sequences in one row, x [1, total, dim].
+  virtual nn::Attended forward(const at::Tensor& x, const at::Tensor& mask, const std::optional<nn::Segments>& segments,
+                               const at::Tensor& relative, bool with_weights) const = 0;
+};
+
+class SpeechFeedForward : public Block {
+ public:
+  SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& config, int64_t dim,
+                    const std::string& activation);
+  at::Tensor forward(const at::Tensor& x) const;
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;  // residual + forward(x)
+
+ private:
+  at::Tensor hidden(const at::Tensor& x) const;
+  nn::Linear &up, &down;
+  const nn::Activation activation;
+  const double activation_dropout, dropout;
+};
+
+// Whether layer drop skips a layer now.
+bool is_dropped(double probability);
+
 struct SpeechInputs {
-  at::Tensor values;     // [batch, samples]
-  at::Tensor mask;       // [batch, samples], 1 for real samples; may be undefined
+  at::Tensor values;     // [batch, samples], or spectra [batch, time, feature_dim]
+  at::Tensor mask;       // [batch, samples or time], 1 for what is there; may be undefined
   at::Tensor time_mask;  // [batch, frames], true where SpecAugment masks; undefined: drawn while training
 };
 
@@ -69,6 +122,7 @@ class SpeechFeatureExtractor;
 class SpeechFeatureProjection;
 class SpeechTransformer;
 class SpeechAdapter;
+class ConformerAdapter;
 
 class SpeechEncoder : public Block {
  public:
@@ -87,11 +141,13 @@ class SpeechEncoder : public Block {
                          bool skips_padding = false) const;
 
   const SpeechConfig config;
-  const at::Tensor masked_spec_embed;  // [dim]; undefined where the configuration masks nothing
-  SpeechFeatureExtractor& feature_extractor;
+  const at::Tensor masked_spec_embed;               // [dim]; undefined where the configuration masks nothing
+  SpeechFeatureExtractor* const feature_extractor;  // null: the input is spectra
   SpeechFeatureProjection& feature_projection;
   SpeechTransformer& encoder;
-  SpeechAdapter* const adapter;  // null: none
+  SpeechFeedForward* const intermediate_ffn;  // before the adapter of w2v-BERT 2.0; null: none
+  SpeechAdapter* const adapter;               // null: none
+  ConformerAdapter* const conformer_adapter;  // that of w2v-BERT 2.0
 
  private:
   void check(const SpeechInputs& inputs) const;

@@ -1,6 +1,6 @@
 // wav2vec 2.0 (Baevski et al. 2020, https://arxiv.org/abs/2006.11477) and its multilingual descendants XLSR-53
 // (https://arxiv.org/abs/2006.13979) and XLS-R (https://arxiv.org/abs/2111.09296), with the names of transformers'
-// Wav2Vec2Model.
+// Wav2Vec2Model; HuBERT, data2vec for speech, Wav2Vec2Conformer and w2v-BERT 2.0 by their configurations.
 #include <torch/library.h>
 
 #include "core/models/speech_encoder.h"
@@ -67,6 +67,13 @@ SpeechResult forward_wav2vec2(const c10::intrusive_ptr<Module>& self, const Tens
                         attentions);
 }
 
+SpeechResult forward_wav2vec2_bert(const c10::intrusive_ptr<Module>& self, const Tensor& features,
+                                   const std::optional<Tensor>& mask, const std::optional<Tensor>& time_mask,
+                                   bool hidden_states, bool attentions) {
+  return speech_forward(network<Wav2Vec2>(self, "wav2vec2_bert_forward"), features, mask, time_mask, hidden_states,
+                        attentions);
+}
+
 const RegisteredModule registered_wav2vec2("wav2vec2", make_module<Wav2Vec2>);
 
 }  // namespace
@@ -78,6 +85,12 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "*, Tensor? mask_time_indices=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor "
       "last_hidden_state, Tensor extract_features, Tensor[] hidden_states, Tensor[] attentions)",
       forward_wav2vec2);
+  m.def(
+      "wav2vec2_bert_forward(__torch__.torch.classes.voxtorch.Module self, Tensor input_features, Tensor? "
+      "attention_mask=None, "
+      "*, Tensor? mask_time_indices=None, bool output_hidden_states=False, bool output_attentions=False) -> (Tensor "
+      "last_hidden_state, Tensor extract_features, Tensor[] hidden_states, Tensor[] attentions)",
+      forward_wav2vec2_bert);
 }
 
 }  // namespace voxtorch::models

@@ -16,23 +16,31 @@
 
 namespace voxtorch::nn {
 
+namespace {
+
+Init initial_bias(const Conv1dShape& shape) {
+  if (shape.zero_bias) return init::zeros();
+  return init::uniform(std::sqrt(static_cast<double>(shape.groups) / static_cast<double>(shape.in * shape.kernel)));
+}
+
+}  // namespace
+
 Conv1d::Conv1d(const ModuleOptions& options, const Conv1dShape& shape)
     : Block("Conv1d", options),
-      weight(parameter("weight", {shape.out, shape.in, shape.kernel},
+      weight(parameter("weight", {shape.out, shape.in / shape.groups, shape.kernel},
                        shape.std > 0 ? init::normal(shape.std) : init::kaiming_normal())),
-      bias(shape.bias
-               ? parameter("bias", {shape.out},
-                           shape.std > 0 ? init::zeros()
-                                         : init::uniform(std::sqrt(1.0 / static_cast<double>(shape.in * shape.kernel))))
-               : at::Tensor()),
-      stride(shape.stride) {}
+      bias(shape.bias ? parameter("bias", {shape.out}, initial_bias(shape)) : at::Tensor()),
+      stride(shape.stride),
+      groups(shape.groups),
+      padding(shape.padding) {}
 
 at::Tensor Conv1d::forward(const at::Tensor& input) const {
   const auto shift = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
   if (const auto adapters = slot_.active()) {
-    return watched(input, adapted_conv1d(input, weight, shift, {stride}, *adapters, training()));
+    return watched(input,
+                   adapted_conv1d(input, weight, shift, {.stride = stride, .padding = padding}, *adapters, training()));
   }
-  return watched(input, at::conv1d(input, weight, shift, stride));
+  return watched(input, at::conv1d(input, weight, shift, stride, padding, 1, groups));
 }
 
 at::Tensor Conv1d::forward_frames(const at::Tensor& frames, const Activation* activation) const {

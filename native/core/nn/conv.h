@@ -10,26 +10,29 @@ namespace voxtorch::nn {
 struct Conv1dShape {
   int64_t in, out, kernel, stride = 1;
   bool bias = true;
-  double std = 0;  // of the initial weight, with a bias of zeros; 0: both by the fan-in
+  int64_t groups = 1;
+  int64_t padding = 0;     // zeros on each side
+  bool zero_bias = false;  // whether the bias starts at 0
+  double std = 0;          // of the initial weight; 0: by the fan-in
 };
 
-// Without padding: weight [out, in, kernel], bias [out].
+// weight [out, in / groups, kernel], bias [out]. Only one without groups takes adapters.
 class Conv1d : public Block {
  public:
   Conv1d(const ModuleOptions& options, const Conv1dShape& shape);
   at::Tensor forward(const at::Tensor& input) const;  // [batch, in, time] -> [batch, out, time']
   // The same with time first, [batch, time, in] -> [batch, time', out], and an activation where one is given: the
-  // quicker way on the CPU. Without gradients, adapters and hooks.
+  // quicker way on the CPU. Without gradients, adapters, hooks, groups and padding.
   at::Tensor forward_frames(const at::Tensor& frames, const Activation* activation) const;
-  // Of the gelu of its input, with time first too; only the input itself is kept for backward. Without adapters and
-  // hooks.
+  // Of the gelu of its input, with time first too; only the input itself is kept for backward. Without adapters, hooks,
+  // groups and padding.
   at::Tensor forward_of_gelu(const at::Tensor& frames) const;
-  AdapterSlot* adapters() override { return &slot_; }
+  AdapterSlot* adapters() override { return groups == 1 ? &slot_ : nullptr; }
   bool altered() const { return hooked() || slot_.active() != nullptr; }
 
   const at::Tensor weight;
   const at::Tensor bias;  // undefined without
-  const int64_t stride;
+  const int64_t stride, groups, padding;
 
  private:
   AdapterSlot slot_;

@@ -1,5 +1,6 @@
 #include "core/nn/norm.h"
 
+#include <ATen/ops/batch_norm.h>
 #include <ATen/ops/group_norm.h>
 
 #include "core/kernels/layer_norm/layer_norm.h"
@@ -25,6 +26,21 @@ GroupNorm::GroupNorm(const ModuleOptions& options, int64_t groups, int64_t chann
 
 at::Tensor GroupNorm::forward(const at::Tensor& input) const {
   return watched(input, at::group_norm(input, groups, weight, bias, eps));
+}
+
+BatchNorm1d::BatchNorm1d(const ModuleOptions& options, int64_t channels)
+    : Block("BatchNorm1d", options),
+      weight(parameter("weight", {channels}, init::ones())),
+      bias(parameter("bias", {channels}, init::zeros())),
+      running_mean(buffer("running_mean", {channels}, options.dtype, init::zeros())),
+      running_var(buffer("running_var", {channels}, options.dtype, init::ones())),
+      batches(buffer("num_batches_tracked", {}, at::kLong, init::zeros())) {}
+
+at::Tensor BatchNorm1d::forward(const at::Tensor& input) const {
+  constexpr double kMomentum = 0.1, kEps = 1e-5;
+  if (training()) batches.add_(1);
+  return watched(input, at::batch_norm(input, weight, bias, running_mean, running_var, training(), kMomentum, kEps,
+                                       /*cudnn_enabled=*/true));
 }
 
 }  // namespace voxtorch::nn

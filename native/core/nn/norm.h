@@ -25,4 +25,15 @@ class GroupNorm : public Block {
   const double eps;
 };
 
+// Input [batch, channels, time]. Training normalizes with the statistics of the batch, and the running ones follow
+// them.
+class BatchNorm1d : public Block {
+ public:
+  BatchNorm1d(const ModuleOptions& options, int64_t channels);
+  at::Tensor forward(const at::Tensor& input) const;
+
+  const at::Tensor weight, bias, running_mean, running_var;
+  const at::Tensor batches;  // int64 []
+};
+
 }  // namespace voxtorch::nn
