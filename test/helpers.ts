@@ -102,12 +102,14 @@ export function numbers(tensor: Tensor): (number | bigint)[] {
  * `await` begins with this, since a collection in between would lower its count.
  */
 export async function settledTensors(): Promise<number> {
-  for (let last = memoryStats().liveTensors; ; ) {
+  // Equal twice: on a busy machine a finalizer may run later still.
+  for (let last = memoryStats().liveTensors, equal = 0; ; ) {
     ;(globalThis.gc as () => void)()
     // Finalizers run in later turns of the loop: those of one registry in each, and Node has registries of its own.
     for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve))
     const live = memoryStats().liveTensors
-    if (live === last) return live
+    equal = live === last ? equal + 1 : 0
+    if (equal === 2) return live
     last = live
   }
 }

@@ -72,12 +72,16 @@ std::mutex mapped_mutex;
 struct sigaction before_bus_error;
 
 // A page of a mapping whose file has become shorter has no bytes, and the system ends the process that reads it. This
-// says which file it was.
+// says which file it was. Several threads may read of it: the first one says so, and the others leave it the time.
 void on_bus_error(int, siginfo_t* info, void*) {
+  static std::atomic_flag is_said = ATOMIC_FLAG_INIT;
+  const bool is_another = is_said.test_and_set();
+  const timespec moment = {0, 100'000'000};
+  if (is_another) ::nanosleep(&moment, nullptr);
   const auto* const at = static_cast<const char*>(info->si_addr);
   for (const Mapped& one : mapped) {
     const char* const data = one.data.load(std::memory_order_acquire);
-    if (data == nullptr || at < data || at >= data + one.bytes) continue;
+    if (is_another || data == nullptr || at < data || at >= data + one.bytes) continue;
     const auto say = [](const char* text) { return ::write(STDERR_FILENO, text, std::strlen(text)) >= 0; };
     static_cast<void>(
         say("voxtorch: ") && say(one.path) &&
