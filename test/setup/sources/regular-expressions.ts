@@ -16,6 +16,7 @@ const EXCEPTIONS: Record<string, string> = {
 /** Patterns that are put together while the program runs, by file: how many, and what bounds them. */
 const COMPOSED: Record<string, [count: number, bound: string]> = {
   'models/encoders/fairseq.ts': [1, 'constants between anchors'],
+  'models/encoders/speech-encoder.ts': [1, 'constants between anchors'],
   'models/encoders/speech-head.ts': [3, 'constants and fixed names'],
   'models/internvl/prompt.ts': [1, 'fixed markers, no repetition'],
   'models/languagebind/files.ts': [1, 'fixed names of parts, no repetition'],
