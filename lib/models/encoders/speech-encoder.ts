@@ -174,7 +174,7 @@ export interface SpeechInputs {
 
 /** Input of {@link Wav2Vec2Bert}. */
 export interface SpeechFeatureInputs extends SpeechInputs {
-  /** Features [batch, time, featureProjectionInputDim] of {@link seamlessFeatures}. */
+  /** Features [batch, time, featureProjectionInputDim] of `seamlessFeatures`. */
   inputFeatures: Tensor
 }
 

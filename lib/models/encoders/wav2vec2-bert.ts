@@ -53,7 +53,7 @@ export const wav2vec2BertKeys: ConfigKeys = {
 
 /**
  * w2v-BERT 2.0 (Barrault et al. 2023, https://arxiv.org/abs/2312.05187), as transformers' Wav2Vec2BertModel; runs in native code. Its
- * input are `inputFeatures` of {@link seamlessFeatures}, one vector every 20 ms, so `featureLengths` takes and gives numbers of
+ * input are `inputFeatures` of `seamlessFeatures`, one vector every 20 ms, so `featureLengths` takes and gives numbers of
  * vectors. The convolutions of its layers are causal, and a padded row equals the unpadded clip.
  *
  * Published size: `'2.0'` (facebook/w2v-bert-2.0).
