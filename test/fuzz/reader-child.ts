@@ -17,7 +17,7 @@ import { memoryStats, VoxtorchError } from '../../lib/index.js'
 import { Coverage } from './coverage.js'
 import { mutate } from './mutate.js'
 import { Random } from './random.js'
-import { loadTarget, type ReaderFinding, type ReaderJob, type ReaderResult } from './reader-run.js'
+import { emptyResult, loadTarget, type ReaderFinding, type ReaderJob, type ReaderResult } from './reader-run.js'
 import type { FuzzTarget } from './targets/target.js'
 
 const SLOW = 1000 // ms
@@ -34,17 +34,7 @@ class Reader {
     readonly target: FuzzTarget,
     readonly progress: number,
   ) {
-    this.result = {
-      target: target.name,
-      inputs: 0,
-      accepted: 0,
-      errors: {},
-      covered: 0,
-      corpus: 0,
-      slowest: 0,
-      seconds: 0,
-      findings: [],
-    }
+    this.result = emptyResult(target.name)
   }
 
   async read(input: Uint8Array): Promise<void> {

@@ -67,6 +67,19 @@ export interface ReaderResult {
   findings: ReaderFinding[]
 }
 
+/** Return the result of a target that has read nothing yet. */
+export const emptyResult = (target: string): ReaderResult => ({
+  target,
+  inputs: 0,
+  accepted: 0,
+  errors: {},
+  covered: 0,
+  corpus: 0,
+  slowest: 0,
+  seconds: 0,
+  findings: [],
+})
+
 // After so many deaths there is enough to mend.
 const MOST_CHILDREN = 5
 const ownTargets = fileURLToPath(new URL('targets/', import.meta.url))
@@ -88,19 +101,7 @@ export async function fuzzReaders(options: ReaderOptions): Promise<ReaderResult[
   const { patience = 20_000, seed } = options
   const inputsOf = (target: string) => (typeof options.inputs === 'number' ? options.inputs : options.inputs(target))
   const names = options.targets ?? targetNames(options.folder)
-  const totals = names.map(
-    (target): ReaderResult => ({
-      target,
-      inputs: 0,
-      accepted: 0,
-      errors: {},
-      covered: 0,
-      corpus: 0,
-      slowest: 0,
-      seconds: 0,
-      findings: [],
-    }),
-  )
+  const totals = names.map(emptyResult)
   const waiting = totals.map((total) => ({ total, children: 0 }))
   const scratch = mkdtempSync(join(tmpdir(), 'voxtorch-fuzz-'))
   const [progress, results, errors] = ['progress', 'results', 'stderr'].map((name) => join(scratch, name)) as [
