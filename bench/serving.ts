@@ -17,6 +17,8 @@ const TOKENS = 48
 const sides = ['voxtorch', 'torch'] as const
 type Side = (typeof sides)[number]
 
+const nameOf = (clients: number) => (clients === 1 ? '1 client' : `${clients} clients`)
+
 /** Times of one round in ms: per token of all clients together, between two tokens of a client (95th percentile), to the first token (median). */
 interface Measured {
   perToken: number
@@ -42,7 +44,7 @@ export async function run({ rounds = 3, only = '' }: Options): Promise<Report> {
     )
   const { rates, versions } = await measureRates()
   const rows: Row[] = []
-  for (const clients of [1, 8, 32].filter((count) => `${count} clients`.includes(only))) {
+  for (const clients of [1, 8, 32].filter((count) => nameOf(count).includes(only))) {
     const servers = {
       voxtorch: await start(process.execPath, (port) => [
         join(root, 'dist/cli/main.js'),
@@ -77,7 +79,7 @@ export async function run({ rounds = 3, only = '' }: Options): Promise<Report> {
         const [ours, theirs] = sides.map((side) => measured[side].map((one) => one[key])) as [number[], number[]]
         const time = compare(ours, theirs)
         rows.push({
-          label: `${clients} clients, ${label}`,
+          label: `${nameOf(clients)}, ${label}`,
           unit: 'ms',
           voxtorch: summarise(ours),
           torch: summarise(theirs),
@@ -167,7 +169,8 @@ async function answer(port: number, content: string): Promise<{ first: number; g
     messages: [{ role: 'user', content }],
     ...{ max_tokens: TOKENS, temperature: 0, stream: true, stream_options: { include_usage: true } },
   }
-  const headers = { 'content-type': 'application/json' }
+  // A server closes connections that are idle while it is the other's turn.
+  const headers = { 'content-type': 'application/json', connection: 'close' }
   const reply = await fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
     method: 'POST',
     headers,

@@ -27,8 +27,8 @@ export interface PackingOptions {
    * - 'q8_0', 'q4_0': GGUF's blocks of 32 with a float16 scale, bit-identical to llama.cpp's quantization; 8.5 and 4.5 bits per
    *   weight. The length of rows must be a multiple of 32. Supported on the CPU only.
    *
-   * Without gradients and on the CPU, 'int8' (up to 8 rows at once) and blocks multiply in integers: the input is quantized to
-   * 8 bits too, 32 neighbors with one scale, as in llama.cpp. For normally distributed inputs that changes a result by less
+   * Without gradients and on the CPU, 'int8' and blocks multiply in integers: the input is quantized to 8 bits too, 32 neighbors
+   * (from 5 rows on, 16) with one scale, as in llama.cpp. For normally distributed inputs that changes a result by less
    * than 1 % of its usual magnitude.
    */
   scheme: QuantizationScheme

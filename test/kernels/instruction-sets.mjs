@@ -61,7 +61,7 @@ const exact = {
       const codes = tensor(raw, { dtype: 'uint8' }).view([301, (from / block) * bytes])
       // Few rows, and as many as are taken with a panel of weights; from 12 on, processors with AMX use its tiles.
       const linear = op('voxtorch::quantized_linear')
-      return [6, 11].map((rows) => linear(waves([rows, from]), codes, null, [301, from], null, { scheme }))
+      return [3, 6, 11].map((rows) => linear(waves([rows, from]), codes, null, [301, from], null, { scheme }))
     })
   },
 

@@ -11,18 +11,20 @@ import { integerInputs } from './integer-inputs.js'
 const lookUp = op('voxtorch::quantized_embedding') as (...args: unknown[]) => Tensor
 const adapted = op('voxtorch::adapted_quantized_linear') as (...args: unknown[]) => Tensor
 const exact = (input: Tensor, { values }: Packed, bias: Tensor | null) =>
-  ops.linear(integerInputs(input, input.size(0) > 8), values.double(), bias?.double() ?? null)
+  ops.linear(integerInputs(input, input.size(0) > 4), values.double(), bias?.double() ?? null)
 
 // Rows of 32 have half of the blocks that are taken at once, 96 and 800 an odd number.
 const of32 = [
   [1, 32, 3],
   [2, 96, 17],
+  [4, 800, 401],
   [5, 800, 401],
   [8, 2048, 33],
   [11, 576, 50],
 ]
 const of256 = [
   [1, 256, 3],
+  [4, 768, 401],
   [5, 768, 401],
   [11, 2048, 33],
 ]
@@ -61,16 +63,21 @@ describe('products with blocks on the CPU', () => {
   })
 
   it.each(['q8_0', 'q4_0', 'q4_1', 'q4_k', 'q6_k'] as const)(
-    '%s: a row has the same bits whatever comes with it',
+    '%s: a row has the same bits among 1 to 4, and among 5 and more',
     (scheme) => {
       manualSeed(3)
       noGrad(() => {
         const weight = packed(scheme, 300, 512)
-        const input = randn([7, 512])
-        const alone = Array.from({ length: 7 }, (_, i) => product(input.slice(0, i, i + 1), weight))
+        const input = randn([4, 512])
+        const alone = Array.from({ length: 4 }, (_, i) => product(input.slice(0, i, i + 1), weight))
         expect(product(input, weight).equal(cat(alone))).toBe(true)
-        expect(product(input.view([7, 1, 512]), weight).shape).toEqual([7, 1, 300])
+        expect(product(input.view([4, 1, 512]), weight).shape).toEqual([4, 1, 300])
         expect(product(input.t().contiguous().t(), weight).equal(cat(alone))).toBe(true)
+        const many = randn([40, 512])
+        const whole = product(many, weight)
+        for (const rows of [5, 8, 11]) {
+          expect(product(many.slice(0, 0, rows), weight).equal(whole.slice(0, 0, rows))).toBe(true)
+        }
         expect(product(input.slice(0, 0, 0), weight).shape).toEqual([0, 300])
       })
     },

@@ -40,6 +40,7 @@ void Batch::leave(int64_t id) {
 
 void Batch::drop(Member& member, int64_t epoch) {
   Session& session = *member.session;
+  reader_.reset();  // which may keep the memory of its cache
   if (member.reads && member.epoch == epoch && prefixes_.keeps()) {
     Ids text = session.in_cache();
     if (!text.empty()) prefixes_.keep(std::move(text), session.take_cache());
@@ -112,9 +113,12 @@ std::vector<Batch::Part> Batch::parts_of_pass(const Generative& network, const I
 }
 
 // What is wrong with one text is that text's: where a pass over all fails, each is read by itself.
-void Batch::read(std::vector<Part>& parts, const Module& network) const {
+void Batch::read(std::vector<Part>& parts, const c10::intrusive_ptr<Module>& network) {
   if (parts.empty()) return;
-  const Generative& reader = generative(network);
+  if (!reader_ || network_ != network) {
+    reader_ = generative(*network).together();
+    network_ = network;
+  }
   std::vector<int64_t> lengths;
   std::vector<Piece> pieces;
   for (const Part& part : parts) {
@@ -123,11 +127,11 @@ void Batch::read(std::vector<Part>& parts, const Module& network) const {
   }
   const auto alone = [&](Part& part) {
     const bool writes = part.member->session->unread() == 0;
-    part.logits = writes ? part.member->session->read_alone() : reader.read_together({part.piece});
+    part.logits = writes ? part.member->session->read_alone() : reader_->read({part.piece});
   };
   if (parts.size() > 1) {
     try {
-      const Tensor logits = reader.read_together(pieces);
+      const Tensor logits = reader_->read(pieces);
       int64_t row = 0;
       for (Part& part : parts) {
         if (part.piece.wanted) part.logits = logits.narrow(0, row++, 1);
@@ -157,7 +161,7 @@ Batch::Told Batch::step(const c10::intrusive_ptr<Module>& network, const Ids& pa
     if (member.session->cancelled()) drop(member, epoch);
   }
   std::vector<Part> parts = parts_of_pass(generative(*network), paused, epoch);
-  read(parts, *network);
+  read(parts, network);
   Told told;
   for (Part& part : parts) {
     Member& member = *part.member;

@@ -50,11 +50,13 @@ class Batch : public Module {
 
   std::vector<Part> parts_of_pass(const Generative& network, const Ids& paused, int64_t epoch);
   bool begin(const Generative& network, Member& member, int64_t epoch);
-  void read(std::vector<Part>& parts, const Module& network) const;
+  void read(std::vector<Part>& parts, const c10::intrusive_ptr<Module>& network);
   void drop(Member& member, int64_t epoch);
 
   const int64_t most_tokens_;
   PrefixCache prefixes_;
+  c10::intrusive_ptr<Module> network_;  // of the reader
+  std::unique_ptr<TogetherReader> reader_;
   std::list<Member> members_;  // who came first stands first
   std::map<int64_t, std::exception_ptr> errors_;
 };

@@ -62,6 +62,15 @@ struct Piece {
   int64_t time() const { return embeddings.defined() ? embeddings.size(0) : ids.size(0); }
 };
 
+// Reads for several texts of unlike length, each with a past of its own.
+class TogetherReader {
+ public:
+  virtual ~TogetherReader() = default;
+  // In one pass -> logits [wanted pieces, vocabulary], which the next pass may overwrite. A pass that throws leaves
+  // every past as it was.
+  virtual at::Tensor read(const std::vector<Piece>& pieces) = 0;
+};
+
 // A Module that can generate is this as well.
 class Generative {
  public:
@@ -70,9 +79,8 @@ class Generative {
   // `cache`: what was read before, which the stepper adds to; null: it begins with nothing and owns its memory. The
   // network outlives the stepper.
   virtual std::unique_ptr<CausalStepper> stepper(c10::intrusive_ptr<nn::KvCache> cache) const = 0;
-  // Pieces of texts of unlike length, each with a past of its own, in one pass -> logits [wanted pieces, vocabulary]. A
-  // pass that throws leaves every past as it was.
-  virtual at::Tensor read_together(const std::vector<Piece>& pieces) const {
+  // The network outlives it. It may keep the memory of the caches that it read last.
+  virtual std::unique_ptr<TogetherReader> together() const {
     TORCH_CHECK_VALUE(false, "this network does not read for several texts in one pass; language models do");
   }
   // Whether a text of `length` tokens begins with the keys that a cache has of the same tokens.

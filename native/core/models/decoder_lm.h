@@ -46,7 +46,9 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
   int64_t vocabulary_size() const override;
   std::unique_ptr<generation::CausalStepper> stepper(c10::intrusive_ptr<nn::KvCache> cache) const override;
 
-  at::Tensor read_together(const std::vector<generation::Piece>& pieces) const override;
+  std::unique_ptr<generation::TogetherReader> together() const override;
+  // One pass of operators, for TogetherReader.
+  at::Tensor read_together(const std::vector<generation::Piece>& pieces) const;
   int64_t token_bytes() const override;
   bool begins_with(const nn::KvCache& cache, int64_t length) const override;
   // Layers of its caches: where RoPE angles depend on the length of the text, one more, which holds the embeddings and

@@ -106,7 +106,7 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
   const int64_t angles = model.rotary.angles(length);
   // Each further token has angles of its own, or all are computed again for new ones.
   if (!model.rotary.has_two_sets() && angles != 0) return false;
-  if (model.rotary.has_two_sets() && cache_.angles() != angles) return false;
+  if (model.rotary.has_two_sets() && caches_.front()->angles() != angles) return false;
   if (model.hooked() || model.words.hooked() || model.norm.hooked()) return false;
   if (model.words.adapters()->active()) return false;
   Identity& result = now_;
@@ -141,11 +141,13 @@ bool DecoderDecode::identify(const Tensor& ids, const Tensor& mask, const Tensor
       if (!add(result, *linear, type)) return false;
     }
     if (mlp.fused != nullptr && !halves(*mlp.fused)) return false;
-    const auto [keys, values] = cache_.memory(attention.index, 1);
-    if (keys.scalar_type() != type) return false;
-    add(result, keys);
-    add(result, values);
-    result.push_back(static_cast<uintptr_t>(keys.size(2)));
+    for (nn::KvCache* cache : caches_) {
+      const auto [keys, values] = cache->memory(attention.index, 1);
+      if (keys.scalar_type() != type) return false;
+      add(result, keys);
+      add(result, values);
+      result.push_back(static_cast<uintptr_t>(keys.size(2)));
+    }
   }
   const auto own = network_.own_head();
   const Linear* const head = own ? own.get() : network_.lm_head;
@@ -229,7 +231,12 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
   for (const DecoderLayer* layer : model.layers) {
     const DecoderAttention& attention = layer->attention;
     const DecoderMLP& mlp = *layer->mlp;
-    auto [keys, values] = cache_.memory(attention.index, 1);
+    std::vector<Tensor> keys, values;
+    for (nn::KvCache* cache : caches_) {
+      auto [of_keys, of_values] = cache->memory(attention.index, 1);
+      keys.push_back(std::move(of_keys));
+      values.push_back(std::move(of_values));
+    }
     const size_t table = !attention.rotates ? 2 : attention.windowed && model.local_rotary ? 1 : 0;
     layers_.push_back({layer,
                        projections(attention.inputs()),
@@ -254,7 +261,9 @@ void DecoderDecode::prepare(const Tensor& ids, const Tensor& mask, const Tensor&
     head_[0].out = model.words.weight.size(0);
   }
   const at::TensorOptions integers = at::TensorOptions().device(ids.device()).dtype(at::kLong);
-  const int64_t rows = ids.size(0), capacity = layers_[0].keys.size(2);
+  const int64_t rows = ids.size(0);
+  int64_t capacity = 0;
+  for (const Tensor& keys : layers_[0].keys) capacity = std::max(capacity, keys.size(2));
   const Tensor places = at::arange(capacity, integers).unsqueeze(0);
   const at::ScalarType type = model.norm.weight.scalar_type();
   const Angles angles = model.angles(model.rotary.at(places, type, length), places, type);
@@ -314,9 +323,10 @@ Tensor DecoderDecode::compute() {
     if (columns_.defined()) qkv = qkv.index_select(1, columns_);
     if (parts.attention.query_norm != nullptr) qkv = with_normed_heads(parts.attention, qkv);
     const auto& [cos, sin] = turns[layer.table];
-    const Tensor query = kernels::rotary_append_(qkv, cos, sin, layer.keys, layer.values, position_, c.heads);
-    const Tensor attended = kernels::decode_attention(query, layer.keys, layer.values, position_, mask, layer.window,
-                                                      scale, tickets_);  // [rows, heads * head_dim]
+    Tensor &keys = layer.keys.front(), &values = layer.values.front();
+    const Tensor query = kernels::rotary_append_(qkv, cos, sin, keys, values, position_, c.heads);
+    const Tensor attended = kernels::decode_attention(query, keys, values, position_, mask, layer.window, scale,
+                                                      tickets_);  // [rows, heads * head_dim]
     std::tie(normed, stream) =
         read(parts.mlp_norm, parts.branch(product(attended, layer.output), parts.attention_out_norm), stream);
     const bool coded = layer.gates[0].scale.defined() && layer.gates[1].scale.defined();
@@ -347,11 +357,18 @@ Tensor DecoderDecode::with_normed_heads(const DecoderAttention& attention, const
 void DecoderDecode::keep_inputs(const Tensor& ids, const Tensor& shift) const {
   const DecoderModel& model = network_.model;
   if (!model.rotary.depends_on_length()) return;
+  nn::KvCache& cache = *caches_.front();
   const Tensor positions =
-      shift.defined() ? shift + cache_.length() : at::full({ids.size(0), 1}, cache_.length(), ids.options());
-  model.keep_inputs(cache_, model.embed(ids).unsqueeze(1), positions);
+      shift.defined() ? shift + cache.length() : at::full({ids.size(0), 1}, cache.length(), ids.options());
+  model.keep_inputs(cache, model.embed(ids).unsqueeze(1), positions);
   // identify() takes no others.
-  if (!model.rotary.has_two_sets() && cache_.angles() != 0) cache_.set_angles(nn::kMixedAngles);
+  if (!model.rotary.has_two_sets() && cache.angles() != 0) cache.set_angles(nn::kMixedAngles);
+}
+
+int64_t DecoderDecode::length() const {
+  int64_t most = 0;
+  for (const nn::KvCache* cache : caches_) most = std::max(most, cache->length());
+  return most;
 }
 
 std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
@@ -364,12 +381,19 @@ std::unique_ptr<kernels::DecodeStep> DecoderDecode::step(int workers) const {
   const auto factors = [](const nn::RmsNorm* norm) {
     return norm != nullptr ? norm->factors().to(at::kFloat) : Tensor();
   };
+  const auto by_row = [](const std::vector<Tensor>& caches) {
+    std::vector<Tensor> rows;
+    for (const Tensor& cache : caches) {
+      for (int64_t row = 0; row < cache.size(0); ++row) rows.push_back(cache.select(0, row));
+    }
+    return rows;
+  };
   for (const Layer& layer : layers_) {
     const DecoderLayer& parts = *layer.layer;
     network.layers.push_back({factors(parts.attention_norm), factors(parts.mlp_norm), factors(parts.attention_out_norm),
                               factors(parts.mlp_out_norm), factors(parts.attention.query_norm),
                               factors(parts.attention.key_norm), layer.inputs, layer.output, layer.gates, layer.down,
-                              layer.keys, layer.values, layer.window, tables[layer.table].cos,
+                              by_row(layer.keys), by_row(layer.values), layer.window, tables[layer.table].cos,
                               tables[layer.table].sin});
   }
   network.type = model.norm.weight.scalar_type();
@@ -397,14 +421,15 @@ Tensor DecoderDecode::run_step(const Tensor& ids, const Tensor& mask, const Tens
   const nn::Embedding& words = network_.model.words;
   const Tensor embedded = words.quantized() ? words.forward(ids, at::kFloat) : Tensor();
   auto* const logits = step_logits_.mutable_data_ptr<float>();
-  std::vector<int64_t> found;
+  std::vector<int64_t> found, places;
+  for (const nn::KvCache* cache : caches_) places.insert(places.end(), cache->batch(), cache->length());
   if (only_likeliest) {
-    found = step_->likeliest(ids, embedded, cache_.length(), mask, shift, logits);
+    found = step_->likeliest(ids, embedded, places, mask, shift, logits);
   } else {
-    step_->run(ids, embedded, cache_.length(), mask, shift, logits);
+    step_->run(ids, embedded, places, mask, shift, logits);
   }
   keep_inputs(ids, shift);
-  cache_.advance(1);
+  for (nn::KvCache* cache : caches_) cache->advance(1);
   if (!only_likeliest) return network_.capped(step_logits_);
   return found.empty() ? at::argmax(step_logits_, -1) : at::tensor(found, at::kLong);
 }
@@ -417,8 +442,9 @@ Tensor DecoderDecode::likeliest(const Tensor& ids, const Tensor& mask, const Ten
 }
 
 bool DecoderDecode::ready(const Tensor& ids, const Tensor& mask, const Tensor& shift, int64_t most_shift) {
-  cache_.check(ids.size(0), network_.cache_layers());
-  const int64_t length = cache_.length() + 1 + most_shift;
+  const auto rows = ids.size(0) / static_cast<int64_t>(caches_.size());
+  for (const nn::KvCache* cache : caches_) cache->check(rows, network_.cache_layers());
+  const int64_t length = this->length() + 1 + most_shift;
   if (!identify(ids, mask, shift, length)) {
     identity_.clear();
     graph_.reset();
@@ -449,7 +475,7 @@ Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor
   const c10::InferenceMode normal(false);
   const at::NoGradGuard no_grad;
   if (ids.is_cpu()) return run_step(ids, mask, shift, false);
-  const int64_t past = cache_.length();
+  const int64_t past = length();
   if (counted_ != past) position_.fill_(past);
   counted_ = -1;
   ids_.copy_(ids);
@@ -474,7 +500,7 @@ Tensor DecoderDecode::logits(const Tensor& ids, const Tensor& mask, const Tensor
   }
   counted_ = past + 1;
   keep_inputs(ids, shift);
-  cache_.advance(1);
+  caches_.front()->advance(1);
   return result;
 }
 

@@ -12,7 +12,11 @@ namespace voxtorch::models {
 
 class DecoderDecode {
  public:
-  DecoderDecode(const DecoderLM& network, nn::KvCache& cache) : network_(network), cache_(cache) {}
+  // `caches`: one of all rows, or one of each, of unlike lengths; several on the CPU only, without padding, and not
+  // where RoPE angles depend on the length of a text.
+  DecoderDecode(const DecoderLM& network, std::vector<nn::KvCache*> caches)
+      : network_(network), caches_(std::move(caches)) {}
+  const std::vector<nn::KvCache*>& caches() const { return caches_; }
 
   // ids int64 [rows] on the network's device -> logits [rows, vocabulary] of what follows, which the next call
   // overwrites. `mask`: bool [rows, all tokens that may come], undefined without padding; `shift`: int64 [rows, 1], the
@@ -29,9 +33,9 @@ class DecoderDecode {
   struct Layer {
     const DecoderLayer* layer;
     std::vector<kernels::Projection> inputs, output, gates, down;  // query, key and value, or all in one; gate and up
-    at::Tensor keys, values;                                       // [rows, kv_heads, capacity, head_dim]
-    int64_t window;                                                // 0: none
-    size_t table;                                                  // of tables_
+    std::vector<at::Tensor> keys, values;  // of each cache, [rows, kv_heads, capacity, head_dim]
+    int64_t window;                        // 0: none
+    size_t table;                          // of tables_
   };
   // cos and sin of each place, [capacity, rotated / 2].
   struct Table {
@@ -47,6 +51,7 @@ class DecoderDecode {
   void prepare(const at::Tensor& ids, const at::Tensor& mask, const at::Tensor& shift, int64_t length);
   // Before the cache counts the token: what DecoderModel::keep_inputs keeps.
   void keep_inputs(const at::Tensor& ids, const at::Tensor& shift) const;
+  int64_t length() const;  // of the longest cache
   at::Tensor compute();
   std::unique_ptr<kernels::DecodeStep> step(int workers) const;
   // The logits; with `only_likeliest` those tokens.
@@ -58,7 +63,7 @@ class DecoderDecode {
   std::vector<kernels::Projection> gates(const DecoderMLP& mlp);
 
   const DecoderLM& network_;
-  nn::KvCache& cache_;
+  const std::vector<nn::KvCache*> caches_;
   Identity identity_, now_;                                          // empty: nothing is prepared
   std::vector<std::shared_ptr<const nn::ActiveAdapters>> adapters_;  // no others may get their addresses
   std::vector<Layer> layers_;

@@ -13,7 +13,7 @@ class DecoderStepper : public generation::CachedStepper {
   DecoderStepper(const DecoderLM& network, c10::intrusive_ptr<nn::KvCache> cache)
       : CachedStepper(network.all_parameters().front().device(), std::move(cache)),
         network_(network),
-        decode_(network, *cache_) {}
+        decode_(network, {cache_.get()}) {}
 
   generation::PromptLogits prefill(const generation::Prompt& prompt) override {
     TORCH_CHECK(!prompt.encoder_states.defined() && !prompt.encoder_cache,

@@ -10,6 +10,7 @@
 #include "core/kernels/decode_step/plan.h"
 #include "core/kernels/decode_step/screen.h"
 #include "core/kernels/decode_step/team.h"
+#include "core/kernels/many_rows/args.h"
 
 namespace voxtorch::kernels {
 
@@ -28,8 +29,8 @@ class DecodeStep::Job final : public TeamJob {
  public:
   Job(std::unique_ptr<StepPlan> plan, int workers);
 
-  void set(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask, const Tensor& shift,
-           float* logits);
+  void set(const Tensor& ids, const Tensor& embedded, const std::vector<int64_t>& places, const Tensor& mask,
+           const Tensor& shift, float* logits);
   // Whether the next token's head is screened, which only its most likely words ask for.
   bool screens(bool likeliest);
   // Of each row, after a run whose head was.
@@ -47,7 +48,8 @@ class DecodeStep::Job final : public TeamJob {
     float* input;           // [rows, most_in]: after the norm, or what attention has
     float* paired;          // as bfloat16 wants it
     float *lanes, *codes;   // as nf4 wants it, and kinds with integer inputs
-    float *first, *second;  // [rows, most_out]
+    float *first, *second;  // [rows, most_chunk]
+    float* sums;            // of many_rows.h
     float* turned;
     float* normed;               // [rows, (heads + kv_heads) * head_dim]: query and key
     float *own_key, *own_value;  // of the cache's type
@@ -68,16 +70,20 @@ class DecodeStep::Job final : public TeamJob {
   // The first piece that is seen, and how many there are.
   std::pair<int64_t, int64_t> pieces(const StepPhase& phase, int64_t place) const;
   int64_t span(int64_t pieces) const;
-  Sight sight(const StepPhase& phase, int64_t place, int64_t chunk) const;
+  // Pieces of a chunk.
+  int64_t span_of(const StepPhase& phase) const;
+  Sight sight(const StepPhase& phase, int64_t chunk) const;
+  int64_t place_of(int64_t row) const { return places_[static_cast<size_t>(row)].load(std::memory_order_relaxed); }
   float* piece(int64_t index, int64_t row, int64_t head) const;
   void norm_heads(const Worker& mine, const StepPhase& phase) const;
   void attend(Worker& mine, const StepPhase& phase, int64_t chunk) const;
   void keep_attended(const Worker& mine, const StepPhase& phase, int64_t chunk);
   void multiply(const Worker& mine, const StepProduct& product, int64_t begin, int64_t end, float* output) const;
 
+  // In the memory of the row.
   int64_t at_cache(int64_t row, int64_t head, int64_t place) const {
     const int64_t bytes = plan_->type == StepType::kFloat32 ? 4 : 2;
-    return ((row * plan_->kv_heads + head) * plan_->capacity + place) * plan_->head_dim * bytes;
+    return (head * plan_->capacities[static_cast<size_t>(row)] + place) * plan_->head_dim * bytes;
   }
 
   const std::unique_ptr<StepPlan> plan_;
@@ -85,7 +91,7 @@ class DecodeStep::Job final : public TeamJob {
   const FewRowsOutputs outputs_;
   std::vector<Worker> mine_;
   // Of the token. A late worker may read that of the next one.
-  std::atomic<int64_t> place_{0};
+  std::unique_ptr<std::atomic<int64_t>[]> places_;  // of each row
   std::atomic<bool> masked_{false};
   std::vector<int64_t> positions_;
   std::unique_ptr<bool[]> mask_;  // [rows, capacity]
@@ -103,25 +109,30 @@ DecodeStep::Job::Job(std::unique_ptr<StepPlan> plan, int workers)
       plan_(std::move(plan)),
       build_(step_rows()),
       outputs_(outputs_of()),
+      places_(new std::atomic<int64_t>[static_cast<size_t>(plan_->rows)]()),
       positions_(static_cast<size_t>(plan_->rows)),
       mask_(new bool[static_cast<size_t>(plan_->rows * plan_->capacity)]()) {
   StepPlan& p = *plan_;
   const int64_t in = std::max(p.most_in, p.heads * p.head_dim);
-  const int64_t out = std::max(p.most_out, span(p.most_pieces()) * p.group() * (p.head_dim + 2));
+  const int64_t out = std::max({p.rows * p.most_chunk, p.dim, span(p.most_pieces()) * p.group() * (p.head_dim + 2)});
   for (int i = 0; i < workers; ++i) {
     const int64_t prepared = p.most_prepared / static_cast<int64_t>(sizeof(float)) + 1;
     mine_.push_back({p.memory(p.rows * in), p.memory(p.rows * in), p.memory(prepared), p.memory(prepared),
-                     p.memory(p.rows * out), p.memory(p.rows * out), p.memory((p.group() + 1) * p.head_dim),
+                     p.memory(out), p.memory(out), p.memory(p.many() ? p.rows * kPanelOutputs : 0),
+                     p.memory((p.group() + 1) * p.head_dim),
                      p.memory(p.norm_heads > 0 ? p.rows * (p.heads + p.kv_heads) * p.head_dim : 0),
                      p.memory(p.head_dim), p.memory(p.head_dim), nullptr});
   }
 }
 
-void DecodeStep::Job::set(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask,
-                          const Tensor& shift, float* logits) {
+void DecodeStep::Job::set(const Tensor& ids, const Tensor& embedded, const std::vector<int64_t>& places,
+                          const Tensor& mask, const Tensor& shift, float* logits) {
   const StepPlan& p = *plan_;
-  TORCH_INTERNAL_ASSERT(place >= 0 && place < p.capacity && ids.numel() == p.rows && ids.is_contiguous());
-  TORCH_INTERNAL_ASSERT(!mask.defined() || (mask.size(0) == p.rows && mask.size(1) >= place));
+  TORCH_INTERNAL_ASSERT(static_cast<int64_t>(places.size()) == p.rows && ids.numel() == p.rows && ids.is_contiguous());
+  for (size_t row = 0; row < places.size(); ++row) {
+    TORCH_INTERNAL_ASSERT(places[row] >= 0 && places[row] < p.capacities[row]);
+    TORCH_INTERNAL_ASSERT(!mask.defined() || (mask.size(0) == p.rows && mask.size(1) >= places[row]));
+  }
   if (embedded.defined()) {
     TORCH_INTERNAL_ASSERT(embedded.is_contiguous() && embedded.numel() == p.rows * p.dim);
     std::memcpy(p.stream, embedded.const_data_ptr<float>(), static_cast<size_t>(p.rows * p.dim) * sizeof(float));
@@ -132,14 +143,15 @@ void DecodeStep::Job::set(const Tensor& ids, const Tensor& embedded, int64_t pla
     for (int64_t i = 0; i < p.rows * p.dim; ++i) p.stream[i] *= p.embedding_scale;
   }
   for (int64_t row = 0; row < p.rows; ++row) {
+    const int64_t place = places[static_cast<size_t>(row)];
     const int64_t position = place + (shift.defined() ? shift.const_data_ptr<int64_t>()[row] : 0);
     positions_[static_cast<size_t>(row)] = std::clamp<int64_t>(position, 0, p.capacity - 1);
+    places_[static_cast<size_t>(row)].store(place, std::memory_order_relaxed);
     if (mask.defined()) {
       std::memcpy(mask_.get() + row * p.capacity, mask.const_data_ptr<bool>() + row * mask.stride(0),
                   static_cast<size_t>(place));
     }
   }
-  place_.store(place, std::memory_order_relaxed);
   masked_.store(mask.defined(), std::memory_order_relaxed);
   logits_ = logits;
 }
@@ -216,15 +228,29 @@ int64_t DecodeStep::Job::chunks(int phase) const {
   const StepPhase& what = phase_of(phase);
   if (!what.products.empty()) return static_cast<int64_t>(what.chunks.size());
   if (what.adds) return plan_->rows;
-  const int64_t count = pieces(what, place_.load(std::memory_order_relaxed)).second, each = span(count);
-  return plan_->rows * plan_->kv_heads * ((count + each - 1) / each);
+  const int64_t each = span_of(what);
+  int64_t all = 0;
+  for (int64_t row = 0; row < plan_->rows; ++row) all += (pieces(what, place_of(row)).second + each - 1) / each;
+  return all * plan_->kv_heads;
 }
 
-DecodeStep::Job::Sight DecodeStep::Job::sight(const StepPhase& phase, int64_t place, int64_t chunk) const {
-  const int64_t count = pieces(phase, place).second, each = span(count);
-  const int64_t heads = plan_->rows * plan_->kv_heads, row_and_head = chunk % heads, first = chunk / heads * each;
-  return {row_and_head / plan_->kv_heads, row_and_head % plan_->kv_heads, std::min(first, count),
-          std::min(first + each, count)};
+int64_t DecodeStep::Job::span_of(const StepPhase& phase) const {
+  int64_t most = 0;
+  for (int64_t row = 0; row < plan_->rows; ++row) most = std::max(most, pieces(phase, place_of(row)).second);
+  return span(most);
+}
+
+DecodeStep::Job::Sight DecodeStep::Job::sight(const StepPhase& phase, int64_t chunk) const {
+  const int64_t each = span_of(phase), heads = plan_->kv_heads;
+  for (int64_t row = 0; row < plan_->rows; ++row) {
+    const int64_t count = pieces(phase, place_of(row)).second, chunks = heads * ((count + each - 1) / each);
+    if (chunk < chunks) {
+      const int64_t first = chunk / heads * each;
+      return {row, chunk % heads, first, std::min(first + each, count)};
+    }
+    chunk -= chunks;
+  }
+  return {0, 0, 0, 0};  // of a worker that comes too late
 }
 
 // Of a query head.
@@ -252,10 +278,10 @@ void DecodeStep::Job::begin(int worker, int phase) {
     in = p.heads * p.head_dim;
     // The phase before is that of attention, or one of adapters after it.
     const StepPhase* attention = &what;
-    while (attention->keys == nullptr) --attention;
-    const int64_t count = pieces(*attention, place_.load(std::memory_order_relaxed)).second;
+    while (attention->keys.empty()) --attention;
     const int64_t stride = p.rows * p.heads * (p.head_dim + 2);
     for (int64_t row = 0; row < p.rows; ++row) {
+      const int64_t count = pieces(*attention, place_of(row)).second;
       for (int64_t head = 0; head < p.heads; ++head) {
         build_.join({piece(0, row, head), mine.input + (row * p.heads + head) * p.head_dim, p.head_dim, count, stride});
       }
@@ -273,7 +299,10 @@ void DecodeStep::Job::begin(int worker, int phase) {
     } else if (type == Weight::nf4 && !std::exchange(lanes, true)) {
       prepare_rows(type, mine.from, p.rows, in, mine.lanes);
     } else if (has_integer_inputs(type) && !std::exchange(codes, true)) {
-      prepare_rows(type, mine.from, p.rows, in, mine.codes);
+      if (p.many())
+        many_rows_build().prepare(mine.from, p.rows, in, mine.codes);
+      else
+        prepare_rows(type, mine.from, p.rows, in, mine.codes);
     }
   }
 }
@@ -281,7 +310,8 @@ void DecodeStep::Job::begin(int worker, int phase) {
 void DecodeStep::Job::multiply(const Worker& mine, const StepProduct& product, int64_t begin, int64_t end,
                                float* output) const {
   FewRows weight = product.weight;
-  weight.output = output;
+  weight.stride = end - begin;
+  weight.output = output - begin;
   switch (weight.type) {
     case FewRows::Weight::float32:
       weight.input = mine.from;
@@ -297,12 +327,15 @@ void DecodeStep::Job::multiply(const Worker& mine, const StepProduct& product, i
       break;
     default:
       weight.input = weight.type == FewRows::Weight::nf4 ? mine.lanes : mine.codes;
-      outputs_(weight, begin, end);
+      if (plan_->many() && has_integer_inputs(weight.type))
+        many_rows_build().outputs(weight, begin, end, mine.sums);
+      else
+        outputs_(weight, begin, end);
   }
   if (product.lora_b == nullptr) return;
   for (int64_t row = 0; row < plan_->rows; ++row) {
     build_.add_product(product.lora_b + begin * product.rank, plan_->low + row * plan_->low_width + product.lora_column,
-                       product.rank, product.lora_scaling, output + row * weight.out + begin, end - begin);
+                       product.rank, product.lora_scaling, output + row * weight.stride, weight.stride);
   }
 }
 
@@ -320,7 +353,7 @@ void DecodeStep::Job::compute(int worker, int phase, int64_t chunk) {
   if (what.output != StepPhase::Output::gated) return;
   multiply(mine, what.products[1], begin, end, mine.second);
   for (int64_t row = 0; row < plan_->rows; ++row) {
-    const int64_t at = row * product.weight.out + begin;
+    const int64_t at = row * (end - begin);
     build_.gate(plan_->function, mine.first + at, mine.second + at, end - begin);
   }
 }
@@ -337,7 +370,7 @@ void DecodeStep::Job::commit(int worker, int phase, int64_t chunk) {
   const auto [index, begin, end] = what.chunks[static_cast<size_t>(chunk)];
   const StepProduct& product = what.products[index];
   for (int64_t row = 0; row < plan_->rows; ++row) {
-    const float* from = mine.first + row * product.weight.out + begin;
+    const float* from = mine.first + row * (end - begin);
     float* to = (what.to != nullptr ? what.to : logits_) + row * what.width + product.column + begin;
     if (what.output == StepPhase::Output::add) {
       for (int64_t i = 0; i < end - begin; ++i) to[i] += plan_->residual_scale * from[i];
@@ -366,20 +399,22 @@ void DecodeStep::Job::norm_heads(const Worker& mine, const StepPhase& phase) con
 
 void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk) const {
   const StepPlan& p = *plan_;
-  const int64_t place = place_.load(std::memory_order_relaxed), group = p.group(), dim = p.head_dim;
-  const Sight seen = sight(phase, place, chunk);
+  const int64_t group = p.group(), dim = p.head_dim;
+  const Sight seen = sight(phase, chunk);
+  const auto row = static_cast<size_t>(seen.row);
+  const int64_t place = place_of(seen.row);
   const auto [first, count] = pieces(phase, place);
   const int64_t earliest = phase.window > 0 ? std::max<int64_t>(0, place + 1 - phase.window) : 0;
   const float* qkv = p.qkv + seen.row * p.qkv_width;
-  const int64_t position = positions_[static_cast<size_t>(seen.row)];
+  const int64_t position = positions_[row];
   StepAttention args{};
   const float* heads = p.norm_heads > 0 ? mine.normed + seen.row * (p.heads + p.kv_heads) * dim : qkv;
   args.query = heads + seen.head * (p.by_group ? group + 2 : group) * dim;
   args.rotated = p.rotated;
   args.cos = phase.cos + position * p.rotated / 2;
   args.sin = phase.sin + position * p.rotated / 2;
-  args.keys = phase.keys + at_cache(seen.row, seen.head, 0);
-  args.values = phase.values + at_cache(seen.row, seen.head, 0);
+  args.keys = phase.keys[row] + at_cache(seen.row, seen.head, 0);
+  args.values = phase.values[row] + at_cache(seen.row, seen.head, 0);
   args.mask = masked_.load(std::memory_order_relaxed) ? mask_.get() + seen.row * p.capacity : nullptr;
   args.group = group;
   args.dim = dim;
@@ -402,16 +437,18 @@ void DecodeStep::Job::attend(Worker& mine, const StepPhase& phase, int64_t chunk
 
 void DecodeStep::Job::keep_attended(const Worker& mine, const StepPhase& phase, int64_t chunk) {
   const StepPlan& p = *plan_;
-  const int64_t place = place_.load(std::memory_order_relaxed), size = p.group() * (p.head_dim + 2);
-  const Sight seen = sight(phase, place, chunk);
+  const int64_t size = p.group() * (p.head_dim + 2);
+  const Sight seen = sight(phase, chunk);
+  const int64_t place = place_of(seen.row);
   for (int64_t i = seen.first; i < seen.last; ++i) {
     std::memcpy(piece(i, seen.row, seen.head * p.group()), mine.first + (i - seen.first) * size,
                 static_cast<size_t>(size) * sizeof(float));
   }
   if (seen.last < pieces(phase, place).second) return;
   const size_t bytes = static_cast<size_t>(p.head_dim) * (p.type == StepType::kFloat32 ? 4 : 2);
-  std::memcpy(phase.keys + at_cache(seen.row, seen.head, place), mine.own_key, bytes);
-  std::memcpy(phase.values + at_cache(seen.row, seen.head, place), mine.own_value, bytes);
+  const auto row = static_cast<size_t>(seen.row);
+  std::memcpy(phase.keys[row] + at_cache(seen.row, seen.head, place), mine.own_key, bytes);
+  std::memcpy(phase.values[row] + at_cache(seen.row, seen.head, place), mine.own_value, bytes);
 }
 
 std::unique_ptr<DecodeStep> DecodeStep::make(const StepNetwork& network, int workers) {
@@ -421,17 +458,18 @@ std::unique_ptr<DecodeStep> DecodeStep::make(const StepNetwork& network, int wor
   return std::unique_ptr<DecodeStep>(new DecodeStep(std::make_shared<Job>(std::move(plan), workers)));
 }
 
-void DecodeStep::run(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask, const Tensor& shift,
-                     float* logits) {
+void DecodeStep::run(const Tensor& ids, const Tensor& embedded, const std::vector<int64_t>& places, const Tensor& mask,
+                     const Tensor& shift, float* logits) {
   job_->screens(false);
-  job_->set(ids, embedded, place, mask, shift, logits);
+  job_->set(ids, embedded, places, mask, shift, logits);
   Team::instance().run(job_);
 }
 
-std::vector<int64_t> DecodeStep::likeliest(const Tensor& ids, const Tensor& embedded, int64_t place, const Tensor& mask,
-                                           const Tensor& shift, float* logits) {
+std::vector<int64_t> DecodeStep::likeliest(const Tensor& ids, const Tensor& embedded,
+                                           const std::vector<int64_t>& places, const Tensor& mask, const Tensor& shift,
+                                           float* logits) {
   const bool screened = job_->screens(true);
-  job_->set(ids, embedded, place, mask, shift, logits);
+  job_->set(ids, embedded, places, mask, shift, logits);
   Team::instance().run(job_);
   return screened ? job_->words() : std::vector<int64_t>();
 }

@@ -12,17 +12,18 @@
 
 namespace voxtorch::kernels {
 
-// Rows that a step takes at most.
-constexpr int64_t kMostStepRows = 8;
+// Rows that a step takes at most, and those with dense weights, of which others products are faster.
+constexpr int64_t kMostStepRows = 32, kMostDenseStepRows = 8;
 
 struct StepLayer {
   // Weights of the norms, float32, undefined where the layer has no such norm: [dim] before and after the attention and
   // feed-forward blocks, [head_dim] or [heads * head_dim] for query and key.
   at::Tensor attention_norm, mlp_norm, attention_out_norm, mlp_out_norm, query_norm, key_norm;
   std::vector<Projection> inputs, output, gates, down;  // query, key and value, or all in one; gate and up
-  at::Tensor keys, values;                              // [rows, kv_heads, capacity, head_dim]
+  std::vector<at::Tensor> keys, values;                 // of each row, [kv_heads, capacity of the row, head_dim]
   int64_t window;                                       // 0: none
-  at::Tensor cos, sin;  // float32 [capacity, rotated / 2], of the first dimensions of a head, as many in all layers
+  // float32 [largest capacity, rotated / 2], of the first dimensions of a head, as many in all layers
+  at::Tensor cos, sin;
 };
 
 struct StepNetwork {
@@ -47,15 +48,15 @@ class DecodeStep {
   // and read where they are; biases, scales and adapters are copied.
   static std::unique_ptr<DecodeStep> make(const StepNetwork& network, int workers);
 
-  // ids int64 [rows], or their embeddings, float32 [rows, dim]; the token's place in the cache; mask, bool [rows, place
-  // or more], and shift, int64 [rows], a position less its place: both undefined where nothing is padded. -> logits
-  // float32 [rows, vocabulary].
-  void run(const at::Tensor& ids, const at::Tensor& embedded, int64_t place, const at::Tensor& mask,
-           const at::Tensor& shift, float* logits);
+  // ids int64 [rows], or their embeddings, float32 [rows, dim]; the place of each row's token in its cache; mask, bool
+  // [rows, largest place or more], and shift, int64 [rows], a position less its place: both undefined where nothing is
+  // padded. -> logits float32 [rows, vocabulary].
+  void run(const at::Tensor& ids, const at::Tensor& embedded, const std::vector<int64_t>& places,
+           const at::Tensor& mask, const at::Tensor& shift, float* logits);
   // The same where the most likely word of each row is all that is asked for -> those [rows], with nothing of use in
   // `logits`. From the fifth time on the head is not read as a whole where HeadScreen takes it; before that, and where
   // it does not, nothing is returned and `logits` are what run() gives.
-  std::vector<int64_t> likeliest(const at::Tensor& ids, const at::Tensor& embedded, int64_t place,
+  std::vector<int64_t> likeliest(const at::Tensor& ids, const at::Tensor& embedded, const std::vector<int64_t>& places,
                                  const at::Tensor& mask, const at::Tensor& shift, float* logits);
 
  private:

@@ -135,7 +135,7 @@ VOXTORCH_INLINE void dense_tile(const FewRows& args, int64_t row, int64_t j) {
   for (int o = 0; o < Outs; ++o) {
     for (int r = 0; r < Rows; ++r) {
       const float value = values[o * Rows + r];
-      args.output[(row + r) * args.out + j + o] = args.bias ? value + args.bias[j + o] : value;
+      args.output[(row + r) * args.step() + j + o] = args.bias ? value + args.bias[j + o] : value;
     }
   }
 }

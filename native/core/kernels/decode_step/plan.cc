@@ -7,6 +7,7 @@
 #include "core/kernels/block_quantization.h"
 #include "core/kernels/decode_step/screen.h"
 #include "core/kernels/decode_step/team.h"
+#include "core/kernels/many_rows/args.h"
 #include "core/kernels/plain.h"
 
 namespace voxtorch::kernels {
@@ -47,18 +48,19 @@ class Builder {
     StepPlan& p = *plan_;
     if (type_ != at::kFloat && type_ != at::kBFloat16 && type_ != at::kHalf) return false;
     if (network_.words.defined() && !fits(network_.words, type_)) return false;
-    const Tensor& keys = network_.layers.front().keys;
+    const std::vector<Tensor>& keys = network_.layers.front().keys;
     p.type = step_type(weight_type_of(type_));
-    p.rows = keys.size(0);
+    p.rows = static_cast<int64_t>(keys.size());
+    for (const Tensor& one : keys) p.capacities.push_back(one.size(1));
+    p.capacity = *std::max_element(p.capacities.begin(), p.capacities.end());
     p.dim = network_.norm.size(0);
     if (network_.words.defined()) {
       p.words = network_.words.const_data_ptr();
       p.words_count = network_.words.size(0);
     }
     p.heads = network_.heads;
-    p.kv_heads = keys.size(1);
-    p.capacity = keys.size(2);
-    p.head_dim = keys.size(3);
+    p.kv_heads = keys.front().size(0);
+    p.head_dim = keys.front().size(2);
     p.vocabulary = network_.head.out;
     p.eps = network_.eps;
     p.function = network_.function;
@@ -92,15 +94,18 @@ class Builder {
   bool layers() {
     StepPlan& p = *plan_;
     for (const StepLayer& layer : network_.layers) {
-      if (!fits(layer.keys, type_) || !fits(layer.values, type_)) return false;
       StepPhase phase;
       phase.norm = floats(layer.attention_norm);
       phase.to = p.qkv;
       phase.width = p.qkv_width;
       if (!add(std::move(phase), layer.inputs)) return false;
       phase = StepPhase();
-      phase.keys = static_cast<char*>(layer.keys.mutable_data_ptr());
-      phase.values = static_cast<char*>(layer.values.mutable_data_ptr());
+      for (size_t row = 0; row < layer.keys.size(); ++row) {
+        const Tensor &keys = layer.keys[row], &values = layer.values[row];
+        if (!fits(keys, type_) || !fits(values, type_) || keys.size(1) != p.capacities[row]) return false;
+        phase.keys.push_back(static_cast<char*>(keys.mutable_data_ptr()));
+        phase.values.push_back(static_cast<char*>(values.mutable_data_ptr()));
+      }
       phase.window = layer.window;
       phase.cos = floats(layer.cos);
       phase.sin = floats(layer.sin);
@@ -125,7 +130,8 @@ class Builder {
     head.width = p.vocabulary;
     if (!add(std::move(head), {network_.head})) return false;
     const StepProduct& words = p.phases.back().products.front();
-    p.screened = words.lora_b == nullptr && HeadScreen::takes(words.weight);
+    // Its bounds are for the inputs of few rows.
+    p.screened = !p.many() && words.lora_b == nullptr && HeadScreen::takes(words.weight);
     if (p.screened) prepare(FewRows::Weight::int8, p.dim);
     return true;
   }
@@ -146,8 +152,10 @@ class Builder {
 
   // Memory for the inputs of such weights.
   void prepare(FewRows::Weight type, int64_t in) {
-    const size_t bytes = prepared_rows_bytes(type, plan_->rows, in);
-    plan_->most_prepared = std::max(plan_->most_prepared, static_cast<int64_t>(bytes));
+    const bool many = plan_->many() && has_integer_inputs(type);
+    const int64_t bytes =
+        many ? plan_->rows * many_rows_bytes(in) : static_cast<int64_t>(prepared_rows_bytes(type, plan_->rows, in));
+    plan_->most_prepared = std::max(plan_->most_prepared, bytes);
   }
 
   static int64_t ranks(const std::vector<Projection>& projections) {
@@ -216,7 +224,8 @@ class Builder {
     switch (weight_kind(projection)) {
       case JoinedWeight::kValues:
         weight.type = weight_type_of(type_);
-        return fits(projection.weight, type_) && projection.weight.numel() == in * weight.out;
+        return plan_->rows <= kMostDenseStepRows && fits(projection.weight, type_) &&
+               projection.weight.numel() == in * weight.out;
       case JoinedWeight::kInt8:
         weight.type = FewRows::Weight::int8;
         weight.scale = floats(projection.scale.div(127));
@@ -226,8 +235,8 @@ class Builder {
         weight.scale = floats(projection.scale);
         weight.block = projection.block;
         weight.values = nf4_values().data();
-        return in % kNf4Group == 0 && weight.block % kNf4Group == 0 && fits(projection.weight, at::kByte) &&
-               projection.weight.numel() == in * weight.out / 2;
+        return plan_->rows <= kMostDenseStepRows && in % kNf4Group == 0 && weight.block % kNf4Group == 0 &&
+               fits(projection.weight, at::kByte) && projection.weight.numel() == in * weight.out / 2;
     }
     return false;
   }
@@ -242,13 +251,14 @@ class Builder {
       bytes += product.weight.out * product.weight.in / weights * size;
       prepare(product.weight.type, product.weight.in);
       plan_->most_in = std::max(plan_->most_in, product.weight.in);
-      plan_->most_out = std::max(plan_->most_out, product.weight.out);
     }
     if (gated) columns /= 2;
     int64_t chunk =
         std::min(kChunkBytes * columns / std::max<int64_t>(1, bytes), columns / (workers_ * kPartsOfWorker));
     chunk = std::max(chunk, (columns + kMostParts / 2 - 1) / (kMostParts / 2));
-    chunk = std::max<int64_t>(1, (chunk + kColumns / 2) / kColumns) * kColumns;
+    const int64_t step = plan_->many() ? kPanelOutputs : kColumns;
+    chunk = std::max<int64_t>(1, (chunk + step / 2) / step) * step;
+    plan_->most_chunk = std::max(plan_->most_chunk, chunk);
     const size_t cut_products = gated ? 1 : phase.products.size();
     for (size_t i = 0; i < cut_products; ++i) {
       const int64_t out = phase.products[i].weight.out;

@@ -4,6 +4,7 @@
 #include "core/kernels/decode_step/args.h"
 #include "core/kernels/decode_step/decode_step.h"
 #include "core/kernels/few_rows/few_rows.h"
+#include "core/kernels/many_rows/many_rows.h"
 
 namespace voxtorch::kernels {
 
@@ -37,7 +38,7 @@ struct StepPhase {
 
   bool adds = false;  // to the stream
 
-  char *keys = nullptr, *values = nullptr;
+  std::vector<char*> keys, values;  // of each row
   int64_t window = 0;
   const float *cos = nullptr, *sin = nullptr;
   const float *query_norm = nullptr, *key_norm = nullptr;  // null: none
@@ -45,7 +46,9 @@ struct StepPhase {
 
 struct StepPlan {
   std::vector<StepPhase> phases;
-  int64_t rows, dim, heads, kv_heads, head_dim, capacity;
+  int64_t rows, dim, heads, kv_heads, head_dim;
+  std::vector<int64_t> capacities;      // of each row's cache
+  int64_t capacity = 0;                 // the largest
   int64_t rotated;                      // dimensions of a head
   int64_t words_count = 0, vocabulary;  // rows of the embeddings and of the head
   bool screened = false;                // whether HeadScreen takes the head, which is the last phase
@@ -61,10 +64,12 @@ struct StepPlan {
   // adapters.
   float *stream, *branch, *qkv, *pieces, *inner, *low;
   int64_t qkv_width, inner_width, low_width = 0;
-  int64_t most_in = 0, most_out = 0, most_chunks = 0, most_prepared = 0;  // the last in bytes
+  int64_t most_in = 0, most_chunk = 0, most_chunks = 0, most_prepared = 0;  // outputs of a chunk; the last in bytes
   std::vector<at::Storage> kept;
 
   int64_t group() const { return heads / kv_heads; }
+  // Whether integers are multiplied by many_rows.h's kernels.
+  bool many() const { return rows >= kFewestManyRows; }
   int64_t most_pieces() const { return capacity / kStepPlaces + 2; }
   // Zeros, for as long as the plan is there.
   float* memory(int64_t count);

@@ -17,11 +17,14 @@ struct FewRows {
   const void* weight;  // [out, in], of nf4 two to a byte
   const float* scale;  // [out] of int8: what is multiplied with the sum; of nf4 [out * in / block]; else null
   const float* bias;   // [out] or null
-  float* output;       // [rows, out]
+  float* output;       // [rows, out], or rows that lie `stride` apart
   int64_t rows, in, out;
   Weight type;
   int64_t block = 0;              // of nf4
   const float* values = nullptr;  // the 16 of nf4
+  int64_t stride = 0;             // 0: out
+
+  constexpr int64_t step() const { return stride > 0 ? stride : out; }
 };
 
 // Codes of nf4 are taken in groups of 64, all with one scale: 16 words of 4 codes. So that they need no sorting, lane l

@@ -412,7 +412,7 @@ struct Integers {
     for (int o = 0; o < Outs; ++o) {
       for (int r = 0; r < Rows; ++r) {
         const float value = sums[o * Rows + r];
-        args.output[(row + r) * args.out + j + o] = args.bias ? value + args.bias[j + o] : value;
+        args.output[(row + r) * args.step() + j + o] = args.bias ? value + args.bias[j + o] : value;
       }
     }
   }

@@ -48,7 +48,7 @@ VOXTORCH_INLINE void dense_tile(const FewRows& args, int64_t row, int64_t out) {
   for (int r = 0; r < Rows; ++r) {
     for (int j = 0; j < Outs; ++j) {
       const float total = sum(totals[r][j]);
-      args.output[(row + r) * args.out + out + j] = args.bias ? total + args.bias[out + j] : total;
+      args.output[(row + r) * args.step() + out + j] = args.bias ? total + args.bias[out + j] : total;
     }
   }
 }
@@ -160,7 +160,7 @@ VOXTORCH_INLINE void outputs(const FewRows& args, int64_t begin, int64_t end) {
       else
         Weight::template dot<1>(args, input, j, sums);
       for (int64_t r = 0; r < many; ++r) {
-        args.output[(row + r) * args.out + j] = args.bias ? sums[r] + args.bias[j] : sums[r];
+        args.output[(row + r) * args.step() + j] = args.bias ? sums[r] + args.bias[j] : sums[r];
       }
       row += many;
     }

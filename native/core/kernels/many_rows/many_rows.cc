@@ -17,24 +17,19 @@ using at::Tensor;
 
 constexpr int64_t kGrain = 1 << 14;  // inputs to prepare, below which a second thread costs more than it saves
 
-struct Build {
-  void (*outputs)(const FewRows& args, int64_t begin, int64_t end, float* sums);
-  void (*prepare)(const float* input, int64_t rows, int64_t in, void* to);
-};
-
-const Build& chosen() {
-  static const Build build = [] {
-#if defined(__x86_64__)
-    if (has_integer_sums()) return Build{many_rows_avx512_vnni, many_rows_prepare_avx512_vnni};
-#endif
-    return Build{VOXTORCH_BEST_BUILD(many_rows), VOXTORCH_BEST_BUILD(many_rows_prepare)};
-  }();
-  return build;
-}
-
 Tensor floats(const Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }
 
 }  // namespace
+
+const ManyRowsBuild& many_rows_build() {
+  static const ManyRowsBuild build = [] {
+#if defined(__x86_64__)
+    if (has_integer_sums()) return ManyRowsBuild{many_rows_avx512_vnni, many_rows_prepare_avx512_vnni};
+#endif
+    return ManyRowsBuild{VOXTORCH_BEST_BUILD(many_rows), VOXTORCH_BEST_BUILD(many_rows_prepare)};
+  }();
+  return build;
+}
 
 Tensor many_rows_linear(const Tensor& input, const FewRows& weights, const std::optional<Tensor>& bias) {
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
@@ -51,7 +46,7 @@ Tensor many_rows_linear(const Tensor& input, const FewRows& weights, const std::
   const Tensor prepared = at::empty({args.rows * bytes}, rows.options().dtype(at::kByte));
   const auto* const from = rows.const_data_ptr<float>();
   auto* const to = prepared.mutable_data_ptr<uint8_t>();
-  const auto& [outputs, prepare] = chosen();
+  const auto& [outputs, prepare] = many_rows_build();
   at::parallel_for(0, args.rows, std::max<int64_t>(1, kGrain / args.in), [&](int64_t begin, int64_t end) {
     prepare(from + begin * args.in, end - begin, args.in, to + begin * bytes);
   });

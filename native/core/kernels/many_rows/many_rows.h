@@ -11,8 +11,15 @@
 
 namespace voxtorch::kernels {
 
-// Fewer rows are few_rows.h's, in which a row has the same bits whatever comes with it. From 4 rows on this is faster.
-constexpr int64_t kFewestManyRows = 9;
+// Fewer rows are few_rows.h's, in which a row has the same bits whatever comes with it.
+constexpr int64_t kFewestManyRows = 5;
+
+// The functions of the build for this processor, for those who share out the outputs themselves: see args.h.
+struct ManyRowsBuild {
+  void (*outputs)(const FewRows& args, int64_t begin, int64_t end, float* sums);
+  void (*prepare)(const float* input, int64_t rows, int64_t in, void* to);
+};
+const ManyRowsBuild& many_rows_build();
 
 // input [..., in] of float32 or bfloat16, `weights` without what follows from it -> [..., out] of its dtype.
 at::Tensor many_rows_linear(const at::Tensor& input, const FewRows& weights, const std::optional<at::Tensor>& bias);

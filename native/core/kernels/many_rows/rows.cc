@@ -356,7 +356,7 @@ void many_outputs(const FewRows& args, int64_t begin, int64_t end, float* sums) 
     const int64_t count = least_of(kOuts, end - first);
     for (int64_t row = 0; row < args.rows; ++row) {
       const float* const from = sums + row * kOuts;
-      float* const to = args.output + row * args.out + first;
+      float* const to = args.output + row * args.step() + first;
       for (int64_t i = 0; i < count; ++i) {
         const float value = Kind::kScaled ? from[i] : from[i] * args.scale[first + i];
         to[i] = args.bias == nullptr ? value : value + args.bias[first + i];
