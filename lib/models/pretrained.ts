@@ -219,6 +219,7 @@ const CLASSES: Record<string, string> = {
   parakeet_ctc: 'ParakeetForCTC',
   parakeet_rnnt: 'ParakeetForRNNT',
   parakeet_tdt: 'ParakeetForTDT',
+  moonshine: 'Moonshine',
 }
 
 /**
