@@ -79,6 +79,17 @@ export type { LanguageBindInputs } from './languagebind/inputs.js'
 export { LanguageBind, type LanguageBindEmbeddings, type ZeroShotOptions } from './languagebind/languagebind.js'
 export { resizePositions } from './languagebind/positions.js'
 
+export type { MimiConfig } from './mimi/config.js'
+export {
+  Mimi,
+  type MimiDecodeInputs,
+  type MimiDecodeOutput,
+  type MimiEncodeInputs,
+  type MimiEncodeOutput,
+  type MimiInputs,
+  type MimiOutput,
+} from './mimi/mimi.js'
+export { MimiDecoderStream, MimiEncoderStream, type MimiStreamOptions } from './mimi/stream.js'
 export type { MoonshineConfig } from './moonshine/config.js'
 export type {
   MoonshineEncoderInputs,
