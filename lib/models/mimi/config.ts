@@ -91,18 +91,18 @@ const DEFAULTS: MimiConfig = {
   attentionBias: false,
 }
 
-export function mimiKeys(config: MimiConfig): ConfigKeys {
-  const { hiddenSize = DEFAULTS.hiddenSize as number, numAttentionHeads = DEFAULTS.numAttentionHeads as number } =
-    config
-  return {
-    defaults: { ...DEFAULTS, headDim: Math.floor(hiddenSize / numAttentionHeads) },
-    nullable: ['frameRate', 'ropeParameters'],
-    // A stream needs causal convolutions, and transposed ones that are trimmed on the right.
-    only: { useCausalConv: [true], trimRightRatio: [1], ropeScaling: [null] },
-    parts: { ropeParameters: plainRopeKeys },
-    // transformers' arguments of a call decide whether it streams; older files name a normalization that has been folded.
-    unused: ['useStreaming', 'normalize', 'norm', 'encoderConfig', 'decoderConfig'],
-  }
+export const mimiKeys: ConfigKeys = {
+  defaults: ({ hiddenSize = DEFAULTS.hiddenSize, numAttentionHeads: heads = DEFAULTS.numAttentionHeads }) => ({
+    ...DEFAULTS,
+    // Sizes that do not match are refused when the network is built.
+    headDim: typeof hiddenSize === 'number' && typeof heads === 'number' ? Math.floor(hiddenSize / heads) : null,
+  }),
+  nullable: ['frameRate', 'ropeParameters'],
+  // A stream needs causal convolutions, and transposed ones that are trimmed on the right.
+  only: { useCausalConv: [true], trimRightRatio: [1], ropeScaling: [null] },
+  parts: { ropeParameters: plainRopeKeys },
+  // transformers' arguments of a call decide whether it streams; older files name a normalization that has been folded.
+  unused: ['useStreaming', 'normalize', 'norm', 'encoderConfig', 'decoderConfig'],
 }
 
 /** Return the number of samples that the convolutions make one frame of. */
@@ -134,7 +134,7 @@ export function completedMimi(config: MimiConfig): MimiConfig {
     fail('upsamplingRatios', 'a list of positive integers', ratios)
   if (frameRate != null && !(typeof frameRate === 'number' && frameRate > 0))
     fail('frameRate', 'a positive number', frameRate)
-  if (latentStride(config) < 2)
+  if (!(latentStride(config) >= 2))
     fail('frameRate', `at most half of ${Math.ceil((samplingRate as number) / hopLength(config))}`, frameRate)
   return withPlainRope(config)
 }

@@ -56,21 +56,16 @@ const DEFAULTS: MoonshineConfig = {
   tieWordEmbeddings: true,
 }
 
-export function moonshineKeys(config: MoonshineConfig): ConfigKeys {
-  const { encoderNumAttentionHeads: heads = DEFAULTS.encoderNumAttentionHeads } = config
-  return {
-    defaults: {
-      ...DEFAULTS,
-      decoderNumAttentionHeads: heads,
-      encoderNumKeyValueHeads: heads,
-      decoderNumKeyValueHeads: heads,
-    },
-    nullable: ['padTokenId', 'bosTokenId', 'eosTokenId', 'ropeParameters'],
-    only: { isEncoderDecoder: [true], ropeScaling: [null] },
-    parts: { ropeParameters: plainRopeKeys },
-    // The padding of heads is for kernels, and gives the same numbers.
-    unused: ['padHeadDimToMultipleOf'],
-  }
+export const moonshineKeys: ConfigKeys = {
+  defaults: ({ encoderNumAttentionHeads: heads = DEFAULTS.encoderNumAttentionHeads }) => ({
+    ...DEFAULTS,
+    ...{ decoderNumAttentionHeads: heads, encoderNumKeyValueHeads: heads, decoderNumKeyValueHeads: heads },
+  }),
+  nullable: ['padTokenId', 'bosTokenId', 'eosTokenId', 'ropeParameters'],
+  only: { isEncoderDecoder: [true], ropeScaling: [null] },
+  parts: { ropeParameters: plainRopeKeys },
+  // The padding of heads is for kernels, and gives the same numbers.
+  unused: ['padHeadDimToMultipleOf'],
 }
 
 export const moonshineSizes: Record<string, MoonshineConfig> = {
