@@ -198,6 +198,14 @@ describe('configuration and files', () => {
     }
   })
 
+  it('reads a frame rate under both keys of transformers', () => {
+    const small = camelKeys((file.cases[0] as Case).config) as MimiConfig
+    const sizeOf = (config: object) => new Mimi({ ...small, ...config }, { device: 'meta' }).frameSize
+    expect([sizeOf({}), sizeOf({ frameRate: 50 }), sizeOf({ FrameRate: 50 })]).toEqual([12, 24, 24])
+    expect(sizeOf({ frameRate: null, FrameRate: null })).toBe(12)
+    expect(() => sizeOf({ FrameRate: 'x' })).toThrow(/frameRate: expected a positive number/)
+  })
+
   it('refuses other values by name', () => {
     const small = camelKeys((file.cases[0] as Case).config) as MimiConfig
     const make = (config: object) => () => new Mimi({ ...small, ...config })

@@ -120,7 +120,10 @@ export function latentStride(config: MimiConfig): number {
 export const frameSize = (config: MimiConfig): number => hopLength(config) * latentStride(config)
 
 /** Check what native code does not see, and move the values of `ropeParameters`. */
-export function completedMimi(config: MimiConfig): MimiConfig {
+export function completedMimi(given: MimiConfig): MimiConfig {
+  // transformers 5 saves a rate that is not the derived one as `_frame_rate`.
+  const { FrameRate: saved, ...rest } = given
+  const config: MimiConfig = { ...rest, frameRate: rest.frameRate ?? (saved as number | null | undefined) ?? null }
   const fail = (key: string, expected: string, value: unknown): never => {
     throw new ConfigError(`Mimi: ${key}: expected ${expected}, got ${shown(value)}. Correct the configuration.`, {
       key,

@@ -97,13 +97,6 @@ export class Mimi extends networkClass<Mimi, MimiConfig, MimiInputs, MimiOutput>
   saved: savedMimi,
   prefix: '',
   ignored: [/\.rotary_emb\.inv_freq$/],
-  // transformers 5 has these names in memory.
-  rename: (name) =>
-    name
-      .replace(/^encoder\.encoder(_seanet)?\.layers\./, 'encoder.layers.')
-      .replace(/^decoder\.decoder(_seanet)?\.layers\./, 'decoder.layers.')
-      .replace(/^encoder\.(encoder_transformer|downsample)\./, '$1.')
-      .replace(/^decoder\.(decoder_transformer|upsample)\./, '$1.'),
 }) {
   /** Sample rate in Hz: 24,000. */
   get sampleRate(): number {
