@@ -6,13 +6,15 @@ import { withFile } from '../files/byte-source.js'
 import { requireWeightsOf } from '../hub/weights.js'
 import { commandRule } from '../kit/command.js'
 import type { OptionsOf } from '../kit/options.js'
+import type { Moonshine } from '../models/moonshine/moonshine.js'
 import type { ParakeetModel } from '../models/parakeet/head.js'
+import type { ParakeetTranscription } from '../models/parakeet/transcribe.js'
 import { requireNetworkDType } from '../tensor/dtype.js'
 
 const OPTIONS = {
   model: {
     type: 'string',
-    help: 'Whisper: a name of `voxtorch weights`; or a folder or repository of the Hugging Face Hub with Whisper or Parakeet, or a .nemo file',
+    help: 'Whisper: a name of `voxtorch weights`; or a folder or repository of the Hugging Face Hub with Whisper, Parakeet or Moonshine, or a .nemo file',
     placeholder: 'model',
     default: 'whisper-base',
   },
@@ -55,14 +57,15 @@ const OPTIONS = {
   quiet: { type: 'boolean', help: 'do not report downloads and parts without a transcript' },
 } as const
 
-/** `voxtorch transcribe`: transcribe recordings with Whisper or Parakeet. */
+/** `voxtorch transcribe`: transcribe recordings with Whisper, Parakeet or Moonshine. */
 export const transcribeRule = commandRule({
   name: 'transcribe',
-  summary: 'Transcribe recordings with Whisper or Parakeet.',
+  summary: 'Transcribe recordings with Whisper, Parakeet or Moonshine.',
   details: `  voxtorch transcribe talk.mp3 --model whisper-base
   voxtorch transcribe interview.flac --language de --format srt > interview.srt
   voxtorch transcribe lecture.mp3 --batch-size 8 --vad silero-vad --quantize int8
   voxtorch transcribe talk.mp3 --model nvidia/parakeet-tdt-0.6b-v3
+  voxtorch transcribe note.wav --model UsefulSensors/moonshine-tiny
 
 Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Named weights are downloaded once. Write \`> FILE\` after the
 command to save the transcript.`,
@@ -114,8 +117,8 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   for (const file of files) await withFile(file, DataError, async () => {})
   const fetching = defined({ offline, progress: !quiet })
   const loading = { device, dtype, quantize, ...fetching } as never
-  const parakeet = await parakeetOf(model, fetching, defined(loading))
-  if (parakeet !== undefined) return transcribeWith(parakeet, files, options)
+  const other = await otherThanWhisper(model, fetching, defined(loading))
+  if (other !== undefined) return transcribeWith(other, files, options)
   const { Whisper } = await import('../models/whisper/whisper.js')
   const network = await Whisper.fromPretrained(model, defined(loading))
   const finder = vad === undefined ? undefined : await voiceActivity(vad, fetching)
@@ -144,7 +147,7 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   return 0
 }
 
-/** Options of Whisper only, with the values that mean none. */
+/** Options of Whisper alone, with the values that mean none. */
 const WHISPER_ONLY: readonly [keyof OptionsOf<typeof OPTIONS>, unknown][] = [
   ['language', undefined],
   ['languageDetectionSegments', 1],
@@ -158,12 +161,12 @@ const WHISPER_ONLY: readonly [keyof OptionsOf<typeof OPTIONS>, unknown][] = [
 /** The encoder reads a long recording in pieces, as its memory grows with the square of their length. */
 const PIECES = { chunkSeconds: 120, strideSeconds: 8 }
 
-/** Load a Parakeet model; undefined for a name, folder or repository of another one. */
-async function parakeetOf(
+/** Load a Parakeet or Moonshine model; undefined for a name, folder or repository of another one. */
+async function otherThanWhisper(
   model: string,
   fetching: { offline?: boolean; progress?: boolean },
   loading: object,
-): Promise<ParakeetModel | undefined> {
+): Promise<ParakeetModel | Moonshine | undefined> {
   // Names of published weights are of Whisper.
   if (!/[./\\]/.test(model) && !existsSync(model)) return undefined
   const { describedNemo, isNemo } = await import('../models/parakeet/nemo.js')
@@ -172,6 +175,8 @@ async function parakeetOf(
   const directory = isNemo(model) ? model : await resolveModel(model, fetching)
   const isFolder = existsSync(join(directory, 'config.json'))
   const { modelType } = (isFolder ? await readConfig(directory) : await describedNemo(directory)) ?? {}
+  if (modelType === 'moonshine')
+    return (await import('../models/moonshine/moonshine.js')).Moonshine.fromPretrained(directory, loading)
   if (typeof modelType !== 'string' || !modelType.startsWith('parakeet_')) return undefined
   if (modelType === 'parakeet_ctc') {
     return (await import('../models/parakeet/ctc.js')).ParakeetForCTC.fromPretrained(directory, loading)
@@ -182,11 +187,13 @@ async function parakeetOf(
 }
 
 async function transcribeWith(
-  network: ParakeetModel,
+  network: ParakeetModel | Moonshine,
   files: string[],
   options: OptionsOf<typeof OPTIONS>,
 ): Promise<number> {
-  for (const [name, none] of WHISPER_ONLY) {
+  const isParakeet = 'extractFeatures' in network
+  const unsupported = isParakeet ? WHISPER_ONLY : [...WHISPER_ONLY, ['words', false] as const]
+  for (const [name, none] of unsupported) {
     const value = options[name]
     if (value === undefined || value === none) continue
     throw new ConfigError(
@@ -197,7 +204,9 @@ async function transcribeWith(
   const { format = 'lines', words = false } = options
   for (const [i, file] of files.entries()) {
     if (files.length > 1 && format !== 'json') console.log(`${i === 0 ? '' : '\n'}${file}`)
-    const found = await network.transcribe(file, { timestamps: 'segment', ...PIECES })
+    const found: ParakeetTranscription = await (isParakeet
+      ? network.transcribe(file, { timestamps: 'segment', ...PIECES })
+      : network.transcribe(file))
     const segments = found.segments ?? []
     if (format === 'vtt') console.log('WEBVTT\n')
     if (format === 'text') console.log(found.text)

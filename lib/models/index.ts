@@ -79,6 +79,27 @@ export type { LanguageBindInputs } from './languagebind/inputs.js'
 export { LanguageBind, type LanguageBindEmbeddings, type ZeroShotOptions } from './languagebind/languagebind.js'
 export { resizePositions } from './languagebind/positions.js'
 
+export type { MimiConfig } from './mimi/config.js'
+export {
+  Mimi,
+  type MimiDecodeInputs,
+  type MimiDecodeOutput,
+  type MimiEncodeInputs,
+  type MimiEncodeOutput,
+  type MimiInputs,
+  type MimiOutput,
+} from './mimi/mimi.js'
+export { MimiDecoderStream, MimiEncoderStream, type MimiStreamOptions } from './mimi/stream.js'
+export type { MoonshineConfig } from './moonshine/config.js'
+export type {
+  MoonshineEncoderInputs,
+  MoonshineEncoderOutput,
+  MoonshineGenerateInputs,
+  MoonshineInputs,
+  MoonshineOutput,
+} from './moonshine/inputs.js'
+export { Moonshine } from './moonshine/moonshine.js'
+export type { MoonshineTranscribeOptions, MoonshineTranscription } from './moonshine/transcribe.js'
 export { loadPretrained, savePretrained } from './own-module.js'
 export type { ParakeetCTCConfig, ParakeetRNNTConfig, ParakeetTDTConfig } from './parakeet/config.js'
 export { ParakeetForCTC } from './parakeet/ctc.js'

@@ -219,6 +219,8 @@ const CLASSES: Record<string, string> = {
   parakeet_ctc: 'ParakeetForCTC',
   parakeet_rnnt: 'ParakeetForRNNT',
   parakeet_tdt: 'ParakeetForTDT',
+  moonshine: 'Moonshine',
+  mimi: 'Mimi',
 }
 
 /**
@@ -282,7 +284,7 @@ export async function saveNetwork(
 const FLOATS: ReadonlySet<string> = new Set([
   ...['contrastive_logits_temperature', 'diversity_loss_weight', 'init_std', 'initializer_factor', 'initializer_range'],
   ...['layer_norm_eps', 'rms_norm_eps', 'attn_logit_softcapping', 'final_logit_softcapping', 'router_aux_loss_coef'],
-  'router_jitter_noise',
+  ...['router_jitter_noise', 'norm_eps', 'layer_scale_initial_scale', 'trim_right_ratio'],
 ])
 
 /** Return the configuration with a decimal point in the numbers that Python must read as floats. */

@@ -36,6 +36,7 @@ import { Wav2Vec2Bert } from '../models/encoders/wav2vec2-bert.js'
 import { Wav2Vec2Conformer } from '../models/encoders/wav2vec2-conformer.js'
 import { WavLM } from '../models/encoders/wavlm.js'
 import { readFeatureExtractor } from '../models/feature-extractor.js'
+import { Moonshine } from '../models/moonshine/moonshine.js'
 import type { NetworkConfig } from '../models/network.js'
 import { ParakeetForCTC } from '../models/parakeet/ctc.js'
 import { describedNemo } from '../models/parakeet/nemo.js'
@@ -99,6 +100,7 @@ const TAKES = {
     parakeet_ctc: { Network: ParakeetForCTC },
     parakeet_rnnt: { Network: ParakeetForRNNT },
     parakeet_tdt: { Network: ParakeetForTDT },
+    moonshine: { Network: Moonshine },
     hubert: { Network: HubertForCTC, head: 'ForCTC' },
     'data2vec-audio': { Network: Data2VecAudioForCTC, head: 'ForCTC' },
     'wav2vec2-conformer': { Network: Wav2Vec2ConformerForCTC, head: 'ForCTC' },
@@ -128,7 +130,7 @@ const TAKES = {
 
 /** Networks of each task. */
 export interface TaskNetworks {
-  'automatic-speech-recognition': Whisper | SpeechForCTC | ParakeetForCTC | ParakeetForRNNT | ParakeetForTDT
+  'automatic-speech-recognition': Whisper | SpeechForCTC | ParakeetForCTC | ParakeetForRNNT | ParakeetForTDT | Moonshine
   'audio-classification': SpeechClassifier | Beats
   'text-generation': DecoderLM
   'feature-extraction': Bert | Roberta | SpeechNetwork | WhisperEncoder | Beats

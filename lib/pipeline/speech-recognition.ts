@@ -1,7 +1,9 @@
 import type { AudioClip } from '../audio/clip.js'
-import { requireOptions, shown } from '../base/check.js'
+import { defined, requireOptions, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { CTC_TRANSCRIBE_KEYS, type CtcTranscribeOptions } from '../models/encoders/ctc-transcribe.js'
+import { Moonshine } from '../models/moonshine/moonshine.js'
+import { MOONSHINE_TRANSCRIBE_KEYS, type MoonshineTranscribeOptions } from '../models/moonshine/transcribe.js'
 import { ParakeetModel } from '../models/parakeet/head.js'
 import { PARAKEET_TRANSCRIBE_KEYS } from '../models/parakeet/transcribe.js'
 import { TRANSCRIBE_KEYS, type TranscribeOptions, type WhisperSkipped } from '../models/whisper/options.js'
@@ -9,17 +11,22 @@ import { Whisper } from '../models/whisper/whisper.js'
 import { scope } from '../tensor/index.js'
 import type { NetworkOf } from './load.js'
 
-/** Options of `Whisper.transcribe`, or of `transcribe` of a CTC network or Parakeet, with these in addition: */
+/** Options of `Whisper.transcribe`, or of `transcribe` of a CTC network, Parakeet or Moonshine, with these in addition: */
 export interface SpeechRecognitionOptions
   extends Omit<TranscribeOptions, 'timestamps'>,
-    Omit<CtcTranscribeOptions, 'timestamps' | 'chunkSeconds' | 'strideSeconds'> {
+    Omit<CtcTranscribeOptions, 'timestamps' | 'chunkSeconds' | 'strideSeconds'>,
+    Pick<MoonshineTranscribeOptions, 'maxTokensPerSecond'> {
   /**
-   * Whether to return `chunks`: true for sentences (Whisper, Parakeet), `'word'` for words, `'char'` for characters (CTC) or tokens
+   * Whether to return `chunks`: true for sentences (Whisper, Parakeet) or pieces between pauses
+   * (Moonshine), `'word'` for words, `'char'` for characters (CTC) or tokens
    * (Parakeet).
    * Default false.
    */
   returnTimestamps?: boolean | 'word' | 'char'
-  /** Length of chunks in seconds, for CTC networks and Parakeet. Default 0: the whole recording. Whisper always uses its own windows. */
+  /**
+   * Length of chunks in seconds, for CTC networks and Parakeet. Default 0: the whole recording. Moonshine splits at pauses, and its default
+   * is 30. Whisper always uses its own windows.
+   */
   chunkLengthS?: number
   /** Overlap of chunks on each side, in seconds. Default: a sixth of `chunkLengthS`. */
   strideLengthS?: number
@@ -47,6 +54,12 @@ const WHISPER_OPTIONS = [...OWN, ...TRANSCRIBE_KEYS.filter((key) => !RENAMED.inc
 const CTC_OPTIONS = [...OWN, ...CTC_TRANSCRIBE_KEYS.filter((key) => !RENAMED.includes(key))]
 const PARAKEET_OPTIONS = [...OWN, ...PARAKEET_TRANSCRIBE_KEYS.filter((key) => !RENAMED.includes(key))]
 
+const MOONSHINE_OPTIONS = [
+  'returnTimestamps',
+  'chunkLengthS',
+  ...MOONSHINE_TRANSCRIBE_KEYS.filter((key) => !RENAMED.includes(key)),
+]
+
 export function recognize(
   where: string,
   model: NetworkOf<'automatic-speech-recognition'>,
@@ -63,10 +76,11 @@ export function recognize(
       )
   }
   const isParakeet = model instanceof ParakeetModel
-  const others = isParakeet ? PARAKEET_OPTIONS : CTC_OPTIONS
+  const isMoonshine = model instanceof Moonshine
+  const others = isMoonshine ? MOONSHINE_OPTIONS : isParakeet ? PARAKEET_OPTIONS : CTC_OPTIONS
   requireOptions(where, options, model instanceof Whisper ? WHISPER_OPTIONS : others)
   const timed = isParakeet ? [false, true, 'word', 'char'] : [false, 'word', 'char']
-  const known: unknown[] = model instanceof Whisper ? [false, true, 'word'] : timed
+  const known: unknown[] = model instanceof Whisper ? [false, true, 'word'] : isMoonshine ? [false, true] : timed
   if (!known.includes(returnTimestamps)) {
     throw wrong(
       'returnTimestamps',
@@ -91,6 +105,15 @@ export function recognize(
     const pieces = {
       ...(chunkLengthS ? { chunkSeconds: chunkLengthS } : {}),
       ...(strideLengthS === undefined ? {} : { strideSeconds: strideLengthS }),
+    }
+    if (model instanceof Moonshine) {
+      const { chunkSeconds } = pieces
+      const { maxTokensPerSecond, vad, signal } = rest
+      const { text, segments } = await model.transcribe(
+        audio,
+        defined({ chunkSeconds, maxTokensPerSecond, vad, signal }),
+      )
+      return returnTimestamps === false ? { text } : { text, chunks: chunksOf(segments) }
     }
     if (model instanceof ParakeetModel) {
       const timestamps = returnTimestamps === true ? 'segment' : returnTimestamps

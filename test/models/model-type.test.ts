@@ -29,6 +29,8 @@ const networks = {
   DecoderLM: vt.DecoderLM,
   Beats: vt.Beats,
   QFormer: vt.QFormer,
+  Moonshine: vt.Moonshine,
+  Mimi: vt.Mimi,
 }
 
 describe.each(Object.entries(networks))('%s', (name, network) => {
