@@ -5,14 +5,12 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/glu.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/rand.h>
 #include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "core/models/speech_conformer.h"
-#include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
 #include "core/runtime/recording.h"
 
@@ -348,32 +346,6 @@ class SpeechPositions : public Block {
   const nn::Activation activation;
 };
 
-}  // namespace
-
-SpeechFeedForward::SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& c, int64_t dim,
-                                     const std::string& activation)
-    : Block("SpeechFeedForward", options),
-      up(*child<Linear>("intermediate_dense", dim, c.intermediate, true, c.std)),
-      down(*child<Linear>("output_dense", c.intermediate, dim, true, c.std)),
-      activation(nn::activation(activation)),
-      activation_dropout(c.activation_dropout),
-      dropout(c.dropout) {}
-
-Tensor SpeechFeedForward::hidden(const Tensor& x) const {
-  return nn::drop(up.forward(x, activation), activation_dropout, training());
-}
-
-Tensor SpeechFeedForward::forward(const Tensor& x) const {
-  return watched(x, nn::drop(down.forward(hidden(x)), dropout, training()));
-}
-
-Tensor SpeechFeedForward::forward(const Tensor& x, const Tensor& residual) const {
-  if ((!training() || dropout == 0) && !hooked()) return down.forward_add(hidden(x), residual);
-  return residual + forward(x);
-}
-
-namespace {
-
 // What a language changes in a layer of MMS (Pratap et al. 2023, https://arxiv.org/abs/2305.13516): added to its
 // output.
 class SpeechAttentionAdapter : public Block {
@@ -392,13 +364,13 @@ class SpeechAttentionAdapter : public Block {
   Linear &down, &up;
 };
 
-class SpeechAttentionLayer : public SpeechLayer {
+class SpeechAttentionLayer : public nn::EncoderLayer {
  public:
   SpeechAttentionLayer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& make, int64_t i)
-      : SpeechLayer("SpeechLayer", options),
+      : EncoderLayer("SpeechLayer", options),
         attention(*adopt("attention", make(options, c, i))),
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
-        feed_forward(*child<SpeechFeedForward>("feed_forward", c, c.dim, c.activation)),
+        feed_forward(*child<nn::FeedForward>("feed_forward", c.feed_forward(c.dim, c.activation))),
         final_norm(*child<LayerNorm>("final_layer_norm", c.dim, c.eps)),
         adapter(c.attention_adapter > 0 ? child<SpeechAttentionAdapter>("adapter_layer", c) : nullptr),
         norm_first(c.norm_first),
@@ -426,7 +398,7 @@ class SpeechAttentionLayer : public SpeechLayer {
  private:
   SpeechAttention& attention;
   LayerNorm& norm;
-  SpeechFeedForward& feed_forward;
+  nn::FeedForward& feed_forward;
   LayerNorm& final_norm;
   SpeechAttentionAdapter* const adapter;
   const bool norm_first;
@@ -435,15 +407,13 @@ class SpeechAttentionLayer : public SpeechLayer {
 
 }  // namespace
 
-bool is_dropped(double probability) { return probability > 0 && at::rand({1}).item<double>() < probability; }
-
 class SpeechTransformer : public Block, public nn::Checkpointing {
  public:
   SpeechTransformer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& attention)
       : Block("SpeechTransformer", options),
         positions(c.feature_dim > 0 ? nullptr : child<SpeechPositions>("pos_conv_embed", c)),
         norm(c.feature_dim > 0 ? nullptr : child<LayerNorm>("layer_norm", c.dim, c.eps)),
-        layers(*child<ModuleList<SpeechLayer>>("layers")),
+        layers(*child<ModuleList<nn::EncoderLayer>>("layers")),
         conformer_positions(c.conformer ? child<ConformerPositions>("embed_positions", c) : nullptr),
         norm_first(c.norm_first || c.conformer),
         dropout(c.dropout),
@@ -468,47 +438,25 @@ class SpeechTransformer : public Block, public nn::Checkpointing {
     if (!norm_first) x = norm->forward(x);
     x = nn::drop(x, dropout, training());
     const int64_t longest = segments ? segments->longest() : x.size(1);
-    Tensor relative, shared_bias;
+    nn::EncoderPass pass{mask, segments, {}, hidden_states, attentions, layer_drop};
     if (conformer_positions != nullptr) {
-      relative = conformer_positions->forward(longest, x.options());
+      pass.relative = conformer_positions->forward(longest, x.options());
     } else if (layers.size() > 0) {
-      relative = shared_bias = layers[0].relative_bias(longest);
-    }
-
-    SpeechOutput result;
-    for (size_t i = 0; i < layers.size(); ++i) {
-      if (hidden_states) result.hidden_states.push_back(x);
+      pass.relative = layers[0].relative_bias(longest);
       // The layer that the others have their bias from is never skipped.
-      if (is_skipped(i > 0 || !shared_bias.defined())) continue;
-      nn::Attended attended = nn::should_checkpoint(*this)
-                                  ? again_later(layers[i], x, mask, segments, relative, attentions)
-                                  : layers[i].forward(x, mask, segments, relative, attentions);
-      x = std::move(attended.output);
-      if (attentions) result.attentions.push_back(std::move(attended.weights));
+      pass.keeps_first = pass.relative.defined();
     }
-    if (hidden_states) result.hidden_states.push_back(x);
-    result.last_hidden_state = watched(input, norm_first && norm != nullptr ? norm->forward(x) : x);
-    return result;
+    nn::EncoderStates states = nn::run_layers(layers, *this, std::move(x), pass);
+    return {watched(input, norm_first && norm != nullptr ? norm->forward(states.last) : states.last),
+            {},
+            std::move(states.hidden_states),
+            std::move(states.attentions)};
   }
 
  private:
-  static nn::Attended again_later(SpeechLayer& layer, const Tensor& x, const Tensor& mask, const Segments& segments,
-                                  const Tensor& relative, bool attentions) {
-    std::vector<Tensor> outputs =
-        nn::checkpoint(layer, {x, mask, relative},
-                       [&layer, segments, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                         nn::Attended attended = layer.forward(in[0], in[1], segments, in[2], attentions);
-                         if (!attentions) return {attended.output};
-                         return {attended.output, attended.weights};
-                       });
-    return {outputs[0], attentions ? outputs[1] : Tensor()};
-  }
-
-  bool is_skipped(bool possible) const { return training() && possible && is_dropped(layer_drop); }
-
   const SpeechPositions* const positions;  // null with spectra, as is the norm
   const LayerNorm* const norm;
-  ModuleList<SpeechLayer>& layers;
+  ModuleList<nn::EncoderLayer>& layers;
   const ConformerPositions* const conformer_positions;
   const bool norm_first;
   const double dropout, layer_drop;
@@ -549,7 +497,7 @@ class SpeechAdapter : public Block {
     Tensor x = projection != nullptr ? norm->forward(projection->forward(frames)) : frames;
     x = x.transpose(1, 2);
     for (const SpeechAdapterLayer* layer : layers) {
-      if (training() && is_dropped(layer_drop)) continue;
+      if (training() && nn::is_dropped(layer_drop)) continue;
       x = layer->forward(x);
     }
     return watched(frames, x.transpose(1, 2));
@@ -573,7 +521,8 @@ SpeechEncoder::SpeechEncoder(std::string kind, const ModuleOptions& options, con
       feature_extractor(c.feature_dim > 0 ? nullptr : child<SpeechFeatureExtractor>("feature_extractor", c)),
       feature_projection(*child<SpeechFeatureProjection>("feature_projection", c)),
       encoder(*child<SpeechTransformer>("encoder", c, attention)),
-      intermediate_ffn(c.intermediate_ffn ? child<SpeechFeedForward>("intermediate_ffn", c, c.dim, "relu") : nullptr),
+      intermediate_ffn(c.intermediate_ffn ? child<nn::FeedForward>("intermediate_ffn", c.feed_forward(c.dim, "relu"))
+                                          : nullptr),
       adapter(c.has_adapter() && c.feature_dim == 0 ? child<SpeechAdapter>("adapter", c) : nullptr),
       conformer_adapter(c.has_adapter() && c.feature_dim > 0 ? child<ConformerAdapter>("adapter", c) : nullptr) {}
 

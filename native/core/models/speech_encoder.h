@@ -5,11 +5,8 @@
 
 #include <functional>
 
-#include "core/block.h"
-#include "core/nn/functions.h"
-#include "core/nn/linear.h"
+#include "core/nn/encoder_layer.h"
 #include "core/nn/norm.h"
-#include "core/nn/segments.h"
 #include "core/nn/spec_augment.h"
 
 namespace voxtorch::models {
@@ -50,6 +47,9 @@ struct SpeechConfig {
   double layer_eps() const { return feature_dim > 0 ? eps : 1e-5; }
   // Of what the projection reads.
   int64_t projected_dim() const { return feature_dim > 0 ? feature_dim : conv_dim.back(); }
+  nn::FeedForwardShape feed_forward(int64_t width, const std::string& function) const {
+    return {width, intermediate, function, std, activation_dropout, dropout};
+  }
   bool has_adapter() const { return adapter_layers > 0 || output_dim != dim; }
 
   // Frames that the convolutions make of so many samples; 0 where there are too few.
@@ -76,34 +76,6 @@ class SpeechAttention : public Block {
 };
 using MakeAttention =
     std::function<c10::intrusive_ptr<SpeechAttention>(const ModuleOptions&, const SpeechConfig&, int64_t layer)>;
-
-// A layer of the transformer.
-class SpeechLayer : public Block {
- public:
-  using Block::Block;
-  // As SpeechAttention::relative_bias, in the first layer.
-  virtual at::Tensor relative_bias(int64_t) const { return {}; }
-  // x [batch, time, dim] and mask bool [batch, time] or undefined; or sequences in one row, x [1, total, dim].
-  virtual nn::Attended forward(const at::Tensor& x, const at::Tensor& mask, const std::optional<nn::Segments>& segments,
-                               const at::Tensor& relative, bool with_weights) const = 0;
-};
-
-class SpeechFeedForward : public Block {
- public:
-  SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& config, int64_t dim,
-                    const std::string& activation);
-  at::Tensor forward(const at::Tensor& x) const;
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;  // residual + forward(x)
-
- private:
-  at::Tensor hidden(const at::Tensor& x) const;
-  nn::Linear &up, &down;
-  const nn::Activation activation;
-  const double activation_dropout, dropout;
-};
-
-// Whether layer drop skips a layer now.
-bool is_dropped(double probability);
 
 struct SpeechInputs {
   at::Tensor values;     // [batch, samples], or spectra [batch, time, feature_dim]
@@ -145,7 +117,7 @@ class SpeechEncoder : public Block {
   SpeechFeatureExtractor* const feature_extractor;  // null: the input is spectra
   SpeechFeatureProjection& feature_projection;
   SpeechTransformer& encoder;
-  SpeechFeedForward* const intermediate_ffn;  // before the adapter of w2v-BERT 2.0; null: none
+  nn::FeedForward* const intermediate_ffn;    // before the adapter of w2v-BERT 2.0; null: none
   SpeechAdapter* const adapter;               // null: none
   ConformerAdapter* const conformer_adapter;  // that of w2v-BERT 2.0
 
