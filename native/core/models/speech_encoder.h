@@ -44,11 +44,18 @@ struct SpeechConfig {
   double rotary_base, conv_dropout;
   bool intermediate_ffn;
   std::string adapter_activation;
+  // Emotion2Vec: learned tokens before the frames, and attention biases that fall with the distance (ALiBi), each head
+  // by its own slope and a learned scale.
+  int64_t extra_tokens, alibi_heads;  // 0: none
+  bool alibi_per_layer, alibi_per_head;
+  double alibi_scale;           // initial
+  double input_dropout;         // before the first layer
+  double feed_forward_dropout;  // of its output
   double layer_eps() const { return feature_dim > 0 ? eps : 1e-5; }
   // Of what the projection reads.
   int64_t projected_dim() const { return feature_dim > 0 ? feature_dim : conv_dim.back(); }
   nn::FeedForwardShape feed_forward(int64_t width, const std::string& function) const {
-    return {width, intermediate, function, std, activation_dropout, dropout};
+    return {width, intermediate, function, std, activation_dropout, feed_forward_dropout};
   }
   bool has_adapter() const { return adapter_layers > 0 || output_dim != dim; }
 
@@ -60,6 +67,10 @@ struct SpeechConfig {
  private:
   void check_conformer() const;
 };
+
+// Biases of attention by distance (Press et al. 2022, https://arxiv.org/abs/2108.12409), symmetric as in data2vec 2.0:
+// -slope * |i - j| for frames, 0 for the extra tokens before them. slopes [heads] -> [heads, time, time].
+at::Tensor alibi_biases(const at::Tensor& slopes, int64_t time, int64_t extra_tokens);
 
 // The attention of one layer.
 class SpeechAttention : public Block {
@@ -88,6 +99,7 @@ struct SpeechOutput {
   at::Tensor extract_features;            // [batch, frames, conv_dim.back()]: the convolutions' output, normalized
   std::vector<at::Tensor> hidden_states;  // the first layer's input and each layer's output, where asked for
   std::vector<at::Tensor> attentions;     // [batch, heads, frames, frames] per layer, where asked for
+  at::Tensor mask = {};                   // bool [batch, frames], of SpeechEncoder::forward; undefined: all are valid
 };
 
 class SpeechFeatureExtractor;
