@@ -440,7 +440,7 @@ Tensor alibi_slopes(int64_t heads, const at::TensorOptions& options) {
   return at::cat({slopes, at::exp2(at::arange(1, 2 * (heads - power), 2, options) * (step / 2))});
 }
 
-// All but the first are random, as in data2vec 2.0.
+// The first is 0 and the others are random, as in data2vec 2.0.
 void fill_extra_tokens(const Tensor& tokens) {
   tokens.normal_();
   tokens.narrow(1, 0, 1).zero_();

@@ -97,7 +97,7 @@ const text = { inputIds: inputs.inputIds, attentionMask: inputs.attentionMask }
 const NETWORKS: [string, (device: 'cpu' | 'cuda') => unknown, object, number, number][] = [
   ['WavLM', (device) => WavLM.fromConfig({ ...SPEECH, ...DROPOUT, maskTimeProb: 0.1 }, { device }), speech, 0, 104],
   ['Wav2Vec2', (device) => Wav2Vec2.fromConfig({ ...SPEECH, ...DROPOUT }, { device }), speech, 0, 116],
-  ['Emotion2Vec', (device) => Emotion2Vec.fromConfig(EMOTION2VEC, { device }), speech, 0, 130],
+  ['Emotion2Vec', (device) => Emotion2Vec.fromConfig(EMOTION2VEC, { device }), speech, 0, 133],
   ['Roberta', (device) => Roberta.fromConfig(TEXT, { device }), text, 0, 76],
   ['BEATs', (device) => Beats.fromConfig(BEATS, { device }), { fbank, lengths: [64, 33] }, 0, 66],
   [
