@@ -8,7 +8,7 @@ export function modelFiles(paths: readonly string[]): string[] {
   return [...top.filter((path) => SIDE.test(path)), ...(weights.find((files) => files.length > 0) ?? [])]
 }
 
-const SIDE = /\.(?:json|txt|model|jinja|tiktoken)$/
+const SIDE = /\.(?:json|txt|model|jinja|tiktoken|yaml)$/
 
 /** File names of weights by format, preferred ones first. */
 const WEIGHTS = [

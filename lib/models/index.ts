@@ -15,6 +15,12 @@ export type { DecoderLMConfig } from './decoder/config.js'
 export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder/decoder-lm.js'
 
 export { saveGgufAdapter } from './decoder/save-gguf.js'
+export {
+  Emotion2Vec,
+  type Emotion2VecConfig,
+  type Emotion2VecInputs,
+  type Emotion2VecOutput,
+} from './emotion2vec/emotion2vec.js'
 export { Bert, type BertConfig } from './encoders/bert.js'
 export type { CtcTranscribeOptions, CtcTranscription } from './encoders/ctc-transcribe.js'
 export { Data2VecAudio, type Data2VecAudioConfig } from './encoders/data2vec-audio.js'

@@ -215,6 +215,7 @@ const CLASSES: Record<string, string> = {
   internvl_chat: 'InternVL',
   internvl: 'InternVL',
   intern_vit_6b: 'InternViT',
+  emotion2vec: 'Emotion2Vec',
   parakeet_encoder: 'FastConformerEncoder',
   parakeet_ctc: 'ParakeetForCTC',
   parakeet_rnnt: 'ParakeetForRNNT',

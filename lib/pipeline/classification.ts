@@ -2,6 +2,7 @@ import type { AudioClip } from '../audio/clip.js'
 import { argumentError, requireObject, requireOptions, requireWhole } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { Beats } from '../models/beats/beats.js'
+import { Emotion2Vec } from '../models/emotion2vec/emotion2vec.js'
 import { longestOfRoberta } from '../models/encoders/embed-sentences.js'
 import { RobertaForSequenceClassification } from '../models/encoders/roberta-classification.js'
 import type { LabelConfig } from '../models/labels.js'
@@ -88,7 +89,17 @@ type AudioClassifier = Exclude<NetworkOf<'audio-classification'>, Beats>
 
 async function logitsOf(where: string, model: AudioClassifier, audio: AudioClip, normalizes: boolean) {
   const { logits } = await model.forward(await clipInputsOf(where, model, audio, normalizes))
-  return scored(model.config, logits)
+  if (logits === null) {
+    throw new ConfigError(
+      `${where}: expected an Emotion2Vec with a classifier, got one without. Load emotion2vec+, or train a classifier.`,
+    )
+  }
+  const scores = await scored(model.config, logits)
+  const used = scores.filter(({ label }) => !(model instanceof Emotion2Vec && label.startsWith('unuse')))
+  if (used.length === scores.length) return scores
+  // FunASR computes the softmax without these classes.
+  const sum = used.reduce((total, { score }) => total + score, 0)
+  return used.map(({ label, score }) => ({ label, score: score / sum }))
 }
 
 const deviceOf = (model: { parameters(): Tensor[] }) => model.parameters()[0]?.device ?? 'cpu'

@@ -1,4 +1,5 @@
 import { type AudioClip, openClip } from '../audio/clip.js'
+import { Emotion2Vec } from '../models/emotion2vec/emotion2vec.js'
 import type {
   SpeechEncoderConfig,
   SpeechEncoderInputs,
@@ -15,12 +16,16 @@ export const inputValuesOf = async (where: string, audio: AudioClip): Promise<Te
 /** Compute the input of wav2vec 2.0 or a relative on its device. */
 export async function clipInputsOf(
   where: string,
-  model: { config: SpeechEncoderConfig; parameters(): Tensor[] },
+  model: Emotion2Vec | { config: SpeechEncoderConfig; parameters(): Tensor[] },
   audio: AudioClip,
   normalizes: boolean,
 ): Promise<SpeechEncoderInputs & SpeechFeatureInputs> {
   const { samples } = await openClip({ where }, audio)
   const device = model.parameters()[0]?.device ?? 'cpu'
+  if (model instanceof Emotion2Vec) {
+    const normalize = normalizes && model.config.normalize === true
+    return model.prepare([samples.to({ device })], { normalize }) as Promise<never>
+  }
   // Of the two, the one that the network reads.
   return speechInputsOf(model.config, samples.to({ device }), normalizes) as Promise<never>
 }

@@ -7,6 +7,8 @@ import { Beats } from '../models/beats/beats.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { MODEL_TYPES } from '../models/decoder/families.js'
 import { ggufPath } from '../models/decoder/gguf.js'
+import { Emotion2Vec } from '../models/emotion2vec/emotion2vec.js'
+import { describedEmotion2Vec } from '../models/emotion2vec/funasr.js'
 import { Bert } from '../models/encoders/bert.js'
 import { Data2VecAudio } from '../models/encoders/data2vec-audio.js'
 import { requireVocabulary } from '../models/encoders/embed-sentences.js'
@@ -106,7 +108,7 @@ const TAKES = {
     'wav2vec2-conformer': { Network: Wav2Vec2ConformerForCTC, head: 'ForCTC' },
     'wav2vec2-bert': { Network: Wav2Vec2BertForCTC, head: 'ForCTC' },
   },
-  'audio-classification': { ...CLASSIFIERS, beats: { Network: Beats } },
+  'audio-classification': { ...CLASSIFIERS, emotion2vec: { Network: Emotion2Vec }, beats: { Network: Beats } },
   'text-generation': {
     ...Object.fromEntries(MODEL_TYPES.map((type) => [type, { Network: DecoderLM, head: 'ForCausalLM' }])),
     // Its language model.
@@ -118,11 +120,13 @@ const TAKES = {
     'xlm-roberta': { Network: Roberta },
     camembert: { Network: Roberta },
     ...ENCODERS,
+    emotion2vec: { Network: Emotion2Vec },
     whisper: { Network: WhisperEncoder },
     beats: { Network: Beats },
   },
   'emotion-recognition': {
     ...CLASSIFIERS,
+    emotion2vec: { Network: Emotion2Vec },
     spectra: { Network: SpectraClassifier },
     roberta: { Network: RobertaForSequenceClassification, head: 'ForSequenceClassification' },
   },
@@ -131,10 +135,10 @@ const TAKES = {
 /** Networks of each task. */
 export interface TaskNetworks {
   'automatic-speech-recognition': Whisper | SpeechForCTC | ParakeetForCTC | ParakeetForRNNT | ParakeetForTDT | Moonshine
-  'audio-classification': SpeechClassifier | Beats
+  'audio-classification': SpeechClassifier | Emotion2Vec | Beats
   'text-generation': DecoderLM
-  'feature-extraction': Bert | Roberta | SpeechNetwork | WhisperEncoder | Beats
-  'emotion-recognition': SpectraClassifier | SpeechClassifier | RobertaForSequenceClassification
+  'feature-extraction': Bert | Roberta | SpeechNetwork | Emotion2Vec | WhisperEncoder | Beats
+  'emotion-recognition': SpectraClassifier | SpeechClassifier | Emotion2Vec | RobertaForSequenceClassification
 }
 /** Networks of speech with a head for classes. */
 export type SpeechClassifier = InstanceType<(typeof CLASSIFIERS)[keyof typeof CLASSIFIERS]['Network']>
@@ -242,6 +246,8 @@ async function described(directory: string): Promise<NetworkConfig> {
   if (isCTranslate2(directory)) return { modelType: 'whisper' }
   const nemo = await describedNemo(directory)
   if (nemo !== undefined) return nemo
+  const funasr = await describedEmotion2Vec(directory)
+  if (funasr !== undefined) return funasr
   return ggufPath(directory) === null ? readConfig(directory) : { modelType: 'llama' }
 }
 

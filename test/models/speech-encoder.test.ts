@@ -207,6 +207,10 @@ describe('Wav2Vec2Conformer in training', () => {
     expect([Number(batches.item()), mean.abs().max().item() === 0]).toEqual([1, false])
     await scope(() => last(model.eval() as never, { inputValues: randn([2, 320]) }).then(() => undefined))
     expect(Number(batches.item())).toBe(1)
+    model.train().gradientCheckpointing(true)
+    const before = mean.clone()
+    await scope(async () => (await last(model as never, { inputValues: randn([2, 320]) })).sum().backward())
+    expect([Number(batches.item()), mean.equal(before)]).toEqual([2, false])
   })
 })
 

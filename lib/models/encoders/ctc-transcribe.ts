@@ -1,43 +1,31 @@
 import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
-import { defined, requireNumber, requireOptions, requireWhole, shown } from '../../base/check.js'
+import { defined, requireOptions, requireWhole, shown } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
 import { type CtcHypothesis, ctcAlign, ctcBeamSearch } from '../../generation/ctc.js'
-import { noGrad, ops, scope, type Tensor } from '../../tensor/index.js'
+import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import type { CtcOffset, CtcTokenizer } from '../../text/ctc-tokenizer.js'
+import { computePieces, type PieceOptions, type TimedText } from './pieces.js'
 import type { SpeechForCTC } from './speech-ctc.js'
 import { convolutionsOf, framesOf } from './speech-encoder.js'
 import { inputLengthOf, samplesPerInput, speechInputsOf } from './speech-inputs.js'
 
-export interface CtcTranscribeOptions {
+export interface CtcTranscribeOptions extends PieceOptions {
   /** Hypotheses kept after each frame; 1 takes the most likely token of each frame. Default 1. */
   beamWidth?: number
   /** Number of `hypotheses`, with beams. Default 1. */
   nBest?: number
   /** Whether to return times of words, or also of characters. Default false. */
   timestamps?: false | 'word' | 'char'
-  /** Length of the pieces of a long recording, in seconds; null: one piece. Default null. */
-  chunkSeconds?: number | null
-  /** Overlap of a piece with each neighbor, in seconds. Default `chunkSeconds` / 6. */
-  strideSeconds?: number
   /** Whether to leave `<s>`, `</s>` and `<unk>` out of the text. Default false. */
   skipSpecialTokens?: boolean
-  /** Signal that cancels the transcription after the current piece. */
-  signal?: AbortSignal
-}
-
-/** A word or character with its begin and end in seconds. */
-export interface CtcStretch {
-  text: string
-  start: number
-  end: number
 }
 
 export interface CtcTranscription {
   text: string
   /** Words with times, with `timestamps`. */
-  words?: CtcStretch[]
+  words?: TimedText[]
   /** Characters with times, with `timestamps: 'char'`. */
-  chars?: CtcStretch[]
+  chars?: TimedText[]
   /** Hypotheses of the beam search, best first; `score` is the log-probability of the text. */
   hypotheses?: (CtcHypothesis & { text: string })[]
 }
@@ -121,7 +109,7 @@ async function aligned(model: SpeechForCTC, logits: Tensor, tokens: number[]): P
 const textOf = (tokenizer: CtcTokenizer, { tokens }: CtcHypothesis, skip: { skipSpecialTokens: boolean }): string =>
   tokenizer.decode(tokens, { groupTokens: false, ...skip })
 
-function inSeconds(model: SpeechForCTC, { text, start, end }: CtcOffset): CtcStretch {
+function inSeconds(model: SpeechForCTC, { text, start, end }: CtcOffset): TimedText {
   const seconds = (frame: number) => (frame * stepOf(model)) / SPEECH_RATE
   return { text, start: seconds(start), end: seconds(end) }
 }
@@ -137,47 +125,14 @@ async function logitsOfPieces(
   samples: Tensor,
   options: CtcTranscribeOptions,
 ): Promise<Tensor> {
-  const { chunkSeconds = null, strideSeconds, signal } = options
   const count = samples.size(0)
-  const step = stepOf(model)
-  const least = framesOf(model.config, inputLengthOf(model.config, count))
-  if (least === 0)
+  if (framesOf(model.config, inputLengthOf(model.config, count)) === 0)
     throw new DataError(`${where}: expected enough samples for one frame, got ${count}. Use a longer clip.`, {
       samples: count,
     })
-  if (chunkSeconds === null) {
-    if (strideSeconds !== undefined) {
-      throw new ConfigError(
-        `${where}: strideSeconds: expected undefined without chunkSeconds, got ${shown(strideSeconds)}. Set chunkSeconds.`,
-        { strideSeconds },
-      )
-    }
-    return logitsOf(model, samples)
-  }
-  requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0 })
-  const frames = (seconds: number) => Math.round((seconds * SPEECH_RATE) / step)
-  const chunk = frames(chunkSeconds)
-  const stride = frames(strideSeconds ?? chunkSeconds / 6)
-  requireNumber(where, 'strideSeconds', strideSeconds ?? 0, { least: 0 })
   // The last frames of a piece need samples after it, so the overlap must cover them.
-  if (stride < 2 || 2 * stride >= chunk) {
-    throw new ConfigError(
-      `${where}: strideSeconds: expected at least 2 frames and less than half of chunkSeconds (${chunk} frames), got ${stride} frames. Change one.`,
-      { chunkSeconds, strideSeconds },
-    )
-  }
-  const parts: Tensor[] = []
-  for (let from = 0; ; from += chunk - 2 * stride) {
-    signal?.throwIfAborted()
-    const left = from === 0 ? 0 : stride
-    const end = (from + chunk) * step
-    const last = end >= count
-    const piece = samples.narrow(0, from * step, last ? count - from * step : chunk * step)
-    const logits = await logitsOf(model, piece)
-    const to = last ? logits.size(0) : chunk - stride
-    parts.push(logits.narrow(0, left, to - left))
-    if (last) return ops.cat(parts)
-  }
+  const layout = { where, sampleRate: SPEECH_RATE, step: stepOf(model), leastStride: 2, leastRest: 1 }
+  return computePieces(samples, layout, options, (piece) => logitsOf(model, piece))
 }
 
 async function logitsOf(model: SpeechForCTC, samples: Tensor): Promise<Tensor> {

@@ -109,12 +109,11 @@ const DEEPEST = 10
 const MOST_CONVOLUTIONS = 64
 
 /** Parse lists of (channels, kernel, stride), repeated and joined: `[(512,10,5)] + [(512,3,2)] * 4`. */
-function convolutions(text: unknown): [number, number, number][] {
+export function convolutions(text: unknown, where = 'conv_feature_layers'): [number, number, number][] {
   const refuse = (expected: string) =>
-    new CheckpointError(
-      `conv_feature_layers: expected ${expected}, got ${shown(text).slice(0, 200)}. Load another file.`,
-      { tensor: null },
-    )
+    new CheckpointError(`${where}: expected ${expected}, got ${shown(text).slice(0, 200)}. Load another file.`, {
+      tensor: null,
+    })
   if (typeof text !== 'string' || text.length > 4096) throw refuse('a list of (channels, kernel, stride)')
   const layers: [number, number, number][] = []
   for (const term of text.replaceAll(/\s/g, '').split('+')) {

@@ -1,37 +1,25 @@
 import { type AudioClip, openClip } from '../../audio/clip.js'
-import { defined, requireNumber, requireOneOf, requireOptions, requireSignal, shown } from '../../base/check.js'
+import { defined, requireOneOf, requireOptions, requireSignal } from '../../base/check.js'
 import { ConfigError, DataError } from '../../base/errors.js'
-import { noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
+import { computePieces, type PieceOptions, type TimedText } from '../encoders/pieces.js'
 import { subsamplingOf } from './encoder.js'
 import type { ParakeetHypothesis, ParakeetModel } from './head.js'
 
-export interface ParakeetTranscribeOptions {
+export interface ParakeetTranscribeOptions extends PieceOptions {
   /** Whether to return times of words; also of segments, or of tokens as `chars`. Default false. */
   timestamps?: false | 'word' | 'segment' | 'char'
-  /** Length of the pieces that the encoder reads of a long recording, in seconds; null: one piece. Default null. */
-  chunkSeconds?: number | null
-  /** Overlap of a piece with each neighbor, in seconds. Default `chunkSeconds` / 6. */
-  strideSeconds?: number
-  /** Signal that cancels the transcription after the current piece. */
-  signal?: AbortSignal
-}
-
-/** A token, word or segment with its begin and end in seconds. */
-export interface ParakeetStretch {
-  text: string
-  start: number
-  end: number
 }
 
 export interface ParakeetTranscription {
   text: string
   /** Words with times, with `timestamps`. */
-  words?: ParakeetStretch[]
+  words?: TimedText[]
   /** Words up to one that ends in `.`, `?` or `!`, with `timestamps: 'segment'`. */
-  segments?: ParakeetStretch[]
+  segments?: TimedText[]
   /** Tokens with times, with `timestamps: 'char'`. */
-  chars?: ParakeetStretch[]
+  chars?: TimedText[]
 }
 
 export const PARAKEET_TRANSCRIBE_KEYS = ['timestamps', 'chunkSeconds', 'strideSeconds', 'signal']
@@ -65,7 +53,7 @@ export async function transcribeParakeet(
       })
       const states = await statesOfPieces(where, model, samples, options)
       signal?.throwIfAborted()
-      const [found] = await model.decodeStates(states, tensor([BigInt(states.size(1))]))
+      const [found] = await model.decodeStates(states.unsqueeze(0), tensor([BigInt(states.size(0))]))
       const hypothesis = found as ParakeetHypothesis
       const text = tokenizer.decode(hypothesis.tokens, { skipSpecialTokens: true }).trim()
       if (timestamps === false) return { text }
@@ -89,51 +77,24 @@ const kindOf = (model: ParakeetModel): string => (model.constructor as typeof Pa
 /** Return the number of samples between frames of the encoder. */
 const stepOf = (model: ParakeetModel): number => model.features.hopLength * subsamplingOf(model.encoder.config)
 
-/** Compute the encoder's valid states of samples [n], [1, frames, hiddenSize]. */
+/** Compute the encoder's valid states of samples [n], [frames, hiddenSize]. */
 async function statesOfPieces(
   where: string,
   model: ParakeetModel,
   samples: Tensor,
-  { chunkSeconds = null, strideSeconds, signal }: ParakeetTranscribeOptions,
+  options: ParakeetTranscribeOptions,
 ): Promise<Tensor> {
   const count = samples.size(0)
-  const { hopLength, samplingRate } = model.features
-  if (count < 2 * hopLength) {
-    throw new DataError(`${where}: expected at least ${2 * hopLength} samples, got ${count}. Use a longer clip.`, {
+  const { hopLength, samplingRate: sampleRate } = model.features
+  // A rest too short for features of its own belongs to the last piece.
+  const leastRest = 2 * hopLength
+  if (count < leastRest) {
+    throw new DataError(`${where}: expected at least ${leastRest} samples, got ${count}. Use a longer clip.`, {
       samples: count,
     })
   }
-  if (chunkSeconds === null) {
-    if (strideSeconds === undefined) return statesOf(model, samples)
-    throw new ConfigError(
-      `${where}: strideSeconds: expected undefined without chunkSeconds, got ${shown(strideSeconds)}. Set chunkSeconds.`,
-      { strideSeconds },
-    )
-  }
-  requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 0 })
-  requireNumber(where, 'strideSeconds', strideSeconds ?? 0, { least: 0 })
-  const step = stepOf(model)
-  const frames = (seconds: number) => Math.round((seconds * samplingRate) / step)
-  const chunk = frames(chunkSeconds)
-  const stride = frames(strideSeconds ?? chunkSeconds / 6)
-  if (stride < 1 || 2 * stride >= chunk) {
-    throw new ConfigError(
-      `${where}: strideSeconds: expected at least 1 frame and less than half of chunkSeconds (${chunk} frames), got ${stride} frames. Change one.`,
-      { chunkSeconds, strideSeconds },
-    )
-  }
-  const parts: Tensor[] = []
-  for (let from = 0; ; from += chunk - 2 * stride) {
-    signal?.throwIfAborted()
-    const left = from === 0 ? 0 : stride
-    // A rest too short for features of its own belongs to the last piece.
-    const isLast = (from + chunk) * step + 2 * hopLength > count
-    const length = isLast ? count - from * step : chunk * step
-    const states = await statesOf(model, samples.narrow(0, from * step, length))
-    const to = isLast ? states.size(1) : chunk - stride
-    if (to > left) parts.push(states.narrow(1, left, to - left))
-    if (isLast) return ops.cat(parts, 1)
-  }
+  const layout = { where, sampleRate, step: stepOf(model), leastStride: 1, leastRest }
+  return computePieces(samples, layout, options, (piece) => statesOf(model, piece))
 }
 
 async function statesOf(model: ParakeetModel, samples: Tensor): Promise<Tensor> {
@@ -141,7 +102,7 @@ async function statesOf(model: ParakeetModel, samples: Tensor): Promise<Tensor> 
   const { inputFeatures, attentionMask } = await model.extractFeatures([samples.to({ device })])
   const { lastHiddenState } = await model.encoder.forward({ inputFeatures, attentionMask })
   const [frames] = model.featureLengths([Math.floor(samples.size(0) / model.features.hopLength)])
-  return lastHiddenState.narrow(1, 0, frames as number)
+  return lastHiddenState.select(0, 0).narrow(0, 0, frames as number)
 }
 
 /** Punctuation that transformers and NeMo time as the end of the token before it, for TDT. */
@@ -152,9 +113,9 @@ export function timedTokens(
   tokenizer: Tokenizer,
   { tokens, starts, durations }: ParakeetHypothesis,
   { frameSeconds, movesPunctuation }: { frameSeconds: number; movesPunctuation: boolean },
-): ParakeetStretch[] {
+): TimedText[] {
   const stream = tokenizer.decodeStream({ skipSpecialTokens: true })
-  const timed: ParakeetStretch[] = []
+  const timed: TimedText[] = []
   for (const [i, token] of tokens.entries()) {
     const text = stream.push(token)
     if (text === '') continue
@@ -171,8 +132,8 @@ export function timedTokens(
 }
 
 /** Join tokens to words: one begins at each token that begins with a space. @internal */
-export function wordsOf(tokens: readonly ParakeetStretch[]): ParakeetStretch[] {
-  const words: ParakeetStretch[] = []
+export function wordsOf(tokens: readonly TimedText[]): TimedText[] {
+  const words: TimedText[] = []
   for (const { text, start, end } of tokens) {
     const last = words.at(-1)
     if (last === undefined || /^\s/.test(text)) words.push({ text: text.trim(), start, end })
@@ -185,8 +146,8 @@ export function wordsOf(tokens: readonly ParakeetStretch[]): ParakeetStretch[] {
 }
 
 /** Join words to segments: one ends after a word that ends in `.`, `?` or `!`, as in NeMo. @internal */
-export function segmentsOf(words: readonly ParakeetStretch[]): ParakeetStretch[] {
-  const segments: ParakeetStretch[] = []
+export function segmentsOf(words: readonly TimedText[]): TimedText[] {
+  const segments: TimedText[] = []
   let isOpen = false
   for (const { text, start, end } of words) {
     const last = segments.at(-1)

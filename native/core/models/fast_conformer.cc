@@ -1,49 +1,27 @@
 // FastConformer (Rekesh et al. 2023, https://arxiv.org/abs/2305.05084), the encoder of Parakeet and Canary, with the
 // names of transformers' ParakeetEncoder: log-mel frames -> depthwise convolutions that shorten time, usually by 8 ->
 // Conformer blocks (Gulati et al. 2020, https://arxiv.org/abs/2005.08100) with relative positions.
-#include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/batch_norm.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/conv1d.h>
 #include <ATen/ops/conv2d.h>
-#include <ATen/ops/glu.h>
-#include <ATen/ops/matmul.h>
-#include <ATen/ops/pow.h>
-#include <ATen/ops/rand.h>
 #include <ATen/ops/relu.h>
-#include <ATen/ops/stack.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <cmath>
-#include <limits>
 #include <optional>
 
-#include "core/kernels/linear.h"
-#include "core/nn/checkpoint.h"
-#include "core/nn/conv.h"
-#include "core/nn/linear.h"
-#include "core/nn/norm.h"
-#include "core/runtime/recording.h"
+#include "core/nn/conformer.h"
 #include "core/runtime/transfers.h"
 
 namespace voxtorch::models {
 
 using at::Tensor;
-using nn::LayerNorm;
 using nn::Linear;
-
-namespace {
-
-constexpr double kEps = 1e-5;
-
-}  // namespace
 
 struct FastConformerConfig {
   explicit FastConformerConfig(const Config& config);
-  // Frames that the convolutions make of so many.
-  Tensor frames(const Tensor& lengths) const;
+  // Frames that one convolution, or all, make of so many.
+  Tensor shortened(const Tensor& lengths) const;
+  Tensor frames(Tensor lengths) const;
   int64_t frames(int64_t length) const;
 
   int64_t dim, layers, heads, intermediate;
@@ -121,11 +99,13 @@ FastConformerConfig::FastConformerConfig(const Config& config)
               ", the product of the strides of the subsampling");
 }
 
-Tensor FastConformerConfig::frames(const Tensor& given) const {
-  Tensor lengths = given;
-  for (int64_t i = 0; i < subsampling_layers; ++i) {
-    lengths = (lengths + ((subsampling_kernel - 1) / 2 * 2 - subsampling_kernel)).floor_divide(subsampling_stride) + 1;
-  }
+Tensor FastConformerConfig::shortened(const Tensor& lengths) const {
+  const int64_t room = (subsampling_kernel - 1) / 2 * 2 - subsampling_kernel;
+  return (lengths + room).floor_divide(subsampling_stride) + 1;
+}
+
+Tensor FastConformerConfig::frames(Tensor lengths) const {
+  for (int64_t i = 0; i < subsampling_layers; ++i) lengths = shortened(lengths);
   return lengths;
 }
 
@@ -145,7 +125,6 @@ struct FastConformerOutput {
 };
 
 class FastConformerSubsampling;
-class FastConformerLayer;
 
 class FastConformer : public Block, public nn::Checkpointing {
  public:
@@ -157,10 +136,10 @@ class FastConformer : public Block, public nn::Checkpointing {
 
  private:
   void check(const Tensor& features, const Tensor& mask, bool attentions) const;
-  Tensor positions(int64_t before, int64_t after, const Tensor& like) const;
 
+  const nn::ConformerShape shape;
   FastConformerSubsampling& subsampling;
-  ModuleList<FastConformerLayer>& layers;
+  ModuleList<nn::EncoderLayer>& layers;
 };
 
 namespace {
@@ -226,11 +205,7 @@ class FastConformerSubsampling : public Block {
     const auto convolve = [&](const Conv2d& conv, bool shortens) {
       x = conv.forward(x);
       if (!lengths.defined()) return;
-      if (shortens) {
-        lengths = (lengths + ((config.subsampling_kernel - 1) / 2 * 2 - config.subsampling_kernel))
-                      .floor_divide(config.subsampling_stride) +
-                  1;
-      }
+      if (shortens) lengths = config.shortened(lengths);
       const Tensor valid = at::arange(x.size(2), lengths.options()).unsqueeze(0) < lengths.unsqueeze(1);
       x = x * valid.unsqueeze(1).unsqueeze(-1).to(x.scalar_type());
     };
@@ -252,270 +227,56 @@ class FastConformerSubsampling : public Block {
 
 namespace {
 
-// What one pass hands to each layer.
-struct Pass {
-  Tensor valid;      // bool [batch, frames]; undefined: all
-  Tensor positions;  // sines and cosines of distances, the largest first, [1 or batch, distances, dim]
-  int64_t before;    // how many distances come before 0: the largest one
-  bool attentions;
-};
+// The names of transformers' ParakeetEncoder.
+constexpr nn::ConformerNames kNames{"norm_feed_forward1",
+                                    "feed_forward1",
+                                    "norm_self_att",
+                                    "self_attn",
+                                    "norm_conv",
+                                    "conv",
+                                    "norm_feed_forward2",
+                                    "feed_forward2",
+                                    "norm_out",
+                                    "linear1",
+                                    "linear2",
+                                    "q_proj",
+                                    "k_proj",
+                                    "v_proj",
+                                    "o_proj",
+                                    "relative_k_proj",
+                                    "bias_u",
+                                    "bias_v",
+                                    "norm"};
 
-class FeedForward : public Block {
- public:
-  FeedForward(const ModuleOptions& options, const FastConformerConfig& c)
-      : Block("FastConformerFeedForward", options),
-        up(*child<Linear>("linear1", c.dim, c.intermediate, c.attention_bias, c.std)),
-        down(*child<Linear>("linear2", c.intermediate, c.dim, c.attention_bias, c.std)),
-        activation(nn::activation(c.activation)),
-        dropout(c.activation_dropout) {}
-
-  Tensor forward(const Tensor& x) const {
-    return watched(x, down.forward(nn::drop(up.forward(x, activation), dropout, training())));
-  }
-
- private:
-  Linear &up, &down;
-  const nn::Activation activation;
-  const double dropout;
-};
-
-// scores [..., queries, queries + keys - 1] of each query by distance, the largest of the last query first, as those of
-// its keys, [..., queries, keys]: row i begins at column queries - 1 - i. A view (Dai et al. 2019,
-// https://arxiv.org/abs/1901.02860, appendix B).
-Tensor by_key(const Tensor& scores, int64_t keys) {
-  const int64_t queries = scores.size(-2), width = scores.size(-1);
-  if (queries == 1) return scores;
-  return scores.flatten(-2)
-      .narrow(-1, queries - 1, queries * (width - 1))
-      .unflatten(-1, {queries, width - 1})
-      .narrow(-1, 0, keys);
+nn::ConformerShape conformer_shape(const FastConformerConfig& c) {
+  return {.dim = c.dim,
+          .heads = c.heads,
+          .intermediate = c.intermediate,
+          .kernel = c.conv_kernel,
+          .activation = c.activation,
+          .std = c.std,
+          .convolution_std = c.std,
+          .attention_bias = c.attention_bias,
+          .convolution_bias = c.convolution_bias,
+          .positions = "relative",
+          .position_biases = init::normal(c.std),
+          .local = c.local,
+          .left = c.left,
+          .right = c.right,
+          .attention_dropout = c.attention_dropout,
+          .activation_dropout = c.activation_dropout,
+          .names = kNames};
 }
 
-class Attention : public Block {
- public:
-  Attention(const ModuleOptions& options, const FastConformerConfig& c)
-      : Block("FastConformerAttention", options),
-        content_bias(parameter("bias_u", {c.heads, c.dim / c.heads}, init::normal(c.std))),
-        position_bias(parameter("bias_v", {c.heads, c.dim / c.heads}, init::normal(c.std))),
-        query(*child<Linear>("q_proj", c.dim, c.dim, c.attention_bias, c.std)),
-        key(*child<Linear>("k_proj", c.dim, c.dim, c.attention_bias, c.std)),
-        value(*child<Linear>("v_proj", c.dim, c.dim, c.attention_bias, c.std)),
-        output(*child<Linear>("o_proj", c.dim, c.dim, c.attention_bias, c.std)),
-        relative_key(*child<Linear>("relative_k_proj", c.dim, c.dim, false, c.std)),
-        config(c) {}
-
-  nn::Attended forward(const Tensor& x, const Pass& pass) const {  // [batch, frames, dim]
-    const auto project = [&](const Linear& layer) { return nn::split_heads(layer.forward(x), config.heads); };
-    const Tensor asked = project(query);
-    const Inputs in{asked + content_bias.unsqueeze(1),
-                    asked + position_bias.unsqueeze(1),
-                    project(key),
-                    project(value),
-                    nn::split_heads(relative_key.forward(pass.positions), config.heads).transpose(-1, -2),
-                    pass.valid.defined() ? pass.valid.unsqueeze(1).unsqueeze(1) : Tensor(),
-                    pass.before};
-    nn::Attended result = config.local ? local(in) : attend(in, {0, x.size(1)}, {0, x.size(1)}, {}, pass.attentions);
-    result.output = watched(x, output.forward(nn::join_heads(result.output)));
-    return result;
-  }
-
- private:
-  struct Inputs {
-    Tensor query, position_query, key, value;  // [batch, heads, frames, head dim]
-    Tensor relative;                           // [1 or batch, heads, head dim, distances]
-    Tensor valid;                              // bool [batch, 1, 1, frames], undefined: all
-    int64_t before;                            // the largest distance
-  };
-  struct Span {
-    int64_t begin, end;
-    int64_t size() const { return end - begin; }
-  };
-
-  // Queries of a span attend to keys of a span; `near` is bool [queries, keys], undefined: all.
-  nn::Attended attend(const Inputs& in, Span queries, Span keys, const Tensor& near, bool with_weights) const {
-    const auto part = [](const Tensor& x, Span span) {
-      return span.size() == x.size(2) ? x : x.narrow(2, span.begin, span.size());
-    };
-    // The largest distance is that of the last query to the first key.
-    const int64_t largest = queries.end - 1 - keys.begin, count = queries.size() + keys.size() - 1;
-    const Tensor relative = in.relative.narrow(-1, in.before - largest, count);
-    const double scale = 1 / std::sqrt(static_cast<double>(in.query.size(-1)));
-    Tensor bias = by_key(at::matmul(part(in.position_query, queries) * scale, relative), keys.size());
-    // As in the reference finite, so that a frame of padding, which has nothing to attend to, gives a number.
-    Tensor seen = near;
-    if (in.valid.defined()) {
-      const Tensor valid = in.valid.narrow(-1, keys.begin, keys.size());
-      seen = seen.defined() ? seen.logical_and(valid) : valid;
-    }
-    if (seen.defined()) bias = bias.masked_fill(seen.logical_not(), lowest(bias.scalar_type()));
-    return nn::attend(part(in.query, queries), part(in.key, keys), part(in.value, keys), bias,
-                      training() ? config.attention_dropout : 0, with_weights);
-  }
-
-  static double lowest(at::ScalarType type) {
-    switch (type) {
-      case at::kDouble:
-        return std::numeric_limits<double>::lowest();
-      case at::kHalf:
-        return -65504;
-      case at::kBFloat16:
-        return -3.3895313892515355e38;
-      default:
-        return std::numeric_limits<float>::lowest();
-    }
-  }
-
-  // The same numbers as under a mask of the frames near each, in memory that grows with time, not with its square.
-  nn::Attended local(const Inputs& in) const {
-    const int64_t frames = in.query.size(2), step = local_step(config);
-    std::vector<Tensor> parts;
-    for (int64_t begin = 0; begin < frames; begin += step) {
-      const Span queries{begin, std::min(begin + step, frames)};
-      const Span keys{std::max<int64_t>(begin - config.left, 0), std::min(queries.end + config.right, frames)};
-      const at::TensorOptions options = in.query.options().dtype(at::kLong);
-      const Tensor distance = at::arange(queries.begin, queries.end, options).unsqueeze(1) -
-                              at::arange(keys.begin, keys.end, options).unsqueeze(0);
-      const Tensor near = distance.le(config.left).logical_and(distance.ge(-config.right));
-      parts.push_back(attend(in, queries, keys, near, false).output);
-    }
-    return {at::cat(parts, 2), Tensor()};
-  }
-
- public:
-  // Queries of one block of local attention.
-  static int64_t local_step(const FastConformerConfig& c) { return std::max<int64_t>(c.left + c.right, 64); }
-
- private:
-  const Tensor content_bias, position_bias;  // [heads, head dim]
-  Linear &query, &key, &value, &output, &relative_key;
-  const FastConformerConfig& config;
-};
-
-// A convolution of one tap: a product of each frame, with the weight [out, in, 1].
-class PointwiseConv : public nn::Conv1d {
- public:
-  PointwiseConv(const ModuleOptions& options, const FastConformerConfig& c, int64_t out)
-      : Conv1d(options, {c.dim, out, 1, 1, c.convolution_bias, 1, 0, true, c.std}) {}
-  Tensor of_frames(const Tensor& x) const {  // [batch, frames, in] -> [batch, frames, out]
-    if (altered()) return forward(x.transpose(1, 2)).transpose(1, 2);
-    return kernels::linear(x, weight.squeeze(-1), optional(bias));
-  }
-};
-
-class DepthwiseConv : public Block {
- public:
-  DepthwiseConv(const ModuleOptions& options, const FastConformerConfig& c)
-      : Block("Conv1d", options),
-        weight(parameter("weight", {c.dim, 1, c.conv_kernel}, init::normal(c.std))),
-        bias(c.convolution_bias ? parameter("bias", {c.dim}, init::zeros()) : Tensor()) {}
-  Tensor forward(const Tensor& x) const {  // [batch, dim, frames]
-    return watched(x, at::conv1d(x, weight, optional(bias), 1, weight.size(2) / 2, 1, weight.size(0)));
-  }
-
- private:
-  const Tensor weight, bias;
-};
-
-class BatchNorm : public Block {
- public:
-  BatchNorm(const ModuleOptions& options, int64_t dim)
-      : Block("BatchNorm1d", options),
-        weight(parameter("weight", {dim}, init::ones())),
-        bias(parameter("bias", {dim}, init::zeros())),
-        mean(buffer("running_mean", {dim}, options.dtype, init::zeros())),
-        variance(buffer("running_var", {dim}, options.dtype, init::ones())),
-        batches(buffer("num_batches_tracked", {}, at::kLong, init::zeros())) {}
-
-  Tensor forward(const Tensor& x) const {  // [batch, dim, frames]
-    constexpr double kMomentum = 0.1;
-    // A checkpointed layer runs twice, and takes the statistics of a batch once.
-    const bool tracks = training() && !RunsAgain::active();
-    if (tracks) batches.add_(1);
-    const bool reads = !training() || tracks;
-    return watched(x, at::batch_norm(x, weight, bias, reads ? optional(mean) : std::nullopt,
-                                     reads ? optional(variance) : std::nullopt, training(), kMomentum, kEps, false));
-  }
-
- private:
-  const Tensor weight, bias, mean, variance, batches;
-};
-
-class ConvolutionModule : public Block {
- public:
-  ConvolutionModule(const ModuleOptions& options, const FastConformerConfig& c)
-      : Block("FastConformerConvolution", options),
-        gated(*child<PointwiseConv>("pointwise_conv1", c, 2 * c.dim)),
-        depthwise(*child<DepthwiseConv>("depthwise_conv", c)),
-        norm(*child<BatchNorm>("norm", c.dim)),
-        last(*child<PointwiseConv>("pointwise_conv2", c, c.dim)),
-        activation(nn::activation(c.activation)) {}
-
-  Tensor forward(const Tensor& input, const Tensor& valid) const {  // [batch, frames, dim]
-    Tensor x = at::glu(gated.of_frames(input), -1);
-    if (valid.defined()) x = x.masked_fill(valid.logical_not().unsqueeze(-1), 0);
-    x = activation(norm.forward(depthwise.forward(x.transpose(1, 2))));
-    return watched(input, last.of_frames(x.transpose(1, 2)));
-  }
-
- private:
-  PointwiseConv& gated;
-  DepthwiseConv& depthwise;
-  BatchNorm& norm;
-  PointwiseConv& last;
-  const nn::Activation activation;
-};
-
-bool is_dropped(double probability) { return probability > 0 && at::rand({1}).item<double>() < probability; }
-
 }  // namespace
-
-class FastConformerLayer : public Block {
- public:
-  FastConformerLayer(const ModuleOptions& options, const FastConformerConfig& c)
-      : Block("FastConformerLayer", options),
-        feed_forward1(*child<FeedForward>("feed_forward1", c)),
-        attention(*child<Attention>("self_attn", c)),
-        convolution(*child<ConvolutionModule>("conv", c)),
-        feed_forward2(*child<FeedForward>("feed_forward2", c)),
-        norm_feed_forward1(*child<LayerNorm>("norm_feed_forward1", c.dim, kEps)),
-        norm_attention(*child<LayerNorm>("norm_self_att", c.dim, kEps)),
-        norm_convolution(*child<LayerNorm>("norm_conv", c.dim, kEps)),
-        norm_feed_forward2(*child<LayerNorm>("norm_feed_forward2", c.dim, kEps)),
-        norm_out(*child<LayerNorm>("norm_out", c.dim, kEps)) {}
-
-  nn::Attended forward(const Tensor& input, const Pass& pass) const {  // [batch, frames, dim]
-    Tensor x = at::add(input, feed_forward1.forward(norm_feed_forward1.forward(input)), 0.5);
-    nn::Attended result = attention.forward(norm_attention.forward(x), pass);
-    x = x + result.output;
-    x = x + convolution.forward(norm_convolution.forward(x), pass.valid);
-    x = at::add(x, feed_forward2.forward(norm_feed_forward2.forward(x)), 0.5);
-    result.output = watched(input, norm_out.forward(x));
-    return result;
-  }
-
- private:
-  FeedForward& feed_forward1;
-  Attention& attention;
-  ConvolutionModule& convolution;
-  FeedForward& feed_forward2;
-  LayerNorm &norm_feed_forward1, &norm_attention, &norm_convolution, &norm_feed_forward2, &norm_out;
-};
 
 FastConformer::FastConformer(const ModuleOptions& options, const Config& given)
     : Block("FastConformer", options),
       config(given),
+      shape(conformer_shape(config)),
       subsampling(*child<FastConformerSubsampling>("subsampling", config)),
-      layers(*child<ModuleList<FastConformerLayer>>("layers")) {
-  for (int64_t i = 0; i < config.layers; ++i) layers.add(config);
-}
-
-// Distances from `before` down to -`after`: [1, before + after + 1, dim], a sine and a cosine of each frequency.
-Tensor FastConformer::positions(int64_t before, int64_t after, const Tensor& like) const {
-  const at::TensorOptions real = like.options().dtype(at::kFloat);
-  const Tensor frequencies =
-      at::pow(at::Scalar(10000.0), at::arange(0, config.dim, 2, real) / static_cast<double>(config.dim)).reciprocal();
-  const Tensor angles = at::arange(before, -after - 1, -1, real).unsqueeze(1) * frequencies;
-  return at::stack({angles.sin(), angles.cos()}, -1).flatten(1).unsqueeze(0).to(like.scalar_type());
+      layers(*child<ModuleList<nn::EncoderLayer>>("layers")) {
+  for (int64_t i = 0; i < config.layers; ++i) layers.append(c10::make_intrusive<nn::ConformerLayer>(options, shape));
 }
 
 FastConformerOutput FastConformer::forward(const Tensor& features, const Tensor& mask, bool hidden_states,
@@ -530,42 +291,17 @@ FastConformerOutput FastConformer::forward(const Tensor& features, const Tensor&
     const Tensor shorter = config.frames(lengths);
     valid = at::arange(frames, shorter.options()).unsqueeze(0) < shorter.unsqueeze(1);
   }
-  int64_t before = frames - 1, after = frames - 1;
-  if (config.local) {
-    const int64_t step = Attention::local_step(config);
-    before = std::min(before, step - 1 + config.left);
-    after = std::min(after, step - 1 + config.right);
-  }
-  Pass pass{valid, positions(before, after, x), before, attentions};
+  const auto [before, after] = nn::ConformerAttention::reach(shape, frames);
+  const Tensor frequencies = nn::inverse_frequencies(config.dim, 10000, x.options());
+  Tensor positions = nn::distance_sines(frequencies, before, after).to(x.scalar_type());
   x = nn::drop(x, config.dropout, training());
   if (training() && config.position_dropout > 0) {
-    pass.positions = nn::drop(pass.positions.expand({x.size(0), -1, -1}), config.position_dropout, true);
+    positions = nn::drop(positions.expand({x.size(0), -1, -1}), config.position_dropout, true);
   }
-
-  FastConformerOutput result;
-  for (FastConformerLayer* layer : layers) {
-    if (hidden_states) result.hidden_states.push_back(x);
-    if (training() && is_dropped(config.layer_drop)) continue;
-    nn::Attended attended;
-    if (nn::should_checkpoint(*this)) {
-      std::vector<Tensor> outputs =
-          nn::checkpoint(*layer, {x, pass.valid, pass.positions},
-                         [layer, before, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                           nn::Attended again = layer->forward(in[0], {in[1], in[2], before, attentions});
-                           if (!attentions) return {again.output};
-                           return {again.output, again.weights};
-                         });
-      attended = {outputs[0], attentions ? outputs[1] : Tensor()};
-    } else {
-      attended = layer->forward(x, pass);
-    }
-    x = std::move(attended.output);
-    if (attentions) result.attentions.push_back(std::move(attended.weights));
-  }
-  if (hidden_states) result.hidden_states.push_back(x);
-  result.last_hidden_state = watched(features, std::move(x));
-  result.mask = valid;
-  return result;
+  nn::EncoderStates states =
+      nn::run_layers(layers, *this, std::move(x), {valid, {}, positions, hidden_states, attentions, config.layer_drop});
+  return {watched(features, std::move(states.last)), valid, std::move(states.hidden_states),
+          std::move(states.attentions)};
 }
 
 void FastConformer::check(const Tensor& features, const Tensor& mask, bool attentions) const {

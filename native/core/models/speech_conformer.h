@@ -6,10 +6,10 @@
 
 namespace voxtorch::models {
 
-c10::intrusive_ptr<SpeechLayer> make_conformer_layer(const ModuleOptions& options, const SpeechConfig& config);
+c10::intrusive_ptr<nn::EncoderLayer> make_conformer_layer(const ModuleOptions& options, const SpeechConfig& config);
 
-// What the layers take as `relative`: sines of the distances time - 1 to 1 - time, [2 * time - 1, dim]; or the cosines
-// and sines of rotations, [2, time, 1, dim / heads / 2]; undefined for other kinds of positions.
+// What the layers take as `relative`: sines of the distances time - 1 to 1 - time, [1, 2 * time - 1, dim]; or the
+// cosines and sines of rotations, [2, time, 1, dim / heads / 2]; undefined for other kinds of positions.
 class ConformerPositions : public Block {
  public:
   ConformerPositions(const ModuleOptions& options, const SpeechConfig& config);

@@ -3,16 +3,15 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/exp2.h>
 #include <ATen/ops/glu.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/rand.h>
 #include <ATen/ops/where.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "core/models/speech_conformer.h"
-#include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
 #include "core/runtime/recording.h"
 
@@ -83,7 +82,14 @@ SpeechConfig::SpeechConfig(const Config& config)
       rotary_base(config.number("rotary_embedding_base", 10000)),
       conv_dropout(config.probability("conformer_conv_dropout", 0.1)),
       intermediate_ffn(config.boolean("use_intermediate_ffn_before_adapter", false)),
-      adapter_activation(config.text("adapter_act", "relu")) {
+      adapter_activation(config.text("adapter_act", "relu")),
+      extra_tokens(config.integer("num_extra_tokens", 0)),
+      alibi_heads(config.integer("num_alibi_heads", 0)),
+      alibi_per_layer(config.boolean("learned_alibi_scale_per_layer", false)),
+      alibi_per_head(config.boolean("learned_alibi_scale_per_head", true)),
+      alibi_scale(config.number("alibi_scale", 1)),
+      input_dropout(config.probability("prenet_dropout", dropout)),
+      feed_forward_dropout(config.probability("post_mlp_drop", dropout)) {
   TORCH_CHECK(heads > 0 && dim > 0 && dim % heads == 0, "hidden_size ", dim,
               " is not divisible by num_attention_heads ", heads);
   TORCH_CHECK(feature_dim > 0 || (position_groups > 0 && dim % position_groups == 0), "hidden_size ", dim,
@@ -118,6 +124,9 @@ SpeechConfig::SpeechConfig(const Config& config)
   TORCH_CHECK(attention_adapter >= 0, "adapter_attn_dim must be positive, got ", attention_adapter);
   TORCH_CHECK(attention_adapter == 0 || norm_first,
               "adapter_attn_dim needs do_stable_layer_norm: only such layers have adapters");
+  TORCH_CHECK(extra_tokens >= 0 && alibi_heads >= 0 && alibi_heads <= heads,
+              "num_extra_tokens must not be negative, and num_alibi_heads must be at most num_attention_heads ", heads,
+              ", got ", extra_tokens, " and ", alibi_heads);
   if (conformer) check_conformer();
 }
 
@@ -318,10 +327,11 @@ class SpeechPositions : public Block {
     for (int64_t i = 0; i < c.position_layers; ++i) layers->add(c);
   }
 
-  Tensor forward(const Tensor& x, const Segments& segments) const {
+  // With a mask, bool [batch, time], each convolution sees zeros beyond the end, as it does of a clip alone.
+  Tensor forward(const Tensor& x, const Segments& segments, const Tensor& mask = {}) const {
     const Tensor weight = conv != nullptr ? conv->weight() : Tensor();
     const Tensor steps = x.transpose(1, 2);
-    if (!segments) return watched(x, positions(steps, weight).transpose(1, 2));
+    if (!segments) return watched(x, positions(steps, weight, mask).transpose(1, 2));
     if (!segments->is_on_cpu() && conv != nullptr) {
       // Each with zeros after it, as beyond every end: one convolution for all.
       const Tensor apart = segments->spread(x).masked_fill(segments->spread_mask().logical_not().unsqueeze(-1), 0);
@@ -333,11 +343,14 @@ class SpeechPositions : public Block {
   }
 
  private:
-  Tensor positions(const Tensor& steps, const Tensor& weight) const {  // [batch, dim, time]
+  Tensor positions(const Tensor& steps, const Tensor& weight, const Tensor& mask = {}) const {  // [batch, dim, time]
     if (conv != nullptr) return activation(conv->forward(steps, weight));
     if (plain != nullptr) return activation(same_conv(*plain, batch_norm->forward(steps)));
     Tensor x = steps;
-    for (const SpeechPositionLayer* layer : *layers) x = layer->forward(x);
+    for (const SpeechPositionLayer* layer : *layers) {
+      x = layer->forward(x);
+      if (mask.defined()) x = x.masked_fill(mask.logical_not().unsqueeze(1), 0);
+    }
     return x;
   }
 
@@ -347,32 +360,6 @@ class SpeechPositions : public Block {
   const nn::NormedConv1d* const conv;  // all others
   const nn::Activation activation;
 };
-
-}  // namespace
-
-SpeechFeedForward::SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& c, int64_t dim,
-                                     const std::string& activation)
-    : Block("SpeechFeedForward", options),
-      up(*child<Linear>("intermediate_dense", dim, c.intermediate, true, c.std)),
-      down(*child<Linear>("output_dense", c.intermediate, dim, true, c.std)),
-      activation(nn::activation(activation)),
-      activation_dropout(c.activation_dropout),
-      dropout(c.dropout) {}
-
-Tensor SpeechFeedForward::hidden(const Tensor& x) const {
-  return nn::drop(up.forward(x, activation), activation_dropout, training());
-}
-
-Tensor SpeechFeedForward::forward(const Tensor& x) const {
-  return watched(x, nn::drop(down.forward(hidden(x)), dropout, training()));
-}
-
-Tensor SpeechFeedForward::forward(const Tensor& x, const Tensor& residual) const {
-  if ((!training() || dropout == 0) && !hooked()) return down.forward_add(hidden(x), residual);
-  return residual + forward(x);
-}
-
-namespace {
 
 // What a language changes in a layer of MMS (Pratap et al. 2023, https://arxiv.org/abs/2305.13516): added to its
 // output.
@@ -392,13 +379,13 @@ class SpeechAttentionAdapter : public Block {
   Linear &down, &up;
 };
 
-class SpeechAttentionLayer : public SpeechLayer {
+class SpeechAttentionLayer : public nn::EncoderLayer {
  public:
   SpeechAttentionLayer(const ModuleOptions& options, const SpeechConfig& c, const MakeAttention& make, int64_t i)
-      : SpeechLayer("SpeechLayer", options),
+      : EncoderLayer("SpeechLayer", options),
         attention(*adopt("attention", make(options, c, i))),
         norm(*child<LayerNorm>("layer_norm", c.dim, c.eps)),
-        feed_forward(*child<SpeechFeedForward>("feed_forward", c, c.dim, c.activation)),
+        feed_forward(*child<nn::FeedForward>("feed_forward", c.feed_forward(c.dim, c.activation))),
         final_norm(*child<LayerNorm>("final_layer_norm", c.dim, c.eps)),
         adapter(c.attention_adapter > 0 ? child<SpeechAttentionAdapter>("adapter_layer", c) : nullptr),
         norm_first(c.norm_first),
@@ -426,7 +413,7 @@ class SpeechAttentionLayer : public SpeechLayer {
  private:
   SpeechAttention& attention;
   LayerNorm& norm;
-  SpeechFeedForward& feed_forward;
+  nn::FeedForward& feed_forward;
   LayerNorm& final_norm;
   SpeechAttentionAdapter* const adapter;
   const bool norm_first;
@@ -435,7 +422,31 @@ class SpeechAttentionLayer : public SpeechLayer {
 
 }  // namespace
 
-bool is_dropped(double probability) { return probability > 0 && at::rand({1}).item<double>() < probability; }
+Tensor alibi_biases(const Tensor& slopes, int64_t time, int64_t extra) {
+  const Tensor steps = at::arange(time - extra, slopes.options());
+  const Tensor distances = at::constant_pad_nd((steps.unsqueeze(0) - steps.unsqueeze(1)).abs(), {extra, 0, extra, 0});
+  return -slopes.view({-1, 1, 1}) * distances;
+}
+
+namespace {
+
+// A geometric series for a power of 2; for other numbers of heads, every second one of twice the power is added.
+Tensor alibi_slopes(int64_t heads, const at::TensorOptions& options) {
+  int64_t power = 1;
+  while (2 * power <= heads) power *= 2;
+  const double step = -8.0 / static_cast<double>(power);
+  const Tensor slopes = at::exp2(at::arange(1, power + 1, options) * step);
+  if (power == heads) return slopes;
+  return at::cat({slopes, at::exp2(at::arange(1, 2 * (heads - power), 2, options) * (step / 2))});
+}
+
+// The first is 0 and the others are random, as in data2vec 2.0.
+void fill_extra_tokens(const Tensor& tokens) {
+  tokens.normal_();
+  tokens.narrow(1, 0, 1).zero_();
+}
+
+}  // namespace
 
 class SpeechTransformer : public Block, public nn::Checkpointing {
  public:
@@ -443,10 +454,19 @@ class SpeechTransformer : public Block, public nn::Checkpointing {
       : Block("SpeechTransformer", options),
         positions(c.feature_dim > 0 ? nullptr : child<SpeechPositions>("pos_conv_embed", c)),
         norm(c.feature_dim > 0 ? nullptr : child<LayerNorm>("layer_norm", c.dim, c.eps)),
-        layers(*child<ModuleList<SpeechLayer>>("layers")),
+        layers(*child<ModuleList<nn::EncoderLayer>>("layers")),
+        extra_tokens(c.extra_tokens > 0 ? parameter("extra_tokens", {1, c.extra_tokens, c.dim}, fill_extra_tokens)
+                                        : Tensor()),
+        alibi_scale(c.alibi_heads > 0
+                        ? parameter("alibi_scale",
+                                    {c.alibi_per_layer ? c.layers : 1, 1, c.alibi_per_head ? c.alibi_heads : 1, 1, 1},
+                                    init::constant(c.alibi_scale))
+                        : Tensor()),
+        heads(c.heads),
+        alibi_heads(c.alibi_heads),
         conformer_positions(c.conformer ? child<ConformerPositions>("embed_positions", c) : nullptr),
         norm_first(c.norm_first || c.conformer),
-        dropout(c.dropout),
+        dropout(c.input_dropout),
         layer_drop(c.layer_drop) {
     for (int64_t i = 0; i < c.layers; ++i) {
       if (c.conformer) {
@@ -459,56 +479,56 @@ class SpeechTransformer : public Block, public nn::Checkpointing {
 
   // x [batch, frames, dim], mask bool [batch, frames] or undefined. With segments x is [1, total, dim], and neither a
   // mask nor attentions are possible.
-  SpeechOutput forward(const Tensor& input, const Tensor& mask, bool hidden_states, bool attentions,
+  SpeechOutput forward(const Tensor& input, const Tensor& given_mask, bool hidden_states, bool attentions,
                        const Segments& segments = std::nullopt) const {
-    Tensor x = input;
+    Tensor x = input, mask = given_mask;
     if (mask.defined()) x = x.masked_fill(mask.logical_not().unsqueeze(-1), 0);
     // Files of Wav2Vec2Conformer have the convolution for positions, but the published network does not compute it.
-    if (conformer_positions == nullptr) x = x + positions->forward(x, segments);
+    if (conformer_positions == nullptr) x = x + positions->forward(x, segments, alibi_heads > 0 ? mask : Tensor());
+    const int64_t extra = extra_tokens.defined() ? extra_tokens.size(1) : 0;
+    if (extra > 0) {
+      x = at::cat({extra_tokens.expand({x.size(0), -1, -1}), x}, 1);
+      if (mask.defined()) mask = at::constant_pad_nd(mask, {extra, 0}, true);
+    }
     if (!norm_first) x = norm->forward(x);
     x = nn::drop(x, dropout, training());
     const int64_t longest = segments ? segments->longest() : x.size(1);
-    Tensor relative, shared_bias;
+    nn::EncoderPass pass{mask, segments, {}, hidden_states, attentions, layer_drop};
     if (conformer_positions != nullptr) {
-      relative = conformer_positions->forward(longest, x.options());
+      pass.relative = conformer_positions->forward(longest, x.options());
+    } else if (alibi_scale.defined()) {
+      const Tensor slopes = scaled_slopes();  // [layers or 1, heads]
+      pass.relative = slopes.size(0) > 1 ? slopes : alibi_biases(slopes[0], longest, extra);
     } else if (layers.size() > 0) {
-      relative = shared_bias = layers[0].relative_bias(longest);
-    }
-
-    SpeechOutput result;
-    for (size_t i = 0; i < layers.size(); ++i) {
-      if (hidden_states) result.hidden_states.push_back(x);
+      pass.relative = layers[0].relative_bias(longest);
       // The layer that the others have their bias from is never skipped.
-      if (is_skipped(i > 0 || !shared_bias.defined())) continue;
-      nn::Attended attended = nn::should_checkpoint(*this)
-                                  ? again_later(layers[i], x, mask, segments, relative, attentions)
-                                  : layers[i].forward(x, mask, segments, relative, attentions);
-      x = std::move(attended.output);
-      if (attentions) result.attentions.push_back(std::move(attended.weights));
+      pass.keeps_first = pass.relative.defined();
     }
-    if (hidden_states) result.hidden_states.push_back(x);
-    result.last_hidden_state = watched(input, norm_first && norm != nullptr ? norm->forward(x) : x);
-    return result;
+    nn::EncoderStates states = nn::run_layers(layers, *this, std::move(x), pass);
+    if (extra > 0) {
+      const auto frames = [&](Tensor& all) { all = all.narrow(1, extra, all.size(1) - extra); };
+      frames(states.last);
+      for (Tensor& all : states.hidden_states) frames(all);
+    }
+    return {watched(input, norm_first && norm != nullptr ? norm->forward(states.last) : states.last),
+            {},
+            std::move(states.hidden_states),
+            std::move(states.attentions)};
   }
 
  private:
-  static nn::Attended again_later(SpeechLayer& layer, const Tensor& x, const Tensor& mask, const Segments& segments,
-                                  const Tensor& relative, bool attentions) {
-    std::vector<Tensor> outputs =
-        nn::checkpoint(layer, {x, mask, relative},
-                       [&layer, segments, attentions](const std::vector<Tensor>& in) -> std::vector<Tensor> {
-                         nn::Attended attended = layer.forward(in[0], in[1], segments, in[2], attentions);
-                         if (!attentions) return {attended.output};
-                         return {attended.output, attended.weights};
-                       });
-    return {outputs[0], attentions ? outputs[1] : Tensor()};
+  Tensor scaled_slopes() const {
+    const bool is_half = at::isReducedFloatingType(alibi_scale.scalar_type());
+    const Tensor scale = (is_half ? alibi_scale.to(at::kFloat) : alibi_scale).clamp_min(0).flatten(1);
+    const Tensor slopes = alibi_slopes(alibi_heads, scale.options().requires_grad(false));
+    return at::constant_pad_nd(scale * slopes, {0, heads - alibi_heads});
   }
-
-  bool is_skipped(bool possible) const { return training() && possible && is_dropped(layer_drop); }
 
   const SpeechPositions* const positions;  // null with spectra, as is the norm
   const LayerNorm* const norm;
-  ModuleList<SpeechLayer>& layers;
+  ModuleList<nn::EncoderLayer>& layers;
+  const Tensor extra_tokens, alibi_scale;
+  const int64_t heads, alibi_heads;
   const ConformerPositions* const conformer_positions;
   const bool norm_first;
   const double dropout, layer_drop;
@@ -549,7 +569,7 @@ class SpeechAdapter : public Block {
     Tensor x = projection != nullptr ? norm->forward(projection->forward(frames)) : frames;
     x = x.transpose(1, 2);
     for (const SpeechAdapterLayer* layer : layers) {
-      if (training() && is_dropped(layer_drop)) continue;
+      if (training() && nn::is_dropped(layer_drop)) continue;
       x = layer->forward(x);
     }
     return watched(frames, x.transpose(1, 2));
@@ -573,7 +593,8 @@ SpeechEncoder::SpeechEncoder(std::string kind, const ModuleOptions& options, con
       feature_extractor(c.feature_dim > 0 ? nullptr : child<SpeechFeatureExtractor>("feature_extractor", c)),
       feature_projection(*child<SpeechFeatureProjection>("feature_projection", c)),
       encoder(*child<SpeechTransformer>("encoder", c, attention)),
-      intermediate_ffn(c.intermediate_ffn ? child<SpeechFeedForward>("intermediate_ffn", c, c.dim, "relu") : nullptr),
+      intermediate_ffn(c.intermediate_ffn ? child<nn::FeedForward>("intermediate_ffn", c.feed_forward(c.dim, "relu"))
+                                          : nullptr),
       adapter(c.has_adapter() && c.feature_dim == 0 ? child<SpeechAdapter>("adapter", c) : nullptr),
       conformer_adapter(c.has_adapter() && c.feature_dim > 0 ? child<ConformerAdapter>("adapter", c) : nullptr) {}
 
@@ -612,6 +633,7 @@ SpeechOutput SpeechEncoder::forward(const SpeechInputs& inputs, bool hidden_stat
   if (conformer_adapter != nullptr) states = conformer_adapter->forward(states, mask);
   result.last_hidden_state = watched(inputs.values, std::move(result.last_hidden_state));
   result.extract_features = features;
+  result.mask = mask;
   return result;
 }
 

@@ -5,11 +5,8 @@
 
 #include <functional>
 
-#include "core/block.h"
-#include "core/nn/functions.h"
-#include "core/nn/linear.h"
+#include "core/nn/encoder_layer.h"
 #include "core/nn/norm.h"
-#include "core/nn/segments.h"
 #include "core/nn/spec_augment.h"
 
 namespace voxtorch::models {
@@ -47,9 +44,19 @@ struct SpeechConfig {
   double rotary_base, conv_dropout;
   bool intermediate_ffn;
   std::string adapter_activation;
+  // Emotion2Vec: learned tokens before the frames, and attention biases that fall with the distance (ALiBi), each head
+  // by its own slope and a learned scale.
+  int64_t extra_tokens, alibi_heads;  // 0: none
+  bool alibi_per_layer, alibi_per_head;
+  double alibi_scale;           // initial
+  double input_dropout;         // before the first layer
+  double feed_forward_dropout;  // of its output
   double layer_eps() const { return feature_dim > 0 ? eps : 1e-5; }
   // Of what the projection reads.
   int64_t projected_dim() const { return feature_dim > 0 ? feature_dim : conv_dim.back(); }
+  nn::FeedForwardShape feed_forward(int64_t width, const std::string& function) const {
+    return {width, intermediate, function, std, activation_dropout, feed_forward_dropout};
+  }
   bool has_adapter() const { return adapter_layers > 0 || output_dim != dim; }
 
   // Frames that the convolutions make of so many samples; 0 where there are too few.
@@ -60,6 +67,10 @@ struct SpeechConfig {
  private:
   void check_conformer() const;
 };
+
+// Biases of attention by distance (Press et al. 2022, https://arxiv.org/abs/2108.12409), symmetric as in data2vec 2.0:
+// -slope * |i - j| for frames, 0 for the extra tokens before them. slopes [heads] -> [heads, time, time].
+at::Tensor alibi_biases(const at::Tensor& slopes, int64_t time, int64_t extra_tokens);
 
 // The attention of one layer.
 class SpeechAttention : public Block {
@@ -77,34 +88,6 @@ class SpeechAttention : public Block {
 using MakeAttention =
     std::function<c10::intrusive_ptr<SpeechAttention>(const ModuleOptions&, const SpeechConfig&, int64_t layer)>;
 
-// A layer of the transformer.
-class SpeechLayer : public Block {
- public:
-  using Block::Block;
-  // As SpeechAttention::relative_bias, in the first layer.
-  virtual at::Tensor relative_bias(int64_t) const { return {}; }
-  // x [batch, time, dim] and mask bool [batch, time] or undefined; or sequences in one row, x [1, total, dim].
-  virtual nn::Attended forward(const at::Tensor& x, const at::Tensor& mask, const std::optional<nn::Segments>& segments,
-                               const at::Tensor& relative, bool with_weights) const = 0;
-};
-
-class SpeechFeedForward : public Block {
- public:
-  SpeechFeedForward(const ModuleOptions& options, const SpeechConfig& config, int64_t dim,
-                    const std::string& activation);
-  at::Tensor forward(const at::Tensor& x) const;
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) const;  // residual + forward(x)
-
- private:
-  at::Tensor hidden(const at::Tensor& x) const;
-  nn::Linear &up, &down;
-  const nn::Activation activation;
-  const double activation_dropout, dropout;
-};
-
-// Whether layer drop skips a layer now.
-bool is_dropped(double probability);
-
 struct SpeechInputs {
   at::Tensor values;     // [batch, samples], or spectra [batch, time, feature_dim]
   at::Tensor mask;       // [batch, samples or time], 1 for what is there; may be undefined
@@ -116,6 +99,7 @@ struct SpeechOutput {
   at::Tensor extract_features;            // [batch, frames, conv_dim.back()]: the convolutions' output, normalized
   std::vector<at::Tensor> hidden_states;  // the first layer's input and each layer's output, where asked for
   std::vector<at::Tensor> attentions;     // [batch, heads, frames, frames] per layer, where asked for
+  at::Tensor mask = {};                   // bool [batch, frames], of SpeechEncoder::forward; undefined: all are valid
 };
 
 class SpeechFeatureExtractor;
@@ -145,7 +129,7 @@ class SpeechEncoder : public Block {
   SpeechFeatureExtractor* const feature_extractor;  // null: the input is spectra
   SpeechFeatureProjection& feature_projection;
   SpeechTransformer& encoder;
-  SpeechFeedForward* const intermediate_ffn;  // before the adapter of w2v-BERT 2.0; null: none
+  nn::FeedForward* const intermediate_ffn;    // before the adapter of w2v-BERT 2.0; null: none
   SpeechAdapter* const adapter;               // null: none
   ConformerAdapter* const conformer_adapter;  // that of w2v-BERT 2.0
 

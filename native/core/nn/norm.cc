@@ -4,6 +4,7 @@
 #include <ATen/ops/group_norm.h>
 
 #include "core/kernels/layer_norm/layer_norm.h"
+#include "core/runtime/recording.h"
 
 namespace voxtorch::nn {
 
@@ -38,9 +39,14 @@ BatchNorm1d::BatchNorm1d(const ModuleOptions& options, int64_t channels)
 
 at::Tensor BatchNorm1d::forward(const at::Tensor& input) const {
   constexpr double kMomentum = 0.1, kEps = 1e-5;
-  if (training()) batches.add_(1);
-  return watched(input, at::batch_norm(input, weight, bias, running_mean, running_var, training(), kMomentum, kEps,
-                                       /*cudnn_enabled=*/true));
+  // A checkpointed layer runs twice, and updates the running statistics once.
+  const bool updates = training() && !RunsAgain::active();
+  if (updates) batches.add_(1);
+  const auto running = [&](const at::Tensor& x) {
+    return updates || !training() ? std::optional<at::Tensor>(x) : std::nullopt;
+  };
+  return watched(input, at::batch_norm(input, weight, bias, running(running_mean), running(running_var), training(),
+                                       kMomentum, kEps, /*cudnn_enabled=*/true));
 }
 
 }  // namespace voxtorch::nn

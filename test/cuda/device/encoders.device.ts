@@ -3,6 +3,7 @@ import {
   autocast,
   autograd,
   Beats,
+  Emotion2Vec,
   Generator,
   InternViT,
   type Module,
@@ -77,6 +78,12 @@ const QFORMER = {
   ...{ queryLength: 2, window: 17, stride: 17 },
 }
 
+const EMOTION2VEC = {
+  ...{ hiddenSize: 32, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 48, numExtraTokens: 2 },
+  ...{ convDim: [16, 16, 16], convKernel: [10, 3, 2], convStride: [5, 2, 2], numLabels: 3 },
+  ...{ numConvPosEmbeddings: 2, convPosKernelSize: 5, numConvPosEmbeddingGroups: 4 },
+}
+
 const VIT = {
   ...{ hiddenSize: 32, numHiddenLayers: 2, numAttentionHeads: 4, intermediateSize: 48, imageSize: 8, patchSize: 4 },
   ...{ qkvBias: true, qkNormalization: true, normType: 'rms_norm' as const, dropPathRate: 0.1 },
@@ -90,6 +97,7 @@ const text = { inputIds: inputs.inputIds, attentionMask: inputs.attentionMask }
 const NETWORKS: [string, (device: 'cpu' | 'cuda') => unknown, object, number, number][] = [
   ['WavLM', (device) => WavLM.fromConfig({ ...SPEECH, ...DROPOUT, maskTimeProb: 0.1 }, { device }), speech, 0, 104],
   ['Wav2Vec2', (device) => Wav2Vec2.fromConfig({ ...SPEECH, ...DROPOUT }, { device }), speech, 0, 116],
+  ['Emotion2Vec', (device) => Emotion2Vec.fromConfig(EMOTION2VEC, { device }), speech, 0, 133],
   ['Roberta', (device) => Roberta.fromConfig(TEXT, { device }), text, 0, 76],
   ['BEATs', (device) => Beats.fromConfig(BEATS, { device }), { fbank, lengths: [64, 33] }, 0, 66],
   [
