@@ -121,6 +121,13 @@ export { ParakeetForRNNT, ParakeetForTDT } from './parakeet/transducer.js'
 export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export { QFormer, type QFormerConfig } from './q-former/q-former.js'
 export { type ScoreLabelsOptions, scoreLabels } from './score-labels.js'
+export { siglipImageOptions } from './siglip/image-processor.js'
+export {
+  type SiglipVisionConfig,
+  type SiglipVisionInputs,
+  SiglipVisionModel,
+  type SiglipVisionOutput,
+} from './siglip/siglip.js'
 export { SileroVad, type SileroVadConfig } from './silero-vad.js'
 export type { UnitVoiceboxConfig } from './unit-voicebox/config.js'
 export type { UnitVoiceboxGenerateInputs } from './unit-voicebox/sampling.js'

@@ -208,6 +208,8 @@ const CLASSES: Record<string, string> = {
   LanguageBindThermal: 'LanguageBind',
   clip_text_model: 'ClipTextModel',
   clip_vision_model: 'ClipVisionModel',
+  siglip: 'SiglipVisionModel',
+  siglip_vision_model: 'SiglipVisionModel',
   bigvgan: 'BigVGAN',
   unit_voicebox: 'UnitVoicebox',
   spectra: 'Spectra',

@@ -36,9 +36,12 @@ const IMAGE = PREPROCESS.extend({
   /**
    * Image processor to follow. `'languagebind'` (default) converts bytes to floats and resizes these; values may overshoot
    * [0, 1] at sharp edges. `'clip'` resizes bytes to bytes, as transformers' `CLIPImageProcessorPil` does (before transformers
-   * 5: the slow `CLIPImageProcessor`). After normalization the two differ by up to 0.3, most on noise.
+   * 5: the slow `CLIPImageProcessor`). After normalization the two differ by up to 0.3, most on noise. `'siglip'` resizes bytes to
+   * a square without a crop, which changes the aspect ratio, as transformers' `SiglipImageProcessorPil` does.
    */
-  processor: { type: ['languagebind', 'clip'], default: 'languagebind' },
+  processor: { type: ['languagebind', 'clip', 'siglip'], default: 'languagebind' },
+  /** Resampling filter of `processor: 'siglip'`; the others are bicubic. Default `'bicubic'`. */
+  resample: { type: ['bicubic', 'bilinear', 'lanczos'], default: 'bicubic' },
 })
 
 /** Options of `preprocessImage`. @interface */
@@ -51,8 +54,8 @@ export type PreprocessImageOptions = ChangesOf<typeof IMAGE.table>
  *
  * By default the values are those of LanguageBind's image and thermal encoders (Zhu et al. 2023, https://arxiv.org/abs/2310.01852,
  * `processing_image.py`). `processor: 'clip'` gives those of transformers' `CLIPImageProcessorPil` with Pillow before version 13
- * (see {@link ResizeImageOptions}). transformers' `CLIPImageProcessor`, which resizes with torchvision, differs from that by one
- * step of a byte.
+ * (see {@link ResizeImageOptions}), and `processor: 'siglip'` those of `SiglipImageProcessorPil`. transformers' processors without
+ * `Pil`, which resize with torchvision, differ from that by one step of a byte.
  *
  * ```ts
  * const pixelValues = await preprocessImage(['a.jpg', 'b.png']) // [2, 3, 224, 224]
@@ -66,13 +69,20 @@ export async function preprocessImage(
   options: PreprocessImageOptions = {},
 ): Promise<Tensor> {
   const where = 'preprocessImage'
-  const { processor, ...values } = IMAGE.read(where, options)
+  const { processor, resample, ...values } = IMAGE.read(where, options)
   const recipe = recipeOf(where, values)
-  if (processor === 'clip' && !recipe.antialias) {
-    throw argumentError(where, 'antialias', "true with processor 'clip', which resizes as Pillow does", false)
+  if (processor !== 'languagebind' && !recipe.antialias) {
+    throw argumentError(where, 'antialias', `true with processor '${processor}', which resizes as Pillow does`, false)
+  }
+  if (processor !== 'siglip' && resample !== 'bicubic') {
+    throw argumentError(where, 'resample', `'bicubic' with processor '${processor}'`, resample)
   }
   return eachOf(where, 'images', images, async (image) => {
     const pixels = await openImage(where, image, {}, recipe.signal)
+    if (processor === 'siglip') {
+      const square = await resizeImage(pixels, [recipe.size, recipe.size], { filter: resample })
+      return normalizeImage(await ops.async.div(square.permute([2, 0, 1]), 255), recipe.statistics)
+    }
     requireBreadth(where, image, pixels.size(0), pixels.size(1), recipe.size)
     if (processor === 'clip') return clipPlanes(pixels, recipe)
     const planes: Tensor = await ops.async.div(pixels.permute([2, 0, 1]), 255)

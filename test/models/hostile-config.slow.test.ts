@@ -16,6 +16,7 @@ import {
   QFormer,
   Roberta,
   RobertaForMaskedLM,
+  SiglipVisionModel,
   UnitVoicebox,
   VoxtorchError,
   Wav2Vec2,
@@ -193,6 +194,15 @@ const networks: [string, Network, Record<string, unknown>][] = [
   ],
   ['ClipTextModel', ClipTextModel as never, clipText],
   ['ClipVisionModel', ClipVisionModel as never, clipVision],
+  [
+    'SiglipVisionModel',
+    SiglipVisionModel as never,
+    {
+      ...trunk,
+      ...{ imageSize: 8, patchSize: 4, numChannels: 3, layerNormEps: 1e-6, attentionDropout: 0.1 },
+      ...{ hiddenAct: 'gelu', visionUseHead: true },
+    },
+  ],
   ['Clip', Clip as never, { textConfig: clipText, visionConfig: clipVision, projectionDim: 4, logitScaleInitValue: 2 }],
   ['QFormer', QFormer as never, { ...trunk, encoderWidth: 6, queryLength: 2, crossAttentionFreq: 1 }],
   [

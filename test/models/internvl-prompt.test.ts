@@ -105,6 +105,41 @@ describe('turns', () => {
   })
 })
 
+describe('the template of InternVL 2.5 and 3', () => {
+  const template = 'internvl2_5'
+  it('has a line break after each end, which is no target', () => {
+    const two = made(
+      {
+        turns: [
+          ['a', 'bc'],
+          ['d', 'e'],
+        ],
+        system: 'S.',
+      },
+      { template },
+    )
+    expect(two.text).toBe(
+      '<|im_start|>system\nS.<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nbc<|im_end|>\n' +
+        '<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\ne<|im_end|>',
+    )
+    expect(two.learnt).toEqual(['bc<|im_end|>', 'e<|im_end|>'])
+    const asked = made({ turns: [['Who?', null]], system: null }, { template })
+    expect(asked.text).toBe('<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n')
+    expect(made({ turns: [['Who?', null]] }, { template }).text).toContain('system\n你是书生·万象，英文名是InternVL，')
+  })
+
+  it('adds nothing after an image, and a line break after a frame', () => {
+    const { text } = made(
+      { turns: [['<image>\nWho?<video>', null]], images: [1], videos: [2], system: null },
+      { template },
+    )
+    const image = '<img><IMG_CONTEXT><IMG_CONTEXT></img>'
+    expect(text).toBe(
+      `<|im_start|>user\n${image}\nWho?Frame1: ${image}\nFrame2: ${image}\n<|im_end|>\n<|im_start|>assistant\n`,
+    )
+  })
+})
+
 describe('pictures', () => {
   it('stand at their markers, of so many tiles', () => {
     const { text, tiles, pieces, learnt } = made({
@@ -176,9 +211,10 @@ describe('pictures', () => {
 })
 
 it('knows templates by the names of published configurations', () => {
-  expect(['Hermes-2', 'internlm2-chat', 'phi3-chat', 'phi3'].map(internVLTemplate)).toEqual([
+  expect(['Hermes-2', 'internlm2-chat', 'internvl2_5', 'phi3-chat', 'phi3'].map(internVLTemplate)).toEqual([
     'hermes2',
     'internlm2',
+    'internvl2_5',
     'phi3',
     'phi3',
   ])

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, it } from 'vitest'
+import { afterAll, expect, it, vi } from 'vitest'
 import { DecoderLM, type DecoderLMConfig, InternVL, type InternVLConfig, randint, randn } from '../../lib/index.js'
 import { expectClose } from '../helpers.js'
 import { get } from './decoder.js'
@@ -99,51 +99,83 @@ const CONFIGS = {
       ...{ pretraining_tp: 1, rms_norm_eps: 1e-5, rope_scaling: null, rope_theta: 5000000.0 },
     },
   },
+  // InternVL3-1B, whose vision part lists settings of experts that it does not have.
+  '3-1B': {
+    ...{ ...WHOLE, template: 'internvl2_5', system_message: null, image_fold: null, hidden_size: 32 },
+    vision_config: {
+      ...{
+        ...VISION,
+        initializer_factor: 0.1,
+        initializer_range: 1e-10,
+        capacity_factor: 1.2,
+        eval_capacity_factor: 1.4,
+      },
+      ...{ laux_allreduce: 'all_nodes', moe_coeff_ratio: 0.5, moe_intermediate_size: 768, moe_output_scale: 4.0 },
+      ...{ noisy_gate_policy: 'RSample_before', num_experts: 8, num_routed_experts: 4, num_shared_experts: 4 },
+      ...{ shared_expert_intermediate_size: 3072, use_moe: false, use_residual: true, use_rts: false },
+      ...{ use_weighted_residual: false },
+    },
+    llm_config: {
+      ...{ ...SIZES, _name_or_path: './pretrained/Qwen2.5-32B-Instruct', architectures: ['Qwen2ForCausalLM'] },
+      ...{ model_type: 'qwen2', num_key_value_heads: 2, max_position_embeddings: 32768, max_window_layers: 70 },
+      ...{ rms_norm_eps: 1e-6, rope_theta: 1000000.0, sliding_window: null, use_sliding_window: false },
+      ...{ bos_token_id: 151643, eos_token_id: 151643, moe_config: null, torch_dtype: 'bfloat16', use_bfloat16: true },
+      layer_types: ['full_attention', 'full_attention'],
+      rope_scaling: { factor: 2.0, rope_type: 'dynamic', type: 'dynamic' },
+    },
+  },
 }
 const KINDS = {
   '1B': { modelType: 'qwen2', ropeTheta: 1e6, rmsNormEps: 1e-6 },
   '2B': { modelType: 'internlm2', ropeTheta: 1e6, rmsNormEps: 1e-5, bias: false, ropeScaling: { type: 'dynamic', factor: 2 } },
   '4B': { modelType: 'phi3', ropeTheta: 1e4, rmsNormEps: 1e-5, originalMaxPositionEmbeddings: 4096, maxPositionEmbeddings: 131072, ropeScaling: { type: 'su', longFactor: FACTORS.long_factor, shortFactor: FACTORS.short_factor } },
   '40B': { modelType: 'llama', ropeTheta: 5e6, rmsNormEps: 1e-5 },
+  '3-1B': { modelType: 'qwen2', ropeTheta: 1e6, rmsNormEps: 1e-6, ropeScaling: { ropeType: 'dynamic', factor: 2 } },
 } as const // biome-ignore format: long lines
 
-it.each(['1B', '2B', '4B', '40B'] as const)('a configuration as that of %s is read, key by key', async (size) => {
-  const wanted = KINDS[size]
-  const sizes = { hiddenSize: 32, intermediateSize: 40, numAttentionHeads: 4, numHiddenLayers: 2, vocabSize: 61 }
-  const keyValues = { numKeyValueHeads: size === '4B' ? 4 : 2, tieWordEmbeddings: false }
-  const own: InternVLConfig = {
-    visionConfig: {
-      ...{ hiddenSize: 16, imageSize: 28, intermediateSize: 32, numAttentionHeads: 2, numHiddenLayers: 2 },
-      ...{ patchSize: 7, qkNormalization: false, qkvBias: true, normType: 'layer_norm', initializerFactor: 1 },
-    },
-    llmConfig: { ...sizes, ...keyValues, ...wanted } as DecoderLMConfig,
-    forceImageSize: 28,
-  }
-  const model = InternVL.fromConfig(own, { seed: 5 }).eval()
-  const folder = join(directory, size)
-  await model.save(folder)
-  writeFileSync(join(folder, 'config.json'), JSON.stringify(CONFIGS[size], null, 2))
+it.each(['1B', '2B', '4B', '40B', '3-1B'] as const)(
+  'a configuration as that of %s is read, key by key',
+  async (size) => {
+    const wanted = KINDS[size]
+    const sizes = { hiddenSize: 32, intermediateSize: 40, numAttentionHeads: 4, numHiddenLayers: 2, vocabSize: 61 }
+    const keyValues = { numKeyValueHeads: size === '4B' ? 4 : 2, tieWordEmbeddings: false }
+    const own: InternVLConfig = {
+      visionConfig: {
+        ...{ hiddenSize: 16, imageSize: 28, intermediateSize: 32, numAttentionHeads: 2, numHiddenLayers: 2 },
+        ...{ patchSize: 7, qkNormalization: false, qkvBias: true, normType: 'layer_norm', initializerFactor: 1 },
+      },
+      llmConfig: { ...sizes, ...keyValues, ...wanted } as DecoderLMConfig,
+      forceImageSize: 28,
+    }
+    const model = InternVL.fromConfig(own, { seed: 5 }).eval()
+    const folder = join(directory, size)
+    await model.save(folder)
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(CONFIGS[size], null, 2))
 
-  const again = await InternVL.fromPretrained(folder, { dtype: 'float32' })
-  const { llm_config: _, ...whole } = CONFIGS[size]
-  expect(again.config).toMatchObject({
-    ...{ template: whole.template, downsampleRatio: 0.5, psVersion: 'v2', selectLayer: -1, forceImageSize: 28 },
-    ...{ minDynamicPatch: 1, maxDynamicPatch: 12, useThumbnail: true },
-    visionConfig: { normType: 'layer_norm', qkNormalization: false, qkvBias: true, dropPathRate: 0.1, patchSize: 7 },
-  })
-  const { ropeScaling, ...rest } = wanted as DecoderLMConfig
-  expect(again.language_model.config).toMatchObject({ ...sizes, ...keyValues, ...rest })
-  if (ropeScaling) expect(again.language_model.config.ropeScaling).toMatchObject(ropeScaling)
-  // It computes what the network computes whose configuration was given by hand; drop path is for training.
-  const inputIds = randint(1, 61, [2, 9])
-  const pixels = randn([2, 3, 28, 28])
-  const logits = async (one: InternVL) => get((await one.language_model.forward({ inputIds })).logits)
-  expectClose(await logits(again), await logits(model), 1e-6)
-  expectClose(await again.encodeImages(pixels), await model.encodeImages(pixels), 1e-6)
-  // And is what it was when it is written anew.
-  await again.save(join(directory, `${size}-again`))
-  const third = await InternVL.fromPretrained(join(directory, `${size}-again`), { dtype: 'float32' })
-  expect(third.config).toMatchObject({ template: whole.template, forceImageSize: 28, maxDynamicPatch: 12 })
-  expectClose(await logits(third), await logits(model), 1e-6)
-  await expect(DecoderLM.fromPretrained(folder)).rejects.toThrow(/InternVL/)
-})
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const again = await InternVL.fromPretrained(folder, { dtype: 'float32' })
+    expect(warn.mock.calls).toEqual([])
+    warn.mockRestore()
+    const { llm_config: _, ...whole } = CONFIGS[size]
+    expect(again.config).toMatchObject({
+      ...{ template: whole.template, downsampleRatio: 0.5, psVersion: 'v2', selectLayer: -1, forceImageSize: 28 },
+      ...{ minDynamicPatch: 1, maxDynamicPatch: 12, useThumbnail: true },
+      visionConfig: { normType: 'layer_norm', qkNormalization: false, qkvBias: true, dropPathRate: 0.1, patchSize: 7 },
+    })
+    const { ropeScaling, ...rest } = wanted as DecoderLMConfig
+    expect(again.language_model.config).toMatchObject({ ...sizes, ...keyValues, ...rest })
+    if (ropeScaling) expect(again.language_model.config.ropeScaling).toMatchObject(ropeScaling)
+    // It computes what the network computes whose configuration was given by hand; drop path is for training.
+    const inputIds = randint(1, 61, [2, 9])
+    const pixels = randn([2, 3, 28, 28])
+    const logits = async (one: InternVL) => get((await one.language_model.forward({ inputIds })).logits)
+    expectClose(await logits(again), await logits(model), 1e-6)
+    expectClose(await again.encodeImages(pixels), await model.encodeImages(pixels), 1e-6)
+    // And is what it was when it is written anew.
+    await again.save(join(directory, `${size}-again`))
+    const third = await InternVL.fromPretrained(join(directory, `${size}-again`), { dtype: 'float32' })
+    expect(third.config).toMatchObject({ template: whole.template, forceImageSize: 28, maxDynamicPatch: 12 })
+    expectClose(await logits(third), await logits(model), 1e-6)
+    await expect(DecoderLM.fromPretrained(folder)).rejects.toThrow(/InternVL/)
+  },
+)

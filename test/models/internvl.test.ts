@@ -272,6 +272,7 @@ describe('adapters', () => {
     ['internvl2-2b', 2_205_754_368, 7_946_240],
     ['internvl2-4b', 4_146_855_936, 12_689_408],
     ['internvl2-8b', 8_075_365_376, 19_005_440],
+    ['internvl2.5-8b', 8_075_365_376, 19_005_440],
   ])('%s has %d parameters, and its adapters %d', (name, expected, adapters) => {
     const count = (module: Module, only = false) =>
       module
@@ -283,6 +284,21 @@ describe('adapters', () => {
     expect(count(model.vision_model)).toBe(304_012_288)
     getPeftModel(model, { r: 8, targetModules: EXPRESSION })
     expect(count(model, true)).toBe(adapters)
+  })
+
+  it.each([
+    ['internvl3-1b', 938_193_024, 304_012_288],
+    ['internvl3-2b', 2_088_957_440, 304_012_288],
+    ['internvl2.5-4b', 3_712_637_952, 304_012_288],
+    ['internvl3-8b', 7_944_373_760, 304_012_288],
+    ['internvl3-14b', 15_117_256_704, 304_012_288],
+    ['internvl2.5-26b', 25_514_186_112, 5_536_496_000],
+    ['internvl3-38b', 38_388_164_992, 5_536_496_000],
+    ['internvl3-78b', 78_408_318_336, 5_536_496_000],
+  ])('%s has %d parameters, %d of them in the vision encoder', (name, expected, vision) => {
+    const model = InternVL.fromConfig(name, { device: 'meta' })
+    const count = (module: Module) => module.parameters().reduce((sum, one) => sum + one.numel(), 0)
+    expect([count(model), count(model.vision_model)]).toEqual([expected, vision])
   })
 })
 

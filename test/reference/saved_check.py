@@ -37,6 +37,7 @@ stands in NOT_APPLICABLE with the reason. Prints (transformers 5.24.0, peft 0.21
     Whisper                                save, in shards  3e-07 =
     ClipTextModel                          save             4e-07
     ClipVisionModel                        save             2e-07
+    SiglipVisionModel                      save             4e-07
     Clip                                   save             1e-06
     Clip                                   save, in shards  1e-06
     llama                                  save             7e-07 =
@@ -157,6 +158,7 @@ NETWORKS = [
     ("Whisper", "Whisper", "WhisperForConditionalGeneration", WHISPER, "mel"),
     ("ClipTextModel", "ClipTextModel", "CLIPTextModel", CLIP_TEXT, "ids"),
     ("ClipVisionModel", "ClipVisionModel", "CLIPVisionModel", CLIP_VISION, "image"),
+    ("SiglipVisionModel", "SiglipVisionModel", "SiglipVisionModel", {k: v for k, v in CLIP_VISION.items() if k != "projection_dim"}, "image"),
     ("Clip", "Clip", "CLIPModel", dict(text_config=CLIP_TEXT, vision_config=CLIP_VISION, projection_dim=8), "ids+image"),
     ("llama", "DecoderLM", "LlamaForCausalLM", dict(model_type="llama", **LM), "generate"),
     ("llama, tied, biases", "DecoderLM", "LlamaForCausalLM",

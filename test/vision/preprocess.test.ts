@@ -42,7 +42,7 @@ describe("preprocessImage with processor 'clip' is transformers' CLIPImageProces
   test('refuses what Pillow does not do', async () => {
     const pixels = noise(1, [40, 50, 3])
     await expect(preprocessImage(pixels, { processor: 'clip', antialias: false })).rejects.toThrow(/antialias/)
-    await expect(preprocessImage(pixels, { processor: 'siglip' as never })).rejects.toThrow(/'languagebind', 'clip'/)
+    await expect(preprocessImage(pixels, { processor: 'dinov2' as never })).rejects.toThrow(/'languagebind', 'clip'/)
   })
 })
 

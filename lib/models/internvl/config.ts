@@ -60,7 +60,20 @@ export const internViTKeys: ConfigKeys = {
     attentionDropout: 0,
     dropPathRate: 0,
   },
-  unused: ['useFlashAttn'],
+  only: { useMoe: [false] },
+  // Settings of experts, which the published files have although the network has none.
+  unused: [
+    ...[
+      'useFlashAttn',
+      'capacityFactor',
+      'evalCapacityFactor',
+      'lauxAllreduce',
+      'moeCoeffRatio',
+      'moeIntermediateSize',
+    ],
+    ...['moeOutputScale', 'noisyGatePolicy', 'numExperts', 'numRoutedExperts', 'numSharedExperts', 'useResidual'],
+    ...['sharedExpertIntermediateSize', 'useRts', 'useWeightedResidual'],
+  ],
 }
 
 /** Keys of a published config.json in camelCase. */
@@ -76,7 +89,7 @@ export interface InternVLConfig extends NetworkConfig {
   selectLayer?: number
   /** Id of `<IMG_CONTEXT>`, the placeholder of image tokens. Files have it in their tokenizer, or as `imageTokenId`. */
   imgContextTokenId?: number | null
-  /** Name of the chat template: `'Hermes-2'`, `'internlm2-chat'`, `'phi3-chat'`. */
+  /** Name of the chat template: `'Hermes-2'`, `'internlm2-chat'`, `'internvl2_5'`, `'phi3-chat'`. */
   template?: string | null
   /** Side length of a tile in pixels. Default 448. */
   forceImageSize?: number
@@ -117,12 +130,16 @@ export const internVLKeys: ConfigKeys = {
     useThumbnail: true,
   },
   // Other values mean that the file contains adapters.
-  only: { useBackboneLora: [0], useLlmLora: [0], pad2square: [false] },
+  only: { useBackboneLora: [0], useLlmLora: [0], pad2square: [false], imageFold: [null] },
   // Settings of the training data, or duplicates of the parts' configurations.
   unused: ['dynamicImageSize', 'hiddenSize', 'systemMessage'],
   parts: {
     visionConfig: internViTKeys,
-    llmConfig: (config) => decoderKeys({ ...config, modelType: typeOf(config) }),
+    llmConfig: (config) => {
+      const keys = decoderKeys({ ...config, modelType: typeOf(config) })
+      // InternVL3's files have it.
+      return { ...keys, only: { ...keys.only, moeConfig: [null] } }
+    },
   },
 }
 
@@ -160,7 +177,8 @@ export function completedInternVL(given: InternVLConfig): CompleteInternVLConfig
       },
     )
   }
-  return { ...config, llmConfig: checkedLayers(config.llmConfig) }
+  const { moeConfig: _, ...llmConfig } = config.llmConfig
+  return { ...config, llmConfig: checkedLayers(llmConfig) }
 }
 
 function typeOf({ modelType, architectures }: DecoderLMConfig): NonNullable<DecoderLMConfig['modelType']> {
@@ -198,14 +216,22 @@ const vit300m: InternViTConfig = {
   initializerFactor: 1,
 }
 
+const vit6b: InternViTConfig = { imageSize: 448, numHiddenLayers: 45 }
+
 /** Published sizes of InternViT by name. */
 export const internViTSizes: Record<string, InternViTConfig> = {
   'internvit-300m-448px': vit300m,
   'internvit-6b-448px': { imageSize: 448 },
+  'internvit-6b-448px-v2.5': vit6b,
 }
 
-const internVL = (llmConfig: DecoderLMConfig, imgContextTokenId: number, template: string): InternVLConfig => ({
-  visionConfig: vit300m,
+const internVL = (
+  llmConfig: DecoderLMConfig,
+  imgContextTokenId: number,
+  template: string,
+  visionConfig = vit300m,
+): InternVLConfig => ({
+  visionConfig,
   llmConfig,
   imgContextTokenId,
   template,
@@ -219,6 +245,32 @@ const internVL = (llmConfig: DecoderLMConfig, imgContextTokenId: number, templat
 })
 const sized = (name: string, more: DecoderLMConfig): DecoderLMConfig => ({ ...languageSizes[name], ...more })
 
+/** InternLM2.5; its 1.8B and 7B networks are those of InternLM2. */
+const internlm = (more: DecoderLMConfig): DecoderLMConfig => sized('internlm2-7b', { vocabSize: 92553, ...more })
+const qwen25 = (
+  hiddenSize: number,
+  intermediateSize: number,
+  numHiddenLayers: number,
+  numAttentionHeads: number,
+  numKeyValueHeads: number,
+): DecoderLMConfig => ({
+  ...{ modelType: 'qwen2', vocabSize: 151674, ropeTheta: 1e6, tieWordEmbeddings: false },
+  ...{ hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, numKeyValueHeads },
+})
+const QWEN25 = {
+  '0.5b': qwen25(896, 4864, 24, 14, 2),
+  '1.5b': qwen25(1536, 8960, 28, 12, 2),
+  '3b': qwen25(2048, 11008, 36, 16, 2),
+  '7b': qwen25(3584, 18944, 28, 28, 4),
+  '14b': qwen25(5120, 13824, 48, 40, 8),
+  '32b': qwen25(5120, 27648, 64, 40, 8),
+  '72b': qwen25(8192, 29568, 80, 64, 8),
+} as const
+const ofQwen25 = (size: keyof typeof QWEN25, more: DecoderLMConfig = {}): InternVLConfig =>
+  internVL({ ...QWEN25[size], ...more }, 151667, 'internvl2_5', size === '32b' || size === '72b' ? vit6b : vit300m)
+const internVL3 = (size: keyof typeof QWEN25): InternVLConfig =>
+  ofQwen25(size, { ropeScaling: { ropeType: 'dynamic', factor: 2 } })
+
 /** Published sizes of InternVL by name. The RoPE factors of the 4B network are only in its checkpoint. */
 export const internVLSizes: Record<string, InternVLConfig> = {
   'internvl2-1b': internVL(sized('qwen2-0.5b', { vocabSize: 151655, tieWordEmbeddings: false }), 151648, 'Hermes-2'),
@@ -229,4 +281,22 @@ export const internVLSizes: Record<string, InternVLConfig> = {
     'phi3-chat',
   ),
   'internvl2-8b': internVL(sized('internlm2-7b', { vocabSize: 92553 }), 92546, 'internlm2-chat'),
+  'internvl2.5-1b': ofQwen25('0.5b'),
+  'internvl2.5-2b': internVL(sized('internlm2-1.8b', { vocabSize: 92553 }), 92546, 'internvl2_5'),
+  'internvl2.5-4b': ofQwen25('3b'),
+  'internvl2.5-8b': internVL(internlm({}), 92546, 'internvl2_5'),
+  'internvl2.5-26b': internVL(
+    internlm({ hiddenSize: 6144, intermediateSize: 16384, numHiddenLayers: 48, numAttentionHeads: 48 }),
+    92546,
+    'internvl2_5',
+    vit6b,
+  ),
+  'internvl2.5-38b': ofQwen25('32b'),
+  'internvl2.5-78b': ofQwen25('72b'),
+  'internvl3-1b': internVL3('0.5b'),
+  'internvl3-2b': internVL3('1.5b'),
+  'internvl3-8b': internVL3('7b'),
+  'internvl3-14b': internVL3('14b'),
+  'internvl3-38b': internVL3('32b'),
+  'internvl3-78b': internVL3('72b'),
 }

@@ -33,6 +33,6 @@ const layout = {
  * InternViT (Chen et al. 2023, https://arxiv.org/abs/2312.14238), InternVL's image encoder: a vision transformer with layer scale. The
  * configuration selects the 300M network with layer norms (https://huggingface.co/OpenGVLab/InternViT-300M-448px) or the 6B network with RMS
  * norms, also of queries and keys. For images of another size than `imageSize` the position table is resized (bicubic). Published sizes:
- * `'internvit-300m-448px'`, `'internvit-6b-448px'`. Runs in native code.
+ * `'internvit-300m-448px'`, `'internvit-6b-448px'`, `'internvit-6b-448px-v2.5'`. Runs in native code.
  */
 export class InternViT extends networkClass<InternViT, InternViTConfig, InternViTInputs, InternViTOutput>(layout) {}

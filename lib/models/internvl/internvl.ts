@@ -61,7 +61,8 @@ export interface InternVLGenerateInputs extends InternVLImages {
 const PICTURES: readonly (keyof InternVLImages)[] = ['pixelValues', 'imageFeatures', 'imageEmbeds']
 
 /**
- * InternVL 2 (Chen et al. 2024, https://arxiv.org/abs/2404.16821): a vision-language model. InternViT encodes tiles of an image, pixel
+ * InternVL 2, 2.5 and 3 (Chen et al. 2024, https://arxiv.org/abs/2404.16821 and https://arxiv.org/abs/2412.05271; Zhu et al. 2025,
+ * https://arxiv.org/abs/2504.10479): a vision-language model. InternViT encodes tiles of an image, pixel
  * shuffle joins four neighboring patches, and a projector (mlp1) converts them to embeddings, which replace `<IMG_CONTEXT>` tokens in the
  * language model's text. Any {@link DecoderLM} can be the language model.
  *
@@ -70,8 +71,9 @@ const PICTURES: readonly (keyof InternVLImages)[] = ['pixelValues', 'imageFeatur
  * const { tokens } = await model.generate({ inputIds, pixelValues }, { maxNewTokens: 64 })
  * ```
  *
- * Names in the state dictionary are those of the published checkpoints (https://huggingface.co/OpenGVLab/InternVL2-2B).
- * Published sizes: `'internvl2-1b'`, `'internvl2-2b'`, `'internvl2-4b'`, `'internvl2-8b'`.
+ * Names in the state dictionary are those of the published checkpoints (https://huggingface.co/OpenGVLab/InternVL3-1B). Folders of
+ * transformers' port (https://huggingface.co/OpenGVLab/InternVL3-1B-hf) work as well.
+ * Published sizes: `'internvl2-1b'`, `'internvl2.5-8b'`, `'internvl3-8b'` and so on; the error for an unknown name lists them.
  */
 export class InternVL extends Module implements SavableNetwork<InternVLConfig> {
   readonly config: CompleteInternVLConfig

@@ -11,25 +11,47 @@ import { ConfigError, DataError } from '../../base/errors.js'
 import type { Tokenizer } from '../../text/index.js'
 
 /** Chat template, by its published name. */
-export type InternVLTemplate = 'hermes2' | 'internlm2' | 'phi3'
+export type InternVLTemplate = 'hermes2' | 'internlm2' | 'internvl2_5' | 'phi3'
 
 interface Template {
   system: readonly [before: string, after: string]
   user: readonly [before: string, after: string]
   /** End of an answer, which stops generation. */
   end: string
+  /** Text between the end of an answer and the next question. */
+  between: string
+  /** Text after an image's tokens. */
+  afterImage: string
+  defaultSystem: string
 }
 
+/** Default system prompt of InternVL2. */
+export const INTERNVL_SYSTEM =
+  '你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。'
+
+/** What InternVL2's templates have in common: no line break after an end, and one after an image. */
+const INTERNVL2 = { between: '', afterImage: '\n', defaultSystem: INTERNVL_SYSTEM } as const
 const CHATML: Template = {
+  ...INTERNVL2,
   system: ['<|im_start|>system\n', '<|im_end|>'],
   user: ['<|im_start|>user\n', '<|im_end|><|im_start|>assistant\n'],
   end: '<|im_end|>',
 }
-/** Chat templates. Without a line break after an end, which came with InternVL 2.5. */
+/** Chat templates. */
 export const INTERNVL_TEMPLATES: Readonly<Record<InternVLTemplate, Template>> = {
   hermes2: CHATML,
   internlm2: CHATML,
+  internvl2_5: {
+    system: ['<|im_start|>system\n', '<|im_end|>\n'],
+    user: ['<|im_start|>user\n', '<|im_end|>\n<|im_start|>assistant\n'],
+    end: '<|im_end|>',
+    between: '\n',
+    afterImage: '',
+    defaultSystem:
+      '你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。',
+  },
   phi3: {
+    ...INTERNVL2,
     system: ['<|system|>\n', '<|end|>'],
     user: ['<|user|>\n', '<|end|><|assistant|>\n'],
     end: '<|end|>',
@@ -39,12 +61,9 @@ export const INTERNVL_TEMPLATES: Readonly<Record<InternVLTemplate, Template>> = 
 const NAMES: Readonly<Record<string, InternVLTemplate>> = {
   'Hermes-2': 'hermes2',
   'internlm2-chat': 'internlm2',
+  internvl2_5: 'internvl2_5',
   'phi3-chat': 'phi3',
 }
-
-/** Default system prompt of InternVL2. */
-export const INTERNVL_SYSTEM =
-  '你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。'
 
 const [IMAGE, VIDEO, AUDIO, CONTEXT] = ['<image>', '<video>', '<audio>', '<IMG_CONTEXT>']
 
@@ -64,7 +83,7 @@ export function internVLTemplate(name: unknown): InternVLTemplate {
 export interface InternVLConversation {
   /** Questions and answers, in order; null for an answer to generate, only in the last turn. */
   turns: readonly (readonly [query: string, response: string | null])[]
-  /** System prompt. Default: the published one; null for none. */
+  /** System prompt. Default: the template's published one; null for none. */
   system?: string | null
   /** Number of tiles of each `<image>` of the questions, in order, thumbnail included. */
   images?: readonly number[]
@@ -98,7 +117,9 @@ type Piece = { text: string | number[]; isTarget: boolean }
 
 /**
  * Encode a conversation as token ids, as ms-swift 2.6 does for InternVL2: neighboring texts with the same role in the loss are tokenized
- * together, and images separate them. The begin-of-sequence token is added if the tokenizer adds one.
+ * together, and images separate them. The begin-of-sequence token is added if the tokenizer adds one. The template `internvl2_5`, of
+ * InternVL 2.5 and 3, is that of the published code (https://github.com/OpenGVLab/InternVL), without the line break that ms-swift adds
+ * after each image.
  *
  * ```ts
  * const { inputIds } = internVLPrompt(tokenizer, { turns: [['<image>\nWhat is it?', null]], images: [7] }, { template: 'hermes2' })
@@ -151,10 +172,10 @@ function piecesOf(
   requireOneOf(where, 'template', options.template, Object.keys(INTERNVL_TEMPLATES))
   const { tileTokens = 256, imgContextTokenId = tokenizer.tokenToId(CONTEXT) } = options
   requireWhole(where, 'tileTokens', tileTokens, 1)
-  const { turns, system = INTERNVL_SYSTEM, images = [], videos = [], audios = [] } = conversation
+  const template = INTERNVL_TEMPLATES[options.template]
+  const { turns, system = template.defaultSystem, images = [], videos = [], audios = [] } = conversation
   requireTurns(where, turns)
   if (system !== null) requireString(where, 'system', system)
-  const template = INTERNVL_TEMPLATES[options.template]
   for (const text of [system ?? '', ...turns.flat()]) {
     if (text?.includes(CONTEXT))
       throw new DataError(
@@ -170,7 +191,7 @@ function piecesOf(
   const places = sum([...images, ...videos]) * tileTokens + sum(audios)
   if (places > MOST)
     throw new DataError(`${where}: expected at most ${MOST} tokens of images and audio, got ${places}.`, { places })
-  const media = new Media(where, { images, videos, audios }, (tiles) => {
+  const media = new Media(where, { images, videos, audios }, template.afterImage, (tiles) => {
     if (imgContextTokenId !== undefined) return new Array<number>(tiles * tileTokens).fill(imgContextTokenId)
     throw new ConfigError(
       `${where}.imgContextTokenId: expected an id, since the tokenizer lacks ${CONTEXT}, got none. Set it.`,
@@ -181,7 +202,7 @@ function piecesOf(
   const addText = (text: string) => pieces.push(...media.split(text))
   if (system !== null) addText(`${template.system[0]}${system}${template.system[1]}`)
   for (const [i, [query, response]] of turns.entries()) {
-    addText(`${template.user[0]}${query}${template.user[1]}`)
+    addText(`${i > 0 ? template.between : ''}${template.user[0]}${query}${template.user[1]}`)
     if (response === null) break
     pieces.push({ text: response, isTarget: true })
     pieces.push({ text: template.end, isTarget: i === turns.length - 1 })
@@ -213,6 +234,7 @@ class Media {
   constructor(
     private readonly where: string,
     private readonly given: { images: readonly number[]; videos: readonly number[]; audios: readonly number[] },
+    private readonly afterImage: string,
     private readonly places: (tiles: number) => number[],
   ) {}
 
@@ -239,19 +261,19 @@ class Media {
     ]
   }
 
-  #image(tiles: number): Piece[] {
+  #image(tiles: number, after = this.afterImage): Piece[] {
     this.tiles += tiles
     return [
       { text: '<img>', isTarget: false },
       { text: this.places(tiles), isTarget: false },
-      { text: '</img>\n', isTarget: false },
+      { text: `</img>${after}`, isTarget: false },
     ]
   }
 
   #frames(count: number): Piece[] {
     return Array.from({ length: count }, (_, i) => [
       { text: `Frame${i + 1}: `, isTarget: false },
-      ...this.#image(1),
+      ...this.#image(1, '\n'),
     ]).flat()
   }
 

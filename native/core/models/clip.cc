@@ -7,14 +7,12 @@
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/matmul.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cmath>
 
-#include "core/nn/checkpoint.h"
+#include "core/models/clip_layers.h"
 #include "core/nn/embedding.h"
 #include "core/nn/functions.h"
 #include "core/nn/linear.h"
@@ -26,16 +24,6 @@ using at::Tensor;
 using nn::Embedding;
 using nn::LayerNorm;
 using nn::Linear;
-
-// Configuration of the layers of both encoders.
-struct ClipLayerConfig {
-  ClipLayerConfig(const Config& config, int64_t dim, int64_t intermediate, int64_t layers, int64_t heads);
-  int64_t dim, intermediate, layers, heads;
-  double eps, attention_dropout, factor;
-  std::string activation;
-  int64_t frames = 0;         // that attention over time is for; 0: there is none
-  bool temporal_mlp = false;  // a second feed-forward after the attention over time
-};
 
 struct ClipTextConfig {
   explicit ClipTextConfig(const Config& config);
@@ -55,15 +43,6 @@ struct ClipVisionConfig {
   int64_t columns() const { return width / patch; }
 };
 
-struct ClipOutput {
-  at::Tensor last_hidden_state;           // text [batch, time, dim]; vision [batch * frames, patches + 1, dim]
-  at::Tensor pooler_output;               // [batch, dim]
-  at::Tensor frame_output;                // vision: [batch, frames, dim], whose mean the pooler output is
-  std::vector<at::Tensor> hidden_states;  // what the layers are given and each layer's output, where asked for
-  std::vector<at::Tensor> attentions;     // per layer [.., heads, time, time], where asked for; not those over time
-};
-
-class ClipEncoder;
 class ClipTextEmbeddings;
 class ClipVisionEmbeddings;
 
@@ -99,34 +78,8 @@ class ClipVision : public Block {
   nn::LayerNorm& post_norm;
 };
 
-namespace {
-
-double root(int64_t size) { return 1 / std::sqrt(static_cast<double>(size)); }
-
-int64_t positive(const Config& config, const char* key, int64_t fallback) {
-  const int64_t value = config.integer(key, fallback);
-  TORCH_CHECK(value > 0, key, " must be positive, got ", value);
-  return value;
-}
-
-}  // namespace
-
-ClipLayerConfig::ClipLayerConfig(const Config& config, int64_t dim, int64_t intermediate, int64_t layers, int64_t heads)
-    : dim(positive(config, "hidden_size", dim)),
-      intermediate(positive(config, "intermediate_size", intermediate)),
-      layers(config.integer("num_hidden_layers", layers)),
-      heads(positive(config, "num_attention_heads", heads)),
-      eps(config.number("layer_norm_eps", 1e-5)),
-      attention_dropout(config.probability("attention_dropout", 0)),
-      factor(config.number("initializer_factor", 1)),
-      activation(config.text("hidden_act", "quick_gelu")) {
-  TORCH_CHECK(this->layers >= 0, "num_hidden_layers must not be negative, got ", this->layers);
-  TORCH_CHECK(this->dim % this->heads == 0, "hidden_size ", this->dim, " is not divisible by num_attention_heads ",
-              this->heads);
-}
-
 ClipTextConfig::ClipTextConfig(const Config& config)
-    : layer(config, 512, 2048, 12, 8),
+    : layer(config, {512, 2048, 12, 8}),
       vocabulary(positive(config, "vocab_size", 49408)),
       positions(positive(config, "max_position_embeddings", 77)),
       end(config.integer("eos_token_id", 49407)) {
@@ -135,7 +88,7 @@ ClipTextConfig::ClipTextConfig(const Config& config)
 }
 
 ClipVisionConfig::ClipVisionConfig(const Config& config)
-    : layer(config, 768, 3072, 12, 12),
+    : layer(config, {768, 3072, 12, 12}),
       channels(positive(config, "num_channels", 3)),
       patch(positive(config, "patch_size", 32)),
       frames(positive(config, "num_frames", 1)),
@@ -158,176 +111,6 @@ ClipVisionConfig::ClipVisionConfig(const Config& config)
   const int64_t tube = config.integer("tube_size", 1);
   TORCH_CHECK(!tubes || tube == 1, "tube_size must be 1, as in every published checkpoint, got ", tube);
 }
-
-namespace {
-
-class ClipAttention : public Block {
- public:
-  ClipAttention(const ModuleOptions& options, const ClipLayerConfig& c)
-      : Block("CLIPAttention", options),
-        key(*child<Linear>("k_proj", c.dim, c.dim, true, in_std(c))),
-        value(*child<Linear>("v_proj", c.dim, c.dim, true, in_std(c))),
-        query(*child<Linear>("q_proj", c.dim, c.dim, true, in_std(c))),
-        output(*child<Linear>("out_proj", c.dim, c.dim, true, root(c.dim) * c.factor)),
-        heads(c.heads),
-        dropout(c.attention_dropout) {}
-
-  static double in_std(const ClipLayerConfig& c) {
-    return root(c.dim) * root(2 * std::max<int64_t>(c.layers, 1)) * c.factor;
-  }
-
-  // x [batch, time, dim]; without a mask and causal, each query sees the keys up to its own
-  nn::Attended forward(const Tensor& x, const Tensor& mask, bool causal, bool with_weights) const {
-    const auto project = [&](const Linear& layer) { return nn::split_heads(layer.forward(x), heads); };
-    const Tensor q = project(query), k = project(key), v = project(value);
-    const double drop = training() ? dropout : 0;
-    if (causal && !mask.defined() && !with_weights) {
-      return {nn::join_heads(nn::scaled_attention(q, k, v, std::nullopt, drop, true)), Tensor()};
-    }
-    const Tensor seen = causal && !mask.defined() ? causal_mask(x.size(1), x.device()) : mask;
-    nn::Attended result = nn::attend(q, k, v, seen, drop, with_weights);
-    result.output = nn::join_heads(result.output);  // [batch, time, dim]
-    return result;
-  }
-
-  // Each place of an image over the frames: x [batch * frames, places, dim] -> the same.
-  Tensor over_time(const Tensor& x, int64_t frames) const {
-    const int64_t batch = x.size(0) / frames, places = x.size(1), dim = x.size(2);
-    const auto project = [&](const Linear& layer) {
-      return layer.forward(x)
-          .view({batch, frames, places, heads, dim / heads})
-          .permute({0, 2, 3, 1, 4})
-          .reshape({batch * places, heads, frames, dim / heads});
-    };
-    const Tensor attended =
-        nn::attend(project(query), project(key), project(value), {}, training() ? dropout : 0, false).output;
-    return attended.view({batch, places, heads, frames, dim / heads})
-        .permute({0, 3, 1, 2, 4})
-        .reshape({batch * frames, places, dim});
-  }
-
-  Tensor add(const Tensor& x, const Tensor& attended, const Tensor& residual) const {
-    if (!hooked()) return output.forward_add(attended, residual);
-    return residual + watched(x, output.forward(attended));
-  }
-
-  static Tensor causal_mask(int64_t time, c10::Device device) {
-    return at::ones({1, 1, time, time}, at::TensorOptions().dtype(at::kBool).device(device)).tril();
-  }
-
- private:
-  Linear &key, &value, &query, &output;
-  const int64_t heads;
-  const double dropout;
-};
-
-class ClipMlp : public Block {
- public:
-  ClipMlp(const ModuleOptions& options, const ClipLayerConfig& c)
-      : Block("CLIPMLP", options),
-        up(*child<Linear>("fc1", c.dim, c.intermediate, true, root(2 * c.dim) * c.factor)),
-        down(*child<Linear>("fc2", c.intermediate, c.dim, true, ClipAttention::in_std(c))),
-        activation(nn::activation(c.activation)) {}
-
-  Tensor add(const Tensor& x, const Tensor& residual) const {
-    const Tensor inner = up.forward(x, activation);
-    if (!hooked()) return down.forward_add(inner, residual);
-    return residual + watched(x, down.forward(inner));
-  }
-
- private:
-  Linear &up, &down;
-  const nn::Activation activation;
-};
-
-class ClipLayer : public Block {
- public:
-  ClipLayer(const ModuleOptions& options, const ClipLayerConfig& c)
-      : Block("CLIPEncoderLayer", options),
-        attention(*child<ClipAttention>("self_attn", c)),
-        attention_norm(*child<LayerNorm>("layer_norm1", c.dim, c.eps)),
-        mlp(*child<ClipMlp>("mlp", c)),
-        mlp_norm(*child<LayerNorm>("layer_norm2", c.dim, c.eps)),
-        frames(c.frames) {
-    if (frames == 0) return;
-    time_embedding = parameter("temporal_embedding", {1, frames, c.dim}, init::normal(root(c.dim)));
-    time_attention = child<ClipAttention>("temporal_attn", c);
-    time_norm = child<LayerNorm>("temporal_layer_norm1", c.dim, c.eps);
-    if (!c.temporal_mlp) return;
-    time_mlp = child<ClipMlp>("temporal_mlp", c);
-    time_mlp_norm = child<LayerNorm>("temporal_layer_norm2", c.dim, c.eps);
-  }
-
-  nn::Attended forward(const Tensor& given, const Tensor& mask, bool causal, bool with_weights) const {
-    const Tensor x = frames == 0 ? given : over_time(given);
-    const Tensor normed = attention_norm.forward(x);
-    nn::Attended result = attention.forward(normed, mask, causal, with_weights);
-    const Tensor stream = attention.add(normed, result.output, x);
-    result.output = watched(given, mlp.add(mlp_norm.forward(stream), stream));
-    return result;
-  }
-
- private:
-  // [batch * frames, places, dim] -> the same
-  Tensor over_time(const Tensor& given) const {
-    // One frame has no order, but is attended to all the same.
-    const Tensor x =
-        frames == 1
-            ? given
-            : (given.unflatten(0, {given.size(0) / frames, frames}) + time_embedding.unsqueeze(2)).flatten(0, 1);
-    const Tensor normed = time_norm->forward(x);
-    const Tensor attended = time_attention->add(normed, time_attention->over_time(normed, frames), x);
-    return time_mlp == nullptr ? attended : time_mlp->add(time_mlp_norm->forward(attended), attended);
-  }
-
-  ClipAttention& attention;
-  LayerNorm& attention_norm;
-  ClipMlp& mlp;
-  LayerNorm& mlp_norm;
-  const int64_t frames;
-  Tensor time_embedding;  // [1, frames, dim]
-  ClipAttention* time_attention = nullptr;
-  LayerNorm *time_norm = nullptr, *time_mlp_norm = nullptr;
-  ClipMlp* time_mlp = nullptr;
-};
-
-}  // namespace
-
-class ClipEncoder : public Block, public nn::Checkpointing {
- public:
-  ClipEncoder(const ModuleOptions& options, const ClipLayerConfig& c)
-      : Block("CLIPEncoder", options), layers(*child<ModuleList<ClipLayer>>("layers")) {
-    for (int64_t i = 0; i < c.layers; ++i) layers.add(c);
-  }
-
-  ClipOutput forward(Tensor x, const Tensor& mask, bool causal, bool hidden_states, bool attentions) const {
-    const Tensor given = x;
-    ClipOutput result;
-    for (ClipLayer* layer : layers) {
-      if (hidden_states) result.hidden_states.push_back(x);
-      nn::Attended attended;
-      if (nn::should_checkpoint(*this)) {
-        nn::Tensors outputs =
-            nn::checkpoint(*layer, {x, mask}, [layer, causal, attentions](const nn::Tensors& in) -> nn::Tensors {
-              nn::Attended one = layer->forward(in[0], in[1], causal, attentions);
-              if (!attentions) return {one.output};
-              return {one.output, one.weights};
-            });
-        attended = {outputs[0], attentions ? outputs[1] : Tensor()};
-      } else {
-        attended = layer->forward(x, mask, causal, attentions);
-      }
-      x = std::move(attended.output);
-      if (attentions) result.attentions.push_back(std::move(attended.weights));
-    }
-    if (hidden_states) result.hidden_states.push_back(x);
-    result.last_hidden_state = watched(given, std::move(x));
-    return result;
-  }
-
- private:
-  ModuleList<ClipLayer>& layers;
-};
 
 class ClipTextEmbeddings : public Block {
  public:
@@ -366,7 +149,7 @@ Tensor text_mask(const Tensor& given, c10::Device device) {
   const Tensor real = nn::attention_mask(nn::mask_for(given, device));
   if (!real.defined()) return real;
   const int64_t time = real.size(-1);
-  const Tensor seen = real.logical_and(ClipAttention::causal_mask(time, device));
+  const Tensor seen = real.logical_and(clip_causal_mask(time, device));
   const Tensor itself = at::eye(time, at::TensorOptions().dtype(at::kBool).device(device));
   return seen.logical_or(seen.any(-1, true).logical_not().logical_and(itself));
 }
@@ -394,48 +177,12 @@ ClipOutput ClipText::forward(const Tensor& ids, const Tensor& mask, const Tensor
   return result;
 }
 
-namespace {
-
-// Images in patches that do not overlap, each times the weight [dim, channels, patch, patch], or of tubes [dim,
-// channels, 1, patch, patch].
-class ClipPatches : public Block {
- public:
-  ClipPatches(const ModuleOptions& options, const ClipVisionConfig& c)
-      : Block("Conv", options),
-        weight(parameter("weight", shape_of(c), init::normal(c.range * c.layer.factor))),
-        patch(c.patch) {}
-
-  // [batch, channels, frames, height, width] -> [batch * frames, patches, dim]
-  Tensor forward(const Tensor& pixels) const {
-    const int64_t rows = pixels.size(3) / patch, columns = pixels.size(4) / patch;
-    const Tensor whole = pixels.narrow(3, 0, rows * patch).narrow(4, 0, columns * patch);
-    const Tensor patches = whole.unflatten(4, {columns, patch})
-                               .unflatten(3, {rows, patch})
-                               .permute({0, 2, 3, 5, 1, 4, 6})
-                               .reshape({pixels.size(0) * pixels.size(2), rows * columns, -1});
-    const Tensor output = kernels::linear(patches, weight.flatten(1), std::nullopt);
-    if (!hooked()) return output;
-    return watched(pixels, output.transpose(1, 2).unflatten(2, {rows, columns})).flatten(2).transpose(1, 2);
-  }
-
-  const Tensor weight;
-
- private:
-  static std::vector<int64_t> shape_of(const ClipVisionConfig& c) {
-    if (c.tubes) return {c.layer.dim, c.channels, 1, c.patch, c.patch};
-    return {c.layer.dim, c.channels, c.patch, c.patch};
-  }
-  const int64_t patch;
-};
-
-}  // namespace
-
 class ClipVisionEmbeddings : public Block {
  public:
   ClipVisionEmbeddings(const ModuleOptions& options, const ClipVisionConfig& c)
       : Block("CLIPVisionEmbeddings", options),
         class_embedding(parameter("class_embedding", class_shape(c), init::normal(root(c.layer.dim) * c.layer.factor))),
-        patches(*child<ClipPatches>("patch_embedding", c)),
+        patches(*child<ClipPatches>("patch_embedding", patch_shape(c), false, c.range * c.layer.factor)),
         positions(*child<Embedding>("position_embedding", c.rows() * c.columns() + 1, c.layer.dim, -1,
                                     c.range * c.layer.factor)) {}
 
@@ -449,6 +196,10 @@ class ClipVisionEmbeddings : public Block {
   }
 
  private:
+  static std::vector<int64_t> patch_shape(const ClipVisionConfig& c) {
+    if (c.tubes) return {c.layer.dim, c.channels, 1, c.patch, c.patch};
+    return {c.layer.dim, c.channels, c.patch, c.patch};
+  }
   static std::vector<int64_t> class_shape(const ClipVisionConfig& c) {
     if (c.tubes) return {c.frames, c.layer.dim};
     return {c.layer.dim};

@@ -31,17 +31,18 @@ class InternVLProjector : public Block {
   const nn::Activation activation;
 };
 
-// states [images, 1 + down * across, dim], whose first is that of no patch -> [images, tokens, factor² * dim]: a
-// token has the patches of a square, row by row. Swapped, tokens stand column by column, as the first version had them.
+// states [images, down * across, dim], or with a first that is that of no patch, [images, 1 + down * across, dim] ->
+// [images, tokens, factor² * dim]: a token has the patches of a square, row by row. Swapped, tokens stand column by
+// column, as the first version had them.
 Tensor pixel_shuffle(const Tensor& states, int64_t down, int64_t across, int64_t factor, bool swapped) {
   TORCH_CHECK(factor > 0 && down > 0 && across > 0 && down % factor == 0 && across % factor == 0, "a grid of ", down,
               " x ", across, " patches has no squares of ", factor);
-  TORCH_CHECK(
-      states.dim() == 3 && down <= states.size(1) && across <= states.size(1) && states.size(1) == 1 + down * across,
-      "states must be [images, 1 + ", down, " * ", across, ", dim], got ", states.sizes());
-  const int64_t pictures = states.size(0), dim = states.size(2);
+  TORCH_CHECK(states.dim() == 3 && down <= states.size(1) && across <= states.size(1) &&
+                  (states.size(1) == down * across || states.size(1) == 1 + down * across),
+              "states must be [images, ", down, " * ", across, " or 1 more, dim], got ", states.sizes());
+  const int64_t pictures = states.size(0), dim = states.size(2), first = states.size(1) - down * across;
   const Tensor squares =
-      states.narrow(1, 1, down * across).reshape({pictures, down / factor, factor, across / factor, factor, dim});
+      states.narrow(1, first, down * across).reshape({pictures, down / factor, factor, across / factor, factor, dim});
   const auto order = swapped ? std::array<int64_t, 6>{0, 3, 1, 2, 4, 5} : std::array<int64_t, 6>{0, 1, 3, 2, 4, 5};
   return squares.permute(order).reshape({pictures, down / factor * (across / factor), factor * factor * dim});
 }

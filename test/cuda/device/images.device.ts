@@ -8,6 +8,7 @@ import {
   manualSeed,
   noGrad,
   randn,
+  SiglipVisionModel,
   scope,
   Tensor,
   tensor,
@@ -100,6 +101,13 @@ const NETWORKS: [string, (device: 'cpu' | 'cuda') => unknown, object, string[], 
     { text: { inputIds, attentionMask } },
     ['text'],
     80,
+  ],
+  [
+    "SigLIP's vision encoder",
+    (device) => SiglipVisionModel.fromConfig(visionConfig, { device }),
+    { pixelValues: draw([3, 3, 8, 8]) },
+    ['poolerOutput', 'lastHiddenState'],
+    79,
   ],
 ]
 
