@@ -129,6 +129,17 @@ export {
   type SiglipVisionOutput,
 } from './siglip/siglip.js'
 export { SileroVad, type SileroVadConfig } from './silero-vad.js'
+export type { SmolVLMConfig, SmolVLMVisionConfig } from './smolvlm/config.js'
+export {
+  type SmolVLMGrid,
+  type SmolVLMImageOptions,
+  type SmolVLMPromptOptions,
+  type SmolVLMTiles,
+  smolVLMImageOptions,
+  smolVLMImages,
+  smolVLMPrompt,
+} from './smolvlm/images.js'
+export { SmolVLM } from './smolvlm/smolvlm.js'
 export type { UnitVoiceboxConfig } from './unit-voicebox/config.js'
 export type { UnitVoiceboxGenerateInputs } from './unit-voicebox/sampling.js'
 export { UnitVoicebox } from './unit-voicebox/unit-voicebox.js'

@@ -208,6 +208,8 @@ const CLASSES: Record<string, string> = {
   LanguageBindThermal: 'LanguageBind',
   clip_text_model: 'ClipTextModel',
   clip_vision_model: 'ClipVisionModel',
+  smolvlm: 'SmolVLM',
+  idefics3: 'SmolVLM',
   siglip: 'SiglipVisionModel',
   siglip_vision_model: 'SiglipVisionModel',
   bigvgan: 'BigVGAN',
@@ -291,7 +293,7 @@ const FLOATS: ReadonlySet<string> = new Set([
 ])
 
 /** Return the configuration with a decimal point in the numbers that Python must read as floats. */
-const withFloats = (config: object): object =>
+export const withFloats = (config: object): object =>
   Object.fromEntries(
     Object.entries(config).map(([key, value]) => [
       key,

@@ -45,6 +45,8 @@ describe('the root of the package', () => {
     ['Wav2Vec2Model', 'Wav2Vec2'],
     ['WavLMModel', 'WavLM'],
     ['WhisperForConditionalGeneration', 'Whisper'],
+    ['SmolVLMForConditionalGeneration', 'SmolVLM'],
+    ['Idefics3ForConditionalGeneration', 'SmolVLM'],
   ] as const)('has transformers’ name %s for %s', (alias, name) => {
     expect(exported[alias]).toBeDefined()
     expect(exported[alias]).toBe(exported[name])

@@ -38,6 +38,13 @@ export const imageProcessorKeys: ConfigKeys = {
   ],
 }
 
+/** Resampling filters by Pillow's codes. */
+export const IMAGE_FILTERS: Readonly<Record<number, PreprocessImageOptions['resample']>> = {
+  1: 'lanczos',
+  2: 'bilinear',
+  3: 'bicubic',
+}
+
 /** Return an error about a key of an image processor's file. */
 export const imageProcessorFailure = (file: string, key: string, expected: string, value: unknown): ConfigError =>
   new ConfigError(`${file}: expected ${key} ${expected}, got ${shown(value)}. Other values are not supported.`, {

@@ -1,5 +1,11 @@
 import type { PreprocessImageOptions } from '../../vision/preprocess.js'
-import { imageProcessorFailure, readImageProcessor, squareOf, statisticsOf } from '../clip/image-processor.js'
+import {
+  IMAGE_FILTERS,
+  imageProcessorFailure,
+  readImageProcessor,
+  squareOf,
+  statisticsOf,
+} from '../clip/image-processor.js'
 import type { ConfigKeys } from '../config-keys.js'
 
 const SIDE = 224
@@ -30,13 +36,6 @@ const siglipImageKeys: ConfigKeys = {
   ],
 }
 
-/** Filters by Pillow's codes. */
-const FILTERS: Readonly<Record<number, PreprocessImageOptions['resample']>> = {
-  1: 'lanczos',
-  2: 'bilinear',
-  3: 'bicubic',
-}
-
 /**
  * Return a folder's image preprocessing as options of `preprocessImage`, from preprocessor_config.json of transformers'
  * `SiglipImageProcessor`, or its part of processor_config.json. Unknown keys are reported once by name.
@@ -50,7 +49,7 @@ const FILTERS: Readonly<Record<number, PreprocessImageOptions['resample']>> = {
 export async function siglipImageOptions(directory: string): Promise<PreprocessImageOptions> {
   const { file, found } = await readImageProcessor('siglipImageOptions', directory, siglipImageKeys)
   const { resample } = found
-  const filter = typeof resample === 'number' ? FILTERS[resample] : undefined
+  const filter = typeof resample === 'number' ? IMAGE_FILTERS[resample] : undefined
   if (filter === undefined) {
     throw imageProcessorFailure(file, 'resample', '1 (Lanczos), 2 (bilinear) or 3 (bicubic)', resample)
   }

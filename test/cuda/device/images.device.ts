@@ -9,6 +9,7 @@ import {
   noGrad,
   randn,
   SiglipVisionModel,
+  SmolVLM,
   scope,
   Tensor,
   tensor,
@@ -110,6 +111,59 @@ const NETWORKS: [string, (device: 'cpu' | 'cuda') => unknown, object, string[], 
     79,
   ],
 ]
+
+const IMAGE = 19
+const smolVLM = {
+  visionConfig,
+  textConfig: { ...shape, vocabSize: 20, numKeyValueHeads: 2, maxPositionEmbeddings: 16 },
+  imageTokenId: IMAGE,
+  scaleFactor: 2,
+}
+
+describe('SmolVLM on the device', () => {
+  const [there, here] = both((device) => SmolVLM.fromConfig(smolVLM, { device }))
+  const pixelValues = draw([2, 3, 8, 8])
+  const ids = (rows: number[][]) => tensor(rows, { dtype: 'int64', ...host })
+  const given = {
+    inputIds: ids([
+      [1, IMAGE, 3, IMAGE, 5],
+      [0, 0, 7, 8, 9],
+    ]),
+    attentionMask: ids([
+      [1, 1, 1, 1, 1],
+      [0, 0, 1, 1, 1],
+    ]),
+    pixelValues,
+  }
+
+  it('has the loss, the gradients and the tokens of the CPU', async () => {
+    await scope(async () => {
+      const labels = given.inputIds
+      const [ours, wanted] = [
+        await there.forward({ ...away(given), labels: labels.to('cuda') }),
+        await here.forward({ ...given, labels }),
+      ]
+      expectClose((ours.loss as Tensor).detach().to('cpu'), (wanted.loss as Tensor).detach(), 1e-5)
+      const grads = [
+        await autograd.grad(ours.loss as Tensor, [...there.parameters()]),
+        await autograd.grad(wanted.loss as Tensor, [...here.parameters()]),
+      ] as [Tensor[], Tensor[]]
+      const size = (one: Tensor) => Number(one.abs().max().item())
+      const most = Math.max(...grads[1].map(size))
+      const apart = grads[0].map((one, i) => size(one.to('cpu').sub(grads[1][i] as Tensor)))
+      expect(Math.max(...apart) / most).toBeLessThan(1e-5)
+      const greedy = { maxNewTokens: 5, eosTokenId: [] }
+      expect((await there.generate(away(given), greedy)).tokens).toEqual((await here.generate(given, greedy)).tokens)
+    })
+  })
+
+  it('encodes images without a wait', async () => {
+    const images = pixelValues.to('cuda')
+    const run = () => noGrad(() => scope(async () => void (await there.encodeImages(images))))
+    await run()
+    expect((await counted(run)).waitsBy).toEqual({})
+  })
+})
 
 describe.each(NETWORKS)('%s on the device', (_, make, given, outputs, launches) => {
   const [there, here] = both((device) => make(device) as Network)
