@@ -36,7 +36,7 @@ export async function readPrompts(asterisk: string, transcripts: string, longest
     const path = resolve(asterisk, `${name}.wav`)
     const text = normalText(written)
     // Tones and silence stand in brackets. Numbers above 99 are not in words.
-    if (/[[(]/.test(written) || !/^[a-z' ]+$/.test(text) || name === '' || !existsSync(path)) continue
+    if (/[[(<]/.test(written) || !/^[a-z' ]+$/.test(text) || name === '' || !existsSync(path)) continue
     const samples = await vt.readClip(path, { sampleRate: RATE })
     if (samples.size(0) <= longest * RATE) prompts.push({ name, path, text, samples })
   }

@@ -4,9 +4,10 @@
  *
  * `npx tsx examples/parakeet-small.ts --asterisk DIR --transcripts FILE [--out DIR] [--config FILE]`
  *
- * DIR of --asterisk is `en_US_f_Allison` of Debian's package `asterisk-core-sounds-en-wav`; FILE has lines of `name: text`.
+ * DIR is the folder `en_US_f_Allison` of Debian's package `asterisk-core-sounds-en-wav`. FILE has lines of `name: text`: it is
+ * `core-sounds-en.txt` of the package `asterisk-core-sounds-en`.
  *
- * OUT/model is the model, for `npx voxtorch transcribe --model OUT/model FILE`; OUT/small.json has the word error rates,
+ * OUT/model is the model, for `npx voxtorch transcribe --model OUT/model FILE`; OUT/small.json has error rates of words,
  * OUT/answers.json the texts. The same command continues a killed run.
  */
 import { existsSync } from 'node:fs'

@@ -20,6 +20,7 @@ const TEXTS: Record<string, string> = {
   'dial-one.wav': 'dial one',
   'dial-two': 'Dial 2 two',
   beep: '[a beep]',
+  join: '<beep ascending>',
   'silence/1': '(1 second of silence)',
   large: 'dial 500',
   absent: 'nobody recorded this',
