@@ -18,8 +18,6 @@ export { saveGgufAdapter } from './decoder/save-gguf.js'
 export {
   Emotion2Vec,
   type Emotion2VecConfig,
-  type Emotion2VecInputs,
-  type Emotion2VecOutput,
 } from './emotion2vec/emotion2vec.js'
 export { Bert, type BertConfig } from './encoders/bert.js'
 export type { CtcTranscribeOptions, CtcTranscription } from './encoders/ctc-transcribe.js'
@@ -86,24 +84,9 @@ export { LanguageBind, type LanguageBindEmbeddings, type ZeroShotOptions } from 
 export { resizePositions } from './languagebind/positions.js'
 
 export type { MimiConfig } from './mimi/config.js'
-export {
-  Mimi,
-  type MimiDecodeInputs,
-  type MimiDecodeOutput,
-  type MimiEncodeInputs,
-  type MimiEncodeOutput,
-  type MimiInputs,
-  type MimiOutput,
-} from './mimi/mimi.js'
-export { MimiDecoderStream, MimiEncoderStream, type MimiStreamOptions } from './mimi/stream.js'
+export { Mimi } from './mimi/mimi.js'
+export { MimiDecoderStream, MimiEncoderStream } from './mimi/stream.js'
 export type { MoonshineConfig } from './moonshine/config.js'
-export type {
-  MoonshineEncoderInputs,
-  MoonshineEncoderOutput,
-  MoonshineGenerateInputs,
-  MoonshineInputs,
-  MoonshineOutput,
-} from './moonshine/inputs.js'
 export { Moonshine } from './moonshine/moonshine.js'
 export type { MoonshineTranscribeOptions, MoonshineTranscription } from './moonshine/transcribe.js'
 export { loadPretrained, savePretrained } from './own-module.js'
@@ -124,16 +107,12 @@ export { type ScoreLabelsOptions, scoreLabels } from './score-labels.js'
 export { siglipImageOptions } from './siglip/image-processor.js'
 export {
   type SiglipVisionConfig,
-  type SiglipVisionInputs,
   SiglipVisionModel,
-  type SiglipVisionOutput,
 } from './siglip/siglip.js'
 export { SileroVad, type SileroVadConfig } from './silero-vad.js'
-export type { SmolVLMConfig, SmolVLMVisionConfig } from './smolvlm/config.js'
+export type { SmolVLMConfig } from './smolvlm/config.js'
 export {
-  type SmolVLMGrid,
   type SmolVLMImageOptions,
-  type SmolVLMPromptOptions,
   type SmolVLMTiles,
   smolVLMImageOptions,
   smolVLMImages,
