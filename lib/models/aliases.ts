@@ -10,8 +10,5 @@ export { Wav2Vec2Bert as Wav2Vec2BertModel } from './encoders/wav2vec2-bert.js'
 export { Wav2Vec2Conformer as Wav2Vec2ConformerModel } from './encoders/wav2vec2-conformer.js'
 export { WavLM as WavLMModel } from './encoders/wavlm.js'
 export { FastConformerEncoder as ParakeetEncoder } from './parakeet/encoder.js'
-export {
-  SmolVLM as Idefics3ForConditionalGeneration,
-  SmolVLM as SmolVLMForConditionalGeneration,
-} from './smolvlm/smolvlm.js'
+export {} from './smolvlm/smolvlm.js'
 export { Whisper as WhisperForConditionalGeneration } from './whisper/whisper.js'

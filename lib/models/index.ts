@@ -95,23 +95,9 @@ export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export { QFormer, type QFormerConfig } from './q-former/q-former.js'
 export { type ScoreLabelsOptions, scoreLabels } from './score-labels.js'
 export { siglipImageOptions } from './siglip/image-processor.js'
-export {
-  type SiglipVisionConfig,
-  type SiglipVisionInputs,
-  SiglipVisionModel,
-  type SiglipVisionOutput,
-} from './siglip/siglip.js'
+export { SiglipVisionModel } from './siglip/siglip.js'
 export { SileroVad, type SileroVadConfig } from './silero-vad.js'
-export type { SmolVLMConfig, SmolVLMVisionConfig } from './smolvlm/config.js'
-export {
-  type SmolVLMGrid,
-  type SmolVLMImageOptions,
-  type SmolVLMPromptOptions,
-  type SmolVLMTiles,
-  smolVLMImageOptions,
-  smolVLMImages,
-  smolVLMPrompt,
-} from './smolvlm/images.js'
+export { smolVLMImages } from './smolvlm/images.js'
 export { SmolVLM } from './smolvlm/smolvlm.js'
 export type { UnitVoiceboxConfig } from './unit-voicebox/config.js'
 export type { UnitVoiceboxGenerateInputs } from './unit-voicebox/sampling.js'
