@@ -31,7 +31,7 @@ const SETTINGS = settings({
   mean: { type: unchecked<readonly number[]>(), default: [0.5, 0.5, 0.5] },
   /** Standard deviation of each channel, not 0. Default 0.5. */
   std: { type: unchecked<readonly number[]>(), default: [0.5, 0.5, 0.5] },
-  /** Version of Pillow whose resampling is used, as in {@link resizeImage}. Default 12. */
+  /** Version of Pillow whose resampling is used, as in `resizeImage`. Default 12. */
   pillow: { type: unchecked<12 | 13>(), default: 12 },
   /** Aborts reading. */
   signal: { type: SIGNAL },
