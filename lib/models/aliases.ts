@@ -12,8 +12,4 @@ export { WavLM as WavLMModel } from './encoders/wavlm.js'
 export { Mimi as MimiModel } from './mimi/mimi.js'
 export { Moonshine as MoonshineForConditionalGeneration } from './moonshine/moonshine.js'
 export { FastConformerEncoder as ParakeetEncoder } from './parakeet/encoder.js'
-export {
-  SmolVLM as Idefics3ForConditionalGeneration,
-  SmolVLM as SmolVLMForConditionalGeneration,
-} from './smolvlm/smolvlm.js'
 export { Whisper as WhisperForConditionalGeneration } from './whisper/whisper.js'

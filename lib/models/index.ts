@@ -105,19 +105,9 @@ export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export { QFormer, type QFormerConfig } from './q-former/q-former.js'
 export { type ScoreLabelsOptions, scoreLabels } from './score-labels.js'
 export { siglipImageOptions } from './siglip/image-processor.js'
-export {
-  type SiglipVisionConfig,
-  SiglipVisionModel,
-} from './siglip/siglip.js'
+export { SiglipVisionModel } from './siglip/siglip.js'
 export { SileroVad, type SileroVadConfig } from './silero-vad.js'
-export type { SmolVLMConfig } from './smolvlm/config.js'
-export {
-  type SmolVLMImageOptions,
-  type SmolVLMTiles,
-  smolVLMImageOptions,
-  smolVLMImages,
-  smolVLMPrompt,
-} from './smolvlm/images.js'
+export { smolVLMImages } from './smolvlm/images.js'
 export { SmolVLM } from './smolvlm/smolvlm.js'
 export type { UnitVoiceboxConfig } from './unit-voicebox/config.js'
 export type { UnitVoiceboxGenerateInputs } from './unit-voicebox/sampling.js'

@@ -12,15 +12,14 @@ import {
   noGrad,
   ops,
   SmolVLM,
-  type SmolVLMConfig,
   scope,
-  smolVLMImageOptions,
   smolVLMImages,
-  smolVLMPrompt,
   type Tensor,
   tensor,
   zeros,
 } from '../../lib/index.js'
+import type { SmolVLMConfig } from '../../lib/models/smolvlm/config.js'
+import { smolVLMImageOptions, smolVLMPrompt } from '../../lib/models/smolvlm/images.js'
 import { expectClose, fixture, fixturePath, ROUNDING, settledTensors, tensorsOf } from '../helpers.js'
 import { atReal, get } from './decoder.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
@@ -237,13 +236,13 @@ describe('the processor', () => {
     const folder = mkdtempSync(join(directory, 'processor-'))
     writeFileSync(join(folder, 'preprocessor_config.json'), JSON.stringify(settings))
     // The fixture is of Pillow 13.
-    const options = { ...(await smolVLMImageOptions(folder)), pillow: 13 } as const
+    const options = { folder, pillow: 13 } as const
     const image = get(tensorsOf(file, name, 'in').pixels)
     const { pixelValues, grids } = await smolVLMImages(image, options)
     expect(grids).toEqual([grid])
     expectClose(pixelValues, get(tensorsOf(file, name, 'out').pixels), 1e-5)
-    expect(smolVLMPrompt('<image>', grids, { tileTokens: 2 })).toBe(text)
-    expect(smolVLMPrompt('a<image>b<image>', [get(grid), [0, 0]], { tileTokens: 2 })).toBe(
+    expect(smolVLMPrompt('<image>', grids, 2)).toBe(text)
+    expect(smolVLMPrompt('a<image>b<image>', [get(grid), [0, 0]], 2)).toBe(
       `a${text}b<fake_token_around_image><global-img><image><image><fake_token_around_image>`,
     )
     const two = await smolVLMImages([image, image], options)
@@ -267,12 +266,14 @@ describe('the processor', () => {
     await expect(smolVLMImages(image, { size: 4096, tileSize: 1 })).rejects.toThrow(/expected size to be at most 32/)
     await expect(smolVLMImages([])).rejects.toThrow(/images/)
     await expect(smolVLMImages(image, { crop: 3 } as never)).rejects.toThrow(/crop/)
-    const options = { tileTokens: 2 }
-    expect(() => smolVLMPrompt('<image>', [], options)).toThrow(DataError)
-    expect(() => smolVLMPrompt('<image>', [], options)).toThrow(/expected 1 grids for 1 times <image>.*got 0/)
-    expect(() => smolVLMPrompt('', [[1, 0]], options)).toThrow(/grids/)
-    expect(() => smolVLMPrompt('<image>', [[2 ** 15, 2 ** 15]], options)).toThrow(/image tokens/)
-    expect(() => smolVLMPrompt('', [], {} as never)).toThrow(/tileTokens/)
+    const { model } = open('smolvlm')
+    expect(() => model.prompt('<image>', [])).toThrow(DataError)
+    expect(() => model.prompt('<image>', [])).toThrow(/expected 1 grids for 1 times <image>.*got 0/)
+    expect(() => model.prompt('', [[1, 0]])).toThrow(/grids/)
+    expect(() => model.prompt('<image>', [[2 ** 15, 2 ** 15]])).toThrow(/image tokens/)
+    expect(() => model.prompt(3 as never, [])).toThrow(/text/)
+    expect(model.prompt('<image>', [[0, 0]]).split('<image>').length - 1).toBe(model.tileTokens)
+    await expect(smolVLMImages(image, { folder: join(directory, 'nowhere') })).rejects.toThrow(/preprocessor_config/)
   })
 })
 

@@ -29,7 +29,7 @@ interface Template {
 export const INTERNVL_SYSTEM =
   '你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。'
 
-/** Shared part of InternVL2's templates: no line break after an end, and one after an image. */
+/** Fields of InternVL2's templates, which have no line break after an end and one after an image. */
 const INTERNVL2 = { between: '', afterImage: '\n', defaultSystem: INTERNVL_SYSTEM } as const
 const CHATML: Template = {
   ...INTERNVL2,

@@ -14,6 +14,11 @@ import {
 import type { ConfigKeys } from '../config-keys.js'
 
 const SETTINGS = settings({
+  /**
+   * Folder of a model, whose preprocessor_config.json (or part of processor_config.json) of transformers' `SmolVLMImageProcessor` or
+   * `Idefics3ImageProcessor` gives the defaults of the other options.
+   */
+  folder: { type: 'string' },
   /** Length of the longer side after the first resizing, in pixels, at most 4096. Default 1456. */
   size: { type: 'integer', min: 1, default: 1456 },
   /** Side of a tile in pixels. Default 364. */
@@ -26,7 +31,7 @@ const SETTINGS = settings({
   mean: { type: unchecked<readonly number[]>(), default: [0.5, 0.5, 0.5] },
   /** Standard deviation of each channel, not 0. Default 0.5. */
   std: { type: unchecked<readonly number[]>(), default: [0.5, 0.5, 0.5] },
-  /** Version of Pillow whose resampling is used, see {@link ResizeImageOptions}. Default 12. */
+  /** Version of Pillow whose resampling is used, as in `resizeImage`. Default 12. */
   pillow: { type: unchecked<12 | 13>(), default: 12 },
   /** Aborts reading. */
   signal: { type: SIGNAL },
@@ -41,7 +46,7 @@ export type SmolVLMGrid = readonly [rows: number, columns: number]
 export interface SmolVLMTiles {
   /** float32 [tiles, 3, tileSize, tileSize]: of each image its tiles row by row, and the whole image. */
   pixelValues: Tensor
-  /** Grid of each image, for {@link smolVLMPrompt}. */
+  /** Grid of each image, for `prompt` of the model. */
   grids: SmolVLMGrid[]
 }
 
@@ -56,16 +61,20 @@ const MOST_TILES = 32
  * transformers' `SmolVLMImageProcessorPil` and `Idefics3ImageProcessorPil`, without images of padding.
  *
  * ```ts
- * const { pixelValues, grids } = await smolVLMImages('a.jpg', await smolVLMImageOptions('./SmolVLM-256M-Instruct'))
+ * const { pixelValues, grids } = await smolVLMImages('a.jpg', { folder: './SmolVLM-256M-Instruct' })
  * ```
- * @throws DataError naming the file for an unreadable image; ConfigError for invalid options
+ * @throws DataError naming the file for an unreadable image; ConfigError for invalid options, and with file and key for
+ *   preprocessing of a folder that this library does not support
  */
 export async function smolVLMImages(
   images: ImageInput | readonly ImageInput[],
   options: SmolVLMImageOptions = {},
 ): Promise<SmolVLMTiles> {
   const where = 'smolVLMImages'
-  const { size, tileSize, splits, resample: filter, pillow, mean, std, signal } = SETTINGS.read(where, options)
+  const { folder } = SETTINGS.read(where, options)
+  const defaults = folder === undefined ? {} : await smolVLMImageOptions(folder)
+  const all = SETTINGS.read(where, { ...defaults, ...options })
+  const { size, tileSize, splits, resample: filter, pillow, mean, std, signal } = all
   requireStatistics(where, { mean, std }, 3)
   if (Math.min(size, LONGEST) > MOST_TILES * tileSize) {
     throw argumentError(where, 'size', `at most ${MOST_TILES} times tileSize`, size)
@@ -75,7 +84,7 @@ export async function smolVLMImages(
   if (list.length === 0) throw argumentError(where, 'images', 'an image, or several', images)
   const grids: SmolVLMGrid[] = []
   const pixelValues = await scope(async () => {
-    const all: Tensor[] = []
+    const parts: Tensor[] = []
     for (const image of list) {
       const { tiles, grid } = await scope(async () => {
         const pixels = await openImage(where, image, {}, signal)
@@ -83,9 +92,9 @@ export async function smolVLMImages(
       })
       grids.push(grid)
       const planes: Tensor = await ops.async.div(tiles.permute([0, 3, 1, 2]), 255)
-      all.push(await normalizeImage(planes, { mean, std }))
+      parts.push(await normalizeImage(planes, { mean, std }))
     }
-    return cat(all, 0)
+    return cat(parts, 0)
   })
   return { pixelValues, grids }
 }
@@ -170,12 +179,7 @@ const imageKeys: ConfigKeys = {
   ],
 }
 
-/**
- * Return a folder's image preprocessing as options of {@link smolVLMImages}, from preprocessor_config.json of transformers'
- * `SmolVLMImageProcessor` or `Idefics3ImageProcessor`, or its part of processor_config.json. Unknown keys are reported once by name.
- * @throws ConfigError with file and key for preprocessing that this library does not support, and for a folder without
- * either file; DataError for a file that is not JSON
- */
+/** Return a folder's image preprocessing as options of {@link smolVLMImages}. Unknown keys are reported once by name. */
 export async function smolVLMImageOptions(directory: string): Promise<SmolVLMImageOptions> {
   const { file, found } = await readImageProcessor('smolVLMImageOptions', directory, imageKeys)
   const { resample, doImageSplitting } = found
@@ -191,31 +195,15 @@ export async function smolVLMImageOptions(directory: string): Promise<SmolVLMIma
   return { size, tileSize, splits: doImageSplitting, resample: filter, ...statisticsOf(file, found) }
 }
 
-export interface SmolVLMPromptOptions {
-  /** Number of tokens of a tile, `model.tileTokens`. */
-  tileTokens: number
-}
-
 const [IMAGE, EDGE, WHOLE] = ['<image>', '<fake_token_around_image>', '<global-img>']
 /** Most image tokens of a text: far above the number of positions of these networks. */
 const MOST_TOKENS = 1 << 20
 
-/**
- * Return a text with each `<image>` expanded to the tokens of its tiles, as transformers' SmolVLMProcessor and Idefics3Processor do:
- * `<row_1_col_1>` and so on before each tile, and `<global-img>` before the whole image.
- *
- * ```ts
- * const text = smolVLMPrompt(tokenizer.applyChatTemplate(messages), grids, { tileTokens: model.tileTokens })
- * ```
- * @throws DataError with both numbers, unless there are as many grids as `<image>`
- */
-export function smolVLMPrompt(text: string, grids: readonly SmolVLMGrid[], options: SmolVLMPromptOptions): string {
-  const where = 'smolVLMPrompt'
+/** Return a text with each `<image>` expanded to the tokens of its tiles. */
+export function smolVLMPrompt(text: string, grids: readonly SmolVLMGrid[], tileTokens: number): string {
+  const where = 'SmolVLM.prompt'
   if (typeof text !== 'string') throw argumentError(where, 'text', 'a string', text)
   if (!Array.isArray(grids)) throw argumentError(where, 'grids', 'a list of [rows, columns]', grids)
-  if (typeof options !== 'object' || options === null) throw argumentError(where, 'options', 'an object', options)
-  const { tileTokens } = options
-  requireWhole(where, 'tileTokens', tileTokens, 1)
   let tokens = 0
   for (const grid of grids as unknown[]) {
     if (!Array.isArray(grid) || grid.length !== 2)

@@ -20,6 +20,7 @@ import {
   smolVLMSizes,
 } from './config.js'
 import { loadSmolVLM, saveSmolVLM } from './files.js'
+import { type SmolVLMGrid, smolVLMPrompt } from './images.js'
 
 const encode = opAsync('voxtorch::siglip_vision_forward')
 const connect = opAsync('voxtorch::smolvlm_connect')
@@ -49,11 +50,13 @@ class SmolVLMConnector extends NativeModule {
  * SmolVLM (Marafioti et al. 2025, https://arxiv.org/abs/2504.05299) and Idefics3 (Laurençon et al. 2024,
  * https://arxiv.org/abs/2408.12637), as transformers' SmolVLMForConditionalGeneration and Idefics3ForConditionalGeneration: SigLIP
  * encodes tiles of an image, pixel shuffle joins neighboring patches, and a projection converts them to embeddings, which replace
- * `<image>` tokens in a language model's text. {@link smolVLMImages} makes the tiles, and {@link smolVLMPrompt} the text.
+ * `<image>` tokens in a language model's text. {@link smolVLMImages} makes the tiles, and `prompt` the text.
  *
  * ```ts
  * const model = await SmolVLM.fromPretrained('HuggingFaceTB/SmolVLM-256M-Instruct')
- * const { tokens } = await model.generate({ inputIds, pixelValues }, { maxNewTokens: 64 })
+ * const { pixelValues, grids } = await smolVLMImages('photo.jpg', { folder })
+ * const { inputIds } = tokenizer.encode(model.prompt('User:<image>What is it?<end_of_utterance>\nAssistant:', grids))
+ * const { tokens } = await model.generate({ inputIds: tensor([inputIds]), pixelValues }, { maxNewTokens: 64 })
  * ```
  *
  * Names in the state dictionary are those of transformers without the prefix `model.`, with `language_model.model.` for `text_model.`
@@ -113,6 +116,16 @@ export class SmolVLM extends ImageTextModel implements SavableNetwork<SmolVLMCon
   get tileTokens(): number {
     const { visionConfig, scaleFactor } = this.config
     return (patchesPerSide(visionConfig) / scaleFactor) ** 2
+  }
+
+  /**
+   * Return a text with each `<image>` expanded to the tokens of its tiles, as transformers' SmolVLMProcessor and Idefics3Processor do:
+   * `<row_1_col_1>` and so on before each tile, and `<global-img>` before the whole image.
+   * @param grids `grids` of {@link smolVLMImages}, one for each `<image>`
+   * @throws DataError with both numbers, unless there are as many grids as `<image>`
+   */
+  prompt(text: string, grids: readonly SmolVLMGrid[]): string {
+    return smolVLMPrompt(text, grids, this.tileTokens)
   }
 
   /**
