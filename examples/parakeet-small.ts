@@ -100,8 +100,9 @@ const trainer = new vt.Trainer({
 await trainer.train()
 await model.eval().save(join(out, 'model'))
 
-/** Whisper writes `B7` and `42` for letters and digits in a row. */
-const spelled = (text: string) => text.replace(/\b[A-Z0-9]{2,}\b/g, (run) => [...run].join(' '))
+/** Whisper writes `B7`, `42` and `4mxq8` for letters and digits in a row. */
+const spelled = (text: string) =>
+  text.replace(/[A-Za-z0-9]+/g, (run) => (/\d|^[A-Z]{2,}$/.test(run) ? [...run].join(' ') : run))
 const whisper = config.whisper === null ? null : await vt.Whisper.fromPretrained(config.whisper)
 const figures: Record<string, number> = { steps: trainer.state.globalStep }
 const answers: Record<string, Record<string, string>[]> = {}

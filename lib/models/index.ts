@@ -15,10 +15,7 @@ export type { DecoderLMConfig } from './decoder/config.js'
 export { DecoderLM, type DecoderLMInputs, type DecoderLMOutput } from './decoder/decoder-lm.js'
 
 export { saveGgufAdapter } from './decoder/save-gguf.js'
-export {
-  Emotion2Vec,
-  type Emotion2VecConfig,
-} from './emotion2vec/emotion2vec.js'
+export { Emotion2Vec } from './emotion2vec/emotion2vec.js'
 export { Bert, type BertConfig } from './encoders/bert.js'
 export type { CtcTranscribeOptions, CtcTranscription } from './encoders/ctc-transcribe.js'
 export { Data2VecAudio, type Data2VecAudioConfig } from './encoders/data2vec-audio.js'
@@ -83,14 +80,10 @@ export type { LanguageBindInputs } from './languagebind/inputs.js'
 export { LanguageBind, type LanguageBindEmbeddings, type ZeroShotOptions } from './languagebind/languagebind.js'
 export { resizePositions } from './languagebind/positions.js'
 
-export type { MimiConfig } from './mimi/config.js'
 export { Mimi } from './mimi/mimi.js'
-export { MimiDecoderStream, MimiEncoderStream } from './mimi/stream.js'
-export type { MoonshineConfig } from './moonshine/config.js'
 export { Moonshine } from './moonshine/moonshine.js'
-export type { MoonshineTranscribeOptions, MoonshineTranscription } from './moonshine/transcribe.js'
 export { loadPretrained, savePretrained } from './own-module.js'
-export type { ParakeetCTCConfig, ParakeetRNNTConfig, ParakeetTDTConfig } from './parakeet/config.js'
+export type { ParakeetTDTConfig } from './parakeet/config.js'
 export { ParakeetForCTC } from './parakeet/ctc.js'
 export {
   type FastConformerConfig,
@@ -98,8 +91,6 @@ export {
   type FastConformerInputs,
   type FastConformerOutput,
 } from './parakeet/encoder.js'
-export type { ParakeetHypothesis } from './parakeet/head.js'
-export type { ParakeetTranscribeOptions, ParakeetTranscription } from './parakeet/transcribe.js'
 export { ParakeetForRNNT, ParakeetForTDT } from './parakeet/transducer.js'
 export type { LoadNetworkOptions, SaveNetworkOptions } from './pretrained.js'
 export { QFormer, type QFormerConfig } from './q-former/q-former.js'

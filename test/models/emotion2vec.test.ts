@@ -5,7 +5,6 @@ import { afterAll, describe, expect, it } from 'vitest'
 import {
   AdamW,
   Emotion2Vec,
-  type Emotion2VecConfig,
   manualSeed,
   noGrad,
   type Parameter,
@@ -15,6 +14,7 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js'
+import type { Emotion2VecConfig } from '../../lib/models/emotion2vec/emotion2vec.js'
 import { convertedConfig, networkName } from '../../lib/models/emotion2vec/funasr.js'
 import { expectClose, fixture, fixturePath, tensorsOf } from '../helpers.js'
 import { expectGradients } from './networks.js'

@@ -1,6 +1,8 @@
 """Has transformers transcribe with the model of examples/parakeet-small.ts, and compares its texts with those of the example.
 
     python test/reference/parakeet_small_check.py OUT [COUNT]     OUT is the example's; COUNT files of each set, default 5
+
+For the run in docs/guide/networks.md it prints (transformers 5.24.0, torch 2.13.0): 10 of 10 texts are the same
 """
 
 import json

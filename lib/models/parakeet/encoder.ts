@@ -49,7 +49,10 @@ export interface FastConformerConfig extends NetworkConfig {
   attentionDropout?: number
   /** Whether the output of the subsampling is multiplied by √hiddenSize. Default true. */
   scaleInput?: boolean
-  /** Standard deviation of the initial weights. Default 0.02. */
+  /**
+   * Standard deviation of the initial weights. Default 0.02, for wide encoders. To train a small one from scratch, use about
+   * 1 / √hiddenSize: with hiddenSize 144 the loss stayed at chance level with 0.02, and fell with 0.08.
+   */
   initializerRange?: number
   /**
    * `'rel_pos'`: each frame attends to all; `'rel_pos_local_attn'`: to its neighbors, in memory that grows with the length instead of
