@@ -177,11 +177,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors, Tensor, Tensors> forward_de
       result.router_logits,
       inputs.mask.defined() ? inputs.mask.narrow(1, inputs.mask.size(1) - hidden.size(1), hidden.size(1)) : Tensor());
   if (loss.defined() && router_loss.defined()) loss = loss + router_loss * network.config.router_loss_scale;
-  if (logits_to_keep || !labels) {
-    const int64_t time = hidden.size(1), wanted = logits_to_keep.value_or(0);
-    const int64_t kept = wanted == 0 ? time : std::min(wanted, time);
-    logits = network.logits(kept == time ? hidden : hidden.narrow(1, time - kept, kept).contiguous());
-  }
+  if (logits_to_keep || !labels) logits = network.logits(nn::last_states(hidden, logits_to_keep.value_or(0)));
   return {loss,
           logits,
           hidden,

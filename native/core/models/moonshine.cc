@@ -647,11 +647,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensors, Tensors, Tensors, Tensors, T
   const Tensor& hidden = result.last_hidden_state;
   Tensor loss, logits;
   if (labels) loss = moonshine.loss(hidden, *labels);
-  if (logits_to_keep || !labels) {
-    const int64_t time = hidden.size(1), wanted = logits_to_keep.value_or(0);
-    const int64_t kept = wanted == 0 ? time : std::min(wanted, time);
-    logits = moonshine.logits(kept == time ? hidden : hidden.narrow(1, time - kept, kept).contiguous());
-  }
+  if (logits_to_keep || !labels) logits = moonshine.logits(nn::last_states(hidden, logits_to_keep.value_or(0)));
   return {loss,
           logits,
           hidden,

@@ -69,4 +69,9 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       });
 }
 
+at::Tensor last_states(const at::Tensor& hidden, int64_t count) {
+  const int64_t time = hidden.size(1);
+  return count == 0 || count >= time ? hidden : hidden.narrow(1, time - count, count).contiguous();
+}
+
 }  // namespace voxtorch::nn

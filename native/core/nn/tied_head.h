@@ -30,4 +30,7 @@ class TiedHead {
   c10::intrusive_ptr<Linear> own_;
 };
 
+// The last `count` states of [batch, time, dim], which are all that a head need multiply; 0: all.
+at::Tensor last_states(const at::Tensor& hidden, int64_t count);
+
 }  // namespace voxtorch::nn
