@@ -125,50 +125,52 @@ describe('texts in one batching', () => {
 
   // Lengths on both sides of a piece of attention, which has 128 keys; windows of 40 keys; adapters.
   it.each([
-    ['llama', {}, 8],
-    ['qwen3', {}, 5],
-    ['gemma3_text', { slidingWindow: 40, layerTypes: ['sliding_attention', 'full_attention'] }, 3],
-    ['llama', { quantized: true }, 12],
-    ['llama', { quantized: true, adapted: true }, 6],
-  ] as const)(
-    'of unlike lengths have the scores of one pass over each: %s %o, %i texts',
-    async (modelType, given, count) => {
-      const { quantized, adapted, ...more } = { quantized: false, adapted: false, ...given }
-      manualSeed(7)
-      const sizes = { vocabSize: 90, hiddenSize: 64, intermediateSize: 96, numHiddenLayers: 2 }
-      const heads = { numAttentionHeads: 4, numKeyValueHeads: 2, headDim: 16, maxPositionEmbeddings: 512 }
-      const model = DecoderLM.fromConfig({
-        modelType,
-        ...sizes,
-        ...heads,
-        ...more,
-        initializerRange: 0.2,
-      } as DecoderLMConfig)
-      model.freeze()
-      if (quantized) quantize(model, { scheme: 'q8_0' })
-      if (adapted)
-        getPeftModel(model, new LoraConfig({ r: 4, targetModules: ['q_proj', 'down_proj'], initLoraWeights: false }))
-      model.eval()
-      const batching = batchingOf(model, { maxNumSeqs: count })
-      const texts = Array.from({ length: count }, (_, i) => idsOf(i, 5 + ((i * 61) % 290)))
-      const config = { ...plain, eosTokenId: null, outputScores: true }
-      const together = await Promise.all(
-        texts.map((ids) => model.generate({ inputIds: tensor([ids]) }, config, { batching })),
-      )
-      for (const [i, { tokens, scores }] of together.entries()) {
-        const all = [...get(texts[i]), ...get(tokens[0]).slice(0, -1)]
-        const { logits } = await noGrad(() => model.forward({ inputIds: tensor([all]) }))
-        const wanted = get(logits)
-          .select(0, 0)
-          .narrow(0, get(texts[i]).length - 1, get(tokens[0]).length)
-        const off = get(scores).select(1, 0).sub(wanted)
-        // Passes of 1 to 4 tokens round the inputs of quantized weights otherwise than those of more.
-        const limit = quantized ? 0.02 : 100 * ROUNDING.float32
-        expect(Number(off.square().sum().div(wanted.square().sum()).sqrt().item())).toBeLessThan(limit)
-      }
-      model.dispose()
-    },
-  )
+    ['llama, 8 texts', 8, 'llama', {}],
+    ['qwen3, 5 texts', 5, 'qwen3', {}],
+    [
+      'gemma3_text, 3 texts',
+      3,
+      'gemma3_text',
+      { slidingWindow: 40, layerTypes: ['sliding_attention', 'full_attention'] },
+    ],
+    ['llama, 12 texts, q8_0 on the CPU', 12, 'llama', { quantized: true }],
+    ['llama with LoRA, 6 texts, q8_0 on the CPU', 6, 'llama', { quantized: true, adapted: true }],
+  ] as const)('of unlike lengths have the scores of one pass over each: %s', async (_, count, modelType, given) => {
+    const { quantized, adapted, ...more } = { quantized: false, adapted: false, ...given }
+    manualSeed(7)
+    const sizes = { vocabSize: 90, hiddenSize: 64, intermediateSize: 96, numHiddenLayers: 2 }
+    const heads = { numAttentionHeads: 4, numKeyValueHeads: 2, headDim: 16, maxPositionEmbeddings: 512 }
+    const model = DecoderLM.fromConfig({
+      modelType,
+      ...sizes,
+      ...heads,
+      ...more,
+      initializerRange: 0.2,
+    } as DecoderLMConfig)
+    model.freeze()
+    if (quantized) quantize(model, { scheme: 'q8_0' })
+    if (adapted)
+      getPeftModel(model, new LoraConfig({ r: 4, targetModules: ['q_proj', 'down_proj'], initLoraWeights: false }))
+    model.eval()
+    const batching = batchingOf(model, { maxNumSeqs: count })
+    const texts = Array.from({ length: count }, (_, i) => idsOf(i, 5 + ((i * 61) % 290)))
+    const config = { ...plain, eosTokenId: null, outputScores: true }
+    const together = await Promise.all(
+      texts.map((ids) => model.generate({ inputIds: tensor([ids]) }, config, { batching })),
+    )
+    for (const [i, { tokens, scores }] of together.entries()) {
+      const all = [...get(texts[i]), ...get(tokens[0]).slice(0, -1)]
+      const { logits } = await noGrad(() => model.forward({ inputIds: tensor([all]) }))
+      const wanted = get(logits)
+        .select(0, 0)
+        .narrow(0, get(texts[i]).length - 1, get(tokens[0]).length)
+      const off = get(scores).select(1, 0).to(wanted.device).sub(wanted)
+      // Passes of 1 to 4 tokens round the inputs of quantized weights otherwise than those of more.
+      const limit = quantized ? 0.02 : 100 * ROUNDING.float32
+      expect(Number(off.square().sum().div(wanted.square().sum()).sqrt().item())).toBeLessThan(limit)
+    }
+    model.dispose()
+  })
 
   it('may come as embeddings, and behind a cache, which has all but the last token then', async () => {
     const model = network('llama')

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { resolve } from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { PATIENCE } from '../../patience.js'
 import { buildDevice, buildKernels } from './build.mjs'
@@ -26,6 +27,22 @@ describe('the pretended CUDA device', () => {
     const { status, said } = run('--import', preload, 'bench/gpu/parity.mjs', 'parity')
     expect(said).toContain('all passed')
     expect(status).toBe(0)
+  })
+
+  it('leaves the other devices alone, where none was named', () => {
+    const forward = `
+      const vt = await import('./dist/modules/index.js')
+      const { op } = await import('./dist/modules/native/call.js')
+      const config = { modelType: 'llama', vocabSize: 97, hiddenSize: 64, intermediateSize: 96, numHiddenLayers: 2 }
+      const model = vt.DecoderLM.fromConfig({ ...config, numAttentionHeads: 4 }, { device: 'cuda', seed: 3 }).eval()
+      await model.forward({ inputIds: vt.tensor([[3, 14, 15]], { dtype: 'int64' }).to('cuda') })
+      console.log(op('pretended_cuda::counts')())`
+    const { said, status } = run('--import', preload, '--input-type=module', '-e', forward)
+    expect(status).toBe(0)
+    const { contexts, streamsBy } = JSON.parse(said)
+    expect(contexts).toEqual([0])
+    expect(Object.keys(streamsBy)).not.toEqual([])
+    expect(Object.keys(streamsBy).filter((stream) => !/^0:[1-9]/.test(stream))).toEqual([])
   })
 
   it("ends a process that touches its memory as the host's", () => {
@@ -55,8 +72,8 @@ describe('the pretended CUDA device', () => {
     const config = 'test/cuda/device/vitest.config.ts'
     // Two processes for all files: each start loads libtorch, the device and its kernels.
     const { status, said } = run(vitest, 'run', '--config', config, '--no-isolate', 'test/cuda/device')
-    // Of a failure, its name and message: `.ci/run` prints the first lines of what is compared.
-    expect(/(?:FAIL|Unhandled|FATAL)[\s\S]{0,2000}/.exec(said)?.[0]).toBeUndefined()
-    expect(status).toBe(0)
+    // `.ci/run` prints the first lines of a failure: they name the tests that failed.
+    const failure = /(?:FAIL|Unhandled|FATAL)[\s\S]{0,2000}/.exec(stripVTControlCharacters(said))?.[0]
+    if (failure || status !== 0) throw new Error(failure ?? `vitest ended with ${status}: ${said.slice(-2000)}`)
   })
 })

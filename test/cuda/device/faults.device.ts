@@ -18,7 +18,7 @@ import { op } from '../../../lib/native/call.js'
 import { onDevice } from '../../../lib/train/trainer/loss.js'
 import { decodeRng, encodeRng } from '../../../lib/train/trainer/rng.js'
 import { expectClose, fixturePath } from '../../helpers.js'
-import { counted, counts } from './counts.js'
+import { counted } from './counts.js'
 
 const CONFIG: DecoderLMConfig = {
   ...{ modelType: 'llama', vocabSize: 97, hiddenSize: 64, intermediateSize: 96 },
@@ -42,12 +42,6 @@ const padded = tensor(
 )
 
 describe('where inputs are', () => {
-  it('is the first device alone, where no other was named', async () => {
-    await language().forward({ inputIds: ids.to('cuda') })
-    expect(counts().contexts).toEqual([0])
-    expect(Object.keys(counts().streamsBy).every((stream) => /^0:[1-9]/.test(stream))).toBe(true)
-  })
-
   it('does not matter to what a language model writes', async () => {
     const write = async (device: 'cpu' | 'cuda', inputIds: Tensor, attentionMask?: Tensor) =>
       (await language(2, device).generate({ inputIds, attentionMask }, { maxNewTokens: 6 })).tokens
