@@ -6,32 +6,22 @@ export { Adamax, type AdamaxOptions } from './adamax.js'
 export { AdamW8bit, type AdamW8bitOptions } from './adamw-8bit.js'
 export { ASGD, type ASGDOptions } from './asgd.js'
 export { type ClipOptions, clipGradNorm, clipGradValue } from './clip.js'
-export { ChainedScheduler, SequentialLR, type SequentialLROptions } from './combined-schedulers.js'
+export { ChainedScheduler, SequentialLR } from './combined-schedulers.js'
 export {
   CosineAnnealingWarmRestarts,
-  type CosineAnnealingWarmRestartsOptions,
   CyclicLR,
-  type CyclicLROptions,
   OneCycleLR,
-  type OneCycleLROptions,
 } from './cyclic-schedulers.js'
 export {
   ConstantLR,
-  type ConstantLROptions,
   CosineAnnealingLR,
-  type CosineAnnealingLROptions,
   ExponentialLR,
-  type ExponentialLROptions,
   LambdaLR,
   LinearLR,
-  type LinearLROptions,
   MultiplicativeLR,
   MultiStepLR,
-  type MultiStepLROptions,
   PolynomialLR,
-  type PolynomialLROptions,
   StepLR,
-  type StepLROptions,
 } from './decay-schedulers.js'
 export { type EmaOptions, ExponentialMovingAverage } from './ema.js'
 export { GradScaler, type GradScalerOptions } from './grad-scaler.js'
@@ -42,7 +32,7 @@ export { Muon, type MuonOptions } from './muon.js'
 export { NAdam, type NAdamOptions } from './nadam.js'
 export { Optimizer, type ParamsOrGroups } from './optimizer.js'
 export { type ParameterGroupOptions, parameterGroups } from './parameter-groups.js'
-export { ReduceLROnPlateau, type ReduceLROnPlateauOptions } from './plateau.js'
+export { ReduceLROnPlateau } from './plateau.js'
 export { RAdam, type RAdamOptions } from './radam.js'
 export { RMSprop, type RMSpropOptions } from './rmsprop.js'
 export { Rprop, type RpropOptions } from './rprop.js'
@@ -55,7 +45,6 @@ export {
   getPolynomialDecayScheduleWithWarmup,
   getScheduler,
   getWsdSchedule,
-  type SchedulerOptions,
   type SchedulerType,
 } from './scheduler.js'
 export {
