@@ -40,6 +40,13 @@ const NETWORKS = [
   { name: 'smollm2-135m-instruct', label: 'SmolLM2-135M', words: 49152, types: ['F32', 'BF16', 'Q8_0', 'Q4_0'] },
 ]
 
+/** Compared with an engine built for the processor: random weights in these shapes. */
+const SHAPES = [
+  { name: 'llama', label: 'LLaMA 110M' },
+  { name: 'qwen3', label: 'Qwen3 0.6B' },
+  { name: 'gemma3', label: 'Gemma 3 270M' },
+]
+
 /** Target against an engine built for the processor. */
 const NATIVE_TARGET = 0.9
 
@@ -61,32 +68,34 @@ export async function againstNative(
   const native = await startNode('llama.cpp', 'llama-bench', program, voxtorch.versions.voxtorch_threads as string)
   const pair: Pair = { voxtorch, torch: native, against: 'llama.cpp, built here' }
   try {
-    const network = NETWORKS[0] as (typeof NETWORKS)[number]
-    const cases = FORMS.filter(({ type }) => type !== 'Q4_K_M')
-      .flatMap(({ type, options }) =>
-        [32, 512].map((prompt): Case => {
-          const file = join(folder, `${network.name}-${type}.gguf`)
-          const what = `${network.label} ${type}`
-          return {
-            ...{ name: `${type}-${prompt}`, label: `${what}, prompt of ${prompt}` },
-            request: { file, options, rows: 1, count: tokens, prompt, warms: true },
-            isWarm: true,
-            figures: [
-              { key: 'prefill', label: `${what}, prompt of ${prompt}`, unit: 'ms', target: NATIVE_TARGET },
-              ...(prompt === 32
-                ? [{ key: 'token', label: `${what}, token`, unit: 'ms', target: NATIVE_TARGET } as const]
-                : []),
-            ],
-          }
-        }),
-      )
-      .filter((one) => isAsked(only, one))
-    await voxtorch.ask({
-      write: { folder, name: network.name, types: FORMS.map(({ type }) => type).filter((type) => type !== 'Q4_K_M') },
+    const forms = FORMS.filter(({ type }) => type !== 'Q4_K_M')
+    const cases = SHAPES.flatMap(({ name, label }) => {
+      const own = forms
+        .flatMap(({ type, options }) =>
+          [32, 512].map((prompt): Case => {
+            const file = join(folder, `${name}-${type}.gguf`)
+            const what = `${label} ${type}`
+            return {
+              ...{ name: `${name}-${type}-${prompt}`, label: `${what}, prompt of ${prompt}` },
+              request: { file, options, rows: 1, count: tokens, prompt, warms: true },
+              isWarm: true,
+              figures: [
+                { key: 'prefill', label: `${what}, prompt of ${prompt}`, unit: 'ms', target: NATIVE_TARGET },
+                ...(prompt === 32
+                  ? [{ key: 'token', label: `${what}, token`, unit: 'ms', target: NATIVE_TARGET } as const]
+                  : []),
+              ],
+            }
+          }),
+        )
+        .filter((one) => isAsked(only, one))
+      return own.length > 0 ? [{ name, own }] : []
     })
-    for (const one of cases) await voxtorch.ask({ ...one.request, count: 2 })
+    for (const { name } of cases) await voxtorch.ask({ write: { folder, name, types: forms.map(({ type }) => type) } })
+    const asked = cases.flatMap(({ own }) => own)
+    for (const one of asked) await voxtorch.ask({ ...one.request, count: 2 })
     const alone = rateCases.map((one) => ({ ...one, alone: true }))
-    const rows = await duel(pair, [...cases, bandwidthCase, ...alone], rounds, 100)
+    const rows = await duel(pair, [...asked, bandwidthCase, ...alone], rounds, 100)
     return { rows, versions: { ...voxtorch.versions, ...native.versions } }
   } finally {
     closePair(pair)

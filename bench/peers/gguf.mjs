@@ -5,13 +5,15 @@ import { DecoderLM, manualSeed, noGrad, ops, randn, readGguf, scope, Tokenizer, 
 import { prompts, timedGreedy } from './greedy.mjs'
 import { rates, repeated } from './rates.mjs'
 import { serve, timedBlocks } from './serve.mjs'
-import { LLAMA } from './weights.mjs'
+import { GEMMA3, LLAMA, QWEN3 } from './weights.mjs'
+
+const RANDOM = { llama: LLAMA, qwen3: QWEN3, gemma3: GEMMA3 }
 
 /** llama.cpp loads no network without a vocabulary: the bytes, and names that mean nothing. */
-async function tokenizer(folder) {
+async function tokenizer(folder, vocabSize) {
   const byte = (i) => String.fromCharCode((i > 32 && i < 127) || (i > 160 && i !== 173) ? i : 256 + i)
   const vocab = Object.fromEntries(
-    Array.from({ length: LLAMA.vocabSize }, (_, i) => [i < 256 ? byte(i) : `w${i.toString(36)}`, i]),
+    Array.from({ length: vocabSize }, (_, i) => [i < 256 ? byte(i) : `w${i.toString(36)}`, i]),
   )
   const cutting = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true }
   const model = { type: 'BPE', vocab, merges: [], unk_token: null }
@@ -22,15 +24,15 @@ async function tokenizer(folder) {
 }
 
 /** Layers larger than at their beginning: with those a network with tied embeddings would say its last word again. */
-async function random(folder) {
+async function random(folder, config) {
   manualSeed(1)
-  const model = DecoderLM.fromConfig(LLAMA)
+  const model = DecoderLM.fromConfig(config)
   noGrad(() => {
     for (const [name, parameter] of model.namedParameters()) {
       if (name.includes('layers') && parameter.dim() === 2) parameter.mul_(4)
     }
   })
-  return { model, tokenizer: await tokenizer(folder) }
+  return { model, tokenizer: await tokenizer(folder, config.vocabSize) }
 }
 
 const published = async (name) => ({
@@ -39,7 +41,7 @@ const published = async (name) => ({
 })
 
 async function written({ folder, name, types }) {
-  const made = name === 'llama' ? await random(folder) : await published(name)
+  const made = RANDOM[name] ? await random(folder, RANDOM[name]) : await published(name)
   const files = {}
   for (const type of types) {
     files[type] = join(folder, `${name}-${type}.gguf`)

@@ -12,6 +12,21 @@ export const LLAMA = {
   tieWordEmbeddings: true,
 }
 
+/** Published shapes of other families: Qwen3-0.6B and Gemma 3 270M. */
+export const QWEN3 = {
+  ...{ modelType: 'qwen3', vocabSize: 151936, hiddenSize: 1024, intermediateSize: 3072, numHiddenLayers: 28 },
+  ...{ numAttentionHeads: 16, numKeyValueHeads: 8, headDim: 128, ropeTheta: 1_000_000, rmsNormEps: 1e-6 },
+  ...{ maxPositionEmbeddings: 40960, tieWordEmbeddings: true },
+}
+const GEMMA3_LAYERS = 18
+export const GEMMA3 = {
+  ...{ modelType: 'gemma3_text', vocabSize: 262144, hiddenSize: 640, intermediateSize: 2048 },
+  ...{ numHiddenLayers: GEMMA3_LAYERS, numAttentionHeads: 4, numKeyValueHeads: 1, headDim: 256 },
+  ...{ queryPreAttnScalar: 256, slidingWindow: 512, ropeTheta: 1_000_000, rmsNormEps: 1e-6 },
+  layerTypes: Array.from({ length: GEMMA3_LAYERS }, (_, i) => (i % 6 === 5 ? 'full_attention' : 'sliding_attention')),
+  ...{ maxPositionEmbeddings: 32768, tieWordEmbeddings: true },
+}
+
 /** Numbers between -0.5 and 0.5. */
 export const pattern = vt
   .arange(1009 * 1000, { dtype: 'int64' })

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/kernels/float_product/float_product.h"
 #include "core/kernels/plain.h"
 
 namespace voxtorch::kernels {
@@ -23,7 +24,8 @@ constexpr int64_t kPanelNumbers = 1 << 20;  // of the weight in float32 at a tim
 constexpr int64_t kFewProducts = 1 << 20;   // multiplications below which either way is quick
 
 Tensor to_floats(const Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }
-Tensor to_float_rows(const Tensor& tensor) { return to_floats(tensor.reshape({-1, tensor.size(-1)})); }
+Tensor rows_of(const Tensor& tensor) { return tensor.reshape({-1, tensor.size(-1)}); }
+Tensor to_float_rows(const Tensor& tensor) { return to_floats(rows_of(tensor)); }
 
 template <typename Function>
 void each_panel(int64_t outputs, int64_t width, const Function& function) {
@@ -61,6 +63,11 @@ bool is_expanded(const Tensor& input, const Tensor& weight, const OptionalTensor
 
 Tensor expanded_linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias) {
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  std::vector<int64_t> shape = input.sizes().vec();
+  shape.back() = weight.size(0);
+  if (has_widened_products()) {
+    return widened_mm(rows_of(input), weight.t(), bias).to(input.scalar_type()).view(shape);
+  }
   const Tensor rows = to_float_rows(input);
   const Tensor output = at::empty({rows.size(0), weight.size(0)}, rows.options());
   each_panel(weight.size(0), weight.size(1), [&](int64_t first, int64_t count) {
@@ -68,25 +75,25 @@ Tensor expanded_linear(const Tensor& input, const Tensor& weight, const Optional
     at::mm_out(part, rows, to_floats(weight.narrow(0, first, count)).t());
   });
   if (bias.has_value() && bias->defined()) output.add_(*bias);
-  std::vector<int64_t> shape = input.sizes().vec();
-  shape.back() = weight.size(0);
   return output.to(input.scalar_type()).view(shape);
 }
 
 Tensor expanded_input_gradient(const Tensor& grad, const Tensor& weight) {
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  std::vector<int64_t> shape = grad.sizes().vec();
+  shape.back() = weight.size(1);
+  if (has_widened_products()) return widened_mm(rows_of(grad), weight).to(grad.scalar_type()).view(shape);
   const Tensor rows = to_float_rows(grad);
   Tensor result = at::zeros({rows.size(0), weight.size(1)}, rows.options());
   each_panel(weight.size(0), weight.size(1), [&](int64_t first, int64_t count) {
     result.addmm_(rows.narrow(1, first, count), to_floats(weight.narrow(0, first, count)));
   });
-  std::vector<int64_t> shape = grad.sizes().vec();
-  shape.back() = weight.size(1);
   return result.to(grad.scalar_type()).view(shape);
 }
 
 Tensor expanded_weight_gradient(const Tensor& grad, const Tensor& input) {
   const at::AutoDispatchBelowADInplaceOrView below_autograd;
+  if (has_widened_products()) return widened_mm(rows_of(grad).t(), rows_of(input)).to(grad.scalar_type());
   const Tensor rows = to_float_rows(grad), inputs = to_float_rows(input);
   const Tensor result = at::empty({rows.size(1), inputs.size(1)}, grad.options());
   each_panel(rows.size(1), inputs.size(1), [&](int64_t first, int64_t count) {

@@ -7,11 +7,19 @@
 
 namespace voxtorch::kernels {
 
-// A matrix of float32 with any strides.
+enum class FloatKind { kFloat32, kBFloat16, kFloat16 };
+
+// A matrix with any strides, in elements. Half floats become float32 when they are packed.
 struct FloatMatrix {
-  const float* data;
+  const void* data;
   int64_t row_stride;
   int64_t column_stride;
+  FloatKind kind = FloatKind::kFloat32;
+  FloatMatrix from(int64_t row, int64_t column) const {
+    const int64_t size = kind == FloatKind::kFloat32 ? 4 : 2;
+    const auto* const bytes = static_cast<const char*>(data);
+    return {bytes + (row * row_stride + column * column_stride) * size, row_stride, column_stride, kind};
+  }
 };
 
 // One build of the kernels. A panel holds `rows` rows of the left matrix, or `columns` columns of the right one, for a

@@ -114,11 +114,9 @@ void multiply(int64_t m, int64_t n, int64_t k, const FloatMatrix& left, const Fl
     const Grid grid(m, columns, kernels);
     for (int64_t d = 0; d < k; d += kDepth) {
       const int64_t depth = std::min(kDepth, k - d);
-      const float* const right_corner = right.data + d * right.row_stride + column * right.column_stride;
       at::parallel_for(0, at::divup(columns, kernels.columns), 8, [&](int64_t begin, int64_t end) {
         const int64_t first = begin * kernels.columns, count = std::min(end * kernels.columns, columns) - first;
-        const FloatMatrix from{right_corner + first * right.column_stride, right.row_stride, right.column_stride};
-        kernels.pack_columns(from, count, depth, panels + first * depth);
+        kernels.pack_columns(right.from(d, column + first), count, depth, panels + first * depth);
       });
       at::parallel_for(0, grid.row_blocks * grid.column_blocks, 1, [&](int64_t begin, int64_t end) {
         static thread_local Scratch rows_scratch;
@@ -129,8 +127,7 @@ void multiply(int64_t m, int64_t n, int64_t k, const FloatMatrix& left, const Fl
           const int64_t first = task % grid.column_blocks * grid.columns;
           const int64_t count = std::min(grid.columns, columns - first);
           if (packed != row) {
-            const float* const corner = left.data + row * left.row_stride + d * left.column_stride;
-            kernels.pack_rows({corner, left.row_stride, left.column_stride}, rows, depth, block);
+            kernels.pack_rows(left.from(row, d), rows, depth, block);
             packed = row;
           }
           kernels.multiply(block, panels + first * depth, rows, count, depth, add || d > 0,
@@ -143,7 +140,11 @@ void multiply(int64_t m, int64_t n, int64_t k, const FloatMatrix& left, const Fl
 
 FloatMatrix matrix_of(const Tensor& tensor, int64_t offset = 0) {
   const int64_t rank = tensor.dim();
-  return {tensor.const_data_ptr<float>() + offset, tensor.stride(rank - 2), tensor.stride(rank - 1)};
+  const FloatKind kind = tensor.scalar_type() == at::kFloat      ? FloatKind::kFloat32
+                         : tensor.scalar_type() == at::kBFloat16 ? FloatKind::kBFloat16
+                                                                 : FloatKind::kFloat16;
+  const auto* const data = static_cast<const char*>(tensor.const_data_ptr()) + offset * tensor.element_size();
+  return {data, tensor.stride(rank - 2), tensor.stride(rank - 1), kind};
 }
 
 bool is_worth(int64_t rows, int64_t columns, int64_t depth) {
@@ -308,6 +309,16 @@ Tensor float_linear(const Tensor& input, const Tensor& weight, const std::option
   multiply(rows, out, in, {flat.const_data_ptr<float>(), in, 1}, matrix_of(weight.t()), add,
            result.mutable_data_ptr<float>(), out);
   return result;
+}
+
+bool has_widened_products() { return build() != nullptr; }
+
+Tensor widened_mm(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
+  const Tensor out = at::empty({left.size(0), right.size(1)}, left.options().dtype(at::kFloat));
+  const bool add = bias.has_value() && bias->defined();
+  if (add) out.copy_(*bias);
+  multiply_matrices(left, right, add, out);
+  return out;
 }
 
 }  // namespace voxtorch::kernels

@@ -23,4 +23,9 @@ bool is_float_product(const at::Tensor& left, const at::Tensor& right, int64_t r
 // input [..., in], weight [out, in] with any strides, bias [out] -> [..., out], where is_float_product. No gradients.
 at::Tensor float_linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
+// left [m, k] and right [k, n] of float32, bfloat16 or float16 with any strides, bias [n] -> [m, n] in float32, with sums
+// in float32; on processors where has_widened_products. No gradients.
+bool has_widened_products();
+at::Tensor widened_mm(const at::Tensor& left, const at::Tensor& right, const std::optional<at::Tensor>& bias = {});
+
 }  // namespace voxtorch::kernels

@@ -36,11 +36,42 @@ inline Lanes plus(Lanes a, Lanes b) { return _mm256_add_ps(a, b); }
 constexpr int kVectors = 3;
 constexpr int kColumns = kVectors * kLanes;
 
+// Elements of a matrix, as float32: one, four and eight that follow each other.
+struct Float32 {
+  using Element = float;
+  static float one(const float* from) { return *from; }
+  static __m128 four(const float* from) { return _mm_loadu_ps(from); }
+  static __m256 eight(const float* from) { return _mm256_loadu_ps(from); }
+};
+struct BFloat16 {
+  using Element = uint16_t;
+  static float one(const uint16_t* from) { return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(*from << 16))); }
+  static __m128 four(const uint16_t* from) {
+    const __m128i halves = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+    return _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(halves), 16));
+  }
+  static __m256 eight(const uint16_t* from) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  }
+};
+struct Float16 {
+  using Element = uint16_t;
+  static float one(const uint16_t* from) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(*from))); }
+  static __m128 four(const uint16_t* from) {
+    return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  }
+  static __m256 eight(const uint16_t* from) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+};
+
 // Four rows of `from`, `stride` apart, become columns of `to`, `width` apart; for a multiple of four depths.
-inline void transpose_four(const float* from, int64_t stride, int64_t depth, float* to, int width) {
+template <typename Kind>
+inline void transpose_four(const typename Kind::Element* from, int64_t stride, int64_t depth, float* to, int width) {
   for (int64_t d = 0; d < depth; d += 4) {
-    __m128 a = _mm_loadu_ps(from + d), b = _mm_loadu_ps(from + stride + d);
-    __m128 c = _mm_loadu_ps(from + 2 * stride + d), e = _mm_loadu_ps(from + 3 * stride + d);
+    __m128 a = Kind::four(from + d), b = Kind::four(from + stride + d);
+    __m128 c = Kind::four(from + 2 * stride + d), e = Kind::four(from + 3 * stride + d);
     _MM_TRANSPOSE4_PS(a, b, c, e);
     _mm_storeu_ps(to + d * width, a);
     _mm_storeu_ps(to + (d + 1) * width, b);
@@ -50,14 +81,19 @@ inline void transpose_four(const float* from, int64_t stride, int64_t depth, flo
 }
 
 // Panels of kWidth lines of a matrix: lines `line_stride` apart, their elements `stride`.
-template <int kWidth>
-void pack(const float* from, int64_t line_stride, int64_t stride, int64_t lines, int64_t depth, float* to) {
+template <int kWidth, typename Kind>
+void pack_kind(const typename Kind::Element* from, int64_t line_stride, int64_t stride, int64_t lines, int64_t depth,
+               float* to) {
   for (int64_t first = 0; first < lines; first += kWidth, to += depth * kWidth) {
     const int count = static_cast<int>(std::min<int64_t>(kWidth, lines - first));
-    const float* const panel = from + first * line_stride;
+    const auto* const panel = from + first * line_stride;
     if (count == kWidth && line_stride == 1) {
       for (int64_t d = 0; d < depth; ++d) {
-        for (int i = 0; i < kWidth; ++i) to[d * kWidth + i] = panel[d * stride + i];
+        if constexpr (kWidth % 8 == 0) {
+          for (int i = 0; i < kWidth; i += 8) _mm256_storeu_ps(to + d * kWidth + i, Kind::eight(panel + d * stride + i));
+        } else {
+          for (int i = 0; i < kWidth; i += 4) _mm_storeu_ps(to + d * kWidth + i, Kind::four(panel + d * stride + i));
+        }
       }
       continue;
     }
@@ -65,26 +101,38 @@ void pack(const float* from, int64_t line_stride, int64_t stride, int64_t lines,
     if (stride == 1) {
       const int64_t fours = depth / 4 * 4;
       for (; line + 4 <= count; line += 4) {
-        transpose_four(panel + line * line_stride, line_stride, fours, to + line, kWidth);
+        transpose_four<Kind>(panel + line * line_stride, line_stride, fours, to + line, kWidth);
         for (int64_t d = fours; d < depth; ++d) {
-          for (int i = line; i < line + 4; ++i) to[d * kWidth + i] = panel[i * line_stride + d];
+          for (int i = line; i < line + 4; ++i) to[d * kWidth + i] = Kind::one(panel + i * line_stride + d);
         }
       }
     }
     for (; line < kWidth; ++line) {
       for (int64_t d = 0; d < depth; ++d) {
-        to[d * kWidth + line] = line < count ? panel[line * line_stride + d * stride] : 0.0f;
+        to[d * kWidth + line] = line < count ? Kind::one(panel + line * line_stride + d * stride) : 0.0f;
       }
     }
   }
 }
 
+template <int kWidth>
+void pack(const FloatMatrix& from, int64_t line_stride, int64_t stride, int64_t lines, int64_t depth, float* to) {
+  switch (from.kind) {
+    case FloatKind::kFloat32:
+      return pack_kind<kWidth, Float32>(static_cast<const float*>(from.data), line_stride, stride, lines, depth, to);
+    case FloatKind::kBFloat16:
+      return pack_kind<kWidth, BFloat16>(static_cast<const uint16_t*>(from.data), line_stride, stride, lines, depth, to);
+    case FloatKind::kFloat16:
+      return pack_kind<kWidth, Float16>(static_cast<const uint16_t*>(from.data), line_stride, stride, lines, depth, to);
+  }
+}
+
 void pack_rows(const FloatMatrix& from, int64_t rows, int64_t depth, float* to) {
-  pack<kRows>(from.data, from.row_stride, from.column_stride, rows, depth, to);
+  pack<kRows>(from, from.row_stride, from.column_stride, rows, depth, to);
 }
 
 void pack_columns(const FloatMatrix& from, int64_t columns, int64_t depth, float* to) {
-  pack<kColumns>(from.data, from.column_stride, from.row_stride, columns, depth, to);
+  pack<kColumns>(from, from.column_stride, from.row_stride, columns, depth, to);
 }
 
 // One panel of rows times kUsed vectors of one panel of columns.
