@@ -1,7 +1,17 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { getNumThreads, manualSeed, noGrad, ops, randn, setNumThreads, type Tensor, zeros } from '../../lib/index.js'
+import {
+  functional,
+  getNumThreads,
+  manualSeed,
+  noGrad,
+  ops,
+  randn,
+  setNumThreads,
+  type Tensor,
+  zeros,
+} from '../../lib/index.js'
 import { op } from '../../lib/native/call.js'
-import { here, relativeError } from '../helpers.js'
+import { expectAsExact, here, relativeError } from '../helpers.js'
 
 // float32 products of this library (native/core/kernels/float_product), which processors of AMD use by default.
 
@@ -112,6 +122,49 @@ describe.skipIf(here() === 'cuda' || ownProducts(true) === false)('a float32 pro
     expect(product.isnan().sum([1]).toArray()).toEqual(Array.from({ length: 100 }, (_, i) => (i === 3 ? 100 : 0)))
     const infinite = product.isinf().sum([0]).toArray() as number[]
     expect(infinite.map((count, i) => (i === 9 ? count >= 98 : count === 0)).every(Boolean)).toBe(true)
+  })
+
+  // Rows and outputs on both sides of panels, of the last half panel, and of where thin products begin and end.
+  const thin: [number, number, number][] = [
+    ...[5, 8, 9, 16, 17, 33, 95, 100, 191, 192, 193].map((rows): [number, number, number] => [rows, 1630, 131]),
+    ...([
+      [24, 64, 1030],
+      [40, 2050, 49],
+      [17, 4096, 96],
+    ] as [number, number, number][]),
+  ]
+
+  it.each(['float32', 'bfloat16', 'float16'] as const)(
+    'of few rows and a weight is that of float64 within rounding: %s',
+    (dtype) => {
+      for (const [rows, width, outputs] of thin) {
+        // Apart from each other in memory, too.
+        const weight = randn([outputs, width + 5])
+          .to(dtype)
+          .narrow(1, 3, width)
+        const [x, bias] = [randn([rows, width]).to(dtype), randn([outputs]).to(dtype)]
+        const exact = x.double().matmul(weight.double().t()).add(bias.double())
+        const [ours, theirs] = [true, false].map((own) =>
+          ownly(own, () => functional.linear(x.clone().requiresGrad_(), weight, bias)),
+        )
+        expectAsExact(ours as Tensor, theirs as Tensor, exact, width, `${rows} × ${width} × ${outputs}`)
+      }
+    },
+  )
+
+  it('of few rows has the same bits for a row on 1, 2, 3, 4 and 8 threads, whatever comes with it', () => {
+    const [all, weight] = [randn([192, 1030]), randn([131, 1030])]
+    const rowsOf = (rows: number, threads: number) => {
+      setNumThreads(threads)
+      return functional.linear(all.narrow(0, 0, rows).requiresGrad_(), weight).detach()
+    }
+    const whole = rowsOf(192, 1)
+    for (const threads of [1, 2, 3, 4, 8]) {
+      for (const rows of [9, 17, 40, 192]) {
+        expect(rowsOf(rows, threads).equal(whole.narrow(0, 0, rows)), `${rows} rows, ${threads} threads`).toBe(true)
+      }
+    }
+    setNumThreads(before.threads)
   })
 
   it('has the gradients of a product, and refuses what does not fit', async () => {

@@ -66,7 +66,7 @@ Tensor expanded_linear(const Tensor& input, const Tensor& weight, const Optional
   std::vector<int64_t> shape = input.sizes().vec();
   shape.back() = weight.size(0);
   if (has_widened_products()) {
-    return widened_mm(rows_of(input), weight.t(), bias).to(input.scalar_type()).view(shape);
+    return widened_linear(input, weight, bias).to(input.scalar_type()).view(shape);
   }
   const Tensor rows = to_float_rows(input);
   const Tensor output = at::empty({rows.size(0), weight.size(0)}, rows.options());

@@ -87,11 +87,6 @@ bool takes_few_rows(const Tensor& input, const Tensor& weight, const OptionalTen
 
 Tensor defined_or_empty(const OptionalTensor& tensor) { return tensor.value_or(Tensor()); }
 
-bool is_float_linear(const Tensor& input, const Tensor& weight) {
-  return weight.dim() == 2 &&
-         is_float_product(input, weight, input.numel() / weight.size(1), weight.size(0), weight.size(1));
-}
-
 // Below autograd only.
 Tensor product(const Tensor& input, const Tensor& weight, const OptionalTensor& bias, FusedActivation activation = {}) {
   if (is_tiled(weight)) return tile_linear(input, weight, bias, activation, {});

@@ -23,8 +23,8 @@ using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
 constexpr int64_t kMostRows = 8;
-// More rows are faster with panels that are packed or widened for all of them.
-constexpr int64_t kMostFloatRows = 16, kMostHalfRows = 64;
+// More rows are faster with panels that are packed or widened for all of them, or in thin products (float_product.h).
+constexpr int64_t kMostDenseRows = 16;
 constexpr int64_t kGrain = 1 << 16;      // weights below which a second thread costs more than it saves
 constexpr int64_t kFewWeights = kGrain;  // these are in a cache, and quick anyway
 constexpr int64_t kFewRowsToPrepare = 16;
@@ -56,8 +56,7 @@ bool are_few(const Tensor& input, int64_t out, int64_t in, int64_t most = kMostR
 
 // Up to how many rows of weights of their own dtype these kernels are the faster ones.
 int64_t most_dense_rows(c10::ScalarType dtype) {
-  if (dtype == at::kFloat) return kMostFloatRows;
-  return has_products(dtype) ? kMostRows : kMostHalfRows;
+  return has_products(dtype) && dtype != at::kFloat ? kMostRows : kMostDenseRows;
 }
 
 Tensor floats(const Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }

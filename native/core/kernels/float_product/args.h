@@ -34,6 +34,14 @@ struct FloatProductBuild {
   // Adds the product of panels to `to` [rows, columns], whose rows are `stride` apart, or writes it there.
   void (*multiply)(const float* left, const float* right, int64_t rows, int64_t columns, int64_t depth, bool add,
                    float* to, int64_t stride);
+
+  // Of fewer rows than it pays to pack the other matrix for: only the rows are packed, in panels of `thin_rows`, the
+  // last of them of half as many where it has no more. Those of `panels` times the rows of `weights` (whose columns
+  // follow each other) -> `to` [outputs, rows], the product transposed, with `stride` numbers for an output.
+  int thin_rows;
+  void (*pack_thin)(const FloatMatrix& from, int64_t rows, int64_t depth, float* to);
+  void (*multiply_thin)(const float* panels, int64_t rows, int64_t depth, const FloatMatrix& weights, int64_t outputs,
+                        float* to, int64_t stride);
 };
 
 #if defined(__x86_64__)

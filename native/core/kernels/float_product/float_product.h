@@ -17,15 +17,17 @@ struct FloatProductBuild;
 const FloatProductBuild* float_product_build();
 bool uses_float_products();
 
-// Whether the product of [rows, depth] and [depth, columns] is computed here.
-bool is_float_product(const at::Tensor& left, const at::Tensor& right, int64_t rows, int64_t columns, int64_t depth);
+// Whether x Wᵀ of input [..., in] and weight [out, in] is computed here. No gradients.
+bool is_float_linear(const at::Tensor& input, const at::Tensor& weight);
 
-// input [..., in], weight [out, in] with any strides, bias [out] -> [..., out], where is_float_product. No gradients.
+// input [..., in], weight [out, in] with any strides, bias [out] -> [..., out], where is_float_linear. No gradients.
 at::Tensor float_linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
-// left [m, k] and right [k, n] of float32, bfloat16 or float16 with any strides, bias [n] -> [m, n] in float32, with sums
-// in float32; on processors where has_widened_products. No gradients.
+// left [m, k] and right [k, n] of float32, bfloat16 or float16 with any strides, bias [n] -> [m, n] in float32, with
+// sums in float32; on processors where has_widened_products. No gradients.
 bool has_widened_products();
 at::Tensor widened_mm(const at::Tensor& left, const at::Tensor& right, const std::optional<at::Tensor>& bias = {});
+// The same of input [..., in] and weight [out, in] -> [rows, out].
+at::Tensor widened_linear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
 }  // namespace voxtorch::kernels

@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <type_traits>
 
 namespace voxtorch::kernels {
 namespace {
@@ -90,7 +91,8 @@ void pack_kind(const typename Kind::Element* from, int64_t line_stride, int64_t 
     if (count == kWidth && line_stride == 1) {
       for (int64_t d = 0; d < depth; ++d) {
         if constexpr (kWidth % 8 == 0) {
-          for (int i = 0; i < kWidth; i += 8) _mm256_storeu_ps(to + d * kWidth + i, Kind::eight(panel + d * stride + i));
+          for (int i = 0; i < kWidth; i += 8)
+            _mm256_storeu_ps(to + d * kWidth + i, Kind::eight(panel + d * stride + i));
         } else {
           for (int i = 0; i < kWidth; i += 4) _mm_storeu_ps(to + d * kWidth + i, Kind::four(panel + d * stride + i));
         }
@@ -121,7 +123,8 @@ void pack(const FloatMatrix& from, int64_t line_stride, int64_t stride, int64_t 
     case FloatKind::kFloat32:
       return pack_kind<kWidth, Float32>(static_cast<const float*>(from.data), line_stride, stride, lines, depth, to);
     case FloatKind::kBFloat16:
-      return pack_kind<kWidth, BFloat16>(static_cast<const uint16_t*>(from.data), line_stride, stride, lines, depth, to);
+      return pack_kind<kWidth, BFloat16>(static_cast<const uint16_t*>(from.data), line_stride, stride, lines, depth,
+                                         to);
     case FloatKind::kFloat16:
       return pack_kind<kWidth, Float16>(static_cast<const uint16_t*>(from.data), line_stride, stride, lines, depth, to);
   }
@@ -194,9 +197,109 @@ void multiply(const float* left, const float* right, int64_t rows, int64_t colum
   }
 }
 
+// Registers of a thin product: kThinOutputs * 2 sums, 2 of the panel and one of the weights.
+#if defined(__AVX512F__)
+constexpr int kThinOutputs = 8;
+#else
+constexpr int kThinOutputs = 6;
+#endif
+constexpr int kThinRows = 2 * kLanes;
+// The panels of this depth stay in the second cache, the weights in the first.
+constexpr int64_t kThinDepth = 512;
+
+int64_t thin_width(int64_t rows) { return rows > kLanes ? kThinRows : kLanes; }
+
+void pack_thin(const FloatMatrix& from, int64_t rows, int64_t depth, float* to) {
+  for (int64_t first = 0; first < rows; first += kThinRows, to += kThinRows * depth) {
+    const int64_t count = std::min<int64_t>(kThinRows, rows - first);
+    const FloatMatrix part = from.from(first, 0);
+    if (count > kLanes) {
+      pack<kThinRows>(part, from.row_stride, from.column_stride, count, depth, to);
+    } else {
+      pack<kLanes>(part, from.row_stride, from.column_stride, count, depth, to);
+    }
+  }
+}
+
+template <int kUsed>
+void multiply_thin_panel(const float* panel, const float* const (&weights)[kThinOutputs], int64_t depth, bool add,
+                         int64_t outputs, float* to, int64_t stride) {
+  Lanes sums[kThinOutputs][kUsed];
+  for (int o = 0; o < kThinOutputs; ++o) {
+    for (int v = 0; v < kUsed; ++v) sums[o][v] = add && o < outputs ? load(to + o * stride + v * kLanes) : zero();
+  }
+  for (int64_t d = 0; d < depth; ++d, panel += kUsed * kLanes) {
+    Lanes rows[kUsed];
+    for (int v = 0; v < kUsed; ++v) rows[v] = load(panel + v * kLanes);
+    for (int o = 0; o < kThinOutputs; ++o) {
+      const Lanes weight = each(weights[o][d]);
+      for (int v = 0; v < kUsed; ++v) sums[o][v] = multiply_add(weight, rows[v], sums[o][v]);
+    }
+  }
+  for (int o = 0; o < kThinOutputs; ++o) {
+    if (o >= outputs) break;
+    for (int v = 0; v < kUsed; ++v) store(to + o * stride + v * kLanes, sums[o][v]);
+  }
+}
+
+template <typename Kind>
+void widen(const typename Kind::Element* from, int64_t count, float* to) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) _mm256_storeu_ps(to + i, Kind::eight(from + i));
+  for (; i < count; ++i) to[i] = Kind::one(from + i);
+}
+
+template <typename Kind>
+void multiply_thin_kind(const float* panels, int64_t rows, int64_t depth, const FloatMatrix& weights, int64_t outputs,
+                        float* to, int64_t stride) {
+  constexpr bool kWidens = !std::is_same_v<Kind, Float32>;
+  alignas(64) float wide[kWidens ? kThinOutputs * kThinDepth : 1];
+  const auto* const data = static_cast<const typename Kind::Element*>(weights.data);
+  for (int64_t d = 0; d < depth; d += kThinDepth) {
+    const int64_t deep = std::min(kThinDepth, depth - d);
+    for (int64_t first = 0; first < outputs; first += kThinOutputs) {
+      const int64_t count = std::min<int64_t>(kThinOutputs, outputs - first);
+      const float* lines[kThinOutputs];
+      for (int o = 0; o < kThinOutputs; ++o) {
+        // The last output again in place of those that are not there.
+        const auto* const line = data + (first + std::min<int64_t>(o, count - 1)) * weights.row_stride + d;
+        if constexpr (kWidens) {
+          widen<Kind>(line, deep, wide + o * kThinDepth);
+          lines[o] = wide + o * kThinDepth;
+        } else {
+          lines[o] = line;
+        }
+      }
+      for (int64_t row = 0; row < rows; row += kThinRows) {
+        const int64_t width = thin_width(rows - row);
+        const float* const panel = panels + row * depth + d * width;
+        float* const place = to + first * stride + row;
+        if (width == kThinRows) {
+          multiply_thin_panel<2>(panel, lines, deep, d > 0, count, place, stride);
+        } else {
+          multiply_thin_panel<1>(panel, lines, deep, d > 0, count, place, stride);
+        }
+      }
+    }
+  }
+}
+
+void multiply_thin(const float* panels, int64_t rows, int64_t depth, const FloatMatrix& weights, int64_t outputs,
+                   float* to, int64_t stride) {
+  switch (weights.kind) {
+    case FloatKind::kFloat32:
+      return multiply_thin_kind<Float32>(panels, rows, depth, weights, outputs, to, stride);
+    case FloatKind::kBFloat16:
+      return multiply_thin_kind<BFloat16>(panels, rows, depth, weights, outputs, to, stride);
+    case FloatKind::kFloat16:
+      return multiply_thin_kind<Float16>(panels, rows, depth, weights, outputs, to, stride);
+  }
+}
+
 }  // namespace
 
-const FloatProductBuild VOXTORCH_BUILD(float_product) = {kRows, kColumns, pack_rows, pack_columns, multiply};
+const FloatProductBuild VOXTORCH_BUILD(float_product) = {kRows,    kColumns,  pack_rows, pack_columns,
+                                                         multiply, kThinRows, pack_thin, multiply_thin};
 
 }  // namespace voxtorch::kernels
 #endif
