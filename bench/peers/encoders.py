@@ -1,4 +1,4 @@
-"""The same networks in transformers, with eager attention; compiled; and written for onnxruntime."""
+"""The same networks in transformers, with eager attention, and compiled; and written for other engines."""
 
 import logging
 from pathlib import Path
@@ -7,35 +7,38 @@ import torch
 from safetensors.torch import load_file
 from rates import rates
 from serve import serve, timed_blocks
-from transformers import RobertaModel, WavLMModel
+from transformers import ParakeetEncoder, RobertaModel, WavLMModel
 
-CLASSES = {"roberta": RobertaModel, "wavlm": WavLMModel}
+CLASSES = {"roberta": RobertaModel, "wavlm": WavLMModel, "parakeet": ParakeetEncoder, "parakeetLong": ParakeetEncoder}
+STEPS = ("roberta", "wavlm")
 
 
 class Encoders:
-    def __init__(self, folder):
+    def __init__(self, folder, names):
         self.folder = folder
+        self.names = names
         self.values = load_file(folder / "values.safetensors")
-        ids, wave = self.values["ids"], self.values["wave"]
-        self.networks = {
-            "roberta": (self.load("roberta"), ids),
-            "wavlm": (self.load("wavlm"), wave),
-            "robertaHalf": (self.load("roberta").bfloat16(), ids),
-            "wavlmHalf": (self.load("wavlm").bfloat16(), wave.bfloat16()),
-        }
+        self.networks = {}
+        for name in names:
+            self.networks[name] = (self.load(name), self.values[f"{name}.in"])
+            if name in STEPS:
+                self.networks[f"{name}Half"] = (self.load(name).bfloat16(), half(self.values[f"{name}.in"]))
         # Compiled in the first call, which is outside of what is timed. It chooses its attention itself where it may.
         self.compiled = {name: torch.compile(network) for name, (network, _) in self.networks.items()}
 
     def load(self, name):
-        return CLASSES[name].from_pretrained(self.folder / name, attn_implementation="eager").eval()
+        if name == "parakeetLong" and "parakeet" in self.networks:
+            return self.networks["parakeet"][0]
+        folder = self.folder / name.removesuffix("Long")
+        return CLASSES[name].from_pretrained(folder, attn_implementation="eager").eval()
 
     def differences(self):
         with torch.no_grad():
-            given = {name: self.networks[name][0](self.networks[name][1]).last_hidden_state for name in CLASSES}
-        return {name: self.difference(name, value) for name, value in given.items()}
+            return {name: self.difference(name) for name in self.names}
 
-    def difference(self, name, given):
-        expected = self.values[name]
+    def difference(self, name):
+        network, inputs = self.networks[name]
+        given, expected = network(inputs).last_hidden_state, self.values[f"{name}.out"]
         return ((given - expected).abs().max() / expected.abs().max()).item()
 
     def forward(self, name, compiled=False):
@@ -63,8 +66,7 @@ class Encoders:
         return {
             **{name: self.forward(name) for name in self.networks},
             **{f"{name}Compiled": self.forward(name, compiled=True) for name in self.networks},
-            "robertaStep": self.step("roberta"),
-            "wavlmStep": self.step("wavlm"),
+            **{f"{name}Step": self.step(name) for name in STEPS if name in self.networks},
             **rates,
         }
 
@@ -83,8 +85,10 @@ class Encoders:
         logging.disable(logging.WARNING)  # it tells of every operator that it leaves as it is
         with torch.no_grad():
             torch.onnx.export(encoder, (inputs,), str(self.folder / f"{name}.onnx"), dynamo=True, verbose=False, **names)
-        inputs.numpy().tofile(self.folder / f"{name}.in")
-        self.values[name].contiguous().numpy().tofile(self.folder / f"{name}.out")
+
+
+def half(inputs):
+    return inputs.bfloat16() if inputs.is_floating_point() else inputs
 
 
 encoders = blocks = None
@@ -93,13 +97,13 @@ encoders = blocks = None
 def answer(request):
     global encoders, blocks
     if "load" in request:
-        encoders = Encoders(Path(request["load"]))
+        encoders = Encoders(Path(request["load"]), request["names"])
         blocks = timed_blocks(encoders.cases())
         return {"differences": encoders.differences()}
     if "onnx" in request:
         for name in request["onnx"]:
             encoders.export(name)
-        return {"files": str(encoders.folder)}
+        return {}
     return blocks(request)
 
 
