@@ -1,9 +1,22 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { AudioLM, type AudioLMConfig, KvCache, ops, ShapeError, scope, type Tensor, tensor } from '../../lib/index.js'
-import { expectClose, fixture, ROUNDING, tensorsOf } from '../helpers.js'
+import {
+  AdamW,
+  AudioLM,
+  type AudioLMConfig,
+  getPeftModel,
+  KvCache,
+  loadSafetensors,
+  ops,
+  scope,
+  type Tensor,
+  tensor,
+  VoxtorchError,
+} from '../../lib/index.js'
+import type { AudioLMMessage } from '../../lib/models/audio-lm/processor.js'
+import { expectClose, fixture, fixturePath, ROUNDING, settledTensors, tensorsOf } from '../helpers.js'
 import { atReal, get } from './decoder.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
@@ -112,4 +125,236 @@ const sizes = await fixture<{ name: string; parameters: number }>('models/audio-
 it.each(sizes.cases)('$name has $parameters parameters', ({ name, parameters }) => {
   const model = AudioLM.fromConfig(name, { device: 'meta' })
   expect(model.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0)).toBe(parameters)
+})
+
+interface FolderCase {
+  conversations: AudioLMMessage[][]
+  texts: string[]
+  tokens: number[][]
+}
+
+/** The samples of a clip in a fixture. */
+const samplesOf = (count: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, i) => (((i * i * 37 + i * 11) % 2001) - 1000) / 4096)
+
+const withClips = (conversations: AudioLMMessage[][]): AudioLMMessage[][] =>
+  conversations.map((messages) =>
+    messages.map(({ role, content }) => ({
+      role,
+      content:
+        typeof content === 'string'
+          ? content
+          : content.map((part) =>
+              typeof part === 'object' && part.type === 'audio'
+                ? { type: 'audio' as const, audio: samplesOf(part.audio as unknown as number) }
+                : part,
+            ),
+    })),
+  )
+
+async function openFolder(family: 'qwen2_audio' | 'audioflamingo3') {
+  const name = `audio-lm-folder-${family}`
+  const file = await fixture<FolderCase>(`models/${name}`)
+  const folder = fixturePath(`models/${name}`)
+  const [one] = file.cases
+  const conversations = withClips(get(one).conversations)
+  return {
+    folder,
+    model: await AudioLM.fromPretrained(folder),
+    ...get(one),
+    conversations,
+    expected: tensorsOf(file, name, 'out'),
+  }
+}
+
+describe.each(['qwen2_audio', 'audioflamingo3'] as const)('%s: the folder of transformers', (family) => {
+  it('prepares conversations as the processor, and answers alike', async () => {
+    const { model, conversations, expected, texts, tokens } = await openFolder(family)
+    // transformers cuts clips.
+    const inputs = await model.prepare(conversations, { longAudio: 'cut' })
+    expect(
+      model.tokenizer?.decode(get(inputs.inputIds.toArray() as number[][])[1] as number[], {
+        skipSpecialTokens: false,
+      }),
+    ).toContain(model.audioToken)
+    expect(inputs.inputIds.equal(get(expected.input_ids))).toBe(true)
+    expect(inputs.attentionMask.equal(get(expected.attention_mask))).toBe(true)
+    expectClose(get(inputs.inputFeatures), get(expected.features), 1e-5, 'features')
+    expect(get(inputs.featuresMask).equal(get(expected.mask))).toBe(true)
+    const { logits } = await model.forward({ ...inputs, logitsToKeep: 1 })
+    expectClose(get(logits).select(1, 0), get(expected.logits), 1e-5, 'logits')
+    expect((await model.generate(inputs, { maxNewTokens: 6, eosTokenId: [] })).tokens).toEqual(tokens)
+    // A row alone, and the beams of both.
+    const alone = await model.prepare(get(conversations[1]), { longAudio: 'cut' })
+    expect((await model.generate(alone, { maxNewTokens: 6, eosTokenId: [] })).tokens[0]).toEqual(tokens[1])
+    const beams = await model.generate(inputs, { maxNewTokens: 4, numBeams: 2 })
+    expect(beams.tokens).toHaveLength(2)
+    if (family !== 'qwen2_audio') return
+    // Folders without a template.
+    get(model.tokenizer).chatTemplate = null
+    const again = await model.prepare(conversations, { longAudio: 'cut' })
+    expect(again.inputIds.equal(inputs.inputIds)).toBe(true)
+    expect(texts[0]).toContain('Audio 3: ')
+  })
+
+  it('is written again', async () => {
+    const { model, conversations, folder, expected } = await openFolder(family)
+    const to = join(directory, family)
+    await model.save(to)
+    const config = (from: string) => JSON.parse(readFileSync(join(from, 'config.json'), 'utf8'))
+    const [mine, theirs] = [config(to), config(folder)]
+    for (const key of [
+      'architectures',
+      'model_type',
+      'audio_token_id',
+      'audio_token_index',
+      'projector_bias',
+      'dtype',
+    ]) {
+      expect(mine[key], key).toEqual(theirs[key])
+    }
+    expect(mine.audio_config).toMatchObject(theirs.audio_config)
+    const [a, b] = await Promise.all([to, folder].map((from) => loadSafetensors(join(from, 'model.safetensors'))))
+    const named = (name: string) =>
+      name
+        .replace(/^model\.language_model\./, 'language_model.model.')
+        .replace(/^lm_head\./, 'language_model.lm_head.')
+        .replace(/^model\./, '')
+    const tensors = Object.fromEntries(Object.entries(get(b).tensors).map(([name, one]) => [named(name), one]))
+    expect(Object.keys(get(a).tensors).sort()).toEqual(Object.keys(tensors).sort())
+    for (const [name, one] of Object.entries(get(a).tensors)) expect(one.equal(get(tensors[name])), name).toBe(true)
+    const again = await AudioLM.fromPretrained(to)
+    const { logits } = await again.forward({
+      ...(await again.prepare(conversations, { longAudio: 'cut' })),
+      logitsToKeep: 1,
+    })
+    expectClose(get(logits).select(1, 0), get(expected.logits), 1e-5, 'logits')
+  })
+})
+
+it('long clips are refused, cut or read in windows', async () => {
+  const { model } = await openFolder('qwen2_audio')
+  const clip = samplesOf(40_000)
+  await expect(model.features(clip)).rejects.toThrow(/2\.50 s, more than 1\.00 s.*longAudio/)
+  const cut = await model.features(clip, { longAudio: 'cut' })
+  expect([cut.inputFeatures.shape, cut.audioTokens]).toEqual([[1, 8, 100], [25]])
+  const all = await model.features([clip, clip], { longAudio: 'windows' })
+  expect([all.inputFeatures.shape, all.audioTokens]).toEqual([
+    [6, 8, 100],
+    [62, 62],
+  ])
+  expect(get(all.featuresMask).sum(1).toArray()).toEqual([100, 100, 50, 100, 100, 50])
+  const { model: voxtral } = open('voxtral')
+  const { inputFeatures, featuresMask, audioTokens } = await voxtral.features(samplesOf(5000))
+  expect([inputFeatures.shape, featuresMask, audioTokens]).toEqual([[2, 8, 24], null, [6]])
+})
+
+it('wrong inputs are refused by name', async () => {
+  const { model, conversations } = await openFolder('qwen2_audio')
+  const refused = async (made: () => Promise<unknown> | unknown, ...messages: RegExp[]) => {
+    const error = await Promise.resolve()
+      .then(made)
+      .then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      )
+    expect(error).toBeInstanceOf(VoxtorchError)
+    for (const message of messages) expect((error as Error).message).toMatch(message)
+  }
+  await refused(() => model.prompt('<|AUDIO|> and <|AUDIO|>', [3]), /expected 2 clips for 2 times <\|AUDIO\|>.*got 1/)
+  await refused(() => model.prompt('none', [3]), /expected 0 clips.*got 1/)
+  await refused(() => model.prompt('<|AUDIO|>', [0]), /audioTokens/)
+  await refused(() => model.prompt('<|AUDIO|>', [2 ** 30]), /at most 1048576 audio tokens/)
+  const said = [{ role: 'user', content: 'a <|AUDIO|> in the text' }]
+  await refused(() => model.prepare(said), /expected 1 clips for 1 times.*got 0/)
+  await refused(() => model.prepare([]), /conversations/)
+  await refused(() => model.prepare([{ role: 'user', content: [{ type: 'image' } as never] }]), /content\[0\]\.type/)
+  await refused(() => model.prepare([{ role: 'user', content: [{ type: 'audio' } as never] }]), /content\[0\]\.audio/)
+  await refused(() => model.features(join(directory, 'nowhere.wav')), /nowhere\.wav/)
+  await refused(() => model.features([]), /clips/)
+  await refused(() => model.features(new Float32Array(100)), /at least one token, got 100 samples/)
+  const inputs = await model.prepare(conversations, { longAudio: 'cut' })
+  await refused(
+    () =>
+      model.forward({
+        ...inputs,
+        inputFeatures: get(inputs.inputFeatures).narrow(0, 0, 1),
+        featuresMask: get(inputs.featuresMask).narrow(0, 0, 1),
+      }),
+    /expected 8 times <\|AUDIO\|> \(260\) for the audio tokens, got 46 in inputIds/,
+  )
+  await refused(
+    () => model.forward({ ...inputs, featuresMask: get(inputs.featuresMask).narrow(0, 0, 1) }),
+    /featuresMask: expected \[4, steps\]/,
+  )
+  const { inputIds, featuresMask } = inputs
+  await refused(
+    () => model.forward({ inputIds, featuresMask }),
+    /expected inputFeatures or audioFeatures or audioEmbeds with featuresMask/,
+  )
+  await refused(() => model.forward({ ...inputs, pixelValues: inputIds } as never), /pixel_?[vV]alues/)
+  const { model: voxtral, inputs: whole } = open('voxtral')
+  await refused(() => voxtral.forward({ ...whole, featuresMask: whole.inputIds }), /encodes whole windows/)
+  await refused(() => voxtral.prepare(said), /tokenizer/)
+  for (const [change, message] of [
+    [{ modelType: 'wav2vec2' }, /modelType/],
+    [{ audioConfig: 3 }, /audioConfig/],
+    [{ audioConfig: { dModel: 7 } }, /d_model/],
+    [{ audioConfig: { poolSize: 7 } }, /poolSize/],
+    [{ audioTokenIndex: -1 }, /audioTokenIndex/],
+    [{ textConfig: { modelType: 'gpt2' } }, /gpt2/],
+    [{ projectorBias: false }, /projectorBias/],
+  ] as const) {
+    await refused(() => new AudioLM({ modelType: 'qwen2_audio', ...change } as never), message)
+  }
+  expect(() => AudioLM.fromConfig('voxtral-9b')).toThrow(/voxtral-mini-3b/)
+})
+
+describe('parts train separately', () => {
+  const LAYERS = {
+    audio_tower: 'q_proj|fc2',
+    multi_modal_projector: 'linear_1|linear_2',
+    language_model: 'v_proj|down_proj',
+  }
+  it.each(Object.keys(LAYERS) as (keyof typeof LAYERS)[])('LoRA on %s alone', async (part) => {
+    const { model, inputs } = open('audioflamingo3')
+    const before = await model.forward(inputs)
+    getPeftModel(model, { r: 2, loraAlpha: 4, targetModules: `^${part}\\..*(${LAYERS[part]})$` })
+    const trained = model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad)
+    expect(trained.length).toBeGreaterThan(1)
+    for (const [name] of trained) expect(name).toMatch(new RegExp(`^${part}\\..*lora_[AB]`))
+    expectClose(get((await model.forward(inputs)).loss), get(before.loss), 1e-6, 'loss of zero adapters')
+    const optimizer = new AdamW(
+      trained.map(([, parameter]) => parameter),
+      { lr: 0.05 },
+    )
+    for (let step = 0; step < 3; step++) {
+      optimizer.zeroGrad()
+      await get((await model.train().forward(inputs)).loss).backward()
+      await optimizer.step()
+    }
+    const after = get((await model.eval().forward(inputs)).loss).item() as number
+    expect(after).toBeLessThan(get(before.loss).item() as number)
+  })
+
+  it.each(Object.keys(LAYERS))('%s in full, with the others frozen', async (part) => {
+    const { model, inputs } = open('qwen2_audio')
+    model.freeze().unfreeze(part)
+    await get((await model.train().forward(inputs)).loss).backward()
+    const changed = model.namedParameters().filter(([, { grad }]) => grad !== null)
+    expect(changed.length).toBeGreaterThan(1)
+    for (const [name] of changed) expect(name.startsWith(`${part}.`), name).toBe(true)
+  })
+})
+
+it('leaves nothing behind', async () => {
+  const before = await settledTensors()
+  const { model, inputs } = open('audioflamingo3')
+  await scope(async () => {
+    await model.forward(inputs)
+    await model.features(samplesOf(5000))
+  })
+  model.dispose()
+  for (const one of Object.values(inputs)) (one as Tensor).dispose()
+  expect(await settledTensors()).toBeLessThanOrEqual(before + 200)
 })

@@ -1,21 +1,27 @@
 """Tiny speech language models with random weights, computed by transformers in float64: test/fixtures/models/audio-lm-<family>.safetensors,
-and numbers of parameters of published sizes.
+numbers of parameters of published sizes, and folders with model and processor as transformers writes them, with the inputs and logits of
+conversations: audio-lm-folder-<family>.
 """
 
 import json
 import logging
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3ForConditionalGeneration,
+    AudioFlamingo3Processor,
+    PreTrainedTokenizerFast,
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
     VoxtralConfig,
     VoxtralForConditionalGeneration,
+    WhisperFeatureExtractor,
 )
 
-from common import Fixture, main, randn
+from common import FIXTURES, Fixture, main, randn
 from siglip import fill
 
 logging.getLogger('transformers').setLevel(logging.ERROR)
@@ -149,5 +155,93 @@ def sizes():
     return fixture
 
 
+SPECIAL = ['<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|audio_bos|>', '<|AUDIO|>', '<|audio_eos|>', '<sound>']
+# That of a folder: the clips of a conversation stand before its text.
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] if part['type'] == 'audio' %}<sound>{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PROCESSORS = dict(qwen2_audio=Qwen2AudioProcessor, audioflamingo3=AudioFlamingo3Processor)
+
+
+def samples(count):
+    """Samples that are the same in every language."""
+    i = torch.arange(count)
+    return ((i * i * 37 + i * 11) % 2001 - 1000).float() / 4096
+
+
+def processor(family):
+    """Bytes as tokens, and a window of one second."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bare = Tokenizer(models.BPE(vocab={one: i for i, one in enumerate(alphabet)}, merges=[]))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bare.decoder = decoders.ByteLevel()
+    bare.add_special_tokens(SPECIAL)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token='<|im_end|>', pad_token='<|endoftext|>', padding_side='left')
+    extractor = WhisperFeatureExtractor(feature_size=MELS, chunk_length=1)
+    template = {} if family == 'qwen2_audio' else {'chat_template': TEMPLATE}
+    return PROCESSORS[family](feature_extractor=extractor, tokenizer=tokenizer, **template)
+
+
+def conversations(family):
+    clip = lambda count: {'type': 'audio', 'audio': count}
+    text = lambda words: {'type': 'text', 'text': words}
+    if family == 'audioflamingo3':
+        return [
+            [{'role': 'user', 'content': [text('Écoute'), clip(19200)]}],
+            [{'role': 'user', 'content': [clip(4960), text('Who?')]}, {'role': 'assistant', 'content': 'A bird.'}, {'role': 'user', 'content': 'Sure?'}],
+        ]
+    return [
+        [
+            {'role': 'system', 'content': 'Be brief.'},
+            {'role': 'user', 'content': [clip(4960), text('Who?')]},
+            {'role': 'assistant', 'content': 'A bird.'},
+            {'role': 'user', 'content': [text('And'), clip(19200), clip(401)]},
+        ],
+        [{'role': 'user', 'content': [clip(8000), text('Écoute')]}],
+    ]
+
+
+def folder(family):
+    name = f'audio-lm-folder-{family}'
+    fixture = Fixture()
+    kind = FAMILIES[family]
+    prepare = processor(family)
+    settings = json.loads(json.dumps(kind['settings']))
+    settings['audio_config']['max_source_positions'] = 50
+    settings['text_config'].update(vocab_size=len(prepare.tokenizer), bos_token_id=None, eos_token_id=258, pad_token_id=256, max_position_embeddings=512)
+    key = 'audio_token_index' if 'audio_token_index' in settings else 'audio_token_id'
+    settings[key] = prepare.audio_token_id
+    model = kind['network'](kind['config'](**settings)).eval()
+    fill(model, name)
+    model.generation_config.pad_token_id = 256
+    model.save_pretrained(FIXTURES / 'models' / name)
+    prepare.save_pretrained(FIXTURES / 'models' / name)
+    talks = conversations(family)
+    clips = [part['audio'] for talk in talks for message in talk for part in message['content'] if not isinstance(part, str) and part['type'] == 'audio']
+    texts = prepare.apply_chat_template(talks, tokenize=False, add_generation_prompt=True)
+    made = prepare(text=texts, audio=[samples(count).numpy() for count in clips], sampling_rate=16000, return_tensors='pt', padding=True)
+    model.double()
+    made['input_features'] = made['input_features'].double()
+    with torch.no_grad():
+        logits = model(**made).logits[:, -1]
+        tokens = model.generate(**made, max_new_tokens=6, do_sample=False, eos_token_id=None)
+    mask = made[kind['mask']]
+    fixture.case(
+        dict(name=name, conversations=talks, texts=texts, tokens=tokens[:, made['input_ids'].shape[1] :].tolist()),
+        out={
+            'input_ids': made['input_ids'], 'attention_mask': made['attention_mask'], 'features': made['input_features'].float(), 'mask': mask.long(),
+            'logits': logits.float(),
+        },
+    )
+    return fixture
+
+
 if __name__ == '__main__':
-    main({'models/audio-lm-sizes': sizes, **{f'models/audio-lm-{name}': lambda name=name: family(name) for name in FAMILIES}})
+    main({
+        'models/audio-lm-sizes': sizes,
+        **{f'models/audio-lm-{name}': lambda name=name: family(name) for name in FAMILIES},
+        **{f'models/audio-lm-folder-{name}': lambda name=name: folder(name) for name in PROCESSORS},
+    })

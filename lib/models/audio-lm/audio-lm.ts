@@ -1,9 +1,11 @@
+import type { AudioClip } from '../../audio/clip.js'
 import { argumentError, requireObject, requireOptions } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
 import { type Device, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { withSeed } from '../../tensor/random.js'
+import type { Tokenizer } from '../../text/tokenizer.js'
 import type { DecoderLMOutput } from '../decoder/decoder-lm.js'
 import { DecoderLM } from '../decoder/decoder-lm.js'
 import { type MultimodalGenerateInputs, type MultimodalInputs, MultimodalLM } from '../multimodal.js'
@@ -13,6 +15,16 @@ import { type AudioLMConfig, type CompleteAudioLMConfig, completedAudioLM, famil
 import { AUDIO_FAMILIES } from './families.js'
 import type { AudioConnector, AudioEncoder, AudioFamily } from './family.js'
 import { loadAudioLM, saveAudioLM } from './files.js'
+import {
+  type AudioLMConversation,
+  type AudioLMFeatureOptions,
+  type AudioLMFeatures,
+  type AudioLMPrepared,
+  type AudioLMPrepareOptions,
+  audioFeatures,
+  audioPrompt,
+  prepareConversations,
+} from './processor.js'
 
 /** Audio as features, states or embeddings: at most one of the three. */
 export interface AudioLMAudio {
@@ -65,6 +77,8 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   readonly audio_tower: AudioEncoder
   readonly multi_modal_projector: AudioConnector
   readonly language_model: DecoderLM
+  /** Tokenizer for `prepare`; null if the folder has none. */
+  tokenizer: Tokenizer | null = null
 
   /** @throws ConfigError for a contradictory configuration */
   constructor(config: AudioLMConfig, options: MakeOptions = {}) {
@@ -115,11 +129,58 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     return this.audio_tower
   }
   protected get mediaToken() {
-    const { text, key } = familyOf(this.config).token
-    return { id: this.config[key] as number, token: text, key, media: 'audio' }
+    const { key } = familyOf(this.config).token
+    return { id: this.config[key] as number, token: this.audioToken, key, media: 'audio' }
   }
   protected get mediaInputs() {
     return { one: ['inputFeatures', 'audioFeatures', 'audioEmbeds'], more: ['featuresMask'] } as const
+  }
+
+  /** The audio token, such as `<|AUDIO|>`: that of the tokenizer with the configuration's id. */
+  get audioToken(): string {
+    const { text, key } = familyOf(this.config).token
+    return this.tokenizer?.idToToken(this.config[key] as number) ?? text
+  }
+
+  /**
+   * Read audio clips, and compute the features of their windows on the CPU, as the family's processor of transformers does.
+   *
+   * ```ts
+   * const { inputFeatures, featuresMask, audioTokens } = await model.features(['a.wav', 'b.wav'])
+   * const text = model.prompt('<|audio_bos|><|AUDIO|><|audio_eos|>… <|audio_bos|><|AUDIO|><|audio_eos|>…', audioTokens)
+   * ```
+   * @throws DataError naming the file for a clip that cannot be read, or that is too long for the family; ConfigError for invalid options
+   */
+  features(clips: AudioClip | readonly AudioClip[], options: AudioLMFeatureOptions = {}): Promise<AudioLMFeatures> {
+    return audioFeatures(this.config, clips, options)
+  }
+
+  /**
+   * Return a text with each audio token repeated as often as its clip has tokens.
+   * @param audioTokens `audioTokens` of `features`, one for each audio token of the text
+   * @throws DataError with both numbers, unless there are as many clips as audio tokens
+   */
+  prompt(text: string, audioTokens: readonly number[]): string {
+    return audioPrompt(this.audioToken, text, audioTokens)
+  }
+
+  /**
+   * Convert a conversation, or several, to inputs of `forward` and `generate`: render it with the folder's chat template, and compute the
+   * features of its clips. Any message may have any number of clips.
+   *
+   * ```ts
+   * const inputs = await model.prepare([
+   *   { role: 'user', content: [{ type: 'audio', audio: 'a.wav' }, { type: 'text', text: 'What is said?' }] },
+   * ])
+   * ```
+   * @throws ConfigError without a tokenizer or a chat template, and for invalid messages; DataError with both numbers, unless the rendered
+   *   text has as many audio tokens as the conversation has clips
+   */
+  prepare(
+    conversations: AudioLMConversation | readonly AudioLMConversation[],
+    options: AudioLMPrepareOptions = {},
+  ): Promise<AudioLMPrepared> {
+    return prepareConversations(this, conversations, options)
   }
 
   /**

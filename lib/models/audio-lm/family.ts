@@ -17,22 +17,26 @@ export interface AudioConnector extends Module {
   forward(states: Tensor): Promise<Tensor>
 }
 
-/** Settings of a family's feature extraction, from its folder. */
+/** Feature extraction of a family. */
 export interface AudioFeatureSettings {
   /** Keys that the folder's feature extractor may have, with the values that are computed. */
   keys: ConfigKeys
+  /** preprocessor_config.json, for saving. */
+  saved: NetworkConfig
   /** Dimension of `features` that counts steps. Default 2, the last. */
   stepDim?: 1 | 2
   /** Cut samples [n] at 16 kHz into windows, and compute their features [windows, ...] with the number of steps that are audio. */
   compute(samples: Tensor): Promise<{ features: Tensor; lengths: number[] }>
-  /** Most samples of a clip; longer ones are cut with a warning in the original. Default: any. */
+  /** Most samples of a clip, which transformers cuts there. Default: any number. */
   mostSamples?: number
 }
 
-/** What distinguishes one family of speech language models from others: an entry of the table in `families.ts`. */
+/** A family of speech language models: an entry of the table in `families.ts`. */
 export interface AudioFamily {
   /** Name in `architectures` of a saved config.json. */
   architecture: string
+  /** Name of its processor in transformers. */
+  processor: string
   /** Keys of config.json, with those of its parts. */
   keys: ConfigKeys
   /** Other names of keys, which the original accepts: at the top, and in parts by the part's key. */

@@ -1,17 +1,20 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { optionsOf } from '../../base/arguments.js'
 import { finalPath, writeFolderAtomically } from '../../base/atomic-folder.js'
 import { defined, requireObject, requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { toSnake } from '../../base/words.js'
-import { writeJson } from '../../files/json/json.js'
+import { readJson, writeJson } from '../../files/json/json.js'
 import { saveSafetensorsSharded } from '../../files/safetensors/sharded.js'
 import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
 import { resolveModel } from '../../hub/resolve.js'
 import { quantizationOf } from '../../nn/quantized-weight.js'
 import { warnOfAdapters } from '../../peft/parts.js'
+import { Tokenizer } from '../../text/tokenizer.js'
 import { keepOthers, partedConfig, withOthers } from '../config-keys.js'
 import { published } from '../decoder/config.js'
+import { readFeatureExtractor } from '../feature-extractor.js'
 import type { ConfigChanges, NetworkConfig } from '../network.js'
 import {
   type LoadNetworkOptions,
@@ -79,11 +82,27 @@ export async function loadAudioLM(
   })
   try {
     network.generationConfig = await readGenerationConfig(directory, network.config.textConfig)
+    await readFeatureExtractor(directory, family.features(network.config).keys)
+    network.tokenizer = await tokenizerIn(directory)
   } catch (error) {
     network.dispose()
     throw error
   }
   return network
+}
+
+/** Return the tokenizer of a folder, with the chat template of its processor; null without one. */
+async function tokenizerIn(directory: string): Promise<Tokenizer | null> {
+  if (!['tokenizer.json', 'tekken.json', 'vocab.json'].some((name) => existsSync(join(directory, name)))) return null
+  const tokenizer = await Tokenizer.fromPretrained(directory)
+  // transformers 4 wrote a processor's template here.
+  const file = join(directory, 'chat_template.json')
+  if (tokenizer.chatTemplate === null && existsSync(file)) {
+    const { chat_template: template } = ((await readJson(file)) ?? {}) as { chat_template?: unknown }
+    requireString(file, 'chat_template', template)
+    tokenizer.chatTemplate = template as string
+  }
+  return tokenizer
 }
 
 /** Return config.json of a model. */
@@ -119,5 +138,8 @@ export async function saveAudioLM(model: AudioLM, directory: string, options: Sa
     await saveSafetensorsSharded(folder, state, defined({ maxShardBytes }))
     await writeJson(join(folder, 'config.json'), withFloats(saved), { indent: 2 })
     await writeGenerationConfig(folder, model.generationConfig)
+    const extractor = { ...family.features(model.config).saved, processor_class: family.processor }
+    await writeJson(join(folder, 'preprocessor_config.json'), extractor, { indent: 2 })
+    model.tokenizer?.saveTo(folder)
   })
 }

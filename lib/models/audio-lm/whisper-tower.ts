@@ -5,7 +5,7 @@ import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-mo
 import type { MakeOptions } from '../../nn/parameter.js'
 import { arange, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import type { ConfigKeys } from '../config-keys.js'
-import { spectrogramKeys } from '../feature-extractor.js'
+import { spectrogramKeys, whisperExtractor } from '../feature-extractor.js'
 import type { NetworkConfig } from '../network.js'
 import type { AudioEncoder, AudioFeatureSettings } from './family.js'
 
@@ -112,6 +112,7 @@ export function whisperFeatures(config: NetworkConfig, options: WhisperFeatureOp
   const most = oneWindow ? 1 : (mostWindows ?? Number.POSITIVE_INFINITY)
   return {
     keys: spectrogramKeys(nMels, steps),
+    saved: { ...whisperExtractor(nMels, steps), return_attention_mask: true },
     mostSamples: most * window,
     compute: (samples) =>
       scope(async () => {

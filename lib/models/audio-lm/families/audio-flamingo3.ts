@@ -13,6 +13,7 @@ const MOST_WINDOWS = 20
 /** Audio Flamingo 3 (Goel et al. 2025, https://arxiv.org/abs/2507.08128). */
 export const audioFlamingo3: AudioFamily = {
   architecture: 'AudioFlamingo3ForConditionalGeneration',
+  processor: 'AudioFlamingo3Processor',
   keys: {
     defaults: {
       ...{ audioConfig: {}, textConfig: {}, audioTokenId: 151669, projectorHiddenAct: 'gelu', projectorBias: true },

@@ -10,9 +10,33 @@ const audioOf = (config: NetworkConfig) => config.audioConfig as NetworkConfig
 /** Number of tokens of a window: convolutions and pooling each halve the steps. */
 export const pooledTokens = (steps: number): number => Math.floor(Math.ceil(steps / 2) / 2)
 
+/** ChatML, in which clips are numbered over the whole conversation, for folders without a template. */
+const TEMPLATE = `{%- set clips = namespace(count=0) -%}
+{%- for message in messages -%}
+  {%- if loop.first and message['role'] != 'system' -%}
+    {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}
+  {%- endif -%}
+  {{- '<|im_start|>' + message['role'] + '\\n' -}}
+  {%- if message['content'] is string -%}
+    {{- message['content'] -}}
+  {%- else -%}
+    {%- for part in message['content'] -%}
+      {%- if part['type'] == 'audio' -%}
+        {%- set clips.count = clips.count + 1 -%}
+        {{- 'Audio ' ~ clips.count ~ ': <|audio_bos|><|AUDIO|><|audio_eos|>\\n' -}}
+      {%- else -%}
+        {{- part['text'] -}}
+      {%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
+  {{- '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}`
+
 /** Qwen2-Audio (Chu et al. 2024, https://arxiv.org/abs/2407.10759). */
 export const qwen2Audio: AudioFamily = {
   architecture: 'Qwen2AudioForConditionalGeneration',
+  processor: 'Qwen2AudioProcessor',
   keys: {
     defaults: { audioConfig: {}, textConfig: {}, audioTokenIndex: 151646 },
     only: { ignoreIndex: [-100] },
@@ -29,6 +53,7 @@ export const qwen2Audio: AudioFamily = {
   },
   tokens: pooledTokens,
   features: (config) => whisperFeatures(audioOf(config), { oneWindow: true }),
+  chatTemplate: TEMPLATE,
   sizes: {
     'qwen2-audio-7b': {
       modelType: 'qwen2_audio',

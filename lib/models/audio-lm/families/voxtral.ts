@@ -34,6 +34,7 @@ const MINI = {
 /** Voxtral (Liu et al. 2025, https://arxiv.org/abs/2507.13264). */
 export const voxtral: AudioFamily = {
   architecture: 'VoxtralForConditionalGeneration',
+  processor: 'VoxtralProcessor',
   keys: {
     defaults: { audioConfig: {}, textConfig: {}, audioTokenId: 24, projectorHiddenAct: 'gelu' },
     // It repeats keys of the language model.
