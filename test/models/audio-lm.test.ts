@@ -12,6 +12,7 @@ import {
   ops,
   scope,
   type Tensor,
+  Tokenizer,
   tensor,
   VoxtorchError,
 } from '../../lib/index.js'
@@ -31,6 +32,20 @@ interface Given {
   labels: Tensor
   inputFeatures: Tensor
   featuresMask?: Tensor
+}
+
+const VOXTRAL_TOWER = {
+  ...{ hiddenSize: 12, numHiddenLayers: 1, numAttentionHeads: 3, intermediateSize: 48, numMelBins: 8 },
+}
+const TINY_LLAMA = {
+  ...{
+    hiddenSize: 16,
+    intermediateSize: 20,
+    numHiddenLayers: 1,
+    numAttentionHeads: 2,
+    numKeyValueHeads: 1,
+    headDim: 8,
+  },
 }
 
 const FAMILIES = ['qwen2_audio', 'voxtral', 'audioflamingo3'] as const
@@ -229,6 +244,38 @@ describe.each(['qwen2_audio', 'audioflamingo3'] as const)('%s: the folder of tra
       logitsToKeep: 1,
     })
     expectClose(get(logits).select(1, 0), get(expected.logits), 1e-5, 'logits')
+  })
+})
+
+describe('voxtral: the prompts of mistral-common', async () => {
+  interface PromptCase {
+    name: string
+    messages?: AudioLMMessage[]
+    language?: string | null
+    samples?: number
+    ids: number[]
+  }
+  const prompts = await fixture<PromptCase>('models/audio-lm-tekken')
+  const model = new AudioLM({
+    modelType: 'voxtral',
+    audioConfig: { ...VOXTRAL_TOWER, maxSourcePositions: 48 },
+    textConfig: { ...TINY_LLAMA, vocabSize: 292 },
+  }).eval()
+  model.tokenizer = await Tokenizer.fromPretrained(fixturePath('models/audio-lm-tekken'))
+  const chats = prompts.cases.filter(({ messages }) => messages)
+
+  it.each(chats)('$name', async ({ messages, ids }) => {
+    const inputs = await model.prepare(get(withClips([get(messages)])[0]))
+    expect(inputs.inputIds.toArray()).toEqual([ids])
+    const { logits } = await model.forward({ ...inputs, logitsToKeep: 1 })
+    expect(get(logits).isfinite().all().item()).toBe(true)
+  })
+
+  it.each(prompts.cases.filter(({ samples }) => samples))('$name', async ({ language, samples, ids }) => {
+    const { audioTokens } = await model.features(samplesOf(get(samples)))
+    const text = `<s>[INST][BEGIN_AUDIO][AUDIO][/INST]${language ? `lang:${language}` : ''}[TRANSCRIBE]`
+    const { inputIds } = get(model.tokenizer).encode(model.prompt(text, audioTokens), { addSpecialTokens: false })
+    expect(inputIds).toEqual(ids)
   })
 })
 

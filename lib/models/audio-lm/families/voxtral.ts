@@ -31,6 +31,26 @@ const MINI = {
   ...{ numAttentionHeads: 32, headDim: 128, maxPositionEmbeddings: 131072, rmsNormEps: 1e-5, ropeTheta: 1e8 },
 }
 
+/** The text of mistral-common's InstructTokenizerV7. Its folders have no template. */
+const TEMPLATE = `{{- bos_token -}}
+{%- for message in messages -%}
+  {%- set parts = [{'type': 'text', 'text': message['content']}] if message['content'] is string else message['content'] -%}
+  {%- if message['role'] == 'system' -%}{{- '[SYSTEM_PROMPT]' -}}
+  {%- elif message['role'] == 'user' -%}{{- '[INST]' -}}
+  {%- elif message['role'] != 'assistant' -%}{{- raise_exception('expected a role of system, user or assistant') -}}
+  {%- endif -%}
+  {%- for part in parts -%}
+    {%- if part['type'] == 'text' -%}{{- part['text'] -}}
+    {%- elif message['role'] == 'user' -%}{{- '[BEGIN_AUDIO][AUDIO]' -}}
+    {%- else -%}{{- raise_exception('expected audio in messages of the user only') -}}
+    {%- endif -%}
+  {%- endfor -%}
+  {%- if message['role'] == 'system' -%}{{- '[/SYSTEM_PROMPT]' -}}
+  {%- elif message['role'] == 'user' -%}{{- '[/INST]' -}}
+  {%- else -%}{{- eos_token -}}
+  {%- endif -%}
+{%- endfor -%}`
+
 /** Voxtral (Liu et al. 2025, https://arxiv.org/abs/2507.13264). */
 export const voxtral: AudioFamily = {
   architecture: 'VoxtralForConditionalGeneration',
@@ -53,6 +73,7 @@ export const voxtral: AudioFamily = {
   },
   tokens: (_, config) => Number(audioOf(config).maxSourcePositions) / stackedFrames(config),
   features: (config) => whisperFeatures(audioOf(config), { wholeClip: true }),
+  chatTemplate: TEMPLATE,
   sizes: {
     'voxtral-mini-3b': { modelType: 'voxtral', textConfig: { modelType: 'llama', ...MINI } },
     'voxtral-small-24b': {
