@@ -10,6 +10,8 @@ import {
   KvCache,
   loadSafetensors,
   ops,
+  PeftModel,
+  pipeline,
   scope,
   type Tensor,
   Tokenizer,
@@ -17,6 +19,7 @@ import {
   VoxtorchError,
 } from '../../lib/index.js'
 import type { AudioLMMessage } from '../../lib/models/audio-lm/processor.js'
+import { quantizationOf } from '../../lib/nn/quantized-weight.js'
 import { expectClose, fixture, fixturePath, ROUNDING, settledTensors, tensorsOf } from '../helpers.js'
 import { atReal, get } from './decoder.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
@@ -126,6 +129,55 @@ describe.each(FAMILIES)('%s against transformers', (name) => {
     const next = { inputIds: row.narrow(1, end, ids.length - end), audioEmbeds: audioEmbeds.narrow(0, counts, rest) }
     expect((await model.generate({ ...next, cache }, greedy)).tokens[0]).toEqual(tokens[0])
   })
+})
+
+it('has the same loss and gradients packed, and with checkpointing', async () => {
+  const { model, inputs } = open('audioflamingo3')
+  const lengths = (inputs.attentionMask.sum(1).toArray() as number[]).map(Number)
+  const packed = (rows: Tensor) =>
+    ops.cat(lengths.map((count, i) => rows.select(0, i).narrow(0, 0, count))).unsqueeze(0)
+  const { inputFeatures, featuresMask } = inputs
+  const audio = { inputFeatures, ...(featuresMask && { featuresMask }) }
+  const row = { inputIds: packed(inputs.inputIds), labels: packed(inputs.labels), sequenceLengths: lengths, ...audio }
+  const passed = async (given: Given | typeof row) => {
+    model.zeroGrad()
+    const { loss } = await model.forward(given)
+    await get(loss).backward()
+    const grads = model.namedParameters().flatMap(([name, { grad }]) => (grad ? [[name, grad.clone()] as const] : []))
+    return { loss: get(loss), grads: new Map(grads) }
+  }
+  model.to({ dtype: 'float64' })
+  const alone = await passed(inputs)
+  expect(alone.grads.size).toBeGreaterThan(40)
+  const others = [await passed(row)]
+  model.audio_tower.gradientCheckpointing(true)
+  model.language_model.gradientCheckpointing(true)
+  model.train()
+  others.push(await passed(inputs), await passed(row))
+  for (const { loss, grads } of others) {
+    expectClose(loss, alone.loss, 1e-10, 'loss')
+    for (const [name, grad] of alone.grads) {
+      // The bias of the keys is 0 in exact arithmetic.
+      if (!name.endsWith('k_proj.bias')) expectClose(get(grads.get(name)), grad, 1e-8, name)
+    }
+  }
+})
+
+it('the language model is quantized while it is loaded, and its adapters train', async () => {
+  const folder = fixturePath('models/audio-lm-folder-qwen2_audio')
+  const model = await AudioLM.fromPretrained(folder, { quantize: { scheme: 'nf4', blockSize: 4 } })
+  const schemes = ['language_model.model.layers.0.mlp.up_proj', 'audio_tower.layers.0.fc1'].map(
+    (path) => quantizationOf(model.get(path))?.scheme,
+  )
+  expect(schemes).toEqual(['nf4', undefined])
+  get(model.trainParts({ decoder: 'lora', connector: 'lora' }, { r: 2 }))
+  const inputs = await model.prepare([{ role: 'user', content: [{ type: 'audio', audio: samplesOf(4960) }, 'Who?'] }])
+  const { loss } = await model.train().forward({ ...inputs, labels: inputs.inputIds })
+  await get(loss).backward()
+  const trained = model.namedParameters().filter(([, { grad }]) => grad !== null)
+  expect(trained.every(([name]) => /^(language_model|multi_modal_projector)\..*lora_/.test(name))).toBe(true)
+  expect(trained.length).toBeGreaterThan(4)
+  await expect(model.save(join(directory, 'quantized'))).rejects.toThrow(/quantize/)
 })
 
 /** Return the states of audio, one after the other; all of them without a mask. */
@@ -357,6 +409,28 @@ it('wrong inputs are refused by name', async () => {
   expect(() => AudioLM.fromConfig('voxtral-9b')).toThrow(/voxtral-mini-3b/)
 })
 
+it("pipeline('audio-text-to-text') answers conversations", async () => {
+  const { folder, model, conversations, tokens } = await openFolder('qwen2_audio')
+  using answering = await pipeline('audio-text-to-text', folder)
+  const options = { maxNewTokens: 6, eosTokenId: [] as number[], longAudio: 'cut' as const }
+  const many = await answering(conversations, options)
+  const decoded = tokens.map((row) => get(model.tokenizer).decode(row, { skipSpecialTokens: true }))
+  expect(many.map(([answer]) => get(answer).generated_text.at(-1))).toEqual(
+    decoded.map((content) => ({ role: 'assistant', content })),
+  )
+  const snake = { max_new_tokens: 6, eos_token_id: [], long_audio: 'cut' as const }
+  const [one] = await answering(get(conversations[1]), snake)
+  expect(get(one).generated_text).toEqual([...get(conversations[1]), { role: 'assistant', content: decoded[1] }])
+  expect(await answering([], options)).toEqual([])
+  using loaded = await pipeline('audio-text-to-text', model)
+  expect(await loaded(get(conversations[1]), options)).toEqual([one])
+  await expect(answering(get(conversations[0]), { maxNewTokens: 2 })).rejects.toThrow(/longAudio/)
+  await expect(answering(get(conversations[1]), { maxNewToken: 2 } as never)).rejects.toThrow(/maxNewToken/)
+  await expect(pipeline('audio-text-to-text', fixturePath('models/whisper-tiny'))).rejects.toThrow(
+    /got Whisper.*'automatic-speech-recognition'/,
+  )
+})
+
 describe('parts train separately', () => {
   const LAYERS = {
     audio_tower: 'q_proj|fc2',
@@ -392,6 +466,49 @@ describe('parts train separately', () => {
     expect(changed.length).toBeGreaterThan(1)
     for (const [name] of changed) expect(name.startsWith(`${part}.`), name).toBe(true)
   })
+})
+
+it('trainParts adapts, freezes and trains parts, and saves them together', async () => {
+  const { model, inputs } = open('audioflamingo3')
+  const peft = get(model.trainParts({ encoder: 'lora', connector: 'full', decoder: 'lora' }, { r: 2, useDora: true }))
+  const trained = model.namedParameters().filter(([, { requiresGrad }]) => requiresGrad)
+  const kinds = trained.map(([name]) =>
+    name.replace(/^(audio_tower|language_model)\..*\.(lora_[AB]|lora_magnitude_vector)\..*/, '$1 $2'),
+  )
+  expect([...new Set(kinds)].sort()).toEqual([
+    ...['audio_tower', 'language_model'].flatMap((part) => [
+      `${part} lora_A`,
+      `${part} lora_B`,
+      `${part} lora_magnitude_vector`,
+    ]),
+    ...['linear_1.bias', 'linear_1.weight', 'linear_2.bias', 'linear_2.weight'].map(
+      (name) => `multi_modal_projector.${name}`,
+    ),
+  ])
+  const optimizer = new AdamW(
+    trained.map(([, parameter]) => parameter),
+    { lr: 0.02 },
+  )
+  await get((await model.train().forward(inputs)).loss).backward()
+  await optimizer.step()
+  const after = get((await model.eval().forward(inputs)).loss)
+  const to = join(directory, 'adapter')
+  await peft.savePretrained(to)
+  const { model: other } = open('audioflamingo3')
+  await PeftModel.fromPretrained(other, to)
+  expectClose(get((await other.forward(inputs)).loss), after, 1e-6, 'loss of the loaded adapter')
+
+  const { model: whole } = open('qwen2_audio')
+  expect(whole.trainParts({ encoder: 'full' })).toBeNull()
+  const names = whole.namedParameters().flatMap(([name, { requiresGrad }]) => (requiresGrad ? [name] : []))
+  expect(names.every((name) => name.startsWith('audio_tower.'))).toBe(true)
+  expect(names).not.toContain('audio_tower.embed_positions.weight')
+  expect(() => whole.trainParts({})).toThrow(/at least one part/)
+  expect(() => whole.trainParts({ encoder: 'half' as never })).toThrow(/encoder/)
+  expect(() => whole.trainParts({ tower: 'full' } as never)).toThrow(/tower/)
+  expect(() => whole.trainParts({ encoder: 'full' }, { r: 2 })).toThrow(/lora/)
+  expect(() => whole.trainParts({ encoder: 'lora' }, { targetModules: 'q_.*' })).toThrow(/targetModules/)
+  expect(() => whole.trainParts({ encoder: 'lora' }, { modulesToSave: ['lm_head'] })).toThrow(/modulesToSave/)
 })
 
 it('leaves nothing behind', async () => {

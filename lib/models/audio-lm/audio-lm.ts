@@ -3,6 +3,8 @@ import { argumentError, requireObject, requireOptions } from '../../base/check.j
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
+import type { LoraConfig } from '../../peft/config.js'
+import type { PeftModel } from '../../peft/model.js'
 import { type Device, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { withSeed } from '../../tensor/random.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
@@ -25,6 +27,7 @@ import {
   audioPrompt,
   prepareConversations,
 } from './processor.js'
+import { type AudioLMTraining, trainParts } from './train-parts.js'
 
 /** Audio as features, states or embeddings: at most one of the three. */
 export interface AudioLMAudio {
@@ -181,6 +184,23 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     options: AudioLMPrepareOptions = {},
   ): Promise<AudioLMPrepared> {
     return prepareConversations(this, conversations, options)
+  }
+
+  /**
+   * Choose how each part trains: frozen, in full, or by adapters of its linear layers (LoRA, DoRA). Parts in full that train beside adapters
+   * are saved with these, as `modulesToSave`.
+   *
+   * ```ts
+   * const peft = model.trainParts({ encoder: 'lora', connector: 'full', decoder: 'lora' }, { r: 16, loraAlpha: 32 })
+   * await peft?.savePretrained('adapter')
+   * ```
+   * @param training `'frozen'` (default), `'lora'` or `'full'` for `encoder`, `connector` and `decoder`
+   * @param lora settings of the adapters; `targetModules` lists names of layers, by default all linear ones but the output layer
+   * @returns the adapters; null if no part has any
+   * @throws ConfigError for invalid settings, if no part trains, and for a model with adapters
+   */
+  trainParts(training: AudioLMTraining, lora: Partial<LoraConfig> = {}): PeftModel<AudioLM> | null {
+    return trainParts(this, training, lora)
   }
 
   /**

@@ -8,6 +8,8 @@ import type { NetworkConfig } from '../network.js'
 
 /** An audio encoder: features [windows, ...] become states [windows, frames, width]. */
 export interface AudioEncoder extends NativeModule {
+  /** Freeze parameters that are constants, such as sinusoidal positions. */
+  freezeConstants?(): void
   /** @param lengths number of feature steps of each window that are audio, from its start; null for all of every window */
   forward(features: Tensor, lengths: readonly number[] | null): Promise<Tensor>
 }

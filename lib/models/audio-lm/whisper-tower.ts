@@ -69,6 +69,11 @@ export class WhisperTower extends NativeModule implements AudioEncoder {
     const native = { numMelBins, maxSourcePositions, activationFunction, dropout, attentionDropout, activationDropout }
     const more = { initStd: config.initializerRange, encoderPooling: pooling, silencesPadding: false }
     super(makeNative('whisper_encoder', { ...native, ...named, ...more }, options))
+    this.freezeConstants()
+  }
+
+  /** Freeze the sinusoidal positions. */
+  freezeConstants(): void {
     const { embed_positions } = this as unknown as { embed_positions: { weight: Tensor } }
     embed_positions.weight.requiresGrad = false
   }
