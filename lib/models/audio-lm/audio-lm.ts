@@ -187,8 +187,8 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   }
 
   /**
-   * Choose how each part trains: frozen, in full, or by adapters of its linear layers (LoRA, DoRA). Parts in full that train beside adapters
-   * are saved with these, as `modulesToSave`.
+   * Choose how each part trains: frozen, in full, or by adapters of its linear layers (LoRA, DoRA). Adapters are saved with the
+   * parts that train in full, as `modulesToSave`.
    *
    * ```ts
    * const peft = model.trainParts({ encoder: 'lora', connector: 'full', decoder: 'lora' }, { r: 16, loraAlpha: 32 })

@@ -5,10 +5,10 @@ import type { LoraConfig } from '../../peft/config.js'
 import { getPeftModel, type PeftModel } from '../../peft/model.js'
 import type { AudioLM } from './audio-lm.js'
 
-/** How a part trains: `'frozen'`, by an adapter of its linear layers, or in full. */
+/** Training of a part: not at all, by an adapter of its linear layers, or in full. */
 export type PartTraining = 'frozen' | 'lora' | 'full'
 
-/** How each part of a model trains. Default `'frozen'`. */
+/** Training of each part. Default `'frozen'`. */
 export interface AudioLMTraining {
   encoder?: PartTraining
   connector?: PartTraining
