@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import {
   AdamW,
   AudioLM,
@@ -188,10 +188,51 @@ async function rowsOf(states: Tensor, mask?: Tensor): Promise<Tensor> {
   return ops.cat(kept, 0)
 }
 
-const sizes = await fixture<{ name: string; parameters: number }>('models/audio-lm-sizes')
-it.each(sizes.cases)('$name has $parameters parameters', ({ name, parameters }) => {
+const sizes = await fixture<{ name: string; parameters?: number; defaults?: Record<string, unknown> }>(
+  'models/audio-lm-sizes',
+)
+it.each(sizes.cases.filter((one) => one.parameters))('$name has $parameters parameters', ({ name, parameters }) => {
   const model = AudioLM.fromConfig(name, { device: 'meta' })
   expect(model.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0)).toBe(parameters)
+})
+
+it.each(sizes.cases.filter((one) => one.defaults))('$name has the defaults of transformers', ({ name, defaults }) => {
+  const { audio_config, ...top } = get(defaults)
+  const model = new AudioLM({ modelType: name as Family }, { device: 'meta' })
+  const audio = Object.entries(camelKeys(audio_config as Record<string, unknown>))
+  // Those that transformers ignores too, and those of any configuration.
+  const read = audio.filter(([key]) => key in (model.config.audioConfig as object))
+  expect(read.length).toBeGreaterThanOrEqual(12)
+  expect(Object.fromEntries(read)).toEqual(model.config.audioConfig)
+  // The default id of Voxtral's published files; transformers has none.
+  const known = camelKeys(top)
+  const id = { audioTokenId: known.audioTokenId ?? 24 }
+  const { audioConfig: _, textConfig: __, modelType: ___, ...own } = model.config
+  expect(own).toEqual(Object.fromEntries(Object.entries({ ...known, ...id }).filter(([key]) => key in own)))
+})
+
+it('hostile configurations are refused by name', () => {
+  const HOSTILE = [-1, 0, 1.5, 1e12, Number.NaN, 'x', null, [], [1], {}, true, 10n, Symbol('s')]
+  for (const name of FAMILIES) {
+    const { config } = open(name).model
+    const attempts = (part: 'audioConfig' | undefined) => {
+      const keys = Object.keys((part === undefined ? config : config[part]) as object)
+      return keys.flatMap((key) => HOSTILE.map((value) => [key, value] as const))
+    }
+    for (const part of [undefined, 'audioConfig'] as const) {
+      for (const [key, value] of attempts(part)) {
+        const changed =
+          part === undefined
+            ? { ...config, [key]: value }
+            : { ...config, [part]: { ...(config[part] as object), [key]: value } }
+        try {
+          new AudioLM(changed as never, { device: 'meta' }).dispose()
+        } catch (error) {
+          expect(error, `${name} ${part} ${key} ${String(value)}`).toBeInstanceOf(VoxtorchError)
+        }
+      }
+    }
+  }
 })
 
 interface FolderCase {
@@ -265,7 +306,10 @@ describe.each(['qwen2_audio', 'audioflamingo3'] as const)('%s: the folder of tra
   })
 
   it('is written again', async () => {
+    const warn = vi.spyOn(process, 'emitWarning')
     const { model, conversations, folder, expected } = await openFolder(family)
+    expect(warn.mock.calls.filter(([message]) => String(message).includes('not read'))).toEqual([])
+    warn.mockRestore()
     const to = join(directory, family)
     await model.save(to)
     const config = (from: string) => JSON.parse(readFileSync(join(from, 'config.json'), 'utf8'))

@@ -12,6 +12,7 @@ from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3ForConditionalGeneration,
     AudioFlamingo3Processor,
+    PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
@@ -152,9 +153,14 @@ def sizes():
         with torch.device('meta'):
             model = FAMILIES[family]['network'](FAMILIES[family]['config'](**settings))
         fixture.case(dict(name=name, parameters=sum(p.numel() for p in model.parameters())))
+    for name, kind in FAMILIES.items():
+        config = kind['config']().to_dict()
+        fixture.case(dict(name=name, defaults={key: value for key, value in config.items() if key not in BASE and key != 'text_config'}))
     return fixture
 
 
+# Keys of every configuration.
+BASE = PretrainedConfig().to_dict().keys()
 SPECIAL = ['<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|audio_bos|>', '<|AUDIO|>', '<|audio_eos|>', '<sound>']
 # That of a folder: the clips of a conversation stand before its text.
 TEMPLATE = (
