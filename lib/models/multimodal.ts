@@ -12,6 +12,7 @@ import type { KvCache } from '../generation/kv-cache.js'
 import { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
 import { scope, type Tensor } from '../tensor/index.js'
+import { upload } from '../tensor/upload.js'
 import type { DecoderLM, DecoderLMInputs, DecoderLMOutput } from './decoder/decoder-lm.js'
 
 /** Inputs of a pass, without those of its media. */
@@ -154,7 +155,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     const { inputIds, media } = this.#apart(inputs)
     const { inputsEmbeds } = await this.#read(where, inputIds, media)
     return {
-      inputIds: inputIds.to({ device: inputsEmbeds.device }),
+      inputIds: upload(inputIds, inputsEmbeds.device),
       inputsEmbeds,
       attentionMask: inputs.attentionMask ?? null,
       cache: inputs.cache ?? null,
@@ -176,7 +177,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     }
     return scope(async () => {
       const { device } = this.language_model.parameters()[0] as Tensor
-      const ids = inputIds?.device === 'cpu' && device !== 'cpu' ? inputIds.to({ device }) : inputIds
+      const ids = inputIds?.device === 'cpu' && device !== 'cpu' ? upload(inputIds, device) : inputIds
       const textEmbeds = this.language_model.embed(ids)
       const mediaEmbeds = found.length > 0 ? await this.mediaEmbeds(media) : null
       const { id, token, key, media: name } = this.mediaToken
@@ -198,7 +199,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
       if (mediaEmbeds === null) return { inputsEmbeds: textEmbeds, mediaEmbeds }
       const rows = mediaEmbeds.to({ dtype: textEmbeds.dtype, device: textEmbeds.device })
       return {
-        inputsEmbeds: textEmbeds.maskedScatter(places.to({ device: textEmbeds.device }).unsqueeze(-1), rows),
+        inputsEmbeds: textEmbeds.maskedScatter(upload(places, textEmbeds.device).unsqueeze(-1), rows),
         mediaEmbeds,
       }
     })

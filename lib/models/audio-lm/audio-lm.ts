@@ -7,6 +7,7 @@ import type { LoraConfig } from '../../peft/config.js'
 import type { PeftModel } from '../../peft/model.js'
 import { type Device, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { withSeed } from '../../tensor/random.js'
+import { upload } from '../../tensor/upload.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
 import type { DecoderLMOutput } from '../decoder/decoder-lm.js'
 import { DecoderLM } from '../decoder/decoder-lm.js'
@@ -230,7 +231,7 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
       const rows = embeds.reshape([windows * most, hiddenSize])
       if (counts === undefined || counts.every((count) => count === most)) return rows
       const kept = counts.flatMap((count, window) => Array.from({ length: count }, (_, i) => window * most + i))
-      return rows.indexSelect(0, tensor(kept, { dtype: 'int64' }).to({ device: rows.device }))
+      return rows.indexSelect(0, upload(tensor(kept, { dtype: 'int64', device: 'cpu' }), rows.device))
     })
   }
 

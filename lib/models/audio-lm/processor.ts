@@ -103,7 +103,7 @@ export async function audioFeatures(
     const inputFeatures = cat(whole, 0)
     if (family.wholeWindows) return { inputFeatures, featuresMask: null, audioTokens }
     const mask = lengths.map((length) => Array.from({ length: steps }, (_, step) => (step < length ? 1 : 0)))
-    return { inputFeatures, featuresMask: tensor(mask, { dtype: 'int64' }), audioTokens }
+    return { inputFeatures, featuresMask: tensor(mask, { dtype: 'int64', device: 'cpu' }), audioTokens }
   })
 }
 
@@ -183,8 +183,14 @@ export async function prepareConversations(
       return (paddingSide === 'left' ? [...padding, ...row] : [...row, ...padding]).map(BigInt)
     }
     const prepared: AudioLMPrepared = {
-      inputIds: tensor(rows.map((row) => pad(row, filler))),
-      attentionMask: tensor(rows.map((row) => pad(Array<number>(row.length).fill(1), 0))),
+      inputIds: tensor(
+        rows.map((row) => pad(row, filler)),
+        { device: 'cpu' },
+      ),
+      attentionMask: tensor(
+        rows.map((row) => pad(Array<number>(row.length).fill(1), 0)),
+        { device: 'cpu' },
+      ),
     }
     if (features) prepared.inputFeatures = features.inputFeatures
     if (features?.featuresMask) prepared.featuresMask = features.featuresMask

@@ -4,6 +4,7 @@ import { opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { MakeOptions } from '../../nn/parameter.js'
 import { arange, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { upload } from '../../tensor/upload.js'
 import type { ConfigKeys } from '../config-keys.js'
 import { spectrogramKeys, whisperExtractor } from '../feature-extractor.js'
 import type { NetworkConfig } from '../network.js'
@@ -96,8 +97,8 @@ export class WhisperTower extends NativeModule implements AudioEncoder {
 
 /** Return bool [windows, steps], true for audio. */
 function stepMask(lengths: readonly number[], steps: number, { device }: Tensor): Tensor {
-  const ends = tensor([...lengths], { dtype: 'int64' }).unsqueeze(1)
-  return arange(steps).unsqueeze(0).lt(ends).to({ device })
+  const ends = tensor([...lengths], { dtype: 'int64', device: 'cpu' }).unsqueeze(1)
+  return upload(arange(steps, { device: 'cpu' }).unsqueeze(0).lt(ends), device)
 }
 
 export interface WhisperFeatureOptions {
