@@ -1,4 +1,4 @@
-import { requireObject, requireOptions } from '../base/check.js'
+import { argumentError, requireObject, requireOptions } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
 import type { GenerationConfig } from '../generation/config.js'
 import {
@@ -11,7 +11,7 @@ import {
 import type { KvCache } from '../generation/kv-cache.js'
 import { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
-import { scope, type Tensor } from '../tensor/index.js'
+import { scope, Tensor } from '../tensor/index.js'
 import { upload } from '../tensor/upload.js'
 import type { DecoderLM, DecoderLMInputs, DecoderLMOutput } from './decoder/decoder-lm.js'
 
@@ -164,6 +164,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
 
   async #read(where: string, inputIds: Tensor, media: Media) {
     requireOptions(where, media, this.#mediaKeys as string[])
+    if (!(inputIds instanceof Tensor)) throw argumentError(where, 'inputIds', 'a tensor', inputIds)
     const { one } = this.mediaInputs
     const found = one.filter((key) => media[key] != null)
     if (found.length > 1) {
@@ -177,7 +178,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     }
     return scope(async () => {
       const { device } = this.language_model.parameters()[0] as Tensor
-      const ids = inputIds?.device === 'cpu' && device !== 'cpu' ? upload(inputIds, device) : inputIds
+      const ids = inputIds.device === 'cpu' && device !== 'cpu' ? upload(inputIds, device) : inputIds
       const textEmbeds = this.language_model.embed(ids)
       const mediaEmbeds = found.length > 0 ? await this.mediaEmbeds(media) : null
       const { id, token, key, media: name } = this.mediaToken

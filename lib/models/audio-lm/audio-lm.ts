@@ -208,12 +208,13 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
    * Encode features of windows as input of the connector, [windows, frames, width]. With a frozen encoder the result does not depend on
    * trained weights, so it can be cached. Frames after the audio of a window may be left out.
    */
-  encodeAudio({ inputFeatures, featuresMask }: Pick<AudioLMAudio, 'inputFeatures' | 'featuresMask'>): Promise<Tensor> {
+  encodeAudio(audio: Pick<AudioLMAudio, 'inputFeatures' | 'featuresMask'>): Promise<Tensor> {
     const where = 'AudioLM.encodeAudio'
     return scope(async () => {
+      requireOptions(where, audio, ['inputFeatures', 'featuresMask'])
       const { device, dtype } = this.audio_tower.parameters()[0] as Tensor
-      const features = requireStates(where, 'inputFeatures', inputFeatures, 3).to({ device, dtype })
-      return this.audio_tower.forward(features, await this.#lengths(where, features.size(0), featuresMask))
+      const features = requireStates(where, 'inputFeatures', audio.inputFeatures, 3).to({ device, dtype })
+      return this.audio_tower.forward(features, await this.#lengths(where, features.size(0), audio.featuresMask))
     })
   }
 
