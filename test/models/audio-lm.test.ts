@@ -428,9 +428,13 @@ it('wrong inputs are refused by name', async () => {
   )
   await refused(
     () => model.forward({ ...inputs, featuresMask: get(inputs.featuresMask).narrow(0, 0, 1) }),
-    /featuresMask: expected \[4, steps\]/,
+    /featuresMask: expected \[4, 100\]/,
   )
   const { inputIds, featuresMask } = inputs
+  const left = get(featuresMask).flip([1])
+  await refused(() => model.forward({ ...inputs, featuresMask: left }), /got 0 before audio in window 0/)
+  const short = get(featuresMask).narrow(1, 0, 50)
+  await refused(() => model.forward({ ...inputs, featuresMask: short }), /expected \[4, 100\]/)
   await refused(
     () => model.forward({ inputIds, featuresMask }),
     /expected inputFeatures or audioFeatures or audioEmbeds with featuresMask/,

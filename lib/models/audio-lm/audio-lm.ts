@@ -5,7 +5,7 @@ import { currentContext } from '../../native/context.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
 import type { LoraConfig } from '../../peft/config.js'
 import type { PeftModel } from '../../peft/model.js'
-import { type Device, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { type Device, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { withSeed } from '../../tensor/random.js'
 import { upload } from '../../tensor/upload.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
@@ -214,7 +214,8 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
       requireOptions(where, audio, ['inputFeatures', 'featuresMask'])
       const { device, dtype } = this.audio_tower.parameters()[0] as Tensor
       const features = requireStates(where, 'inputFeatures', audio.inputFeatures, 3).to({ device, dtype })
-      return this.audio_tower.forward(features, await this.#lengths(where, features.size(0), audio.featuresMask))
+      const steps = features.size(familyOf(this.config).features(this.config).stepDim ?? 2)
+      return this.audio_tower.forward(features, await this.#lengths(where, features.size(0), audio.featuresMask, steps))
     })
   }
 
@@ -254,17 +255,32 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   }
 
   /** Return the number of steps of each window that are audio; null for all. */
-  async #lengths(where: string, windows: number, mask: Tensor | null | undefined): Promise<number[] | null> {
+  async #lengths(
+    where: string,
+    windows: number,
+    mask: Tensor | null | undefined,
+    steps?: number,
+  ): Promise<number[] | null> {
     if (mask === null || mask === undefined) return null
     if (familyOf(this.config).wholeWindows) throw maskless(`${this.config.modelType}, which encodes whole windows`)
     if (typeof mask !== 'object' || !('ndim' in mask)) throw argumentError(where, 'featuresMask', 'a tensor', mask)
-    if (mask.ndim !== 2 || mask.size(0) !== windows) {
+    if (mask.ndim !== 2 || mask.size(0) !== windows || (steps !== undefined && mask.size(1) !== steps)) {
+      const form = `[${windows}, ${steps ?? 'steps'}]`
       throw new ShapeError(
-        `${where}: featuresMask: expected [${windows}, steps] for ${windows} windows, got [${mask.shape.join(', ')}].`,
+        `${where}: featuresMask: expected ${form} for ${windows} windows, got [${mask.shape.join(', ')}].`,
         { shape: mask.shape },
       )
     }
-    return Array.from((await mask.to({ dtype: 'int64' }).sum(1).data()) as Iterable<number | bigint>, Number)
+    const real = mask.ne(0).to({ dtype: 'int64' })
+    const counts = ops.stack([real.sum(1), real.cumprod(1).sum(1)])
+    const values = Array.from((await counts.data()) as Iterable<number | bigint>, Number)
+    const [lengths, leading] = [values.slice(0, windows), values.slice(windows)]
+    const odd = lengths.findIndex((count, i) => count !== leading[i])
+    if (odd < 0) return lengths
+    throw new ConfigError(
+      `${where}: featuresMask: expected 1 for audio and 0 after it, got 0 before audio in window ${odd}. Pad windows at the end.`,
+      { window: odd },
+    )
   }
 
   /** Write config.json, safetensors, the tokenizer and the feature extractor, in the family's published layout. */
