@@ -46,6 +46,21 @@ export const spectrogramKeys = (bands: number, steps: number): ConfigKeys => ({
   unused: [...DESCRIBES, 'melFilters', 'doNormalize'],
 })
 
+/** Return preprocessor_config.json of transformers' WhisperFeatureExtractor, for a number of mel bands and of 10 ms steps per window. */
+export const whisperExtractor = (bands: number, steps: number): NetworkConfig => ({
+  feature_extractor_type: 'WhisperFeatureExtractor',
+  feature_size: bands,
+  sampling_rate: SPEECH_RATE,
+  n_fft: 400,
+  hop_length: 160,
+  chunk_length: steps / 100,
+  n_samples: steps * 160,
+  nb_max_frames: steps,
+  padding_side: 'right',
+  padding_value: 0,
+  return_attention_mask: false,
+})
+
 /**
  * Return the feature extractor's settings of a folder, with all keys: those of preprocessor_config.json, or of the part of
  * processor_config.json that transformers 5 writes instead. Unknown keys are reported once by name.

@@ -2,10 +2,12 @@ import type { AudioClip } from '../audio/clip.js'
 import { shown } from '../base/check.js'
 import { ConfigError, DisposedError } from '../base/errors.js'
 import { nearest } from '../base/words.js'
+import type { AudioLMConversation } from '../models/audio-lm/processor.js'
 import { SpectraClassifier } from '../systems/spectra/answer/classifier.js'
 import type { Tensor } from '../tensor/index.js'
 import type { ChatMessage } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
+import { type AudioTextOptions, type AudioTextOutput, answerAudio } from './audio-text.js'
 import {
   type ClassificationOptions,
   type ClassificationOutput,
@@ -90,12 +92,18 @@ export interface FeatureExtractionPipeline extends PipelineParts<'feature-extrac
   ): Promise<Tensor>
 }
 
+interface AudioTextPipeline extends PipelineParts<'audio-text-to-text'> {
+  (conversations: readonly AudioLMConversation[], options?: EitherCase<AudioTextOptions>): Promise<AudioTextOutput[][]>
+  (messages: AudioLMConversation, options?: EitherCase<AudioTextOptions>): Promise<AudioTextOutput[]>
+}
+
 export interface Pipelines {
   'automatic-speech-recognition': SpeechRecognitionPipeline
   'audio-classification': AudioClassificationPipeline
   'emotion-recognition': EmotionRecognitionPipeline
   'text-generation': TextGenerationPipeline
   'feature-extraction': FeatureExtractionPipeline
+  'audio-text-to-text': AudioTextPipeline
 }
 
 /** Names of tasks in other programs. */
@@ -104,6 +112,7 @@ const TASK_ALIASES: Readonly<Record<string, PipelineTask>> = Object.assign(Objec
   ...{ 'speech-recognition': 'automatic-speech-recognition', transcription: 'automatic-speech-recognition' },
   ...{ chat: 'text-generation', conversational: 'text-generation', 'text2text-generation': 'text-generation' },
   ...{ embeddings: 'feature-extraction', 'sentence-similarity': 'feature-extraction' },
+  ...{ 'audio-question-answering': 'audio-text-to-text', 'speech-language-model': 'audio-text-to-text' },
   ...{ 'speech-emotion-recognition': 'emotion-recognition', 'audio-tagging': 'audio-classification' },
 })
 
@@ -123,6 +132,7 @@ const TASK_ALIASES: Readonly<Record<string, PipelineTask>> = Object.assign(Objec
  * | `emotion-recognition` | a fine-tuned SPECTRA; wav2vec 2.0, its relatives, WavLM and RoBERTa for classification | a turn, audio, text | `[{ label, score }]` |
  * | `text-generation` | LLaMA, Mistral, Qwen2 | a text or messages | `[{ generated_text }]` |
  * | `feature-extraction` | BERT, RoBERTa; wav2vec 2.0, its relatives, WavLM, Whisper's encoder, BEATs | text; audio | a tensor |
+ * | `audio-text-to-text` | Qwen2-Audio, Voxtral, Audio Flamingo 3 | messages with audio | `[{ generated_text }]` |
  *
  * The relatives of wav2vec 2.0 are HuBERT, data2vec, Wav2Vec2Conformer and w2v-BERT 2.0. A list of inputs gives a list of answers. The network is in evaluation mode and records no gradients.
  * @param model a folder, a repository of the Hugging Face hub, or a loaded network, which is set to evaluation mode
@@ -181,6 +191,8 @@ function answers(
       return each<EmotionInput, ClassificationOutput[]>(input, (one) => recognizeEmotion(where, parts, one, options))
     case 'feature-extraction':
       return extractFeatures(where, parts, Array.isArray(input) ? input : [input], options)
+    case 'audio-text-to-text':
+      return answered(parts, input, options)
     default:
       return generated(where, parts, input, options)
   }
@@ -198,4 +210,15 @@ async function generated(
   const prompts = (isMany ? input : [input]) as readonly TextGenerationInput[]
   const texts = await generateTexts(where, model, tokenizer as Tokenizer, prompts, options)
   return isMany ? texts : texts[0]
+}
+
+async function answered(
+  { model }: Loaded<NetworkOf<'audio-text-to-text'>>,
+  input: AudioLMConversation | readonly AudioLMConversation[],
+  options: AudioTextOptions,
+) {
+  const isMany = Array.isArray(input) && (input.length === 0 || Array.isArray(input[0]))
+  const conversations = (isMany ? input : [input]) as readonly AudioLMConversation[]
+  const answers = await answerAudio(model, conversations, options)
+  return isMany ? answers : answers[0]
 }

@@ -3,6 +3,8 @@ import { argumentError, defined, requireOptions, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { CATALOG } from '../hub/catalog.js'
 import { type ResolveModelOptions, resolveModel } from '../hub/resolve.js'
+import { AudioLM } from '../models/audio-lm/audio-lm.js'
+import { AUDIO_MODEL_TYPES } from '../models/audio-lm/families.js'
 import { Beats } from '../models/beats/beats.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { MODEL_TYPES } from '../models/decoder/families.js'
@@ -130,6 +132,7 @@ const TAKES = {
     spectra: { Network: SpectraClassifier },
     roberta: { Network: RobertaForSequenceClassification, head: 'ForSequenceClassification' },
   },
+  'audio-text-to-text': Object.fromEntries(AUDIO_MODEL_TYPES.map((type) => [type, { Network: AudioLM }])),
 } satisfies Record<keyof TaskNetworks, Takes>
 
 /** Networks of each task. */
@@ -139,6 +142,7 @@ export interface TaskNetworks {
   'text-generation': DecoderLM
   'feature-extraction': Bert | Roberta | SpeechNetwork | Emotion2Vec | WhisperEncoder | Beats
   'emotion-recognition': SpectraClassifier | SpeechClassifier | Emotion2Vec | RobertaForSequenceClassification
+  'audio-text-to-text': AudioLM
 }
 /** Networks of speech with a head for classes. */
 export type SpeechClassifier = InstanceType<(typeof CLASSIFIERS)[keyof typeof CLASSIFIERS]['Network']>

@@ -31,6 +31,7 @@ const networks = {
   QFormer: vt.QFormer,
   Moonshine: vt.Moonshine,
   Mimi: vt.Mimi,
+  AudioLM: vt.AudioLM,
 }
 
 describe.each(Object.entries(networks))('%s', (name, network) => {

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { SPEECH_RATE } from '../../audio/clip.js'
 import { writeFolderAtomically } from '../../base/atomic-folder.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { writeJson } from '../../files/json/json.js'
@@ -19,7 +18,7 @@ import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js
 import type { MakeOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
-import { readFeatureExtractor, spectrogramKeys } from '../feature-extractor.js'
+import { readFeatureExtractor, spectrogramKeys, whisperExtractor } from '../feature-extractor.js'
 import { networkClass } from '../network.js'
 import { readConfig, type SaveNetworkOptions } from '../pretrained.js'
 import { type AlignTextOptions, alignText } from './align-text.js'
@@ -303,20 +302,7 @@ export class Whisper extends networkClass<Whisper, WhisperConfig, WhisperInputs,
 
   /** Save config.json, generation_config.json, preprocessor_config.json, model.safetensors and the tokenizer. */
   override async save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
-    const steps = windowOf(this.config)
-    const preprocessor = {
-      feature_extractor_type: 'WhisperFeatureExtractor',
-      feature_size: melBinsOf(this.config),
-      sampling_rate: SPEECH_RATE,
-      n_fft: 400,
-      hop_length: 160,
-      chunk_length: steps / 100,
-      n_samples: steps * 160,
-      nb_max_frames: steps,
-      padding_side: 'right',
-      padding_value: 0,
-      return_attention_mask: false,
-    }
+    const preprocessor = whisperExtractor(melBinsOf(this.config), windowOf(this.config))
     await writeFolderAtomically(directory, CheckpointError, async (folder) => {
       await super.save(folder, options)
       await writeJson(join(folder, 'generation_config.json'), whisperGeneration(this), { indent: 2 })

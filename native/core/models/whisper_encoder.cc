@@ -6,6 +6,7 @@
 #include <ATen/ops/exp.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/mean.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/softmax.h>
 
@@ -115,6 +116,12 @@ class WhisperPositions : public Module {
   const Tensor weight;
 };
 
+// [batch, frames, ...] -> [batch, frames / count, count, ...], without frames that are left over.
+Tensor pooled(const Tensor& x, int64_t count) {
+  const int64_t groups = x.size(1) / count;
+  return x.narrow(1, 0, groups * count).unflatten(1, {groups, count});
+}
+
 // Padding is silence to a convolution, which has zeros beyond the ends too.
 Tensor silenced(const Tensor& x, const Tensor& mask, int64_t mask_dim) {
   return mask.defined() ? x * mask.unsqueeze(mask_dim).to(x.scalar_type()) : x;
@@ -195,7 +202,7 @@ WhisperEncoded WhisperEncoder::forward(const Tensor& features, const Tensor& giv
   if (mask.defined()) mask = upload(mask, features.device());
 
   WhisperEncoded result;
-  Tensor x = convolved(features.to(conv1.weight.scalar_type()), mask);
+  Tensor x = convolved(features.to(conv1.weight.scalar_type()), config.silences_padding ? mask : Tensor());
   if (mask.defined()) result.mask = mask.slice(1, 0, mask.size(1), 2).contiguous();
   x = x + positions.parameters().front().second.narrow(0, 0, x.size(1));
   x = nn::drop(x, config.dropout, training());
@@ -217,6 +224,10 @@ WhisperEncoded WhisperEncoder::forward(const Tensor& features, const Tensor& giv
     }
     x = std::move(attended.output);
     if (attentions) result.attentions.push_back(std::move(attended.weights));
+  }
+  if (config.encoder_pooling > 1) {
+    x = pooled(x, config.encoder_pooling).mean(2);
+    if (result.mask.defined()) result.mask = pooled(result.mask, config.encoder_pooling).all(2);
   }
   result.last_hidden_state = watched(features, norm.forward(x));
   if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);

@@ -1,0 +1,305 @@
+import type { AudioClip } from '../../audio/clip.js'
+import { argumentError, requireObject, requireOptions } from '../../base/check.js'
+import { ConfigError, ShapeError } from '../../base/errors.js'
+import { currentContext } from '../../native/context.js'
+import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
+import type { LoraConfig } from '../../peft/config.js'
+import type { PeftModel } from '../../peft/model.js'
+import { type Device, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { withSeed } from '../../tensor/random.js'
+import { upload } from '../../tensor/upload.js'
+import type { Tokenizer } from '../../text/tokenizer.js'
+import type { DecoderLMOutput } from '../decoder/decoder-lm.js'
+import { DecoderLM } from '../decoder/decoder-lm.js'
+import { type MultimodalGenerateInputs, type MultimodalInputs, MultimodalLM } from '../multimodal.js'
+import { type ConfigChanges, configOf, type NetworkConfig, type SavableNetwork } from '../network.js'
+import type { LoadNetworkOptions, SaveNetworkOptions } from '../pretrained.js'
+import { type AudioLMConfig, type CompleteAudioLMConfig, completedAudioLM, familyOf } from './config.js'
+import { AUDIO_FAMILIES } from './families.js'
+import type { AudioConnector, AudioEncoder, AudioFamily } from './family.js'
+import { loadAudioLM, saveAudioLM } from './files.js'
+import {
+  type AudioLMConversation,
+  type AudioLMFeatureOptions,
+  type AudioLMFeatures,
+  type AudioLMPrepared,
+  type AudioLMPrepareOptions,
+  audioFeatures,
+  audioPrompt,
+  prepareConversations,
+} from './processor.js'
+import { type AudioLMTraining, trainParts } from './train-parts.js'
+
+/** Audio as features, states or embeddings: at most one of the three. */
+export interface AudioLMAudio {
+  /** Features of all windows [windows, ...], in the order of their positions in the text. */
+  inputFeatures?: Tensor | null
+  /** [windows, steps]: 1 for audio and 0 for padding after it. Default: all is audio. */
+  featuresMask?: Tensor | null
+  /** Output of `encodeAudio` [windows, frames, width], with the mask of its features; the encoder does not run again. */
+  audioFeatures?: Tensor | null
+  /** Output of `projectAudio`, [tokens, hiddenSize]. */
+  audioEmbeds?: Tensor | null
+}
+
+export interface AudioLMInputs extends AudioLMAudio, MultimodalInputs {}
+
+export interface AudioLMOutput extends DecoderLMOutput {
+  /** Audio embeddings in the text, [tokens, hiddenSize]; null without audio. */
+  audioEmbeds: Tensor | null
+}
+
+export interface AudioLMGenerateInputs extends AudioLMAudio, MultimodalGenerateInputs {}
+
+/** Published sizes by name. */
+const SIZES: Record<string, NetworkConfig> = Object.assign(
+  {},
+  ...Object.values<AudioFamily>(AUDIO_FAMILIES).map(({ sizes }) => sizes),
+)
+
+/**
+ * A speech language model: an audio encoder, a connector, and a {@link DecoderLM}. The connector converts states of the encoder to
+ * embeddings, which replace audio tokens in the language model's text. Families, by `model_type` of config.json:
+ *
+ * | Model type | Published models | Encoder | Connector |
+ * | --- | --- | --- | --- |
+ * | `qwen2_audio` | Qwen2-Audio (Chu et al. 2024, https://arxiv.org/abs/2407.10759) | Whisper, pooled | linear |
+ * | `voxtral` | Voxtral (Liu et al. 2025, https://arxiv.org/abs/2507.13264) | Whisper | four stacked frames, two layers |
+ * | `audioflamingo3` | Audio Flamingo 3 (Goel et al. 2025, https://arxiv.org/abs/2507.08128) | Whisper, pooled | two layers |
+ *
+ * ```ts
+ * const model = await AudioLM.fromPretrained('Qwen/Qwen2-Audio-7B-Instruct')
+ * const inputs = await model.prepare([{ role: 'user', content: [{ type: 'audio', audio: 'talk.mp3' }, 'What is said?'] }])
+ * const { tokens } = await model.generate(inputs, { maxNewTokens: 64 })
+ * ```
+ *
+ * Names in the state dictionary are those of the published files of Qwen2-Audio: `audio_tower.`, `multi_modal_projector.`,
+ * `language_model.model.` and `language_model.lm_head.`, in every family. Files have the family's names.
+ */
+export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwork<AudioLMConfig> {
+  readonly config: CompleteAudioLMConfig
+  readonly audio_tower: AudioEncoder
+  readonly multi_modal_projector: AudioConnector
+  readonly language_model: DecoderLM
+  /** Tokenizer for `prepare`; null if the folder has none. */
+  tokenizer: Tokenizer | null = null
+
+  /** @throws ConfigError for a contradictory configuration */
+  constructor(config: AudioLMConfig, options: MakeOptions = {}) {
+    super()
+    requireObject('AudioLM', 'config', config)
+    this.config = completedAudioLM(config)
+    const family = familyOf(this.config)
+    this.audio_tower = family.encoder(this.config, options)
+    this.language_model = new DecoderLM(this.config.textConfig, options)
+    const { hiddenSize = 4096 } = this.language_model.config
+    this.multi_modal_projector = family.connector(this.config, hiddenSize, options)
+  }
+
+  /** Create a model with random weights from a configuration or the name of a published size. Device `'meta'` allocates no memory. */
+  static fromConfig(config: AudioLMConfig | string, options: NetworkOptions = {}): AudioLM {
+    requireOptions('AudioLM.fromConfig', options, ['device', 'dtype', 'seed'])
+    const { seed, ...factory } = options
+    const device = (factory.device ?? currentContext().deviceName ?? 'cpu') as Device
+    return withSeed(seed, () => new AudioLM(configOf('AudioLM', config, SIZES) as AudioLMConfig, factory), device)
+  }
+
+  /**
+   * Load a folder or repository of the Hugging Face hub, in one file or in shards, with its tokenizer and feature extractor. The model is
+   * in evaluation mode.
+   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   */
+  static fromPretrained(
+    from: string,
+    options: LoadNetworkOptions & ConfigChanges<AudioLMConfig> = {},
+  ): Promise<AudioLM> {
+    return loadAudioLM(from, options, (config, factory) => new AudioLM(config, factory))
+  }
+
+  /** The audio encoder, `audio_tower`. */
+  get encoder(): AudioEncoder {
+    return this.audio_tower
+  }
+  /** The connector, `multi_modal_projector`. */
+  get connector(): AudioConnector {
+    return this.multi_modal_projector
+  }
+  /** The language model, `language_model`. */
+  get decoder(): DecoderLM {
+    return this.language_model
+  }
+
+  protected get mediaEncoder(): AudioEncoder {
+    return this.audio_tower
+  }
+  protected get mediaToken() {
+    const { key } = familyOf(this.config).token
+    return { id: this.config[key] as number, token: this.audioToken, key, media: 'audio' }
+  }
+  protected get mediaInputs() {
+    return { one: ['inputFeatures', 'audioFeatures', 'audioEmbeds'], more: ['featuresMask'] } as const
+  }
+
+  /** The audio token, such as `<|AUDIO|>`: that of the tokenizer with the configuration's id. */
+  get audioToken(): string {
+    const { text, key } = familyOf(this.config).token
+    return this.tokenizer?.idToToken(this.config[key] as number) ?? text
+  }
+
+  /**
+   * Read audio clips, and compute the features of their windows on the CPU, as the family's processor of transformers does.
+   *
+   * ```ts
+   * const { inputFeatures, featuresMask, audioTokens } = await model.features(['a.wav', 'b.wav'])
+   * const text = model.prompt('<|audio_bos|><|AUDIO|><|audio_eos|>… <|audio_bos|><|AUDIO|><|audio_eos|>…', audioTokens)
+   * ```
+   * @throws DataError naming the file for a clip that cannot be read, or that is too long for the family; ConfigError for invalid options
+   */
+  features(clips: AudioClip | readonly AudioClip[], options: AudioLMFeatureOptions = {}): Promise<AudioLMFeatures> {
+    return audioFeatures(this.config, clips, options)
+  }
+
+  /**
+   * Return a text with each audio token repeated as often as its clip has tokens.
+   * @param audioTokens `audioTokens` of `features`, one for each audio token of the text
+   * @throws DataError with both numbers, unless there are as many clips as audio tokens
+   */
+  prompt(text: string, audioTokens: readonly number[]): string {
+    return audioPrompt(this.audioToken, text, audioTokens)
+  }
+
+  /**
+   * Convert a conversation, or several, to inputs of `forward` and `generate`: render it with the folder's chat template, and compute the
+   * features of its clips. Any message may have any number of clips.
+   *
+   * ```ts
+   * const inputs = await model.prepare([
+   *   { role: 'user', content: [{ type: 'audio', audio: 'a.wav' }, { type: 'text', text: 'What is said?' }] },
+   * ])
+   * ```
+   * @throws ConfigError without a tokenizer or a chat template, and for invalid messages; DataError with both numbers, unless the rendered
+   *   text has as many audio tokens as the conversation has clips
+   */
+  prepare(
+    conversations: AudioLMConversation | readonly AudioLMConversation[],
+    options: AudioLMPrepareOptions = {},
+  ): Promise<AudioLMPrepared> {
+    return prepareConversations(this, conversations, options)
+  }
+
+  /**
+   * Choose how each part trains: frozen, in full, or by adapters of its linear layers (LoRA, DoRA). Adapters are saved with the
+   * parts that train in full, as `modulesToSave`.
+   *
+   * ```ts
+   * const peft = model.trainParts({ encoder: 'lora', connector: 'full', decoder: 'lora' }, { r: 16, loraAlpha: 32 })
+   * await peft?.savePretrained('adapter')
+   * ```
+   * @param training `'frozen'` (default), `'lora'` or `'full'` for `encoder`, `connector` and `decoder`
+   * @param lora settings of the adapters; `targetModules` lists names of layers, by default all linear ones but the output layer
+   * @returns the adapters; null if no part has any
+   * @throws ConfigError for invalid settings, if no part trains, and for a model with adapters
+   */
+  trainParts(training: AudioLMTraining, lora: Partial<LoraConfig> = {}): PeftModel<AudioLM> | null {
+    return trainParts(this, training, lora)
+  }
+
+  /**
+   * Encode features of windows as input of the connector, [windows, frames, width]. With a frozen encoder the result does not depend on
+   * trained weights, so it can be cached. Frames after the audio of a window may be left out.
+   */
+  encodeAudio(audio: Pick<AudioLMAudio, 'inputFeatures' | 'featuresMask'>): Promise<Tensor> {
+    const where = 'AudioLM.encodeAudio'
+    return scope(async () => {
+      requireOptions(where, audio, ['inputFeatures', 'featuresMask'])
+      const { device, dtype } = this.audio_tower.parameters()[0] as Tensor
+      const features = requireStates(where, 'inputFeatures', audio.inputFeatures, 3).to({ device, dtype })
+      const steps = features.size(familyOf(this.config).features(this.config).stepDim ?? 2)
+      return this.audio_tower.forward(features, await this.#lengths(where, features.size(0), audio.featuresMask, steps))
+    })
+  }
+
+  /** Convert the output of `encodeAudio` to embeddings of the language model, [tokens, hiddenSize], those of audio only. */
+  projectAudio(audioFeatures: Tensor, featuresMask: Tensor | null = null): Promise<Tensor> {
+    const where = 'AudioLM.projectAudio'
+    return scope(async () => {
+      const { device, dtype } = this.multi_modal_projector.parameters()[0] as Tensor
+      const states = requireStates(where, 'audioFeatures', audioFeatures, 3).to({ device, dtype })
+      const lengths = await this.#lengths(where, states.size(0), featuresMask)
+      const embeds = await this.multi_modal_projector.forward(states)
+      const [windows, most, hiddenSize] = embeds.shape as [number, number, number]
+      const { tokens } = familyOf(this.config)
+      const counts = lengths?.map((steps) => Math.min(most, tokens(steps, this.config)))
+      const rows = embeds.reshape([windows * most, hiddenSize])
+      if (counts === undefined || counts.every((count) => count === most)) return rows
+      const kept = counts.flatMap((count, window) => Array.from({ length: count }, (_, i) => window * most + i))
+      return rows.indexSelect(0, upload(tensor(kept, { dtype: 'int64', device: 'cpu' }), rows.device))
+    })
+  }
+
+  /**
+   * @throws ShapeError with both numbers if the text has more or fewer positions than the audio has tokens
+   */
+  override async forward(inputs: AudioLMInputs): Promise<AudioLMOutput> {
+    const { mediaEmbeds, ...output } = await this.run(inputs)
+    return { ...output, audioEmbeds: mediaEmbeds }
+  }
+
+  protected async mediaEmbeds({ inputFeatures, featuresMask, audioFeatures, audioEmbeds }: AudioLMAudio) {
+    if (audioEmbeds) {
+      if (featuresMask != null) throw maskless('audioEmbeds')
+      return requireStates('AudioLM', 'audioEmbeds', audioEmbeds, 2)
+    }
+    const states = audioFeatures ?? (await this.encodeAudio({ inputFeatures, featuresMask }))
+    return this.projectAudio(states, featuresMask)
+  }
+
+  /** Return the number of steps of each window that are audio; null for all. */
+  async #lengths(
+    where: string,
+    windows: number,
+    mask: Tensor | null | undefined,
+    steps?: number,
+  ): Promise<number[] | null> {
+    if (mask === null || mask === undefined) return null
+    if (familyOf(this.config).wholeWindows) throw maskless(`${this.config.modelType}, which encodes whole windows`)
+    if (typeof mask !== 'object' || !('ndim' in mask)) throw argumentError(where, 'featuresMask', 'a tensor', mask)
+    if (mask.ndim !== 2 || mask.size(0) !== windows || (steps !== undefined && mask.size(1) !== steps)) {
+      const form = `[${windows}, ${steps ?? 'steps'}]`
+      throw new ShapeError(
+        `${where}: featuresMask: expected ${form} for ${windows} windows, got [${mask.shape.join(', ')}].`,
+        { shape: mask.shape },
+      )
+    }
+    const real = mask.ne(0).to({ dtype: 'int64' })
+    const counts = ops.stack([real.sum(1), real.cumprod(1).sum(1)])
+    const values = Array.from((await counts.data()) as Iterable<number | bigint>, Number)
+    const [lengths, leading] = [values.slice(0, windows), values.slice(windows)]
+    const odd = lengths.findIndex((count, i) => count !== leading[i])
+    if (odd < 0) return lengths
+    throw new ConfigError(
+      `${where}: featuresMask: expected 1 for audio and 0 after it, got 0 before audio in window ${odd}. Pad windows at the end.`,
+      { window: odd },
+    )
+  }
+
+  /** Write config.json, safetensors, the tokenizer and the feature extractor, in the family's published layout. */
+  save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
+    return saveAudioLM(this, directory, options)
+  }
+}
+
+const maskless = (what: string): ConfigError =>
+  new ConfigError(`AudioLM: featuresMask: expected none with ${what}, got one. Leave it out.`, {})
+
+/** Return an input that has so many dimensions. @throws ShapeError */
+function requireStates(where: string, name: string, value: Tensor | null | undefined, dimensions: number): Tensor {
+  if (typeof value !== 'object' || value === null || !('ndim' in value))
+    throw argumentError(where, name, 'a tensor', value)
+  if (value.ndim === dimensions && value.isFloatingPoint()) return value
+  const form = dimensions === 3 ? '[windows, ...], 3-dimensional' : '[tokens, hiddenSize]'
+  throw new ShapeError(
+    `${where}: ${name}: expected floating-point ${form}, got ${value.dtype} [${value.shape.join(', ')}].`,
+    { shape: value.shape },
+  )
+}
