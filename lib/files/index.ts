@@ -13,6 +13,12 @@ export { type GgufBlocks, type SaveGgufOptions, saveGguf } from './gguf/write.js
 export { readJson, type WriteJsonOptions, writeJson } from './json/json.js'
 export { type ReadJsonlOptions, readJsonl, writeJsonl } from './json/jsonl.js'
 export { type NpyTexts, type NpyValue, type ReadNpyOptions, readNpy, readNpz, saveNpy, saveNpz } from './npy/npy.js'
+export {
+  type ParquetHeader,
+  type ReadParquetOptions,
+  readParquet,
+  readParquetHeader,
+} from './parquet/parquet.js'
 export type { PickleEncoding } from './pickle/machine.js'
 export { type ReadPickleOptions, readPickle } from './pickle/read-pickle.js'
 export type {
