@@ -23,13 +23,14 @@ export interface Taken {
 
 /**
  * Source of a loader's samples. `request` starts to read a batch, given by its indices or, for a stream, by the number of
- * samples; `take` waits for it. Batch n is always read by lane n % lanes.
+ * samples; `take` waits for it. Batch n is always read by lane n % lanes. `skip` samples at the beginning of a stream are passed
+ * over.
  */
 export interface Source {
   /** Number of samples; null for a stream. */
   readonly length: number | null
   readonly lanes: number
-  request(batch: number, wanted: number[] | number, epoch: number): void
+  request(batch: number, wanted: number[] | number, epoch: number, skip?: number): void
   take(batch: number): Promise<Taken>
   close(): Promise<void>
 }
@@ -63,9 +64,9 @@ export class LocalSource implements Source {
     return this.#reader.length
   }
 
-  request(batch: number, wanted: number[] | number, epoch: number): void {
+  request(batch: number, wanted: number[] | number, epoch: number, skip = 0): void {
     // Only one reader at a time can read a stream.
-    const read = () => this.#reader.read(wanted, epoch, batch === 0)
+    const read = () => this.#reader.read(wanted, epoch, batch === 0, skip)
     const reading = typeof wanted === 'number' ? this.#last.then(read) : read()
     this.#last = reading
     const taken = reading.then(({ samples, done }) => ({ samples: samples.map((sample) => this.#named(sample)), done }))
@@ -130,8 +131,8 @@ export class WorkerPool implements Source {
     }
   }
 
-  request(batch: number, wanted: number[] | number, epoch: number): void {
-    this.#lane(batch).request(batch, wanted, epoch)
+  request(batch: number, wanted: number[] | number, epoch: number, skip = 0): void {
+    this.#lane(batch).request(batch, wanted, epoch, skip)
   }
 
   take(batch: number): Promise<Taken> {
@@ -212,9 +213,9 @@ class Lane {
     return (await this.#wait(READY)) as number | null
   }
 
-  request(batch: number, wanted: number[] | number, epoch: number): void {
+  request(batch: number, wanted: number[] | number, epoch: number, skip = 0): void {
     this.#expect(batch)
-    if (!this.#failure) this.#worker.postMessage({ batch, wanted, epoch })
+    if (!this.#failure) this.#worker.postMessage({ batch, wanted, epoch, skip })
   }
 
   async take(batch: number): Promise<Taken> {

@@ -1,3 +1,15 @@
+// The face of `voxtorch/files`, which also has what is built on the readers.
+export {
+  decodeAudio,
+  decodeImage,
+  type LoadDatasetOptions,
+  loadDataset,
+  type MediaFeature,
+  type MediaFeatures,
+  type MediaFile,
+  type StreamingDataset,
+  type StreamingOptions,
+} from '../datasets/index.js'
 export { readArchive } from './archive.js'
 export { type CsvRow, type ReadCsvOptions, readCsv, readCsvStream } from './csv/csv.js'
 export type { CsvEncoding } from './csv/text.js'

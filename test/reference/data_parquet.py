@@ -14,6 +14,7 @@ import math
 import random
 import sys
 import uuid
+import wave
 from pathlib import Path
 
 import pyarrow as pa
@@ -114,6 +115,32 @@ def case(name, table, **options):
     }
 
 
+def wav(number):
+    """A clip of 16 samples at 8 kHz, all of them `number`."""
+    file = io.BytesIO()
+    with wave.open(file, 'wb') as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(number.to_bytes(2, 'little', signed=True) * 16)
+    return file.getvalue()
+
+
+def shards():
+    """A dataset of four files as Python's datasets writes them, with audio."""
+    features = {'id': {'dtype': 'int64', '_type': 'Value'}, 'audio': {'sampling_rate': 8000, '_type': 'Audio'}}
+    metadata = {'huggingface': json.dumps({'info': {'features': features}})}
+    audio = pa.struct([('bytes', pa.binary()), ('path', pa.string())])
+    schema = pa.schema([('id', pa.int64()), ('audio', audio)], metadata=metadata)
+    for shard in range(4):
+        rows = [
+            {'id': i, 'audio': {'bytes': wav(i), 'path': f'{i}.wav'} if i % 7 else None}
+            for i in range(25 * shard, 25 * shard + 25)
+        ]
+        table = pa.Table.from_pylist(rows, schema)
+        yield case(f'train-{shard:05}-of-00004.parquet', table, row_group_size=10, compression='zstd')
+
+
 def types():
     big = 2**62
     moments = [datetime.datetime(2024, 2, 29, 12, 30, 15, 123456), datetime.datetime(1901, 1, 1, 0, 0, 0, 999), None]
@@ -158,6 +185,7 @@ def cases():
     yield case('types', types())
     yield case('types as Spark wrote them', pa.table({'moment': types()['us']}), use_deprecated_int96_timestamps=True)
     yield case('no rows', table.slice(0, 0))
+    yield from shards()
     numbers = pa.table(
         {
             'delta': pa.array([(i * 7919) % 1000 - 500 if i % 5 else None for i in range(400)], pa.int32()),
