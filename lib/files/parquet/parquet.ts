@@ -71,6 +71,12 @@ export async function readParquetHeader(path: string): Promise<ParquetHeader> {
 /** @internal */
 export function requireColumns(where: string, columns: readonly string[] | undefined): void {
   if (columns === undefined) return
-  if (Array.isArray(columns) && columns.length > 0 && columns.every((name) => typeof name === 'string')) return
+  // `every` alone passes over the holes of a sparse array.
+  if (
+    Array.isArray(columns) &&
+    columns.length > 0 &&
+    Array.from(columns as unknown[]).every((name) => typeof name === 'string')
+  )
+    return
   throw argumentError(where, 'columns', 'a list of names of columns', columns)
 }
