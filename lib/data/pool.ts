@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { defined, shown } from '../base/check.js'
+import { shown } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { packageDirectory } from '../native/load.js'
-import { asDataset, isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
+import { asDataset, isBadRecord, openDataset, placeOf, Reader, ReadFailure } from './source.js'
 
 /** Placeholder of a sample that could not be read. */
 export class Unread {
@@ -152,8 +152,7 @@ interface Described {
   name: string
   message: string
   stack?: string
-  file?: string
-  line?: number
+  place?: object
 }
 
 interface Reply {
@@ -323,14 +322,13 @@ function died(url: URL, cause: unknown): DataError {
 
 /** Return the error for a sample that cannot be read; `index` is negative for a record that a stream skipped. */
 function unread(where: string, index: number, cause: unknown): DataError {
-  const { file, line } = (cause instanceof Error ? cause : {}) as { file?: unknown; line?: unknown }
-  const place = defined({ file, line })
+  const place = cause instanceof Error ? placeOf(cause) : {}
   const what = index < 0 ? 'a record' : `sample ${index}`
   const fields = { ...(index >= 0 && { index }), ...place, cause }
   return new DataError(`DataLoader: expected to read ${what} of ${where}, got ${messageOf(cause)}`, fields)
 }
 
-function revived({ name, message, stack, ...place }: Described): Error {
+function revived({ name, message, stack, place = {} }: Described): Error {
   const error = Object.assign(new Error(message), place)
   error.name = name
   if (stack) error.stack = stack

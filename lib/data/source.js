@@ -41,6 +41,21 @@ const BAD = Symbol.for('voxtorch.BadRecord')
 export const isBadRecord = (value) =>
   typeof value === 'object' && value !== null && /** @type {Record<symbol, unknown>} */ (value)[BAD] === true
 
+/** Fields of an error that say where in a file a record is. */
+const PLACES = ['file', 'line', 'rowGroup', 'row', 'column', 'key']
+
+/**
+ * Return the position of a record, which an error states in its fields.
+ * @param {object} error
+ * @returns {Record<string, string | number>}
+ */
+export const placeOf = (error) =>
+  Object.fromEntries(
+    PLACES.map((name) => [name, /** @type {Record<string, any>} */ (error)[name]]).filter(
+      ([, value]) => typeof value === 'string' || typeof value === 'number',
+    ),
+  )
+
 /**
  * @param {unknown} value a dataset, or an array of samples
  * @param {string} where for the error

@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
-import { isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
+import { isBadRecord, openDataset, placeOf, Reader, ReadFailure } from './source.js'
 
 // Entry point of a DataLoader's worker thread. Input: { batch, wanted, epoch, skip }, or { exit } to end the thread. Output: { length }
 // once (null for a stream), then for each batch { batch, samples, failures, done } or { batch, index, error }. Typed arrays in
@@ -67,9 +67,7 @@ async function answer(batch, wanted, epoch, skip) {
  */
 function describe(error) {
   if (!(error instanceof Error)) return { name: 'Error', message: String(error) }
-  const { file, line } = /** @type {{ file?: unknown, line?: unknown }} */ (/** @type {unknown} */ (error))
-  const place = { ...(typeof file === 'string' && { file }), ...(typeof line === 'number' && { line }) }
-  return { name: error.name, message: error.message, stack: error.stack, ...place }
+  return { name: error.name, message: error.message, stack: error.stack, place: placeOf(error) }
 }
 
 /**

@@ -395,6 +395,14 @@ describe('a StreamingDataset in a DataLoader', () => {
     }
   })
 
+  it.each([0, 2])("names the place of a bad record in the loader's error: %i workers", async (workers) => {
+    const path = join(folder({ 'a.tar': archive(makeTar('x/a.json', {}, Buffer.from('{'))) }), 'a.tar')
+    const loader = await loaderOf([path], { workers, shuffleBuffer: 0 })
+    expect(await failure(gather(loader))).toMatchObject({ code: 'ERR_DATA', file: path, key: 'x/a' })
+    const missing = await loaderOf([join(written, 'data', shards[0] as string)], { workers, shuffleBuffer: 0 })
+    expect(await gather(missing)).toHaveLength(7)
+  })
+
   it('refuses the state of a longer stream', async () => {
     const make = async (length: number) =>
       new DataLoader<Row>(await loadDataset<Row>(folder({ 'a.jsonl': lines(0, length) })), {
