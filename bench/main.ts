@@ -37,6 +37,10 @@ const questions: Record<string, { asks: string; load: () => Promise<{ run: (opti
     footprint: { asks: 'What memory does loading a 7B language model take?', load: () => import('./footprint.js') },
     loop: { asks: 'Does the event loop keep turning during a 3-second queued job?', load: () => import('./loop.js') },
     files: { asks: 'How long does it take to read files?', load: () => import('./files.js') },
+    datasets: {
+      asks: 'How fast, and in what memory, is a Parquet file of 100,000 rows streamed?',
+      load: () => import('./datasets.js'),
+    },
     loss: {
       asks: "What do loss and gradients of a language model's head take, in time and memory?",
       load: () => import('./loss.js'),

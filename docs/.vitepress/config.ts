@@ -28,6 +28,7 @@ const guide = [
       page('Images in a conversation', '/guide/internvl'),
       page('LoRA and quantization', '/guide/lora'),
       page('Files, audio and text', '/guide/files'),
+      page('Datasets from disk', '/guide/datasets'),
       page('Images and video', '/guide/images'),
       page('Serve', '/guide/serve'),
       page('CUDA', '/guide/cuda'),

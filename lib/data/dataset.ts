@@ -15,6 +15,8 @@ export interface StreamContext {
   /** Number of this reader, 0 … shards - 1, and number of readers of the same stream: one for each worker. */
   shard: number
   shards: number
+  /** Number of records of the whole stream to pass over; only a `seekable` dataset receives one above 0. */
+  skip?: number
   /** Whether the reader accepts `BadRecord` in place of a sample. */
   takesBadRecords?: boolean
 }
@@ -30,6 +32,11 @@ export interface StreamContext {
 export interface IterableDataset<T> {
   iterate(context: StreamContext): AsyncIterable<T> | Iterable<T>
   readonly sharded?: boolean
+  /**
+   * Whether `iterate` begins with record number `skip` of its context, so that a loader that resumes does not read those before
+   * it. Default false: the reader drops them.
+   */
+  readonly seekable?: boolean
 }
 
 export { BadRecord } from './source.js'

@@ -186,8 +186,8 @@ function settingsOf(
   return { skip: onBadRecord === 'skip', maxLineBytes: Math.min(maxLineBytes, LONGEST_LINE) }
 }
 
-/** Yield the lines that are not blank. */
-async function* linesOf(file: string, longest: number): AsyncGenerator<FileRecord, void, void> {
+/** Yield the lines that are not blank. @internal */
+export async function* linesOf(file: string, longest: number): AsyncGenerator<FileRecord, void, void> {
   let open: Buffer[] = []
   let held = 0
   let start = 0

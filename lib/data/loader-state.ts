@@ -1,12 +1,15 @@
 import { requireObject, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import type { PlanOptions } from './plan.js'
+import type { StreamPosition } from './stream-batches.js'
 
 /** Position of a `DataLoader`: plain data for a checkpoint. */
 export interface DataLoaderState {
   /** Epoch of the next batch, and number of its batches that were returned. */
   epoch: number
   position: number
+  /** Position in a stream: number of its samples that were drawn, and its length if its end was read. */
+  records?: StreamPosition
   /** Number of samples left out so far. */
   badRecords: number
   /** Options that determine the order: a loader with other options rejects the state. */

@@ -17,7 +17,7 @@ import { pinned, tensorsIn, warnWithoutCuda } from './pin.js'
 import { checkPlan, countBatches, type PlanOptions, planBatches, shareOf } from './plan.js'
 import { LocalSource, type Source, Unread, WorkerPool } from './pool.js'
 import { Random } from './random.js'
-import { shuffled, streamSamples } from './stream-batches.js'
+import { inOrder, type StreamPosition, shuffled, streamSamples } from './stream-batches.js'
 
 export interface DataLoaderOptions<T, B> extends PlanOptions {
   /** Combine samples into a batch of tensors; see `padCollate`. Default: the array of samples. */
@@ -103,8 +103,8 @@ function isUrl(value: unknown): value is URL {
  *   that timers, input and garbage collection can run.
  *
  * - **Resuming**: call `state()` inside the loop, and `loadState()` on a loader with the same options. The first loop then
- *   returns exactly the batches that were not returned yet. The samples before them are not read again, except in a stream, where
- *   they are read and dropped.
+ *   returns exactly the batches that were not returned yet. The samples before them are not read again, except in a stream that
+ *   is not `seekable`, where they are read and dropped.
  *
  * @throws DataError with `index` and `cause` if a sample cannot be read; ConfigError for invalid options
  */
@@ -114,8 +114,19 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   #epoch = 0
   /** Number of batches that the next loop skips. */
   #skip = 0
+  /** Position in the stream at which the next loop begins. Undefined: after `#skip` batches. */
+  #records: StreamPosition | undefined
   /** Position in the last loop, until it is finished. */
-  #running: { epoch: number; position: number; badBefore: number; badRecords: number; sampler: unknown } | undefined
+  #running:
+    | {
+        epoch: number
+        position: number
+        records: StreamPosition | undefined
+        badBefore: number
+        badRecords: number
+        sampler: unknown
+      }
+    | undefined
   #badRecords = 0
   /** undefined: not known yet; null: a stream. */
   #length: number | null | undefined
@@ -162,6 +173,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     requireWhole('DataLoader', 'firstBatch', firstBatch)
     this.#epoch = epoch
     this.#skip = firstBatch
+    this.#records = undefined
     this.#running = undefined
   }
 
@@ -176,18 +188,20 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
    */
   state(): DataLoaderState {
     const order = orderOf(this.#options, this.#length)
-    const { epoch, position, badBefore, badRecords, sampler } = this.#running ?? {
+    const { epoch, position, records, badBefore, badRecords, sampler } = this.#running ?? {
       epoch: this.#epoch,
       position: this.#skip,
+      records: this.#records,
       badBefore: this.#badRecords,
       badRecords: this.#badRecords,
       sampler: this.#sampler()?.state?.(),
     }
-    // A stream's bad records are counted again when it is read again.
     return {
       epoch,
       position,
-      badRecords: this.#length === null ? badBefore : badRecords,
+      ...(records && { records: { ...records } }),
+      // Without a position in a stream, it is read again, and its bad records are counted again.
+      badRecords: this.#length === null && !records ? badBefore : badRecords,
       order,
       ...(sampler !== undefined && { sampler: structuredClone(sampler) }),
     }
@@ -203,10 +217,17 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     requireWhole('DataLoader.loadState', 'state.epoch', state.epoch)
     requireWhole('DataLoader.loadState', 'state.position', state.position)
     requireWhole('DataLoader.loadState', 'state.badRecords', state.badRecords)
+    if (state.records !== undefined) {
+      requireObject('DataLoader.loadState', 'state.records', state.records)
+      const { drawn, length } = state.records
+      requireWhole('DataLoader.loadState', 'state.records.drawn', drawn)
+      if (length !== undefined) requireWhole('DataLoader.loadState', 'state.records.length', length, drawn)
+    }
     refuseOtherOrder(state.order, orderOf(this.#options, this.#length))
     if (state.sampler !== undefined) this.#sampler()?.loadState?.(structuredClone(state.sampler) as never)
     this.#epoch = state.epoch
     this.#skip = state.position
+    this.#records = state.records && { ...state.records }
     this.#badRecords = state.badRecords
     this.#running = undefined
   }
@@ -239,11 +260,13 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     const running = {
       epoch: this.#epoch++,
       position: this.#skip,
+      records: this.#records,
       badBefore: this.#badRecords,
       badRecords: this.#badRecords,
       sampler: this.#sampler()?.state?.(),
     }
     this.#skip = 0
+    this.#records = undefined
     this.#running = running
     const source = await this.#open()
     const owned: Tensor[] = []
@@ -257,11 +280,11 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       const { value, done } = await batches.next()
       if (done || value === undefined) return undefined
       await macrotask()
-      const { samples, position } = value
+      const { samples, position, records } = value
       const made = collate && samples.length > 0 && (await scope(() => this.#make(collate, samples, pinMemory)))
       const tensors = made ? [...made.tensors] : []
       if (freeBatches) for (const tensor of tensors) keepForever(tensor)
-      return { batch: made ? made.batch : (samples as B), tensors, position, badRecords: this.#badRecords }
+      return { batch: made ? made.batch : (samples as B), tensors, position, records, badRecords: this.#badRecords }
     }
     let next: ReturnType<typeof take> | undefined
     try {
@@ -269,10 +292,10 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
         const taken = await (next ?? take())
         next = undefined
         if (taken === undefined) break
-        const { batch, tensors, position, badRecords } = taken
+        const { batch, tensors, position, records, badRecords } = taken
         if (freeBatches) owned.push(...tensors)
         else if (collateAhead) for (const tensor of tensors) intoScope(tensor)
-        Object.assign(running, { position, badRecords })
+        Object.assign(running, { position, records, badRecords })
         if (collateAhead) {
           // The scope of the loop's body may end before the batch is built.
           next = withContext({ scope: null }, take)
@@ -318,23 +341,32 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       if (ahead > 0) request()
       const good = samples.filter((sample) => this.#readable(sample))
       position++
-      if (good.length > 0 || this.#options.shard) yield { samples: good as T[], position }
+      if (good.length > 0 || this.#options.shard) yield { samples: good as T[], position, records: undefined }
       if (ahead === 0) request()
     }
   }
 
   /** Yield the samples of each batch of a stream, with the number of batches so far in the epoch. */
-  async *#streamed(source: Source, running: { epoch: number; position: number }, ahead: number) {
+  async *#streamed(
+    source: Source,
+    running: { epoch: number; position: number; records: StreamPosition | undefined },
+    ahead: number,
+  ) {
     const { batchSize = 1, dropLast = false, seed = 0, shuffleBuffer = 0 } = this.#options
     const { epoch } = running
-    const shared = (whole: T[], position: number) => ({ samples: shareOf(whole, this.#options.shard), position })
-    const read = streamSamples(source, epoch, batchSize, ahead)
-    const samples =
-      shuffleBuffer > 0 ? shuffled(this.#good(read), shuffleBuffer, new Random(seed, epoch)) : this.#good(read)
+    const at: StreamPosition = { ...(running.records ?? { drawn: 0 }) }
+    const shared = (whole: T[], position: number) => ({
+      samples: shareOf(whole, this.#options.shard),
+      position,
+      records: { ...at },
+    })
+    const read = (skip: number) => this.#unbroken(streamSamples(source, epoch, batchSize, ahead, skip))
+    const samples = shuffleBuffer > 0 ? shuffled(read, shuffleBuffer, new Random(seed, epoch), at) : inOrder(read, at)
     let { position } = running
-    let drop = position
+    let drop = running.records ? 0 : position
     let batch: T[] = []
     for await (const sample of samples) {
+      if (!this.#readable(sample)) continue
       batch.push(sample as T)
       if (batch.length < batchSize) continue
       const full = batch
@@ -347,15 +379,18 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     yield shared(batch, position + 1)
   }
 
-  async *#good(samples: AsyncIterable<unknown>) {
-    for await (const sample of samples) if (this.#readable(sample)) yield sample
+  /** Yield the samples of a stream, which cannot continue after an error of its own. */
+  async *#unbroken(samples: AsyncIterable<unknown>) {
+    for await (const sample of samples) {
+      if (sample instanceof Unread && !sample.passed) throw sample.error
+      yield sample
+    }
   }
 
   /** Return whether a value is a sample. One that could not be read is counted or thrown. */
   #readable(sample: unknown): boolean {
     if (!(sample instanceof Unread)) return true
-    // A stream cannot continue after an error of its own.
-    if (!sample.passed && (this.#length === null || this.#options.onBadRecord !== 'skip')) throw sample.error
+    if (!sample.passed && this.#options.onBadRecord !== 'skip') throw sample.error
     this.#badRecords++
     return false
   }

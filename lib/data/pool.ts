@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { defined, shown } from '../base/check.js'
+import { shown } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { packageDirectory } from '../native/load.js'
-import { asDataset, isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
+import { asDataset, isBadRecord, openDataset, placeOf, Reader, ReadFailure } from './source.js'
 
 /** Placeholder of a sample that could not be read. */
 export class Unread {
@@ -23,13 +23,14 @@ export interface Taken {
 
 /**
  * Source of a loader's samples. `request` starts to read a batch, given by its indices or, for a stream, by the number of
- * samples; `take` waits for it. Batch n is always read by lane n % lanes.
+ * samples; `take` waits for it. Batch n is always read by lane n % lanes. `skip` samples at the beginning of a stream are passed
+ * over.
  */
 export interface Source {
   /** Number of samples; null for a stream. */
   readonly length: number | null
   readonly lanes: number
-  request(batch: number, wanted: number[] | number, epoch: number): void
+  request(batch: number, wanted: number[] | number, epoch: number, skip?: number): void
   take(batch: number): Promise<Taken>
   close(): Promise<void>
 }
@@ -63,9 +64,9 @@ export class LocalSource implements Source {
     return this.#reader.length
   }
 
-  request(batch: number, wanted: number[] | number, epoch: number): void {
+  request(batch: number, wanted: number[] | number, epoch: number, skip = 0): void {
     // Only one reader at a time can read a stream.
-    const read = () => this.#reader.read(wanted, epoch, batch === 0)
+    const read = () => this.#reader.read(wanted, epoch, batch === 0, skip)
     const reading = typeof wanted === 'number' ? this.#last.then(read) : read()
     this.#last = reading
     const taken = reading.then(({ samples, done }) => ({ samples: samples.map((sample) => this.#named(sample)), done }))
@@ -130,8 +131,8 @@ export class WorkerPool implements Source {
     }
   }
 
-  request(batch: number, wanted: number[] | number, epoch: number): void {
-    this.#lane(batch).request(batch, wanted, epoch)
+  request(batch: number, wanted: number[] | number, epoch: number, skip = 0): void {
+    this.#lane(batch).request(batch, wanted, epoch, skip)
   }
 
   take(batch: number): Promise<Taken> {
@@ -151,8 +152,7 @@ interface Described {
   name: string
   message: string
   stack?: string
-  file?: string
-  line?: number
+  place?: object
 }
 
 interface Reply {
@@ -212,9 +212,9 @@ class Lane {
     return (await this.#wait(READY)) as number | null
   }
 
-  request(batch: number, wanted: number[] | number, epoch: number): void {
+  request(batch: number, wanted: number[] | number, epoch: number, skip = 0): void {
     this.#expect(batch)
-    if (!this.#failure) this.#worker.postMessage({ batch, wanted, epoch })
+    if (!this.#failure) this.#worker.postMessage({ batch, wanted, epoch, skip })
   }
 
   async take(batch: number): Promise<Taken> {
@@ -322,14 +322,13 @@ function died(url: URL, cause: unknown): DataError {
 
 /** Return the error for a sample that cannot be read; `index` is negative for a record that a stream skipped. */
 function unread(where: string, index: number, cause: unknown): DataError {
-  const { file, line } = (cause instanceof Error ? cause : {}) as { file?: unknown; line?: unknown }
-  const place = defined({ file, line })
+  const place = cause instanceof Error ? placeOf(cause) : {}
   const what = index < 0 ? 'a record' : `sample ${index}`
   const fields = { ...(index >= 0 && { index }), ...place, cause }
   return new DataError(`DataLoader: expected to read ${what} of ${where}, got ${messageOf(cause)}`, fields)
 }
 
-function revived({ name, message, stack, ...place }: Described): Error {
+function revived({ name, message, stack, place = {} }: Described): Error {
   const error = Object.assign(new Error(message), place)
   error.name = name
   if (stack) error.stack = stack

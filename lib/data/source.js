@@ -41,6 +41,21 @@ const BAD = Symbol.for('voxtorch.BadRecord')
 export const isBadRecord = (value) =>
   typeof value === 'object' && value !== null && /** @type {Record<symbol, unknown>} */ (value)[BAD] === true
 
+/** Fields of an error that say where in a file a record is. */
+const PLACES = ['file', 'line', 'rowGroup', 'row', 'column', 'key']
+
+/**
+ * Return the position of a record, which an error states in its fields.
+ * @param {object} error
+ * @returns {Record<string, string | number>}
+ */
+export const placeOf = (error) =>
+  Object.fromEntries(
+    PLACES.map((name) => [name, /** @type {Record<string, any>} */ (error)[name]]).filter(
+      ([, value]) => typeof value === 'string' || typeof value === 'number',
+    ),
+  )
+
 /**
  * @param {unknown} value a dataset, or an array of samples
  * @param {string} where for the error
@@ -89,6 +104,8 @@ export class Reader {
   /** @type {AsyncIterator<unknown> | Iterator<unknown> | undefined} */
   #iterator
   #count = 0
+  /** Number of the first sample of a stream that is returned. */
+  #first = 0
 
   /**
    * @param {Dataset | IterableDataset} dataset
@@ -111,10 +128,11 @@ export class Reader {
    * @param {number[] | number} wanted
    * @param {number} epoch
    * @param {boolean} begin whether to start the stream over
+   * @param {number} skip number of samples of the whole stream to pass over at its beginning
    * @returns {Promise<Reading>}
    */
-  async read(wanted, epoch, begin) {
-    if (typeof wanted === 'number') return this.#next(wanted, epoch, begin)
+  async read(wanted, epoch, begin, skip = 0) {
+    if (typeof wanted === 'number') return this.#next(wanted, epoch, begin, skip)
     const dataset = /** @type {Dataset} */ (this.dataset)
     const samples = await Promise.all(
       wanted.map(async (index) => {
@@ -132,22 +150,24 @@ export class Reader {
    * @param {number} wanted
    * @param {number} epoch
    * @param {boolean} begin
+   * @param {number} skip
    * @returns {Promise<Reading>}
    */
-  async #next(wanted, epoch, begin) {
+  async #next(wanted, epoch, begin, skip) {
     /** @type {unknown[]} */
     const samples = []
     try {
-      if (begin) await this.#begin(epoch)
+      if (begin) await this.#begin(epoch, skip)
       while (samples.length < wanted) {
         const step = await this.#iterator?.next()
         if (!step || step.done) {
           this.#iterator = undefined
           return { samples, done: true }
         }
-        const number = this.#count++
-        const dataset = /** @type {IterableDataset} */ (this.dataset)
-        if (dataset.sharded || number % this.shards === this.shard) samples.push(step.value)
+        const { sharded } = /** @type {IterableDataset} */ (this.dataset)
+        const count = this.#count++
+        const number = sharded ? count * this.shards + this.shard : count
+        if (number >= this.#first && number % this.shards === this.shard) samples.push(step.value)
       }
     } catch (error) {
       this.#iterator = undefined
@@ -158,16 +178,22 @@ export class Reader {
     return { samples, done: false }
   }
 
-  /** @param {number} epoch */
-  async #begin(epoch) {
+  /**
+   * @param {number} epoch
+   * @param {number} skip
+   */
+  async #begin(epoch, skip) {
     await this.close()
-    this.#count = 0
     const { shard, shards } = this
-    const stream = /** @type {IterableDataset} */ (this.dataset).iterate({
+    const dataset = /** @type {IterableDataset} */ (this.dataset)
+    this.#first = skip
+    this.#count = !dataset.seekable ? 0 : dataset.sharded ? Math.max(0, Math.ceil((skip - shard) / shards)) : skip
+    const stream = dataset.iterate({
       epoch,
       shard,
       shards,
       takesBadRecords: true,
+      ...(dataset.seekable && { skip }),
     })
     const either = /** @type {Partial<AsyncIterable<unknown> & Iterable<unknown>> | null} */ (stream)
     const begin = either?.[Symbol.asyncIterator] ?? either?.[Symbol.iterator]

@@ -2,9 +2,9 @@
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
-import { isBadRecord, openDataset, Reader, ReadFailure } from './source.js'
+import { isBadRecord, openDataset, placeOf, Reader, ReadFailure } from './source.js'
 
-// Entry point of a DataLoader's worker thread. Input: { batch, wanted, epoch }, or { exit } to end the thread. Output: { length }
+// Entry point of a DataLoader's worker thread. Input: { batch, wanted, epoch, skip }, or { exit } to end the thread. Output: { length }
 // once (null for a stream), then for each batch { batch, samples, failures, done } or { batch, index, error }. Typed arrays in
 // samples are copied into one SharedArrayBuffer per batch; the main thread receives views on it without copying.
 
@@ -14,9 +14,9 @@ const dataset = await openDataset(workerData.href, workerData.data)
 const reader = new Reader(dataset, workerData.shard, workerData.shards)
 // Handle one batch at a time: reading ahead would delay the batch that is awaited.
 let turn = Promise.resolve()
-port.on('message', ({ batch, wanted, epoch, exit }) => {
+port.on('message', ({ batch, wanted, epoch, skip, exit }) => {
   if (exit) process.exit()
-  turn = turn.then(() => answer(batch, wanted, epoch))
+  turn = turn.then(() => answer(batch, wanted, epoch, skip))
 })
 port.postMessage({ length: reader.length })
 
@@ -41,11 +41,12 @@ async function useTsx(href) {
  * @param {number} batch
  * @param {number[] | number} wanted
  * @param {number} epoch
+ * @param {number} skip
  */
-async function answer(batch, wanted, epoch) {
+async function answer(batch, wanted, epoch, skip) {
   const indices = Array.isArray(wanted) ? wanted : []
   try {
-    const { samples, done } = await reader.read(wanted, epoch, batch < workerData.shards)
+    const { samples, done } = await reader.read(wanted, epoch, batch < workerData.shards, skip)
     // Structured clone drops an error's own fields and prototype, so errors are sent next to the samples.
     const failures = samples.flatMap((sample, place) => {
       if (!(sample instanceof ReadFailure || isBadRecord(sample))) return []
@@ -66,9 +67,7 @@ async function answer(batch, wanted, epoch) {
  */
 function describe(error) {
   if (!(error instanceof Error)) return { name: 'Error', message: String(error) }
-  const { file, line } = /** @type {{ file?: unknown, line?: unknown }} */ (/** @type {unknown} */ (error))
-  const place = { ...(typeof file === 'string' && { file }), ...(typeof line === 'number' && { line }) }
-  return { name: error.name, message: error.message, stack: error.stack, ...place }
+  return { name: error.name, message: error.message, stack: error.stack, place: placeOf(error) }
 }
 
 /**

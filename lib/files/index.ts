@@ -1,3 +1,15 @@
+// The face of `voxtorch/files`, which also has what is built on the readers.
+export {
+  decodeAudio,
+  decodeImage,
+  type LoadDatasetOptions,
+  loadDataset,
+  type MediaFeature,
+  type MediaFeatures,
+  type MediaFile,
+  type StreamingDataset,
+  type StreamingOptions,
+} from '../datasets/index.js'
 export { readArchive } from './archive.js'
 export { type CsvRow, type ReadCsvOptions, readCsv, readCsvStream } from './csv/csv.js'
 export type { CsvEncoding } from './csv/text.js'
@@ -13,6 +25,12 @@ export { type GgufBlocks, type SaveGgufOptions, saveGguf } from './gguf/write.js
 export { readJson, type WriteJsonOptions, writeJson } from './json/json.js'
 export { type ReadJsonlOptions, readJsonl, writeJsonl } from './json/jsonl.js'
 export { type NpyTexts, type NpyValue, type ReadNpyOptions, readNpy, readNpz, saveNpy, saveNpz } from './npy/npy.js'
+export {
+  type ParquetHeader,
+  type ReadParquetOptions,
+  readParquet,
+  readParquetHeader,
+} from './parquet/parquet.js'
 export type { PickleEncoding } from './pickle/machine.js'
 export { type ReadPickleOptions, readPickle } from './pickle/read-pickle.js'
 export type {

@@ -28,6 +28,8 @@ const SHA256 = /^[0-9a-f]{64}$/
  *     models--org--name/refs/<branch or tag>             the commit that it pointed to
  *     models--org--name/trees/<commit>.json              the file list of the commit
  *     .locks/models--org--name/<hash>.voxtorch
+ *
+ * A dataset's folders begin with `datasets--`.
  */
 export class RepositoryCache {
   readonly folder: string
@@ -36,10 +38,16 @@ export class RepositoryCache {
   constructor(
     cacheDir: string,
     readonly repository: string,
+    readonly kind: 'model' | 'dataset' = 'model',
   ) {
-    const name = `models--${repository.replaceAll('/', '--')}`
+    const name = `${kind}s--${repository.replaceAll('/', '--')}`
     this.folder = join(cacheDir, name)
     this.locks = join(cacheDir, '.locks', name)
+  }
+
+  /** Path of the repository on the server. */
+  get address(): string {
+    return this.kind === 'model' ? this.repository : `datasets/${this.repository}`
   }
 
   snapshot(commit: string): string {

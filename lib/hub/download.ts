@@ -50,7 +50,7 @@ async function fetchBlob(
   blob: string,
   count: (bytes: number) => void,
 ): Promise<void> {
-  const url = `${wire.endpoint}/${cache.repository}/resolve/${commit}/${file.path.split('/').map(encodeURIComponent).join('/')}`
+  const url = `${wire.endpoint}/${cache.address}/resolve/${commit}/${file.path.split('/').map(encodeURIComponent).join('/')}`
   await fetchFile(wire, async () => url, file, blob, count)
 }
 

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises'
-import { resolve as absolute } from 'node:path'
+import { resolve as absolute, basename } from 'node:path'
 import { argumentError, defined, requireNumber, requireOptions, requireString, requireWhole } from '../base/check.js'
 import { CheckpointError, ConfigError, HubError, VoxtorchError } from '../base/errors.js'
 import type { ProgressStream } from '../data/progress.js'
@@ -94,6 +94,23 @@ export async function resolveModel(model: string, options: ResolveModelOptions =
   }
 }
 
+/**
+ * Download files of a dataset of the Hugging Face Hub to the cache of Python's huggingface_hub.
+ * @param select returns the wanted ones of all paths of the repository
+ * @returns the folder of the snapshot, and its commit
+ * @throws HubError, ConfigError and CancelledError as {@link resolveModel}. @internal
+ */
+export async function resolveDataset(
+  dataset: string,
+  options: Omit<ResolveModelOptions, 'files'>,
+  select: (paths: readonly string[]) => Promise<string[]>,
+): Promise<{ folder: string; commit: string }> {
+  const settings = { ...checked(dataset, options), select }
+  const cache = new RepositoryCache(absolute(settings.cacheDir), dataset, 'dataset')
+  const folder = await (settings.offline ? cached(cache, settings) : fetched(cache, settings))
+  return { folder, commit: basename(folder) }
+}
+
 /** Return the start of a message about a missing model. */
 const nothingCalled = (model: string): string =>
   model.includes('/')
@@ -113,7 +130,7 @@ export const HUB_OPTIONS: readonly Exclude<keyof ResolveModelOptions, 'files'>[]
 ]
 
 type Settings = Required<Omit<ResolveModelOptions, 'files' | 'progress' | 'token' | 'signal'>> & {
-  select: (paths: readonly string[]) => string[]
+  select: (paths: readonly string[]) => string[] | Promise<string[]>
   token: string | undefined
   progress: ProgressStream | undefined
   signal: AbortSignal
@@ -161,8 +178,8 @@ function checked(model: string, options: ResolveModelOptions): Settings {
   }
 }
 
-/** Whether a name is valid for a repository of the Hub. */
-function isRepository(name: string): boolean {
+/** Return whether a name is valid for a repository of the Hub. @internal */
+export function isRepository(name: string): boolean {
   const parts = name.split('/')
   return (
     parts.length <= 2 &&
@@ -178,7 +195,7 @@ function isRevision(name: string): boolean {
 
 /** Return the selected files of a commit, and those of them that are not cached. */
 async function selectFiles(cache: RepositoryCache, commit: string, tree: readonly HubFile[], settings: Settings) {
-  const names = new Set(settings.select(tree.map(({ path }) => path)))
+  const names = new Set(await settings.select(tree.map(({ path }) => path)))
   const wanted = tree.filter(({ path }) => names.has(path))
   const there = await Promise.all(wanted.map((file) => cache.has(commit, file)))
   return { wanted, missing: wanted.filter((_, i) => !there[i]) }
@@ -199,7 +216,7 @@ async function cached(cache: RepositoryCache, settings: Settings): Promise<strin
   const tree = await cache.tree(commit)
   if (tree === undefined) {
     // Older versions of huggingface_hub stored no file list, so the snapshot is assumed to be complete.
-    return settings.select(await cache.paths(commit)).length > 0 ? cache.snapshot(commit) : fail('not found in')
+    return (await settings.select(await cache.paths(commit))).length > 0 ? cache.snapshot(commit) : fail('not found in')
   }
   const { wanted, missing } = await selectFiles(cache, commit, tree, settings)
   if (wanted.length === 0) return fail('none of the requested files are in')
@@ -236,14 +253,20 @@ async function listed(cache: RepositoryCache, wire: Wire & Settings): Promise<{ 
   })
   const server = { hubUrl: wire.endpoint, fetch: boundedFetch(wire) }
   try {
+    const asked = { name: cache.repository, revision: wire.revision, additionalFields: ['sha' as const], ...server }
     const { sha } = COMMIT.test(wire.revision)
       ? { sha: wire.revision }
-      : await hub.modelInfo({ name: cache.repository, revision: wire.revision, additionalFields: ['sha'], ...server })
+      : await (cache.kind === 'model' ? hub.modelInfo(asked) : hub.datasetInfo(asked))
     if (typeof sha !== 'string' || !COMMIT.test(sha)) throw unfit(cache, 'expected a commit hash in the response')
     const known = await cache.tree(sha)
     if (known !== undefined) return { commit: sha, tree: known }
     const tree: HubFile[] = []
-    for await (const entry of hub.listFiles({ repo: cache.repository, revision: sha, recursive: true, ...server })) {
+    for await (const entry of hub.listFiles({
+      repo: { type: cache.kind, name: cache.repository },
+      revision: sha,
+      recursive: true,
+      ...server,
+    })) {
       if (entry?.type !== 'file') continue
       const { path, size, oid, lfs, xetHash } = entry
       tree.push(hubFile({ path, size: lfs?.size ?? size, oid, sha256: lfs?.oid, xetHash }))

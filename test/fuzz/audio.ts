@@ -114,6 +114,11 @@ exported(
   of(sound, options({ leastSamples: 4, mostSamples: 100, longAudio: 'cut', sampleRate: 16000, channels: 0 })),
   of(wav, options({ maxSeconds: 0.01, maxBytes: 1e6, allowEmpty: true })),
 )
+exported(
+  'decodeAudio',
+  of(options({ bytes: wav, path: 'a.wav' })),
+  of(options({ bytes: wav, path: null }), options({ sampleRate: 8000 })),
+)
 exported('clipSeconds', of(wav))
 add(
   'readAudioStream',

@@ -8,6 +8,11 @@ const planes = f([2, 3, 6, 8], 'unit')
 const ppm = made('a PPM file in memory', () => Buffer.from('P3 2 2 9 1 2 3 4 5 6 7 8 9 9 8 7'))
 
 exported(
+  'decodeImage',
+  of(options({ bytes: ppm, path: 'a.ppm' })),
+  of(options({ bytes: ppm, path: null }), options({ mode: 'rgb' })),
+)
+exported(
   'resizeImage',
   of(picture, list([4, 5])),
   of(pictures, 4, options({ filter: 'lanczos', pillow: 13 })),

@@ -35,7 +35,10 @@ export class FakeHub {
   readonly #cdn: Server
   readonly #counts = new Map<string, number>()
 
-  constructor(readonly repository = 'org/tiny') {
+  constructor(
+    readonly repository = 'org/tiny',
+    readonly kind: 'models' | 'datasets' = 'models',
+  ) {
     this.#hub = createServer((request, response) => this.#serve('hub', request, response))
     this.#cdn = createServer((request, response) => this.#serve('cdn', request, response))
   }
@@ -101,9 +104,10 @@ export class FakeHub {
       if (!this.api(request, response, Buffer.alloc(0), nth)) this.#api(url, path, response)
       return
     }
-    const [, file] = /^\/[^/]+\/[^/]+\/resolve\/[^/]+\/(.*)$/.exec(path) ?? []
+    const address = this.kind === 'models' ? path : path.replace('/datasets/', '/')
+    const [, file] = /^\/[^/]+\/[^/]+\/resolve\/[^/]+\/(.*)$/.exec(address) ?? []
     const bytes = file === undefined ? undefined : this.files.get(file)
-    if (bytes === undefined || !path.startsWith(`/${this.repository}/`)) {
+    if (bytes === undefined || !address.startsWith(`/${this.repository}/`)) {
       refuse(response, 404, 'EntryNotFound')
       return
     }
@@ -125,8 +129,9 @@ export class FakeHub {
   }
 
   #api(url: URL, path: string, response: ServerResponse): void {
-    const [, repository, what, revision] = /^\/api\/models\/([^/]+\/[^/]+)\/(revision|tree)\/([^?]*)$/.exec(path) ?? []
-    if (repository !== this.repository) {
+    const [, repository, what, revision] =
+      /^\/api\/(?:models|datasets)\/([^/]+\/[^/]+)\/(revision|tree)\/([^?]*)$/.exec(path) ?? []
+    if (repository !== this.repository || !path.startsWith(`/api/${this.kind}/`)) {
       refuse(response, 404, 'RepoNotFound')
       return
     }

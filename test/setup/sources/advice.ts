@@ -103,7 +103,7 @@ describe('what messages advise', () => {
     const { scripts, dependencies, peerDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
     for (const { path, text } of texts) {
       for (const [, name = ''] of text.matchAll(/npm run ([\w:-]+)/g)) expect(scripts, path).toHaveProperty(name)
-      for (const [, name = ''] of text.matchAll(/npm (?:install|i) (?:-D )?(@?[a-z][\w@/-]*)/g)) {
+      for (const [, name = ''] of text.matchAll(/npm (?:install|i) (?:-D )?(@?[a-z][\w/-]*)/g)) {
         expect(
           Object.keys({ ...dependencies, ...peerDependencies, voxtorch: '', tsx: '' }),
           `${path}: ${name}`,

@@ -1,0 +1,166 @@
+import { argumentError, requireBoolean, requireOneOf, requireWhole } from '../base/check.js'
+import { DataError, VoxtorchError } from '../base/errors.js'
+import { BadRecord, type IterableDataset, type StreamContext } from '../data/dataset.js'
+import { Random } from '../data/random.js'
+import { MediaError, type MediaFeatures, withMedia } from './features.js'
+import type { FileItem, RecordFile } from './record-files.js'
+
+export interface StreamingOptions {
+  /** Top-level columns to read. Default: all. */
+  columns?: readonly string[]
+  /**
+   * Columns that hold audio or images, by name; they take precedence over those that the dataset states. Their values become
+   * {@link MediaFile}s, which `decodeAudio` and `decodeImage` decode.
+   */
+  features?: MediaFeatures
+  /** Folder that paths of media are relative to, and must stay in. Default: the dataset's folder, or the file's. */
+  mediaRoot?: string
+  /** Read the files in another order each epoch. Combine with the loader's `shuffleBuffer`. Default false. */
+  shuffleFiles?: boolean
+  /** Seed of the order of files. Default 0. */
+  seed?: number
+  /**
+   * Action for a record that cannot be read while those after it can, such as a line that is not JSON: 'stop' (default) throws,
+   * 'skip' leaves it out; a loader counts it in `badRecords`. A file that is damaged otherwise is always an error.
+   */
+  onBadRecord?: 'stop' | 'skip'
+}
+
+/** Position in a stream: continue with the record of this number. */
+type Position = Partial<StreamContext>
+
+/**
+ * Records of Parquet, JSON Lines and tar files, read from the disk in sequence: of any number of files of any size, in the memory
+ * of a page of each column, a line, or a record. Created by {@link loadDataset}.
+ *
+ * Pass it to a `DataLoader`, which batches, shuffles (`shuffleBuffer`), divides the records among ranks (`shard`) and workers,
+ * and saves its position (`state`). Resuming passes over records without decoding them, and over Parquet files without reading
+ * them. Workers need a module that exports the dataset.
+ *
+ * ```ts
+ * const loader = new DataLoader(await loadDataset('data'), { batchSize: 8, shuffleBuffer: 1000, shard: { rank, worldSize } })
+ * ```
+ */
+export class StreamingDataset<T = Record<string, unknown>> implements IterableDataset<T> {
+  readonly sharded = true
+  readonly seekable = true
+  /** Paths of the files in order. */
+  readonly files: readonly string[]
+  /** Columns that hold audio or images. */
+  readonly features: MediaFeatures
+  readonly #files: readonly RecordFile[]
+  readonly #options: StreamingOptions
+  readonly #rootOf: (file: string) => string
+  #badRecords = 0
+
+  /** @internal */
+  constructor(
+    files: readonly RecordFile[],
+    features: MediaFeatures,
+    options: StreamingOptions,
+    rootOf: (file: string) => string,
+  ) {
+    this.#files = files
+    this.files = files.map(({ file }) => file)
+    this.features = features
+    this.#options = options
+    this.#rootOf = rootOf
+  }
+
+  /** Number of records that iterations in this thread have left out, outside of a loader. */
+  get badRecords(): number {
+    return this.#badRecords
+  }
+
+  /**
+   * Iterate over the records of an epoch: number `skip` and those after it, of them every `shards`-th from number `shard`.
+   * @throws DataError with `file`, and the row, line or key where they are known
+   */
+  async *iterate({
+    epoch = 0,
+    shard = 0,
+    shards = 1,
+    skip = 0,
+    takesBadRecords = false,
+  }: Position = {}): AsyncGenerator<T, void, void> {
+    const { shuffleFiles = false, seed = 0, onBadRecord = 'stop' } = this.#options
+    const order = shuffleFiles ? new Random(seed, epoch).shuffle([...this.#files]) : this.#files
+    let start = 0
+    for (const file of order) {
+      const count = start < skip ? await file.count() : undefined
+      if (count !== undefined && start + count <= skip) {
+        start += count
+        continue
+      }
+      const first = start
+      const items = file.records(Math.max(0, skip - first), (record) => (first + record) % shards === shard)
+      try {
+        for (;;) {
+          const step = await items.next()
+          if (step.done) {
+            start += step.value
+            break
+          }
+          const { record, error } = this.#withMedia(file.file, step.value)
+          if (error === undefined) yield record as T
+          else if (onBadRecord === 'stop') throw error
+          else if (takesBadRecords) yield new BadRecord(error) as T
+          else this.#badRecords++
+        }
+      } finally {
+        await items.return(0)
+      }
+    }
+  }
+
+  #withMedia(file: string, item: FileItem): FileItem {
+    const { record, place } = item
+    if (record === undefined) return item
+    try {
+      for (const [name, feature] of Object.entries(this.features)) {
+        if (Object.hasOwn(record, name)) record[name] = withMedia(feature, record[name], this.#rootOf(file), name)
+      }
+      return item
+    } catch (cause) {
+      if (cause instanceof VoxtorchError || !(cause instanceof MediaError)) throw cause
+      const where = Object.entries(place).map(([key, value]) => `${key} ${String(value)}, `)
+      const fields = { file, ...place, column: cause.column }
+      return {
+        error: new DataError(`${file}: ${where.join('')}column '${cause.column}': ${cause.what}`, fields),
+        place,
+      }
+    }
+  }
+}
+
+/** Names of the options. @internal */
+export const STREAMING_OPTIONS = [
+  'columns',
+  'features',
+  'mediaRoot',
+  'shuffleFiles',
+  'seed',
+  'onBadRecord',
+] as const satisfies readonly (keyof StreamingOptions)[]
+
+/** Check options whose values no other function checks. @internal */
+export function checkStreaming(where: string, options: StreamingOptions): void {
+  const { features, shuffleFiles, seed, onBadRecord } = options
+  if (shuffleFiles !== undefined) requireBoolean(where, 'shuffleFiles', shuffleFiles)
+  if (seed !== undefined) requireWhole(where, 'seed', seed)
+  if (onBadRecord !== undefined) requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
+  if (features !== undefined) requireFeatures(where, 'features', features, 0)
+}
+
+function requireFeatures(where: string, name: string, value: unknown, depth: number): void {
+  if (depth > 0 && (value === 'audio' || value === 'image')) return
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || depth > 32) {
+    throw argumentError(
+      where,
+      name,
+      depth === 0 ? "an object such as { audio: 'audio' }" : "'audio', 'image' or an object",
+      value,
+    )
+  }
+  for (const [key, inner] of Object.entries(value)) requireFeatures(where, `${name}.${key}`, inner, depth + 1)
+}

@@ -1,0 +1,457 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { gunzipSync, gzipSync } from 'node:zlib'
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { expandBraces, matching } from '../../lib/datasets/patterns.js'
+import { decodeAudio, decodeImage, loadDataset, type MediaFile } from '../../lib/files/index.js'
+import { BadRecord, ConfigError, DataError, DataLoader } from '../../lib/index.js'
+import { archive, makeTar } from '../files/tar-maker.js'
+import { FakeHub } from '../hub/server.js'
+
+const fixture = new URL('../fixtures/data/parquet.json.gz', import.meta.url)
+const cases = JSON.parse(gunzipSync(readFileSync(fixture)).toString()) as { name: string; file: string }[]
+const bytesOf = (name: string) => Buffer.from(cases.find((one) => one.name === name)?.file as string, 'base64')
+const shards = cases.map(({ name }) => name).filter((name) => name.startsWith('train-'))
+const directory = mkdtempSync(join(tmpdir(), 'voxtorch-datasets-'))
+afterAll(() => rmSync(directory, { recursive: true }))
+let count = 0
+
+/** A new folder with these files. */
+function folder(files: Record<string, string | Uint8Array>): string {
+  const path = join(directory, String(count++))
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(path, name)), { recursive: true })
+    writeFileSync(join(path, name), content)
+  }
+  return path
+}
+const sharded = () => folder(Object.fromEntries(shards.map((name) => [`data/${name}`, bytesOf(name)])))
+const ids = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i)
+const lines = (from: number, to: number) =>
+  ids(from, to)
+    .map((id) => `${JSON.stringify({ id })}\n`)
+    .join('')
+
+async function gather<T>(stream: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of stream) all.push(item)
+  return all
+}
+type Row = { id: number }
+const idsOf = async (source: string | string[], options = {}) =>
+  (await gather((await loadDataset<Row>(source, options)).iterate())).map(({ id }) => id)
+
+async function failure(work: Promise<unknown>): Promise<Error & Record<string, unknown>> {
+  const error = await work.then(
+    () => undefined,
+    (cause: unknown) => cause,
+  )
+  expect(error).toBeInstanceOf(Error)
+  return error as Error & Record<string, unknown>
+}
+
+describe('patterns', () => {
+  it('expand braces like a shell', () => {
+    expect(expandBraces('s-{00008..00010}.tar')).toEqual(['s-00008.tar', 's-00009.tar', 's-00010.tar'])
+    expect(expandBraces('{a,b}{2..1}')).toEqual(['a2', 'a1', 'b2', 'b1'])
+    expect(expandBraces('x{y}z{')).toEqual(['x{y}z{'])
+    expect(() => expandBraces('{0..99999}{0..9}')).toThrow(ConfigError)
+    expect(() => expandBraces('{0..999999999}')).toThrow(ConfigError)
+  })
+
+  it('match as globs do', () => {
+    const paths = ['a.json', 'data/a.json', 'data/x/b.json', 'data/c.txt']
+    expect(matching(paths, '*.json')).toEqual(['a.json'])
+    expect(matching(paths, 'data/*')).toEqual(['data/a.json', 'data/c.txt'])
+    expect(matching(paths, '**/*.json')).toEqual(['a.json', 'data/a.json', 'data/x/b.json'])
+    expect(matching(paths, 'data/**')).toEqual(['data/a.json', 'data/x/b.json', 'data/c.txt'])
+    expect(matching(paths, 'data/{a,c}.*')).toEqual(['data/a.json', 'data/c.txt'])
+    // Many stars take no exponential time.
+    expect(matching(['a'.repeat(5000)], `${'*a'.repeat(2000)}b`)).toEqual([])
+    expect(matching([`${'a/'.repeat(500)}b`], `${'**/'.repeat(500)}c`)).toEqual([])
+  })
+})
+
+describe('loadDataset: folders', () => {
+  it('reads shards by their usual names, with the audio that the files state', async () => {
+    const dataset = await loadDataset<{ id: number; audio: MediaFile | null }>(sharded())
+    expect(dataset.features).toEqual({ audio: 'audio' })
+    expect(dataset.files).toHaveLength(4)
+    const rows = await gather(dataset.iterate())
+    expect(rows.map(({ id }) => id)).toEqual(ids(0, 100))
+    expect(rows[7]?.audio).toBeNull()
+    const samples = await decodeAudio(rows[30]?.audio as MediaFile, { sampleRate: 8000 })
+    expect(samples.shape).toEqual([16])
+    expect(await samples.max().item()).toBeCloseTo(30 / 32768, 6)
+  })
+
+  it('reads the configurations and patterns of the front matter', async () => {
+    const files = {
+      'README.md': [
+        '---',
+        'license: mit',
+        'configs:',
+        '- config_name: small',
+        '  data_files:',
+        '  - split: train',
+        '    path: a/*.jsonl',
+        '  - split: test',
+        '    path: [b/x.jsonl]',
+        '- config_name: all',
+        '  default: true',
+        '  data_files: "**/*.jsonl"',
+        '---',
+        '# A dataset',
+        '',
+      ].join('\n'),
+      'a/1.jsonl': lines(0, 3),
+      'a/2.jsonl': lines(3, 5),
+      'b/x.jsonl': lines(5, 6),
+    }
+    const path = folder(files)
+    expect(await idsOf(path, { config: 'small' })).toEqual([0, 1, 2, 3, 4])
+    expect(await idsOf(path, { config: 'small', split: 'test' })).toEqual([5])
+    expect(await idsOf(path)).toEqual(ids(0, 6))
+    expect((await failure(loadDataset(path, { config: 'smal' }))).message).toContain("did you mean 'small'")
+    expect((await failure(loadDataset(path, { config: 'small', split: 'tset' }))).message).toContain('train, test')
+    const none = folder({ ...files, 'a/1.jsonl': '', 'README.md': '---\nconfigs:\n- data_files: c/*\n---\n' })
+    expect(await failure(loadDataset(none))).toBeInstanceOf(DataError)
+    expect(await failure(loadDataset(folder({ 'README.md': '---\na: [\n---\n', 'a.jsonl': '' })))).toMatchObject({
+      line: 3,
+    })
+  })
+
+  it('finds splits in names of files and folders', async () => {
+    const path = folder({
+      'train/a.jsonl': lines(0, 2),
+      'train/b.jsonl': lines(2, 3),
+      'x-dev.jsonl': lines(3, 4),
+      'eval.jsonl': lines(4, 6),
+      'notes.txt': 'no data',
+    })
+    expect(await idsOf(path)).toEqual([0, 1, 2])
+    expect(await idsOf(path, { split: 'validation' })).toEqual([3])
+    expect(await idsOf(path, { split: 'test' })).toEqual([4, 5])
+    expect(await idsOf(folder({ 'anything.json': `[${lines(0, 2).trim().replace('\n', ',')}]` }))).toEqual([0, 1])
+    expect(await failure(loadDataset(folder({ 'a.arrow': '' })))).toBeInstanceOf(DataError)
+  })
+
+  it('refuses a missing shard, a missing column and a missing file', async () => {
+    const missing = folder(Object.fromEntries(shards.slice(0, 3).map((name) => [name, bytesOf(name)])))
+    expect((await failure(loadDataset(missing))).message).toContain('number 00003 is missing')
+    const other = await loadDataset(sharded(), { columns: ['id', 'adio'] })
+    expect(await failure(gather(other.iterate()))).toMatchObject({ column: 'adio' })
+    const json = await loadDataset(folder({ 'a.jsonl': '{"id":1}\n{"i":2}\n' }), { columns: ['id'] })
+    expect(await failure(gather(json.iterate()))).toMatchObject({ column: 'id', line: 2 })
+    expect(await failure(loadDataset(join(directory, 'none.parquet')))).toBeInstanceOf(DataError)
+    expect(await failure(loadDataset(sharded(), { colums: [] } as object))).toBeInstanceOf(ConfigError)
+  })
+
+  it('reads media by path within the folder only', async () => {
+    const pgm = Buffer.from('P5 1 1 255\n\x07', 'latin1')
+    const card =
+      '---\ndataset_info:\n  features:\n  - name: id\n    dtype: int64\n  - name: images\n    list: image\n---\n'
+    const records = [
+      { id: 0, images: ['i/a.pgm'] },
+      { id: 1, images: ['../secret'] },
+      { id: 2, images: ['/etc/passwd'] },
+      { id: 3, images: ['https://x/y.png'] },
+      { id: 4, images: [{ bytes: null, path: null }] },
+      { id: 5, images: null },
+    ]
+    const path = folder({
+      'README.md': card,
+      'i/a.pgm': pgm,
+      'a.jsonl': records.map((one) => JSON.stringify(one)).join('\n'),
+    })
+    const dataset = await loadDataset<{ id: number; images: MediaFile[] }>(path, { onBadRecord: 'skip' })
+    const rows = await gather(dataset.iterate())
+    expect(rows.map(({ id }) => id)).toEqual([0, 5])
+    expect(dataset.badRecords).toBe(4)
+    const image = await decodeImage(rows[0]?.images[0] as MediaFile)
+    expect(image.shape).toEqual([1, 1, 3])
+    const strict = await loadDataset(path)
+    const error = await failure(gather(strict.iterate()))
+    expect(error).toMatchObject({ line: 2, column: 'images[0]' })
+    expect(error.message).toContain('leads out')
+  })
+})
+
+describe('loadDataset: the Hub', () => {
+  let hub: FakeHub
+  beforeEach(async () => {
+    hub = await new FakeHub('org/speech', 'datasets').start()
+    const cache = mkdtempSync(join(directory, 'hub-'))
+    for (const name of Object.keys(process.env))
+      if (/^(?:HF|HUGGING_?FACE|TRANSFORMERS)_/.test(name)) vi.stubEnv(name, undefined)
+    vi.stubEnv('HF_ENDPOINT', hub.endpoint)
+    vi.stubEnv('HF_HUB_CACHE', cache)
+  })
+  afterEach(async () => {
+    vi.unstubAllEnvs()
+    await hub.stop()
+  })
+
+  it('downloads the files of the split, once', async () => {
+    hub.put(
+      'README.md',
+      '---\nconfigs:\n- data_files:\n  - split: train\n    path: data/train-*\n  - split: test\n    path: t.jsonl\n---\n',
+    )
+    for (const name of shards) hub.put(`data/${name}`, bytesOf(name))
+    hub.put('t.jsonl', lines(0, 2))
+    hub.put('other.bin', 'not needed')
+    const dataset = await loadDataset<Row>('org/speech')
+    expect((await gather(dataset.iterate())).map(({ id }) => id)).toEqual(ids(0, 100))
+    expect(dataset.features).toEqual({ audio: 'audio' })
+    expect(hub.downloads('other.bin')).toHaveLength(0)
+    expect(hub.downloads('t.jsonl')).toHaveLength(0)
+    expect(await idsOf('org/speech', { split: 'test' })).toEqual([0, 1])
+    expect(await idsOf('org/speech', { offline: true })).toEqual(ids(0, 100))
+    expect(hub.downloads(`data/${shards[0]}`)).toHaveLength(1)
+    expect(hub.downloads('README.md')).toHaveLength(1)
+    expect(await failure(loadDataset('org/other', { retries: 0 }))).toMatchObject({ code: 'ERR_HUB' })
+  })
+
+  it('needs no README.md', async () => {
+    hub.put('train.jsonl', lines(0, 3))
+    hub.put('test.jsonl', lines(3, 4))
+    expect(await idsOf('org/speech')).toEqual([0, 1, 2])
+    expect(hub.downloads('test.jsonl')).toHaveLength(0)
+    expect(await failure(loadDataset('org/speech', { split: 'dev' }))).toBeInstanceOf(ConfigError)
+  })
+})
+
+describe('loadDataset: tar files', () => {
+  const text = (value: string) => Buffer.from(value)
+  const shard = (from: number, to: number) =>
+    archive(
+      ...ids(from, to).flatMap((id) => [
+        makeTar(`d/${id}.json`, {}, text(JSON.stringify({ id }))),
+        makeTar(`d/${id}.txt`, {}, text(`text ${id}`)),
+        makeTar(`d/${id}.cls`, {}, text(`${id}\n`)),
+        makeTar(`d/${id}.left.wav`, {}, text(`wav ${id}`)),
+        makeTar(`d/${id}.bin`, {}, text('\0')),
+      ]),
+    )
+
+  it('groups files by key over shards with braces', async () => {
+    const path = folder({ 's-0.tar': shard(0, 3), 's-1.tar': shard(3, 5), 's-2.tar': shard(5, 6) })
+    const rows = await gather((await loadDataset(join(path, 's-{0..2}.tar'))).iterate())
+    expect(rows.map(({ __key__ }) => __key__)).toEqual(ids(0, 6).map((id) => `d/${id}`))
+    expect(rows[4]).toEqual({
+      __key__: 'd/4',
+      __url__: join(path, 's-1.tar'),
+      json: { id: 4 },
+      txt: 'text 4',
+      cls: 4,
+      'left.wav': { bytes: text('wav 4'), path: 'd/4.left.wav' },
+      bin: text('\0'),
+    })
+    const third = (await loadDataset(join(path, 's-?.tar'), { columns: ['cls'] })).iterate({
+      shard: 1,
+      shards: 3,
+      skip: 2,
+    })
+    expect(await gather(third)).toEqual([{ cls: 4 }])
+    const packed = folder({ 'a.tar.gz': gzipSync(shard(0, 2)) })
+    expect(await gather((await loadDataset(packed)).iterate())).toHaveLength(2)
+  })
+
+  it('refuses hostile and damaged archives by key', async () => {
+    const rowsOf = async (...parts: Buffer[]) => {
+      const dataset = await loadDataset(join(folder({ 'a.tar': archive(...parts) }), 'a.tar'))
+      return gather(dataset.iterate())
+    }
+    const member = (name: string, content = 'x') => makeTar(name, {}, text(content))
+    expect(await failure(rowsOf(member('../a.txt')))).toMatchObject({ entry: '../a.txt' })
+    expect(await failure(rowsOf(member('a.txt'), member('a.txt')))).toMatchObject({ key: 'a' })
+    expect((await failure(rowsOf(member('a.json', '{')))).message).toContain('"a.json"')
+    expect(await failure(rowsOf(member('a.cls', '1.5')))).toMatchObject({ key: 'a' })
+    expect(await failure(rowsOf(member('a.__proto__')))).toMatchObject({ key: 'a' })
+    expect(await failure(rowsOf(makeTar('a.wav', { size: '77777777777' }, text('x'))))).toBeInstanceOf(DataError)
+    const many = Array.from({ length: 1001 }, (_, i) => member(`a.x${i}`))
+    expect((await failure(rowsOf(...many))).message).toContain('at most 1000 files')
+    // Files without an extension are left out; a bad record does not end the stream.
+    expect(await rowsOf(member('.DS_Store'), member('LICENSE'), member('a.txt'))).toHaveLength(1)
+    const path = join(folder({ 'a.tar': archive(member('a.json', '{'), member('b.json', '{}')) }), 'a.tar')
+    const dataset = await loadDataset(path, { onBadRecord: 'skip' })
+    expect((await gather(dataset.iterate())).map(({ __key__ }) => __key__)).toEqual(['b'])
+    expect((await gather(dataset.iterate({ takesBadRecords: true })))[0]).toBeInstanceOf(BadRecord)
+  })
+})
+
+describe('a StreamingDataset in a DataLoader', () => {
+  const mixed = () => {
+    const path = folder({ 'b.jsonl': lines(100, 137) })
+    return [...shards.map((name) => join(written, 'data', name)), join(path, 'b.jsonl')]
+  }
+  const written = sharded()
+  const library = pathToFileURL(resolve('dist/files/index.js')).href
+  const root = pathToFileURL(resolve('dist/index.js')).href
+  const url = new URL('./modules/folder.mjs', import.meta.url)
+  type Options = { workers: number; shuffleBuffer: number; rank?: number }
+  const loaderOf = async (source: string[], { workers, shuffleBuffer, rank }: Options) => {
+    const options = {
+      ...{ batchSize: 4, workers, shuffleBuffer, seed: 3 },
+      ...(rank !== undefined && { shard: { rank, worldSize: 2 } }),
+    }
+    return workers > 0
+      ? new DataLoader<Row>(url, { ...options, workerData: { source, library } })
+      : new DataLoader<Row>(await loadDataset<Row>(source), options)
+  }
+
+  it('begins at any record, for any number of readers', async () => {
+    const dataset = await loadDataset<Row>(mixed())
+    for (const skip of [0, 1, 24, 25, 60, 99, 100, 101, 136, 137, 200]) {
+      for (const shards of [1, 3]) {
+        for (let shard = 0; shard < shards; shard++) {
+          const expected = ids(0, 137).filter((id) => id >= skip && id % shards === shard)
+          expect((await gather(dataset.iterate({ skip, shard, shards }))).map(({ id }) => id)).toEqual(expected)
+        }
+      }
+    }
+  })
+
+  it('shuffles files in another order each epoch', async () => {
+    const dataset = await loadDataset<Row>(mixed(), { shuffleFiles: true, seed: 1 })
+    const orders = await Promise.all([0, 0, 1].map((epoch) => gather(dataset.iterate({ epoch }))))
+    expect(orders[0]).toEqual(orders[1])
+    expect(orders[0]).not.toEqual(orders[2])
+    expect((orders[2] as Row[]).map(({ id }) => id).sort((a, b) => a - b)).toEqual(ids(0, 137))
+  })
+
+  it.each([0, 1, 2, 4])('goes on after each batch without loss or repetition: %i workers, 2 ranks', async (workers) => {
+    const source = mixed()
+    for (const shuffleBuffer of [0, 20, 500]) {
+      const whole = await Promise.all(
+        [0, 1].map(async (rank) => {
+          const loader = await loaderOf(source, { workers, shuffleBuffer, rank })
+          const batches: { ids: number[]; state: string }[] = []
+          for await (const batch of loader) {
+            batches.push({ ids: batch.map(({ id }) => id), state: JSON.stringify(loader.state()) })
+          }
+          return batches
+        }),
+      )
+      const all = whole.flat().flatMap((batch) => batch.ids)
+      expect(all.sort((a, b) => a - b)).toEqual(ids(0, 137))
+      // With workers a resumed loop starts threads, so a few positions are tried.
+      for (const at of workers === 0 ? ids(0, 35) : [0, 16, 33]) {
+        const resumed = await loaderOf(source, { workers: workers === 0 ? 0 : 2, shuffleBuffer, rank: at % 2 })
+        const batches = whole[at % 2] as (typeof whole)[0]
+        resumed.loadState(JSON.parse((batches[at] as { state: string }).state))
+        const rest = (await gather(resumed)).map((batch) => batch.map(({ id }) => id))
+        expect(rest).toEqual(batches.slice(at + 1).map((batch) => batch.ids))
+      }
+    }
+  })
+
+  it('does not read again what came before', async () => {
+    const source = folder({ 'a.jsonl': lines(0, 500) })
+    const path = join(source, 'a.jsonl')
+    const first = new DataLoader<Row>(await loadDataset<Row>(source), { batchSize: 10, shuffleBuffer: 20 })
+    let state = first.state()
+    let batches = 0
+    for await (const _ of first) {
+      state = first.state()
+      if (++batches === 40) break
+    }
+    // The first lines are no longer JSON, and nobody parses them.
+    const bytes = readFileSync(path)
+    bytes.fill('x', 0, 5)
+    writeFileSync(path, bytes)
+    const second = new DataLoader<Row>(await loadDataset<Row>(source), { batchSize: 10, shuffleBuffer: 20 })
+    second.loadState(state)
+    expect((await gather(second)).flat()).toHaveLength(100)
+  })
+
+  it('counts bad records once, before and after resuming', async () => {
+    const bad = lines(0, 40).replace('{"id":3}', '{').replace('{"id":30}', '[]')
+    const source = folder({ 'a.jsonl': bad })
+    for (const shuffleBuffer of [0, 8]) {
+      const make = async () =>
+        new DataLoader<Row>(await loadDataset<Row>(source, { onBadRecord: 'skip' }), { batchSize: 5, shuffleBuffer })
+      const whole = (await gather(await make())).flat().map(({ id }) => id)
+      expect(whole).toHaveLength(38)
+      for (const stop of [1, 3, 7]) {
+        const first = await make()
+        const taken: number[] = []
+        let batches = 0
+        for await (const batch of first) {
+          taken.push(...batch.map(({ id }) => id))
+          if (++batches === stop) break
+        }
+        const second = await make()
+        second.loadState(JSON.parse(JSON.stringify(first.state())))
+        taken.push(...(await gather(second)).flat().map(({ id }) => id))
+        expect(taken).toEqual(whole)
+        expect(second.badRecords).toBe(2)
+      }
+    }
+  })
+
+  it.each([0, 2])("names the place of a bad record in the loader's error: %i workers", async (workers) => {
+    const path = join(folder({ 'a.tar': archive(makeTar('x/a.json', {}, Buffer.from('{'))) }), 'a.tar')
+    const loader = await loaderOf([path], { workers, shuffleBuffer: 0 })
+    expect(await failure(gather(loader))).toMatchObject({ code: 'ERR_DATA', file: path, key: 'x/a' })
+    const missing = await loaderOf([join(written, 'data', shards[0] as string)], { workers, shuffleBuffer: 0 })
+    expect(await gather(missing)).toHaveLength(7)
+  })
+
+  it('refuses the state of a longer stream', async () => {
+    const make = async (length: number) =>
+      new DataLoader<Row>(await loadDataset<Row>(folder({ 'a.jsonl': lines(0, length) })), {
+        batchSize: 2,
+        shuffleBuffer: 4,
+      })
+    const long = await make(100)
+    let batches = 0
+    for await (const _ of long) if (++batches === 30) break
+    const short = await make(10)
+    short.loadState(long.state())
+    expect(await failure(gather(short))).toBeInstanceOf(DataError)
+  })
+
+  it.each([
+    [1, 0],
+    [2, 15],
+    [4, 15],
+  ])('survives a kill in the middle: %i workers, buffer %i, 2 ranks', async (workers, shuffleBuffer) => {
+    const source = mixed()
+    const base = folder({ none: '' })
+    const run = (rank: number, killAfter?: number) => {
+      const log = join(base, `${rank}.jsonl`)
+      const settings = { library, root, log, source, workers, rank, worldSize: 2, shuffleBuffer }
+      const script = fileURLToPath(new URL('./modules/killed.mjs', import.meta.url))
+      const child = spawn(process.execPath, [script, JSON.stringify(settings)], {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      })
+      const ended = once(child, 'exit') as Promise<[number | null, string | null]>
+      const lineCount = () => (existsSync(log) ? readFileSync(log, 'utf8').split('\n').length - 1 : 0)
+      const watch = async () => {
+        while (child.exitCode === null && lineCount() < (killAfter as number)) await sleep(5)
+        child.kill('SIGKILL')
+      }
+      return { log, ended, watched: killAfter === undefined ? undefined : watch() }
+    }
+    const first = [run(0, 5), run(1, 12)]
+    for (const { ended, watched } of first) {
+      await watched
+      expect(await ended).toEqual([null, 'SIGKILL'])
+    }
+    const second = [run(0), run(1)]
+    for (const { ended } of second) expect(await ended).toEqual([0, null])
+    const logged = second.flatMap(({ log }) =>
+      readFileSync(log, 'utf8')
+        .trimEnd()
+        .split('\n')
+        .flatMap((line) => (JSON.parse(line) as { ids: number[] }).ids),
+    )
+    expect(logged.sort((a, b) => a - b)).toEqual(ids(0, 137))
+  })
+})

@@ -1,0 +1,190 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { afterAll, describe, expect, it } from 'vitest'
+import { type ReadParquetOptions, readParquet, readParquetHeader } from '../../lib/files/index.js'
+import { ParquetFile } from '../../lib/files/parquet/file.js'
+import { DataError } from '../../lib/index.js'
+
+interface Case {
+  name: string
+  file: string
+  groups: number[]
+  rows: unknown[]
+}
+
+const cases = JSON.parse(
+  gunzipSync(readFileSync(new URL('../fixtures/data/parquet.json.gz', import.meta.url))).toString(),
+) as Case[]
+const caseOf = (name: string) => cases.find((one) => one.name === name) as Case
+const directory = mkdtempSync(join(tmpdir(), 'voxtorch-parquet-'))
+afterAll(() => rmSync(directory, { recursive: true }))
+let files = 0
+function written(bytes: Uint8Array): string {
+  const path = join(directory, `${files++}.parquet`)
+  writeFileSync(path, bytes)
+  return path
+}
+const pathOf = (name: string) => written(Buffer.from(caseOf(name).file, 'base64'))
+
+async function rowsOf(path: string, options?: ReadParquetOptions): Promise<Record<string, unknown>[]> {
+  const rows: Record<string, unknown>[] = []
+  for await (const row of readParquet(path, options)) rows.push(row)
+  return rows
+}
+
+/** A value as test/reference/data_parquet.py writes it. */
+function described(value: unknown): unknown {
+  if (typeof value === 'bigint') return { bigint: String(value) }
+  if (typeof value === 'number' && !Number.isFinite(value)) {
+    return { float: String(value).toLowerCase().replace('infinity', 'inf') }
+  }
+  if (value instanceof Uint8Array) return { bytes: Buffer.from(value).toString('base64') }
+  if (value instanceof Date) return { date: value.getTime() }
+  if (Array.isArray(value)) return value.map(described)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, described(item)]))
+}
+
+describe('readParquet', () => {
+  it.each(cases.map(({ name }) => name))('reads what pyarrow reads: %s', async (name) => {
+    const path = pathOf(name)
+    expect(described(await rowsOf(path))).toEqual(caseOf(name).rows)
+    const { rows, rowGroups } = await readParquetHeader(path)
+    expect(rowGroups).toEqual(caseOf(name).groups)
+    expect(rows).toBe(caseOf(name).rows.length)
+  })
+})
+
+const plain = () => Buffer.from(caseOf('none, pages 1.0').file, 'base64')
+
+describe('readParquet: a part of a file', () => {
+  it('reads the columns that are named, in the order of the file', async () => {
+    const rows = await rowsOf(pathOf('zstd, pages 2.0'), { columns: ['messages', 'id'] })
+    const expected = caseOf('zstd, pages 2.0').rows as Record<string, unknown>[]
+    expect(rows.map(described)).toEqual(expected.map(({ id, messages }) => ({ id, messages })))
+    expect(Object.keys(rows[0] as object)).toEqual(['id', 'messages'])
+  })
+
+  it.each(['none, pages 1.0', 'snappy, pages 2.0', 'one row group, one page'])(
+    'passes over rows at any position: %s',
+    async (name) => {
+      const file = await ParquetFile.open(pathOf(name))
+      const expected = caseOf(name).rows
+      for (const from of [0, 1, 7, 24, 25, 26, 40, 59, 60, 61]) {
+        const read: unknown[] = []
+        for await (const { row, record } of file.read({ from, wants: (row) => row % 3 !== 1 })) {
+          read.push([row, described(record)])
+        }
+        expect(read).toEqual(expected.flatMap((row, i) => (i >= from && i % 3 !== 1 ? [[i, row]] : [])))
+      }
+      await file.close()
+    },
+  )
+
+  it('describes the columns', async () => {
+    const { columns } = await readParquetHeader(pathOf('none, pages 1.0'))
+    expect(columns.map(({ name, type }) => `${name}: ${type}`)).toEqual([
+      'id: int64',
+      'speaker: string',
+      'score: double',
+      'good: bool',
+      'audio: struct<bytes: binary, path: string>',
+      'messages: list<struct<role: string, content: string, tags: list<string>>>',
+      'tokens: list<list<int32>>',
+      'scores: map<string, int32>',
+    ])
+    expect(columns[0]).toMatchObject({ nullable: false })
+  })
+})
+
+describe('readParquet: bad input', () => {
+  const refused = async (path: string, options?: ReadParquetOptions) => {
+    const error = await rowsOf(path, options).then(
+      () => undefined,
+      (cause: unknown) => cause,
+    )
+    expect(error).toBeInstanceOf(DataError)
+    return error as DataError & Record<string, unknown>
+  }
+
+  it('names a column that is missing, and the nearest', async () => {
+    const error = await refused(pathOf('none, pages 1.0'), { columns: ['mesages'] })
+    expect(error).toMatchObject({ column: 'mesages' })
+    expect(error.message).toContain("did you mean 'messages'?")
+  })
+
+  it('names file, row group, row and column of a string that is not UTF-8', async () => {
+    const bytes = plain()
+    const { rows } = caseOf('none, pages 1.0') as unknown as { rows: { speaker: string }[] }
+    // The dictionary of the second row group.
+    const found = bytes.indexOf('bob', bytes.indexOf('bob', bytes.indexOf('bob') + 300) + 1)
+    bytes[found] = 0xff
+    const path = written(bytes)
+    const file = await ParquetFile.open(path)
+    const bad: unknown[] = []
+    for await (const { row, error } of file.read()) if (error) bad.push([row, error])
+    await file.close()
+    expect(bad.length).toBeGreaterThan(0)
+    for (const [row, error] of bad as [number, DataError][]) {
+      expect(rows[row]?.speaker).toBe('bob')
+      expect(error).toMatchObject({ file: path, row, rowGroup: Math.floor(row / 25), column: 'speaker' })
+    }
+    // The others of that row group are read, and of the others all.
+    expect(await refused(path)).toMatchObject({ row: (bad[0] as [number])[0], column: 'speaker' })
+  })
+
+  it('refuses what is no Parquet file, is truncated or has a broken footer', async () => {
+    const bytes = plain()
+    expect((await refused(written(Buffer.from('PAR1')))).message).toContain('got 4 bytes')
+    expect((await refused(written(bytes.subarray(0, -1)))).message).toContain('begins and ends with PAR1')
+    const long = Buffer.from(bytes)
+    long.writeUInt32LE(0xffffffff, bytes.length - 8)
+    expect((await refused(written(long))).message).toContain('a footer of at most')
+    const encrypted = Buffer.from(bytes)
+    encrypted.write('PARE', bytes.length - 4)
+    expect((await refused(written(encrypted))).message).toContain('encrypted')
+    // A file that lost a part in its middle has offsets beyond its data.
+    const cut = Buffer.concat([bytes.subarray(0, 100), bytes.subarray(5000)])
+    await refused(written(cut))
+  })
+
+  /** A file whose footer is these bytes of Thrift. */
+  const withFooter = (footer: readonly number[] | Uint8Array) => {
+    const bytes = Buffer.alloc(12 + footer.length)
+    bytes.write('PAR1', 0)
+    bytes.set(footer, 4)
+    bytes.writeUInt32LE(footer.length, 4 + footer.length)
+    bytes.write('PAR1', 8 + footer.length)
+    return written(bytes)
+  }
+
+  it('bounds lists, numbers and depth of the footer before it is parsed', async () => {
+    // A list of 2^31 structs; a number of a megabyte; structs in structs.
+    expect((await refused(withFooter([0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07]))).message).toContain('footer')
+    expect((await refused(withFooter([0x16, ...new Array<number>(100_000).fill(0x80), 0]))).message).toContain('footer')
+    expect((await refused(withFooter(Buffer.alloc(1 << 20, 0x1c)))).message).toContain('footer')
+    // Five million empty structs.
+    const many = Buffer.alloc(5_000_010)
+    many.set([0x29, 0xfc, 0xc0, 0x96, 0xb1, 0x02])
+    expect((await refused(withFooter(many))).message).toContain('more than 4000000 values')
+  })
+
+  it('refuses with a typed error whatever byte is changed', async () => {
+    const bytes = Buffer.from(caseOf('snappy, pages 1.0').file, 'base64')
+    let failures = 0
+    for (let at = 4; at < bytes.length; at += 13) {
+      const changed = Buffer.from(bytes)
+      changed[at] = (changed[at] as number) ^ (1 << (at % 8))
+      try {
+        await rowsOf(written(changed))
+      } catch (error) {
+        expect(error).toBeInstanceOf(DataError)
+        expect((error as Error).message).toContain('.parquet')
+        failures++
+      }
+    }
+    expect(failures).toBeGreaterThan(100)
+  })
+})
