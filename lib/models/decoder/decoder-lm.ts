@@ -152,6 +152,11 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
   get smoothsLabels(): true {
     return true
   }
+  /** Factor on the output of the embedding layer, which is a part of transformers' embeddings (Gemma). @internal */
+  get embeddingScale(): number {
+    const { family } = native(this.config) as { family?: { embedding_scale?: number } }
+    return family?.embedding_scale ?? 1
+  }
 
   /** Load the generation configuration of a directory. @internal */
   async loaded(directory: string): Promise<void> {
