@@ -28,7 +28,7 @@ export interface LoraplusGroup {
 }
 
 /** Class of an optimizer with weight decay. */
-export type OptimizerClass<O, T> = new (groups: LoraplusGroup[], options: O) => T
+export type OptimizerClass<O, T> = new (groups: LoraplusGroup[], options?: O) => T
 
 /**
  * Create an optimizer with LoRA+'s learning rates (Hayou et al. 2024, https://arxiv.org/abs/2402.12354): the matrices B of the

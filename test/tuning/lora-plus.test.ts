@@ -27,7 +27,7 @@ describe('createLoraplusOptimizer', async () => {
       const config = Object.fromEntries(
         Object.entries(lora).map(([key, value]) => [key.replace(/_(.)/g, (_, c: string) => c.toUpperCase()), value]),
       )
-      const peft = getPeftModel(model as DecoderLM, { r: 2, ...config })
+      const peft = getPeftModel(model as DecoderLM, { r: 2, ...config } as never)
       using optimizer = createLoraplusOptimizer(peft, AdamW, { ...RATES, betas: [0.8, 0.9] })
       const names = new Map(model.namedParameters().map(([name, one]) => [one as object, name]))
       const sorted = (list: string[]) => [...list].sort()

@@ -59,7 +59,7 @@ describe('preference losses', async () => {
       expectClose(output.loss.detach(), out.loss!, 1e-5, 'loss')
       await output.loss.backward()
       expectClose(from.grad!, out.gradient!, 1e-5, 'gradient')
-      if (one.kl !== null) expect((output as { kl: Tensor }).kl.item()).toBeCloseTo(one.kl, 5)
+      if (one.kl !== null) expect((output as unknown as { kl: Tensor }).kl.item()).toBeCloseTo(one.kl, 5)
       expect(output.chosenRewards.requiresGrad).toBe(false)
     }),
   )
