@@ -1,3 +1,4 @@
+export { type PreferenceMetrics, type TrainDpoOptions, type TrainDpoResults, trainDpo } from './dpo.js'
 export { createLoraplusOptimizer, type LoraplusGroup, type LoraplusOptions } from './lora-plus.js'
 export {
   type DpoLossOptions,
@@ -14,4 +15,5 @@ export {
   type SimpoLossOptions,
   simpoLoss,
 } from './losses.js'
+export type { PreferenceRecord } from './pairs.js'
 export type { PreferenceLoss } from './settings.js'
