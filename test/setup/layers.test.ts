@@ -23,6 +23,7 @@ const floors = [
   'models',
   'train',
   'kit',
+  'tuning',
   'serve',
   'systems',
   'pipeline',
