@@ -60,11 +60,11 @@ export const pairCollate =
       }
     })
 
-/** @param whole number of rows, from the first, whose prompts are targets too */
-function collateAnswers(answers: readonly AnswerTokens[], whole: number): AnswerBatch {
+/** @param complete number of rows, from the first, whose prompts are targets too */
+function collateAnswers(answers: readonly AnswerTokens[], complete: number): AnswerBatch {
   const ones = ({ ids }: AnswerTokens) => ids.map(() => 1)
   const marks = ({ ids, start }: AnswerTokens) => ids.map((_, i) => (i >= start ? 1 : 0))
-  const targets = answers.map(({ ids, start }, i) => ids.map((id, at) => (i < whole || at >= start ? id : -100)))
+  const targets = answers.map(({ ids, start }, i) => ids.map((id, at) => (i < complete || at >= start ? id : -100)))
   return {
     inputIds: padTokens(answers.map(({ ids }) => ids)),
     attentionMask: padTokens(answers.map(ones)),

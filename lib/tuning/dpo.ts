@@ -145,7 +145,7 @@ function trainingArguments(
   }
 }
 
-/** What the steps of a run share. */
+/** State that the steps of a run share: model, adapters and settings. */
 class PreferenceRun {
   readonly peft: PeftModel | undefined
   /** Whether the reference's log-probabilities are computed before training. */

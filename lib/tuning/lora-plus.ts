@@ -16,7 +16,7 @@ export interface LoraplusOptions {
   loraplusLrRatio: number
   /** Learning rate of adapters of embeddings. Default 1e-6. */
   loraplusLrEmbedding?: number
-  /** Weight decay of all but biases and layer norms. Default 0. */
+  /** Weight decay, which biases and layer norms do not have. Default 0. */
   loraplusWeightDecay?: number
 }
 
