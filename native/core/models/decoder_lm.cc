@@ -111,8 +111,7 @@ Tensor DecoderLM::logits(const Tensor& hidden) const {
                        : kernels::linear(states, model.words.weight, std::nullopt));
 }
 
-Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smoothing,
-                       std::string_view reduction) const {
+Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smoothing, std::string_view reduction) const {
   const bool none = reduction == "none";
   TORCH_CHECK(none || reduction == "mean" || reduction == "sum", "reduction must be 'mean', 'sum' or 'none', got '",
               reduction, "'");
@@ -182,7 +181,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors, Tensor, Tensors> forward_de
   const Tensor router_loss = network.router_loss(
       result.router_logits,
       inputs.mask.defined() ? inputs.mask.narrow(1, inputs.mask.size(1) - hidden.size(1), hidden.size(1)) : Tensor());
-  if (loss.defined() && router_loss.defined() && reduction == "mean") loss = loss + router_loss * network.config.router_loss_scale;
+  if (loss.defined() && router_loss.defined() && reduction == "mean")
+    loss = loss + router_loss * network.config.router_loss_scale;
   if (logits_to_keep || !labels) logits = network.logits(nn::last_states(hidden, logits_to_keep.value_or(0)));
   return {loss,
           logits,
@@ -205,7 +205,8 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "attention_mask=None, *, Tensor? position_ids=None, Tensor? inputs_embeds=None, Tensor? labels=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, int? logits_to_keep=None, bool output_hidden_states=False, "
       "bool output_attentions=False, float label_smoothing=0., int[]? sequence_lengths=None, bool? "
-      "output_router_logits=None, str reduction='mean') -> (Tensor loss, Tensor logits, Tensor last_hidden_state, Tensor[] hidden_states, "
+      "output_router_logits=None, str reduction='mean') -> (Tensor loss, Tensor logits, Tensor last_hidden_state, "
+      "Tensor[] hidden_states, "
       "Tensor[] attentions, Tensor aux_loss, Tensor[] router_logits)",
       forward_decoder_lm);
   m.def(
