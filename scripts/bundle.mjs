@@ -11,6 +11,7 @@ const ENTRIES = [
   // The subpaths of package.json's exports.
   'files/index',
   'serve/index',
+  'tuning/index',
   'languagebind',
   'systems/emotion/index',
   'systems/emoverse/index',

@@ -14,6 +14,7 @@ import * as voxtorch from '../lib/root.js'
 import * as serve from '../lib/serve/index.js'
 import * as salmonn from '../lib/systems/salmonn/index.js'
 import * as spectra from '../lib/systems/spectra/index.js'
+import * as tuning from '../lib/tuning/index.js'
 import { asModule, blocks, rows, texts } from './doc-pages.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -23,6 +24,7 @@ const modules: Record<string, object> = {
   'voxtorch/serve': serve,
   'voxtorch/salmonn': salmonn,
   'voxtorch/spectra': spectra,
+  'voxtorch/tuning': tuning,
 }
 
 async function run(source: string, path: string): Promise<void> {

@@ -8,6 +8,7 @@ import { salmonnCommands } from '../systems/salmonn/commands/index.js'
 import { spectraCommands } from '../systems/spectra/commands/index.js'
 import { usdmCommands } from '../systems/usdm/commands/index.js'
 import { doctor } from './doctor.js'
+import { dpoRule } from './dpo.js'
 import { install } from './install.js'
 import { launch } from './launch.js'
 import { listRuns } from './runs.js'
@@ -74,6 +75,7 @@ Arguments after the script are passed to it. If one process fails, the others ar
 export const COMMANDS: readonly CommandRule[] = [
   transcribeRule,
   serveRule(),
+  dpoRule,
   weightsRule,
   doctorRule,
   installRule,

@@ -283,6 +283,23 @@ describe('LoRA', () => {
     },
   )
 
+  it.each(['llama', 'gemma2'])('reduces the loss to a sum, or not at all: %s', async (name) => {
+    const { model, inputs } = open(name)
+    const { logits } = await model.forward({ ...inputs, labels: null })
+    const labels = get(inputs.labels).slice(-1, 1)
+    const crossEntropy = (reduction: number) =>
+      ops.crossEntropyLoss(get(logits).slice(-2, 0, -1).flatten(0, 1), labels.flatten(), null, reduction)
+    const each = get((await model.forward({ ...inputs, reduction: 'none' })).loss)
+    expectClose(each, crossEntropy(0).reshape(labels.shape), 1e-5)
+    expectClose(get((await model.forward({ ...inputs, reduction: 'sum' })).loss), crossEntropy(2), 1e-5)
+    await expect(model.forward({ ...inputs, reduction: 'max' as never })).rejects.toThrow(/reduction/)
+    await each.sum().backward()
+    const gradient = get(model.parameters()[0]?.grad).clone()
+    model.zeroGrad()
+    await crossEntropy(2).backward()
+    expectClose(gradient, get(model.parameters()[0]?.grad), 1e-4)
+  })
+
   it('takes an adapter of the head, whose loss goes through its logits', async () => {
     const { model, inputs } = open('llama')
     getPeftModel(model, { r: 2, targetModules: ['lm_head'] })

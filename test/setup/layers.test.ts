@@ -24,6 +24,7 @@ const floors = [
   'models',
   'train',
   'kit',
+  'tuning',
   'serve',
   'systems',
   'pipeline',

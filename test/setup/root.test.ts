@@ -7,8 +7,9 @@ import * as emoverse from '../../lib/systems/emoverse/index.js'
 import * as salmonn from '../../lib/systems/salmonn/index.js'
 import * as spectra from '../../lib/systems/spectra/index.js'
 import * as usdm from '../../lib/systems/usdm/index.js'
+import * as tuning from '../../lib/tuning/index.js'
 
-const SYSTEMS: Record<string, object> = { emotion, emoverse, salmonn, serve, spectra, usdm }
+const SYSTEMS: Record<string, object> = { emotion, emoverse, salmonn, serve, spectra, tuning, usdm }
 const SUBPATHS = ['files', 'languagebind', ...Object.keys(SYSTEMS)]
 const exported: Record<string, unknown> = root
 const names = Object.keys(root)

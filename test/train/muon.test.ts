@@ -58,6 +58,29 @@ describe('Muon', async () => {
     for (const param of Object.values(params)) param.dispose()
   })
 
+  test('a saved state resumes bit for bit', async () => {
+    const run = async (resumeAt: number | null) => {
+      const params = keys.map((key) => new Parameter(given[key]!.clone()))
+      let optimizer = new Muon(params)
+      for (let step = 0; step < 6; step++) {
+        if (step === resumeAt) {
+          const state = optimizer.stateDict()
+          const resumed = new Muon(params, { lr: 1 })
+          resumed.loadStateDict(state)
+          optimizer.dispose()
+          optimizer = resumed
+        }
+        await scope(async () => {
+          for (const [i, key] of keys.entries()) params[i]!.grad = gradients[key]!.at(step).clone()
+          await optimizer.step()
+        })
+      }
+      optimizer.dispose()
+      return params.map((param) => param.detach().toArray())
+    }
+    expect(await run(3)).toEqual(await run(null))
+  })
+
   test('takes matrices only, and checks its options', () => {
     const params = [new Parameter(ones([2, 3]))]
     expect(() => new Muon([new Parameter(ones([3]))])).toThrow(

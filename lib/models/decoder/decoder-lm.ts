@@ -45,6 +45,11 @@ export interface DecoderLMInputs {
   labels?: Tensor | null
   /** Label smoothing: the fraction of each target that is spread over the whole vocabulary, 0 … 1. Default 0. */
   labelSmoothing?: number
+  /**
+   * Reduction of the loss over the labels; 'none' returns one value per predicted token, 0 where the label is -100, which negated is
+   * the token's log-probability. Experts' `auxLoss` is added only to the mean. Default 'mean'.
+   */
+  reduction?: 'mean' | 'sum' | 'none'
   /** KV cache; this pass appends its tokens. With a cache, no gradient is recorded. */
   cache?: KvCache | null
   /** Number of last tokens to compute logits for; 0 for all. Default: all without labels, none with labels. */
@@ -56,7 +61,7 @@ export interface DecoderLMInputs {
 }
 
 export interface DecoderLMOutput {
-  /** Mean cross-entropy over the labels, float32 (float64 for float64); null without labels. */
+  /** Mean cross-entropy over the labels, or [batch, time - 1] with reduction 'none'; float32 (float64 for float64). Null without labels. */
   loss: Tensor | null
   /** [batch, kept, vocabSize]; null without logits. */
   logits: Tensor | null
@@ -146,6 +151,11 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
   }
   get smoothsLabels(): true {
     return true
+  }
+  /** Factor on the output of the embedding layer, which is a part of transformers' embeddings (Gemma). @internal */
+  get embeddingScale(): number {
+    const { family } = native(this.config) as { family?: { embedding_scale?: number } }
+    return family?.embedding_scale ?? 1
   }
 
   /** Load the generation configuration of a directory. @internal */

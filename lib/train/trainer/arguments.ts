@@ -116,6 +116,11 @@ export interface TrainingArguments {
    * model's `shiftsLabels` is true. Default 0.
    */
   labelSmoothingFactor?: number
+  /**
+   * NEFTune (Jain et al. 2023, https://arxiv.org/abs/2310.05914): add uniform noise of at most this value / √(time · dim) to the
+   * token embeddings in training, such as 5. Default null: no noise.
+   */
+  neftuneNoiseAlpha?: number | null
 
   /** Seed of all default generators when training begins; null leaves them unchanged. Default 42. */
   seed?: number | null

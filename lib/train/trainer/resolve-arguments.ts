@@ -109,6 +109,7 @@ const OPTIONS: {
   fp16: [boolean, false],
   gradientCheckpointing: [boolean, false],
   labelSmoothingFactor: [number(0, 1), 0],
+  neftuneNoiseAlpha: [orNull(number(0)), null],
   seed: [orNull(whole()), 42],
   dataSeed: [orNull(whole()), (args: ResolvedArguments) => args.seed],
   resumeFromCheckpoint: [

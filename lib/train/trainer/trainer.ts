@@ -22,6 +22,7 @@ import { removeLeftovers } from './folders.js'
 import { JsonlLogger, type Logger, type Outcome, TensorBoardLogger } from './logger.js'
 import { TrainingLoop } from './loop.js'
 import { ask, type ComputeLoss, countItems, countRows, defaultLoss, type LossOutput, labelsOf, lossOf } from './loss.js'
+import { activateNeftune, tokenEmbeddingsOf } from './neftune.js'
 import { makeOptimizer, makeScheduler, type TrainerOptimizers } from './optimizing.js'
 import { ProgressLogger } from './progress-logger.js'
 import { HtmlReportLogger } from './report.js'
@@ -168,6 +169,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     const signals = new Signals()
     let data: OpenedData<B> | undefined
     let gradients: Gradients<B> | undefined
+    let stopNoise: (() => void) | undefined
     // Assigned in a closure, which the compiler does not track.
     let lock = undefined as Lock | undefined
     let outcome: Outcome = 'interrupted'
@@ -192,6 +194,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       try {
         for (const logger of loggers) await logger.begin?.(run)
         model.train()
+        if (args.neftuneNoiseAlpha !== null) stopNoise = activateNeftune(model, args.neftuneNoiseAlpha)
         const loop = this.#loop(run, data, gradients, loggers, signals)
         await loop.run()
         if (!signals.received) {
@@ -221,6 +224,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       this.#training = false
       signals.close()
       gradients?.release()
+      stopNoise?.()
       lock?.release()
       await data?.close()
     }
@@ -442,6 +446,7 @@ function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, model: 
   if (args.zero > 0 && optimizers?.optimizer) {
     throw refuse('zero', 'expected zero: 0 with your own optimizer, got 1. Pass a ZeroRedundancyOptimizer instead')
   }
+  if (args.neftuneNoiseAlpha !== null) tokenEmbeddingsOf(model)
   if (args.gradientCheckpointing && !enableCheckpointing(model)) {
     const message = `expected a model with native layers or gradientCheckpointingEnable() for gradientCheckpointing, got ${model.constructor.name}`
     throw refuse('gradientCheckpointing', message)

@@ -60,8 +60,10 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
   at::Tensor logits(const at::Tensor& hidden) const;  // [..., dim] -> [..., vocabulary]
   at::Tensor scaled(const at::Tensor& hidden) const;  // what the head multiplies
   at::Tensor capped(const at::Tensor& logits) const;  // what becomes of its product
-  // Mean cross-entropy of each token given those before it, where labels [batch, time] are not -100.
-  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing) const;
+  // Cross-entropy of each token given those before it, where labels [batch, time] are not -100: the mean, the sum, or
+  // with reduction 'none' each, [batch, time - 1].
+  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing,
+                  std::string_view reduction) const;
 
   // The load-balancing loss of Switch Transformers (Fedus et al. 2021, https://arxiv.org/abs/2101.03961, equations 4 to
   // 6) over all layers at once, as transformers computes it: experts times the sum, over the experts, of the fraction
