@@ -1,4 +1,6 @@
 export * from './aliases.js'
+export { AudioLM } from './audio-lm/audio-lm.js'
+export type { AudioLMConfig } from './audio-lm/config.js'
 export { Beats } from './beats/beats.js'
 export type { BeatsConfig } from './beats/config.js'
 

@@ -238,8 +238,7 @@ class GraniteProjector : public Block {
                 "states must be floating point [batch, frames, ", config.encoder_dim, "], got ", states.scalar_type(),
                 " ", states.sizes());
     const int64_t time = states.size(1), count = (time + config.window - 1) / config.window;
-    const Tensor filled =
-        at::constant_pad_nd(states.to(query.scalar_type()), {0, 0, 0, count * config.window - time});
+    const Tensor filled = at::constant_pad_nd(states.to(query.scalar_type()), {0, 0, 0, count * config.window - time});
     const Tensor read = qformer.forward(query, filled, {count, config.window, config.window, {}});
     return watched(states, linear.forward(read.flatten(1, 2)));
   }
@@ -278,11 +277,10 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
                                           .forward(features, mask.value_or(Tensor()), hidden_states);
         return {std::move(result.last_hidden_state), std::move(result.mask), std::move(result.hidden_states)};
       });
-  m.def(
-      "granite_speech_project(__torch__.torch.classes.voxtorch.Module self, Tensor states) -> Tensor embeddings",
-      [](const c10::intrusive_ptr<Module>& self, const Tensor& states) {
-        return network<GraniteProjector>(self, "granite_speech_project").forward(states);
-      });
+  m.def("granite_speech_project(__torch__.torch.classes.voxtorch.Module self, Tensor states) -> Tensor embeddings",
+        [](const c10::intrusive_ptr<Module>& self, const Tensor& states) {
+          return network<GraniteProjector>(self, "granite_speech_project").forward(states);
+        });
 }
 
 }  // namespace voxtorch::models

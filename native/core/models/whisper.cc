@@ -44,6 +44,8 @@ WhisperConfig::WhisperConfig(const Config& config)
       median_filter_width(config.integer("median_filter_width", 7)),
       padding(std::max<int64_t>(config.integer("pad_token_id", 50256), -1)),
       start(config.integer("decoder_start_token_id", 50257)),
+      encoder_pooling(config.integer("encoder_pooling", 1)),
+      silences_padding(config.boolean("silences_padding", true)),
       std(config.number("init_std", 0.02)),
       dropout(config.probability("dropout", 0)),
       attention_dropout(config.probability("attention_dropout", 0)),
@@ -60,6 +62,7 @@ WhisperConfig::WhisperConfig(const Config& config)
               " is not divisible by encoder_attention_heads ", encoder_heads);
   TORCH_CHECK(mels > 0 && source_positions > 0, "num_mel_bins and max_source_positions must be positive, got ", mels,
               " and ", source_positions);
+  TORCH_CHECK(encoder_pooling > 0, "encoder_pooling must be positive, got ", encoder_pooling);
   TORCH_CHECK(encoder_layers >= 0, "encoder_layers must not be negative, got ", encoder_layers);
 }
 

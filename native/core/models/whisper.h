@@ -26,7 +26,9 @@ struct WhisperConfig {
   int64_t encoder_layers, encoder_heads, encoder_intermediate, source_positions;
   int64_t decoder_layers, decoder_heads, decoder_intermediate, target_positions;
   int64_t median_filter_width;
-  int64_t padding, start;  // pad_token_id (-1: none), decoder_start_token_id
+  int64_t padding, start;   // pad_token_id (-1: none), decoder_start_token_id
+  int64_t encoder_pooling;  // frames whose mean is one frame of the output, before the last norm
+  bool silences_padding;    // whether padding is silence to the convolutions too; otherwise only attention skips it
   double std, dropout, attention_dropout, activation_dropout, encoder_layer_drop, decoder_layer_drop;
   std::string activation;
   bool tied, spec_augment;

@@ -6,6 +6,7 @@
 #include <ATen/ops/exp.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/mean.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/softmax.h>
 
@@ -123,6 +124,12 @@ class WhisperPositions : public Module {
   const Tensor weight;
 };
 
+// [batch, frames, ...] -> [batch, frames / count, count, ...], without frames that are left over.
+Tensor pooled(const Tensor& x, int64_t count) {
+  const int64_t groups = x.size(1) / count;
+  return x.narrow(1, 0, groups * count).unflatten(1, {groups, count});
+}
+
 // Padding is silence to a convolution, which has zeros beyond the ends too.
 Tensor silenced(const Tensor& x, const Tensor& mask, int64_t mask_dim) {
   return mask.defined() ? x * mask.unsqueeze(mask_dim).to(x.scalar_type()) : x;
@@ -217,7 +224,8 @@ WhisperEncoded WhisperEncoder::forward(const Tensor& features, const Tensor& giv
   if (mask.defined()) mask = upload(mask, features.device());
 
   WhisperEncoded result;
-  Tensor x = convolved_mel(conv1, conv2, features.to(conv1.weight.scalar_type()), mask);
+  Tensor x =
+      convolved_mel(conv1, conv2, features.to(conv1.weight.scalar_type()), config.silences_padding ? mask : Tensor());
   if (mask.defined()) result.mask = mask.slice(1, 0, mask.size(1), 2).contiguous();
   x = x + positions.parameters().front().second.narrow(0, 0, x.size(1));
   x = nn::drop(x, config.dropout, training());
@@ -225,6 +233,10 @@ WhisperEncoded WhisperEncoder::forward(const Tensor& features, const Tensor& giv
       layers, *this, std::move(x), {result.mask, {}, {}, hidden_states, attentions, config.encoder_layer_drop});
   result.attentions = std::move(states.attentions);
   result.hidden_states = std::move(states.hidden_states);
+  if (config.encoder_pooling > 1) {
+    states.last = pooled(states.last, config.encoder_pooling).mean(2);
+    if (result.mask.defined()) result.mask = pooled(result.mask, config.encoder_pooling).all(2);
+  }
   result.last_hidden_state = watched(features, norm.forward(states.last));
   if (hidden_states) result.hidden_states.back() = result.last_hidden_state;
   return result;

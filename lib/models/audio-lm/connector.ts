@@ -1,0 +1,33 @@
+import { opAsync } from '../../native/call.js'
+import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
+import type { MakeOptions } from '../../nn/parameter.js'
+import type { Tensor } from '../../tensor/index.js'
+import type { AudioConnector } from './family.js'
+
+const connect = opAsync('voxtorch::audio_connect')
+
+export interface ProjectionConfig {
+  /** Width of the encoder's states. */
+  inputSize: number
+  hiddenSize: number
+  /** Width between two layers. Default `hiddenSize`. */
+  intermediateSize?: number
+  /** Number of neighboring frames that become one token. Default 1. */
+  stackedFrames?: number
+  /** Whether there are two layers, `linear_1` and `linear_2`, with an activation between them, and not one, `linear`. */
+  hasActivation: boolean
+  activation?: string
+  bias: boolean
+  initializerRange?: number
+}
+
+/** A projection, or two with an activation, of stacked frames: [windows, frames, width] -> [windows, tokens, hiddenSize]. */
+export class AudioProjection extends NativeModule implements AudioConnector {
+  constructor(config: ProjectionConfig, options: MakeOptions) {
+    super(makeNative('audio_connector', config, options))
+  }
+
+  override forward(states: Tensor): Promise<Tensor> {
+    return connect(withActiveAdapters(this), states) as Promise<Tensor>
+  }
+}

@@ -1,0 +1,62 @@
+import type { Module } from '../../nn/module.js'
+import type { NativeModule } from '../../nn/native-module.js'
+import type { MakeOptions } from '../../nn/parameter.js'
+import type { Tensor } from '../../tensor/index.js'
+import type { ConfigKeys } from '../config-keys.js'
+import type { DecoderLMConfig } from '../decoder/config.js'
+import type { NetworkConfig } from '../network.js'
+
+/** An audio encoder: features [windows, ...] become states [windows, frames, width]. */
+export interface AudioEncoder extends NativeModule {
+  /** @param lengths number of feature steps of each window that are audio, from its start; null for all of every window */
+  forward(features: Tensor, lengths: readonly number[] | null): Promise<Tensor>
+}
+
+/** A connector: states of the encoder [windows, frames, width] become embeddings [windows, tokens, hiddenSize]. */
+export interface AudioConnector extends Module {
+  forward(states: Tensor): Promise<Tensor>
+}
+
+/** Settings of a family's feature extraction, from its folder. */
+export interface AudioFeatureSettings {
+  /** Keys that the folder's feature extractor may have, with the values that are computed. */
+  keys: ConfigKeys
+  /** Dimension of `features` that counts steps. Default 2, the last. */
+  stepDim?: 1 | 2
+  /** Cut samples [n] at 16 kHz into windows, and compute their features [windows, ...] with the number of steps that are audio. */
+  compute(samples: Tensor): Promise<{ features: Tensor; lengths: number[] }>
+  /** Most samples of a clip; longer ones are cut with a warning in the original. Default: any. */
+  mostSamples?: number
+}
+
+/** What distinguishes one family of speech language models from others: an entry of the table in `families.ts`. */
+export interface AudioFamily {
+  /** Name in `architectures` of a saved config.json. */
+  architecture: string
+  /** Keys of config.json, with those of its parts. */
+  keys: ConfigKeys
+  /** Other names of keys, which the original accepts: at the top, and in parts by the part's key. */
+  aliases?: Readonly<Record<string, string | Readonly<Record<string, string>>>>
+  /** `model_type` of parts of config.json, written when saved. */
+  partTypes: Readonly<Record<string, string>>
+  /** The audio token: its text, and the key of its id. */
+  token: { text: string; key: string }
+  /** Configuration of the language model. Default: `textConfig`. */
+  text?(config: NetworkConfig): DecoderLMConfig
+  /** Whether embeddings and output layer of the language model are one. Default: they are not, whatever its configuration says. */
+  isTied?(config: NetworkConfig): boolean
+  encoder(config: NetworkConfig, options: MakeOptions): AudioEncoder
+  connector(config: NetworkConfig, hiddenSize: number, options: MakeOptions): AudioConnector
+  /** Number of tokens of a window of which so many feature steps are audio. */
+  tokens(steps: number, config: NetworkConfig): number
+  /** Whether every window is audio from start to end, so that there is no mask of features. Default false. */
+  wholeWindows?: boolean
+  /** Prefixes of names in files, in place of `audio_tower.` and `multi_modal_projector.`. */
+  prefixes?: { encoder?: string; connector?: string }
+  /** Features of clips, for `AudioLM.features`. */
+  features(config: NetworkConfig): AudioFeatureSettings
+  /** Chat template of folders without one. */
+  chatTemplate?: string
+  /** Configurations by names of published sizes. */
+  sizes: Readonly<Record<string, NetworkConfig>>
+}

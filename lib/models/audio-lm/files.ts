@@ -1,0 +1,123 @@
+import { join } from 'node:path'
+import { optionsOf } from '../../base/arguments.js'
+import { finalPath, writeFolderAtomically } from '../../base/atomic-folder.js'
+import { defined, requireObject, requireOptions, requireString } from '../../base/check.js'
+import { CheckpointError, ConfigError } from '../../base/errors.js'
+import { toSnake } from '../../base/words.js'
+import { writeJson } from '../../files/json/json.js'
+import { saveSafetensorsSharded } from '../../files/safetensors/sharded.js'
+import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
+import { resolveModel } from '../../hub/resolve.js'
+import { quantizationOf } from '../../nn/quantized-weight.js'
+import { warnOfAdapters } from '../../peft/parts.js'
+import { keepOthers, partedConfig, withOthers } from '../config-keys.js'
+import { published } from '../decoder/config.js'
+import type { ConfigChanges, NetworkConfig } from '../network.js'
+import {
+  type LoadNetworkOptions,
+  loadNetwork,
+  type NetworkKind,
+  parted,
+  readConfig,
+  requireModelType,
+  type SaveNetworkOptions,
+  withFloats,
+} from '../pretrained.js'
+import { commonDType, type Factory } from '../weights.js'
+import type { AudioLM } from './audio-lm.js'
+import { type AudioLMConfig, familyOf, withoutAliases } from './config.js'
+import { AUDIO_MODEL_TYPES } from './families.js'
+import type { AudioFamily } from './family.js'
+
+const [FIRST, ...ALIKE] = AUDIO_MODEL_TYPES
+const ANY = { modelType: FIRST as string, alike: ALIKE as string[], architecture: 'AudioLM' }
+
+/** Return the network's name of a tensor in files, which are older (`language_model.model.`) or of transformers 5 (`model.language_model.`). */
+const ownName =
+  ({ prefixes: { encoder = 'audio_tower', connector = 'multi_modal_projector' } = {} }: AudioFamily) =>
+  (name: string): string => {
+    const short = name.replace(/^model\./, '')
+    if (short.startsWith(`${encoder}.`)) return `audio_tower.${short.slice(encoder.length + 1)}`
+    if (short.startsWith(`${connector}.`)) return `multi_modal_projector.${short.slice(connector.length + 1)}`
+    if (short.startsWith('lm_head.')) return `language_model.${short}`
+    const inside = short.startsWith('language_model.') ? short.slice('language_model.'.length) : short
+    return /^(model|lm_head)\./.test(inside) ? `language_model.${inside}` : `language_model.model.${inside}`
+  }
+
+/** Return a tensor's name in files. */
+const savedName =
+  ({ prefixes: { encoder, connector } = {} }: AudioFamily) =>
+  (name: string): string => {
+    const part = (own: string, other: string | undefined) =>
+      other !== undefined && name.startsWith(`${own}.`) ? other + name.slice(own.length) : undefined
+    return part('audio_tower', encoder) ?? part('multi_modal_projector', connector) ?? name
+  }
+
+export async function loadAudioLM(
+  from: string,
+  options: LoadNetworkOptions & ConfigChanges<AudioLMConfig>,
+  build: (config: AudioLMConfig, factory: Factory) => AudioLM,
+): Promise<AudioLM> {
+  const { config: changes = {}, ...others } = optionsOf(options, 'AudioLM.fromPretrained')
+  requireObject('AudioLM.fromPretrained', 'config', changes)
+  const { hub, ...load } = parted(others)
+  const directory = await resolveModel(from, hub)
+  const described = await readConfig(directory)
+  requireModelType(directory, described, ANY)
+  const family = familyOf(described)
+  const optional: RegExp[] = []
+  const kind: NetworkKind = {
+    ...{ kind: 'audio_lm', ...ANY, architecture: family.architecture, prefix: '', optional, rename: ownName(family) },
+    ...{ ignored: [/\.rotary_emb\.inv_freq$/], packed: 'language_model.model.layers' },
+  }
+  const { network } = await loadNetwork(kind, directory, defined(load) as LoadNetworkOptions, (config, factory) => {
+    const { known, others } = partedConfig(directory, family.keys, withoutAliases(family, config))
+    const network = build({ ...known, ...changes }, factory)
+    keepOthers(network, others)
+    if (network.config.textConfig.tieWordEmbeddings) optional.push(/^language_model\.lm_head\.weight$/)
+    return network
+  })
+  try {
+    network.generationConfig = await readGenerationConfig(directory, network.config.textConfig)
+  } catch (error) {
+    network.dispose()
+    throw error
+  }
+  return network
+}
+
+/** Return config.json of a model. */
+function configOf(model: AudioLM, family: AudioFamily): NetworkConfig {
+  const { modelType, ...config } = model.config
+  const parts = Object.keys(family.keys.parts ?? {}).map((key) => {
+    const part = config[key] as NetworkConfig
+    if (key === 'textConfig') return [key, toSnake(published(part))]
+    return [key, { ...toSnake(part), ...defined({ model_type: family.partTypes[key] }) }]
+  })
+  return toSnake(withOthers(model, { ...config, ...Object.fromEntries(parts) }))
+}
+
+export async function saveAudioLM(model: AudioLM, directory: string, options: SaveNetworkOptions): Promise<void> {
+  requireString('AudioLM.save', 'directory', directory)
+  requireOptions('AudioLM.save', options, ['maxShardBytes', 'withoutAdapters'])
+  const { maxShardBytes, withoutAdapters = false } = options
+  const packed = model.namedModules().find(([, module]) => quantizationOf(module))
+  if (packed) {
+    throw new ConfigError(
+      `AudioLM.save: expected weights without quantization, got '${packed[0]}' quantized. Save before quantize().`,
+      { path: packed[0] },
+    )
+  }
+  const family = familyOf(model.config)
+  const nameOf = savedName(family)
+  const state = Object.fromEntries(Object.entries(model.stateDict()).map(([name, one]) => [nameOf(name), one]))
+  const { modelType } = model.config
+  const config = { ...configOf(model, family), architectures: [family.architecture], model_type: modelType }
+  const saved = { ...config, dtype: commonDType(Object.values(state)) }
+  await writeFolderAtomically(directory, CheckpointError, async (folder) => {
+    if (!withoutAdapters) warnOfAdapters(model, finalPath(folder))
+    await saveSafetensorsSharded(folder, state, defined({ maxShardBytes }))
+    await writeJson(join(folder, 'config.json'), withFloats(saved), { indent: 2 })
+    await writeGenerationConfig(folder, model.generationConfig)
+  })
+}
