@@ -130,7 +130,7 @@ def glmasr():
     rope = dict(rope_type='default', rope_theta=100.0, partial_rotary_factor=0.5)
     for name, lengths, steps, more in [
         ('plain', [32, 32], 32, {}),
-        ('odd', [31], 31, dict(rope_parameters=rope, num_hidden_layers=1)),
+        ('odd', [31], 31, dict(rope_parameters=rope, num_hidden_layers=1, num_attention_heads=1)),
         ('padded', [32, 19], 32, dict(rope_parameters={**rope, 'partial_rotary_factor': 1.0}, hidden_act='relu')),
     ]:
         config = GlmAsrConfig(audio_config=GlmAsrEncoderConfig(**{**size, **more}), text_config=dict(model_type='llama', **TEXT))
@@ -149,7 +149,7 @@ def granite_speech():
     former.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     for name, batch, frames, more, windows, options in [
         ('plain', 2, 13, {}, dict(window_size=6, downsample_rate=2), {}),
-        ('blocks', 1, 10, dict(dim_head=3), dict(window_size=5, downsample_rate=5), dict(num_hidden_layers=1)),
+        ('blocks', 1, 10, dict(dim_head=3, num_layers=1), dict(window_size=5, downsample_rate=5), dict(num_hidden_layers=1)),
         ('short', 1, 3, dict(num_layers=1), dict(window_size=6, downsample_rate=3), dict(cross_attention_frequency=1, num_hidden_layers=1)),
         ('training', 2, 11, dict(num_layers=1), dict(window_size=6, downsample_rate=2), dict(num_hidden_layers=1)),
     ]:

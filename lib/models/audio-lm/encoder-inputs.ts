@@ -20,5 +20,7 @@ export interface SpeechStates {
 /** Return the mask of rows that begin with so many steps of audio, bool [rows, steps] on the CPU; null for rows without padding. */
 export function stepMask(lengths: readonly number[] | null, steps: number): Tensor | null {
   if (lengths === null || lengths.every((length) => length >= steps)) return null
-  return arange(steps).unsqueeze(0).lt(tensor([...lengths], { dtype: 'int64' }).unsqueeze(1))
+  return arange(steps)
+    .unsqueeze(0)
+    .lt(tensor([...lengths], { dtype: 'int64' }).unsqueeze(1))
 }

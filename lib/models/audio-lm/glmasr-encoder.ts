@@ -4,8 +4,8 @@ import type { MakeOptions } from '../../nn/parameter.js'
 import { scope, type Tensor } from '../../tensor/index.js'
 import { type ConfigKeys, completedConfig } from '../config-keys.js'
 import type { NetworkConfig } from '../network.js'
-import { plainRopeKeys } from '../rope.js'
-import { type SpeechFeatures, type SpeechStates, stepMask } from './encoder-inputs.js'
+import { plainRopeKeys, withPlainRope } from '../rope.js'
+import type { SpeechFeatures, SpeechStates } from './encoder-inputs.js'
 
 const encode = opAsync('voxtorch::glmasr_encoder_forward')
 
@@ -44,9 +44,16 @@ export const glmAsrEncoderKeys = (config: NetworkConfig): ConfigKeys => {
 export class GlmAsrEncoder extends NativeModule {
   readonly config: NetworkConfig
 
-  /** @throws ConfigError for an unknown key or a contradictory configuration */
-  constructor(config: NetworkConfig, options: MakeOptions = {}) {
-    const whole = completedConfig('GlmAsrEncoder', glmAsrEncoderKeys(config), config)
+  /**
+   * @param multiple `forward` leaves out frames after the last multiple of this number
+   * @throws ConfigError for an unknown key or a contradictory configuration
+   */
+  constructor(
+    config: NetworkConfig,
+    options: MakeOptions = {},
+    readonly multiple = 1,
+  ) {
+    const whole = withPlainRope(completedConfig('GlmAsrEncoder', glmAsrEncoderKeys(config), config))
     super(makeNative('glmasr_encoder', whole, options))
     this.config = whole
   }
@@ -57,14 +64,15 @@ export class GlmAsrEncoder extends NativeModule {
   }
 
   /**
-   * @param lengths number of steps of each row that are audio, from its start; null for all. Others are not read, while transformers'
-   *   encoder reads them.
+   * Encode windows. Steps after the audio are read too, as in transformers: the published model was trained with the silence that fills
+   * a window.
    * @returns [batch, frames, hiddenSize]
    */
-  override forward(features: Tensor, lengths: readonly number[] | null = null): Promise<Tensor> {
+  override forward(features: Tensor, _lengths: readonly number[] | null = null): Promise<Tensor> {
     return scope(async () => {
-      const attentionMask = stepMask(lengths, features.size(2))
-      return (await this.encode({ inputFeatures: features, attentionMask })).lastHiddenState
+      const { lastHiddenState } = await this.encode({ inputFeatures: features })
+      const frames = lastHiddenState.size(1)
+      return lastHiddenState.narrow(1, 0, frames - (frames % this.multiple))
     })
   }
 }

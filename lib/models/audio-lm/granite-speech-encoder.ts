@@ -138,7 +138,10 @@ export function graniteSpeechFeatures(
     const mels = await melSpectrogram(samples, 16000, { ...settings, melScale: 'htk', norm: 'none' })
     const bounded = mels.maximum(mels.max().sub(8)).div(4).add(1)
     const frames = Math.floor(bounded.size(1) / 2)
-    const features = bounded.t().narrow(0, 0, 2 * frames).reshape([1, frames, 2 * nMels])
+    const features = bounded
+      .t()
+      .narrow(0, 0, 2 * frames)
+      .reshape([1, frames, 2 * nMels])
     return { features, lengths: [frames] }
   })
 }

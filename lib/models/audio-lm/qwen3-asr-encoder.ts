@@ -77,7 +77,10 @@ const LEAST_SAMPLES = 8000
 const HOP = 160
 
 /** Compute the features [1, numMelBins, steps] of samples [n] at 16 kHz, as transformers' Qwen3ASRFeatureExtractor before its padding. */
-export function qwen3AsrFeatures(samples: Tensor, config: NetworkConfig): Promise<{ features: Tensor; lengths: number[] }> {
+export function qwen3AsrFeatures(
+  samples: Tensor,
+  config: NetworkConfig,
+): Promise<{ features: Tensor; lengths: number[] }> {
   return scope(async () => {
     const missing = Math.max(0, LEAST_SAMPLES - samples.size(0))
     const padded = ops.constantPadNd(samples, [0, missing]).unsqueeze(0)

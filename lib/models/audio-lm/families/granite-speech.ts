@@ -1,0 +1,66 @@
+import type { NetworkConfig } from '../../network.js'
+import type { AudioFamily } from '../family.js'
+import {
+  GraniteProjector,
+  GraniteSpeechEncoder,
+  graniteProjectorKeys,
+  graniteSpeechEncoderKeys,
+  graniteSpeechFeatures,
+  graniteTokens,
+} from '../granite-speech-encoder.js'
+import { textPart } from '../text-part.js'
+
+const encoderOf = (config: NetworkConfig) => config.encoderConfig as NetworkConfig
+
+/** Granite Speech (Saon et al. 2025, https://arxiv.org/abs/2505.08699). */
+export const graniteSpeech: AudioFamily = {
+  architecture: 'GraniteSpeechForConditionalGeneration',
+  keys: {
+    defaults: {
+      ...{ encoderConfig: {}, projectorConfig: {}, textConfig: {}, audioTokenIndex: 49155 },
+      ...{ downsampleRate: 5, windowSize: 15, hasLoraAdapter: true },
+    },
+    unused: ['initializerRange'],
+    parts: {
+      encoderConfig: graniteSpeechEncoderKeys,
+      projectorConfig: graniteProjectorKeys,
+      textConfig: textPart('granite'),
+    },
+  },
+  aliases: {
+    audioTokenId: 'audioTokenIndex',
+    encoderConfig: {
+      ...{ hiddenSize: 'hiddenDim', numHiddenLayers: 'numLayers', numAttentionHeads: 'numHeads' },
+      numMelBins: 'inputDim',
+    },
+  },
+  partTypes: { encoderConfig: 'granite_speech_encoder', projectorConfig: 'blip_2_qformer' },
+  token: { text: '<|audio|>', key: 'audioTokenIndex' },
+  isTied: ({ tieWordEmbeddings }) => tieWordEmbeddings !== false,
+  encoder: (config, options) => new GraniteSpeechEncoder(encoderOf(config), options),
+  connector: (config, hiddenSize, options) => {
+    const { windowSize, downsampleRate } = config as { windowSize: number; downsampleRate: number }
+    const sizes = { windowSize, downsampleRate, hiddenSize }
+    return new GraniteProjector(config.projectorConfig as NetworkConfig, sizes, options)
+  },
+  tokens: graniteTokens,
+  prefixes: { encoder: 'encoder', connector: 'projector' },
+  features: (config) => {
+    const bands = Number(encoderOf(config).inputDim) / 2
+    return {
+      keys: {
+        defaults: {},
+        only: {
+          ...{ featureSize: [bands], nMels: [bands], samplingRate: [16000], nFft: [512], winLength: [400] },
+          ...{ hopLength: [160], paddingValue: [0] },
+          ...{ projectorWindowSize: [config.windowSize], projectorDownsampleRate: [config.downsampleRate] },
+        },
+        // The settings of the spectrogram a second time.
+        unused: ['melspecKwargs', 'featureExtractorType', 'processorClass', 'paddingSide', 'returnAttentionMask'],
+      },
+      stepDim: 1,
+      compute: (samples) => graniteSpeechFeatures(samples, encoderOf(config)),
+    }
+  },
+  sizes: {},
+}
