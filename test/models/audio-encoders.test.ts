@@ -271,7 +271,7 @@ describe('configurations', () => {
   })
 
   it('a row without audio is refused', async () => {
-    const [encoder, features] = TINY['Qwen3-ASR'] as [Qwen3AsrEncoder, (steps: number) => Tensor]
+    const [encoder, features] = TINY['Qwen3-ASR'] as (typeof TINY)[string]
     const inputFeatures = ops.cat([features(100), features(100)], 0)
     const attentionMask = stepMask([40, 0], 100)
     await expect(encoder.encode({ inputFeatures, attentionMask })).rejects.toThrow(/attention_mask.*row 1/)

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { optionsOf } from '../../base/arguments.js'
 import { finalPath, writeFolderAtomically } from '../../base/atomic-folder.js'
@@ -46,8 +47,14 @@ const ownName =
 
 /** Return a tensor's name in files. */
 const savedName =
-  ({ prefixes: { encoder, connector } = {} }: AudioFamily) =>
+  ({ prefixes: { encoder, connector } = {}, hasModelPrefix = false }: AudioFamily) =>
   (name: string): string => {
+    if (hasModelPrefix) {
+      const short = name.replace(/^language_model\.(model\.|(?=lm_head\.))/, (_, inner) =>
+        inner ? 'language_model.' : '',
+      )
+      return short.startsWith('lm_head.') ? short : `model.${short}`
+    }
     const part = (own: string, other: string | undefined) =>
       other !== undefined && name.startsWith(`${own}.`) ? other + name.slice(own.length) : undefined
     return part('audio_tower', encoder) ?? part('multi_modal_projector', connector) ?? name
@@ -79,11 +86,20 @@ export async function loadAudioLM(
   })
   try {
     network.generationConfig = await readGenerationConfig(directory, network.config.textConfig)
+    if (network.config.hasLoraAdapter === true) warnOfFolderAdapter(directory)
   } catch (error) {
     network.dispose()
     throw error
   }
   return network
+}
+
+/** Report the adapter of a folder whose original adds it to every text with audio. */
+function warnOfFolderAdapter(directory: string): void {
+  const file = join(directory, 'adapter_config.json')
+  if (!existsSync(file)) return
+  const message = `${file}: this adapter, which the original uses for texts with audio, is not attached. Answers about audio will be worse.`
+  process.emitWarning(message, { type: 'AdapterWarning', code: 'VOXTORCH_FOLDER_ADAPTER' })
 }
 
 /** Return config.json of a model. */

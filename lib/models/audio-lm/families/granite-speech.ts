@@ -12,7 +12,10 @@ import { textPart } from '../text-part.js'
 
 const encoderOf = (config: NetworkConfig) => config.encoderConfig as NetworkConfig
 
-/** Granite Speech (Saon et al. 2025, https://arxiv.org/abs/2505.08699). */
+/**
+ * Granite Speech (Saon et al. 2025, https://arxiv.org/abs/2505.08699). Logits are divided by `logitsScaling`, as in Granite and in
+ * transformers 4; transformers 5 leaves the division out in this model, which changes its loss but not the most likely token.
+ */
 export const graniteSpeech: AudioFamily = {
   architecture: 'GraniteSpeechForConditionalGeneration',
   keys: {
@@ -50,13 +53,18 @@ export const graniteSpeech: AudioFamily = {
     return {
       keys: {
         defaults: {},
+        parts: {
+          melspecKwargs: {
+            defaults: {},
+            only: { sampleRate: [16000], nFft: [512], winLength: [400], hopLength: [160], nMels: [bands] },
+          },
+        },
         only: {
           ...{ featureSize: [bands], nMels: [bands], samplingRate: [16000], nFft: [512], winLength: [400] },
           ...{ hopLength: [160], paddingValue: [0] },
           ...{ projectorWindowSize: [config.windowSize], projectorDownsampleRate: [config.downsampleRate] },
         },
-        // The settings of the spectrogram a second time.
-        unused: ['melspecKwargs', 'featureExtractorType', 'processorClass', 'paddingSide', 'returnAttentionMask'],
+        unused: ['featureExtractorType', 'processorClass', 'paddingSide', 'returnAttentionMask'],
       },
       stepDim: 1,
       compute: (samples) => graniteSpeechFeatures(samples, encoderOf(config)),

@@ -31,6 +31,7 @@ export const qwen3Asr: AudioFamily = {
   partTypes: { audioConfig: 'qwen3_asr_encoder' },
   token: { text: '<|audio_pad|>', key: 'audioTokenId' },
   isTied: ({ tieWordEmbeddings }) => tieWordEmbeddings !== false,
+  hasModelPrefix: true,
   encoder: (config, options) => new Qwen3AsrEncoder(audioOf(config), options),
   connector: (config, hiddenSize, options) => {
     const { dModel, outputDim, activationFunction, initializerRange } = audioOf(config)
