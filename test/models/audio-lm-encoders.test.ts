@@ -94,7 +94,7 @@ describe.each(FAMILIES)('%s against transformers', (name) => {
     const [first, rest] = [count(ids.slice(0, end)), count(ids.slice(end))]
     const cache = new KvCache()
     await model.forward({ inputIds: row.narrow(1, 0, end), audioEmbeds: audioEmbeds.narrow(0, 0, first), cache })
-    const last = ids.findLastIndex((id) => id !== 0) + 1
+    const last = ids.filter((id) => id !== 0).length
     const next = { inputIds: row.narrow(1, end, last - end), audioEmbeds: audioEmbeds.narrow(0, first, rest) }
     expect((await model.generate({ ...next, cache }, greedy)).tokens[0]).toEqual(tokens[0])
   })

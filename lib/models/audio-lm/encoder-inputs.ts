@@ -9,7 +9,7 @@ export interface SpeechFeatures {
 }
 
 export interface SpeechStates {
-  /** [batch, frames, width]; undefined values where the mask is false. */
+  /** [batch, frames, width]; 0 (GLM-ASR: undefined values) where the mask is false. */
   lastHiddenState: Tensor
   /** bool [batch, frames], true for audio; null without padding. */
   attentionMask: Tensor | null

@@ -48,7 +48,7 @@ struct Qwen3AsrConfig {
 };
 
 struct Qwen3AsrEncoded {
-  Tensor last_hidden_state;           // [batch, frames, dim], after the last norm
+  Tensor last_hidden_state;           // [batch, frames, dim], after the last norm; 0 at padding
   Tensor mask;                        // bool [batch, frames]; undefined: all frames are valid
   std::vector<Tensor> hidden_states;  // the first layer's input and each layer's output
 };
@@ -118,7 +118,9 @@ class Qwen3AsrEncoder : public Block, public nn::Checkpointing {
       states = nn::run_layers(layers, *this, cut(x, {0, 0, 0, count * width - time}), {seen, {}, {}, hidden_states});
     }
     for (const Tensor& one : states.hidden_states) result.hidden_states.push_back(restored(one));
-    result.last_hidden_state = watched(features, restored(norm.forward(states.last)));
+    Tensor last = restored(norm.forward(states.last));
+    if (result.mask.defined()) last = last.masked_fill(result.mask.logical_not().unsqueeze(-1), 0);
+    result.last_hidden_state = watched(features, std::move(last));
     return result;
   }
 

@@ -21,8 +21,9 @@ const NANO = {
 }
 
 /** GLM-ASR (https://huggingface.co/zai-org/GLM-ASR-Nano-2512). */
-export const glmAsr: AudioFamily = {
+export const glmAsr: AudioFamily & { processor: string } = {
   architecture: 'GlmAsrForConditionalGeneration',
+  processor: 'GlmAsrProcessor',
   keys: {
     defaults: { audioConfig: {}, textConfig: {}, audioTokenId: 59260, projectorHiddenAct: 'gelu' },
     // It repeats keys of the language model.

@@ -16,8 +16,9 @@ const encoderOf = (config: NetworkConfig) => config.encoderConfig as NetworkConf
  * Granite Speech (Saon et al. 2025, https://arxiv.org/abs/2505.08699). Logits are divided by `logitsScaling`, as in Granite and in
  * transformers 4; transformers 5 leaves the division out in this model, which changes its loss but not the most likely token.
  */
-export const graniteSpeech: AudioFamily = {
+export const graniteSpeech: AudioFamily & { processor: string } = {
   architecture: 'GraniteSpeechForConditionalGeneration',
+  processor: 'GraniteSpeechProcessor',
   keys: {
     defaults: {
       ...{ encoderConfig: {}, projectorConfig: {}, textConfig: {}, audioTokenIndex: 49155 },
@@ -65,6 +66,11 @@ export const graniteSpeech: AudioFamily = {
           ...{ projectorWindowSize: [config.windowSize], projectorDownsampleRate: [config.downsampleRate] },
         },
         unused: ['featureExtractorType', 'processorClass', 'paddingSide', 'returnAttentionMask'],
+      },
+      saved: {
+        ...{ feature_extractor_type: 'GraniteSpeechFeatureExtractor', sampling_rate: 16000, n_mels: bands },
+        ...{ n_fft: 512, win_length: 400, hop_length: 160, padding_side: 'right', padding_value: 0 },
+        ...{ projector_window_size: config.windowSize, projector_downsample_rate: config.downsampleRate },
       },
       stepDim: 1,
       compute: (samples) => graniteSpeechFeatures(samples, encoderOf(config)),

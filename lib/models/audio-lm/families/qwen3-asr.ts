@@ -14,8 +14,9 @@ const TEXT = {
 }
 
 /** Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337), in the layout of transformers (`Qwen/Qwen3-ASR-1.7B-hf`). */
-export const qwen3Asr: AudioFamily = {
+export const qwen3Asr: AudioFamily & { processor: string } = {
   architecture: 'Qwen3ASRForConditionalGeneration',
+  processor: 'Qwen3ASRProcessor',
   keys: {
     defaults: { audioConfig: {}, textConfig: {}, audioTokenId: 151676 },
     // Of the forced aligner, which is another class; the parts have initializer ranges of their own.
@@ -65,6 +66,11 @@ export const qwen3Asr: AudioFamily = {
         'paddingSide',
         'returnAttentionMask',
       ],
+    },
+    saved: {
+      ...{ feature_extractor_type: 'Qwen3ASRFeatureExtractor', feature_size: audioOf(config).numMelBins },
+      ...{ sampling_rate: 16000, n_fft: 400, hop_length: 160, chunk_length: 30, n_window: audioOf(config).nWindow },
+      ...{ min_length: 8000, padding_side: 'right', padding_value: 0, dither: 0, return_attention_mask: true },
     },
     compute: (samples) => qwen3AsrFeatures(samples, audioOf(config)),
   }),
