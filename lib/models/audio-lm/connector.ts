@@ -10,6 +10,8 @@ export interface ProjectionConfig {
   /** Width of the encoder's states. */
   inputSize: number
   hiddenSize: number
+  /** Width between two layers. Default `hiddenSize`. */
+  intermediateSize?: number
   /** Number of neighboring frames that become one token. Default 1. */
   stackedFrames?: number
   /** Whether there are two layers, `linear_1` and `linear_2`, with an activation between them, and not one, `linear`. */

@@ -57,6 +57,11 @@ export interface AudioFamily {
   tokens(steps: number, config: NetworkConfig): number
   /** Whether every window is audio from start to end, so that there is no mask of features. Default false. */
   wholeWindows?: boolean
+  /**
+   * Whether names in files are those of transformers 5, `model.language_model.` and `lm_head.`. Default: the older ones, which
+   * transformers 5 converts.
+   */
+  hasModelPrefix?: boolean
   /** Prefixes of names in files, in place of `audio_tower.` and `multi_modal_projector.`. */
   prefixes?: { encoder?: string; connector?: string }
   /** Features of clips, for `AudioLM.features`. */

@@ -49,8 +49,14 @@ const ownName =
 
 /** Return a tensor's name in files. */
 const savedName =
-  ({ prefixes: { encoder, connector } = {} }: AudioFamily) =>
+  ({ prefixes: { encoder, connector } = {}, hasModelPrefix = false }: AudioFamily) =>
   (name: string): string => {
+    if (hasModelPrefix) {
+      const short = name.replace(/^language_model\.(model\.|(?=lm_head\.))/, (_, inner) =>
+        inner ? 'language_model.' : '',
+      )
+      return short.startsWith('lm_head.') ? short : `model.${short}`
+    }
     const part = (own: string, other: string | undefined) =>
       other !== undefined && name.startsWith(`${own}.`) ? other + name.slice(own.length) : undefined
     return part('audio_tower', encoder) ?? part('multi_modal_projector', connector) ?? name
@@ -84,6 +90,7 @@ export async function loadAudioLM(
     network.generationConfig = await readGenerationConfig(directory, network.config.textConfig)
     await readFeatureExtractor(directory, family.features(network.config).keys)
     network.tokenizer = await tokenizerIn(directory)
+    if (network.config.hasLoraAdapter === true) warnOfFolderAdapter(directory)
   } catch (error) {
     network.dispose()
     throw error
@@ -103,6 +110,14 @@ async function tokenizerIn(directory: string): Promise<Tokenizer | null> {
     tokenizer.chatTemplate = template as string
   }
   return tokenizer
+}
+
+/** Report the adapter of a folder whose original adds it to every text with audio. */
+function warnOfFolderAdapter(directory: string): void {
+  const file = join(directory, 'adapter_config.json')
+  if (!existsSync(file)) return
+  const message = `${file}: this adapter, which the original uses for texts with audio, is not attached. Answers about audio will be worse.`
+  process.emitWarning(message, { type: 'AdapterWarning', code: 'VOXTORCH_FOLDER_ADAPTER' })
 }
 
 /** Return config.json of a model. */

@@ -19,12 +19,12 @@ class AudioConnector : public Block {
         width_(c.integer("input_size")),
         activation_(nn::activation(c.text("activation", "gelu"))) {
     TORCH_CHECK(stacked_ > 0, "stacked_frames must be positive, got ", stacked_);
-    const int64_t hidden = c.integer("hidden_size");
+    const int64_t hidden = c.integer("hidden_size"), between = c.integer("intermediate_size", hidden);
     const bool bias = c.boolean("bias", true);
     const double std = c.number("initializer_range", 0.02);
     if (c.boolean("has_activation", true)) {
-      up_ = child<nn::Linear>("linear_1", width_ * stacked_, hidden, bias, std);
-      down_ = child<nn::Linear>("linear_2", hidden, hidden, bias, std);
+      up_ = child<nn::Linear>("linear_1", width_ * stacked_, between, bias, std);
+      down_ = child<nn::Linear>("linear_2", between, hidden, bias, std);
     } else {
       down_ = child<nn::Linear>("linear", width_ * stacked_, hidden, bias, std);
     }

@@ -2,7 +2,6 @@
 // names of transformers' ParakeetEncoder: log-mel frames -> depthwise convolutions that shorten time, usually by 8 ->
 // Conformer blocks (Gulati et al. 2020, https://arxiv.org/abs/2005.08100) with relative positions.
 #include <ATen/ops/arange.h>
-#include <ATen/ops/conv2d.h>
 #include <ATen/ops/relu.h>
 #include <torch/library.h>
 
@@ -15,6 +14,7 @@
 namespace voxtorch::models {
 
 using at::Tensor;
+using nn::Conv2d;
 using nn::Linear;
 
 struct FastConformerConfig {
@@ -148,40 +148,17 @@ std::optional<Tensor> optional(const Tensor& tensor) {
   return tensor.defined() ? std::optional<Tensor>(tensor) : std::nullopt;
 }
 
-class Conv2d : public Block {
- public:
-  struct Shape {
-    int64_t in, out, kernel, stride = 1, groups = 1;
-  };
-  Conv2d(const ModuleOptions& options, const Shape& s, double std)
-      : Block("Conv2d", options),
-        weight(parameter("weight", {s.out, s.in / s.groups, s.kernel, s.kernel}, init::normal(std))),
-        bias(parameter("bias", {s.out}, init::zeros())),
-        shape(s) {}
-
-  Tensor forward(const Tensor& x) const {  // [batch, in, time, bins] -> [batch, out, time', bins']
-    const int64_t padding = (shape.kernel - 1) / 2;
-    return watched(x,
-                   at::conv2d(x, weight, bias, {shape.stride, shape.stride}, {padding, padding}, {1, 1}, shape.groups));
-  }
-
-  const Tensor weight, bias;
-
- private:
-  const Shape shape;
-};
-
 // The activations between the convolutions have places of their own in the list, and so in the names.
 class SubsamplingLayers : public Module {
  public:
   SubsamplingLayers(const ModuleOptions& options, const FastConformerConfig& c) : Module("ModuleList", options) {
     const int64_t channels = c.subsampling_channels, kernel = c.subsampling_kernel, stride = c.subsampling_stride;
-    first = child<Conv2d>("0", Conv2d::Shape{1, channels, kernel, stride}, c.std);
+    first = child<Conv2d>("0", nn::Conv2dShape{1, channels, kernel, stride}, c.std);
     for (int64_t i = 1; i < c.subsampling_layers; ++i) {
       const int64_t place = 3 * i - 1;
       depthwise.push_back(
-          child<Conv2d>(std::to_string(place), Conv2d::Shape{channels, channels, kernel, stride, channels}, c.std));
-      pointwise.push_back(child<Conv2d>(std::to_string(place + 1), Conv2d::Shape{channels, channels, 1}, c.std));
+          child<Conv2d>(std::to_string(place), nn::Conv2dShape{channels, channels, kernel, stride, channels}, c.std));
+      pointwise.push_back(child<Conv2d>(std::to_string(place + 1), nn::Conv2dShape{channels, channels, 1}, c.std));
     }
   }
 

@@ -8,6 +8,7 @@
 #include "core/nn/checkpoint.h"
 #include "core/nn/conv.h"
 #include "core/nn/embedding.h"
+#include "core/nn/encoder_layer.h"
 #include "core/nn/functions.h"
 #include "core/nn/kv_cache.h"
 #include "core/nn/norm.h"
@@ -31,6 +32,7 @@ struct WhisperConfig {
   double std, dropout, attention_dropout, activation_dropout, encoder_layer_drop, decoder_layer_drop;
   std::string activation;
   bool tied, spec_augment;
+  bool key_bias = false;  // of the encoder's attention
   nn::SpanMasking time_masking, mel_masking;
 };
 
@@ -39,13 +41,16 @@ using KeysValues = std::pair<at::Tensor, at::Tensor>;
 
 class WhisperAttention : public Block {
  public:
-  WhisperAttention(const ModuleOptions& options, int64_t dim, int64_t heads, double dropout, double std);
+  WhisperAttention(const ModuleOptions& options, int64_t dim, int64_t heads, double dropout, double std,
+                   bool key_bias = false);
   KeysValues keys_values(const at::Tensor& source) const;  // [batch, time, dim]
   // What x [rows, time, dim] takes from them, [rows, time, dim], before `output`. There may be `rows / batch` rows of x
   // for each row of the keys, one after the other. `causal`: in place of a mask, each query sees the keys up to its
   // own.
   nn::Attended attend(const at::Tensor& x, const KeysValues& keys, const at::Tensor& mask, bool causal,
                       bool with_weights) const;
+  // The same of x [1, total, dim] to itself, each sequence alone.
+  at::Tensor attend_each(const at::Tensor& x, const nn::Segments& segments) const;
   // residual + dropout(output(attended)), where `attended` is what x takes.
   at::Tensor add(const at::Tensor& x, const at::Tensor& attended, const at::Tensor& residual, double dropout) const;
   // How some heads divide their attention, float32 [batch, chosen, time, keys].
@@ -80,7 +85,16 @@ struct WhisperEncoded {
   std::vector<at::Tensor> attentions;     // [batch, heads, frames, frames] per layer
 };
 
-class WhisperEncoderLayer;
+// A layer of the encoder.
+c10::intrusive_ptr<nn::EncoderLayer> make_whisper_layer(const ModuleOptions& options, const WhisperConfig& config);
+// Checks features [batch, mels, steps] and their mask [batch, steps], which may be undefined.
+void check_mel_features(const at::Tensor& features, const at::Tensor& mask, int64_t mels);
+// Two convolutions of 3 steps, of which the second has a stride of 2, with GELU: features [batch, mels, steps] and mask
+// bool [batch, steps] or undefined -> [batch, frames, dim].
+at::Tensor convolved_mel(const nn::Conv1d& conv1, const nn::Conv1d& conv2, const at::Tensor& features,
+                         const at::Tensor& mask);
+// Sines in the first half of the dimensions, cosines in the second, float64 [length, dim].
+at::Tensor sinusoids(int64_t length, int64_t dim, c10::Device device);
 
 class WhisperEncoder : public Block, public nn::Checkpointing {
  public:
@@ -93,11 +107,9 @@ class WhisperEncoder : public Block, public nn::Checkpointing {
   const WhisperConfig config;
 
  private:
-  at::Tensor convolved(const at::Tensor& features, const at::Tensor& mask) const;  // [batch, frames, dim]
-
   nn::Conv1d &conv1, &conv2;
   Module& positions;
-  ModuleList<WhisperEncoderLayer>& layers;
+  ModuleList<nn::EncoderLayer>& layers;
   nn::LayerNorm& norm;
 };
 

@@ -24,9 +24,10 @@ using nn::Conv1d;
 using nn::LayerNorm;
 using nn::Linear;
 
-WhisperAttention::WhisperAttention(const ModuleOptions& options, int64_t dim, int64_t heads, double dropout, double std)
+WhisperAttention::WhisperAttention(const ModuleOptions& options, int64_t dim, int64_t heads, double dropout, double std,
+                                   bool key_bias)
     : Block("WhisperAttention", options),
-      key(*child<Linear>("k_proj", dim, dim, false, std)),
+      key(*child<Linear>("k_proj", dim, dim, key_bias, std)),
       value(*child<Linear>("v_proj", dim, dim, true, std)),
       query(*child<Linear>("q_proj", dim, dim, true, std)),
       output(*child<Linear>("out_proj", dim, dim, true, std)),
@@ -59,6 +60,11 @@ nn::Attended WhisperAttention::attend(const Tensor& x, const KeysValues& keys, c
   }
   result.output = nn::join_heads(result.output);
   return result;
+}
+
+Tensor WhisperAttention::attend_each(const Tensor& x, const nn::Segments& segments) const {
+  const auto [k, v] = keys_values(x);
+  return nn::attend_each(segments, nn::split_heads(query.forward(x), heads), k, v, training() ? dropout : 0);
 }
 
 Tensor WhisperAttention::add(const Tensor& x, const Tensor& attended, const Tensor& residual, double drop) const {
@@ -97,17 +103,19 @@ bool is_dropped(double probability, bool training) {
   return training && probability > 0 && at::rand({1}).item<double>() < probability;
 }
 
-namespace {
-
-// The sinusoids that published files hold: sines in the first half of the dimensions, cosines in the second.
-void fill_sinusoids(const Tensor& weight) {
-  const int64_t half = weight.size(1) / 2;
-  const auto floats = at::TensorOptions().dtype(at::kDouble).device(weight.device());
+Tensor sinusoids(int64_t length, int64_t dim, c10::Device device) {
+  const int64_t half = dim / 2;
+  const auto floats = at::TensorOptions().dtype(at::kDouble).device(device);
   const double step = std::log(10000.0) / static_cast<double>(std::max<int64_t>(half - 1, 1));
   const Tensor rates = at::exp(at::arange(half, floats) * -step);
-  const Tensor angles = at::arange(weight.size(0), floats).unsqueeze(1) * rates.unsqueeze(0);
-  weight.copy_(at::cat({angles.sin(), angles.cos()}, 1));
+  const Tensor angles = at::arange(length, floats).unsqueeze(1) * rates.unsqueeze(0);
+  return at::cat({angles.sin(), angles.cos()}, 1);
 }
+
+namespace {
+
+// The sinusoids that published files hold.
+void fill_sinusoids(const Tensor& weight) { weight.copy_(sinusoids(weight.size(0), weight.size(1), weight.device())); }
 
 class WhisperPositions : public Module {
  public:
@@ -127,22 +135,27 @@ Tensor silenced(const Tensor& x, const Tensor& mask, int64_t mask_dim) {
   return mask.defined() ? x * mask.unsqueeze(mask_dim).to(x.scalar_type()) : x;
 }
 
-}  // namespace
-
-class WhisperEncoderLayer : public Block {
+class WhisperEncoderLayer : public nn::EncoderLayer {
  public:
   WhisperEncoderLayer(const ModuleOptions& options, const WhisperConfig& c)
-      : Block("WhisperEncoderLayer", options),
-        attention(*child<WhisperAttention>("self_attn", c.dim, c.encoder_heads, c.attention_dropout, c.std)),
+      : EncoderLayer("WhisperEncoderLayer", options),
+        attention(
+            *child<WhisperAttention>("self_attn", c.dim, c.encoder_heads, c.attention_dropout, c.std, c.key_bias)),
         attention_norm(*child<LayerNorm>("self_attn_layer_norm", c.dim, 1e-5)),
         feed_forward(c, *child<Linear>("fc1", c.dim, c.encoder_intermediate, true, c.std),
                      *child<Linear>("fc2", c.encoder_intermediate, c.dim, true, c.std)),
         norm(*child<LayerNorm>("final_layer_norm", c.dim, 1e-5)),
         dropout(c.dropout) {}
 
-  nn::Attended forward(const Tensor& x, const Tensor& mask, bool with_weights) const {
+  nn::Attended forward(const Tensor& x, const Tensor& mask, const std::optional<nn::Segments>& segments, const Tensor&,
+                       bool with_weights) const override {
     const Tensor normed = attention_norm.forward(x);
-    nn::Attended result = attention.attend(normed, attention.keys_values(normed), mask, false, with_weights);
+    nn::Attended result;
+    if (segments) {
+      result.output = attention.attend_each(normed, *segments);
+    } else {
+      result = attention.attend(normed, attention.keys_values(normed), nn::attention_mask(mask), false, with_weights);
+    }
     const Tensor stream = attention.add(normed, result.output, x, dropout);
     result.output = feed_forward.forward(norm.forward(stream), stream, training());
     if (result.output.scalar_type() == at::kHalf) {
@@ -161,18 +174,33 @@ class WhisperEncoderLayer : public Block {
   const double dropout;
 };
 
+}  // namespace
+
+c10::intrusive_ptr<nn::EncoderLayer> make_whisper_layer(const ModuleOptions& options, const WhisperConfig& config) {
+  return c10::make_intrusive<WhisperEncoderLayer>(options, config);
+}
+
 WhisperEncoder::WhisperEncoder(const ModuleOptions& options, const WhisperConfig& c)
     : Block("WhisperEncoder", options),
       config(c),
       conv1(*child<Conv1d>("conv1", nn::Conv1dShape{c.mels, c.dim, 3})),
       conv2(*child<Conv1d>("conv2", nn::Conv1dShape{c.dim, c.dim, 3, 2})),
       positions(*child<WhisperPositions>("embed_positions", c)),
-      layers(*child<ModuleList<WhisperEncoderLayer>>("layers")),
+      layers(*child<ModuleList<nn::EncoderLayer>>("layers")),
       norm(*child<LayerNorm>("layer_norm", c.dim, 1e-5)) {
-  for (int64_t i = 0; i < c.encoder_layers; ++i) layers.add(c);
+  for (int64_t i = 0; i < c.encoder_layers; ++i) layers.append(make_whisper_layer(options, c));
 }
 
-Tensor WhisperEncoder::convolved(const Tensor& features, const Tensor& mask) const {
+void check_mel_features(const Tensor& features, const Tensor& mask, int64_t mels) {
+  TORCH_CHECK(features.dim() == 3 && features.size(0) > 0 && features.size(1) == mels && features.size(2) > 0,
+              "input_features must be [batch, ", mels, ", steps], got ", features.sizes());
+  TORCH_CHECK(features.is_floating_point(), "input_features must have a floating-point dtype, got ",
+              features.scalar_type());
+  TORCH_CHECK(!mask.defined() || mask.sizes().equals({features.size(0), features.size(2)}), "attention_mask must be [",
+              features.size(0), ", ", features.size(2), "] like the steps of input_features, got ", mask.sizes());
+}
+
+Tensor convolved_mel(const Conv1d& conv1, const Conv1d& conv2, const Tensor& features, const Tensor& mask) {
   const Tensor signal = silenced(features, mask, 1);  // [batch, mels, steps]
   if (signal.is_cpu() && is_inference() && !conv1.altered() && !conv2.altered()) {
     static const nn::Activation gelu = nn::activation("gelu");
@@ -187,50 +215,30 @@ Tensor WhisperEncoder::convolved(const Tensor& features, const Tensor& mask) con
 
 WhisperEncoded WhisperEncoder::forward(const Tensor& features, const Tensor& given, bool hidden_states,
                                        bool attentions) const {
-  TORCH_CHECK(features.dim() == 3 && features.size(0) > 0 && features.size(1) == config.mels && features.size(2) > 0,
-              "input_features must be [batch, ", config.mels, ", steps], got ", features.sizes());
-  TORCH_CHECK(features.is_floating_point(), "input_features must have a floating-point dtype, got ",
-              features.scalar_type());
+  check_mel_features(features, given, config.mels);
   TORCH_CHECK(features.size(2) <= 2 * config.source_positions, "input_features has ", features.size(2),
               " steps, but max_source_positions ", config.source_positions, " allows ", 2 * config.source_positions,
               " (30 seconds in published models); cut the audio into windows");
-  TORCH_CHECK(!given.defined() || given.sizes().equals({features.size(0), features.size(2)}),
-              "attention_mask must be [", features.size(0), ", ", features.size(2),
-              "] like the steps of input_features, got ", given.sizes());
   Tensor mask = given.defined() ? given.to(at::kBool) : Tensor();
   if (mask.defined() && mask.is_cpu() && mask.all().item<bool>()) mask = Tensor();
   if (mask.defined()) mask = upload(mask, features.device());
 
   WhisperEncoded result;
-  Tensor x = convolved(features.to(conv1.weight.scalar_type()), config.silences_padding ? mask : Tensor());
+  Tensor x =
+      convolved_mel(conv1, conv2, features.to(conv1.weight.scalar_type()), config.silences_padding ? mask : Tensor());
   if (mask.defined()) result.mask = mask.slice(1, 0, mask.size(1), 2).contiguous();
   x = x + positions.parameters().front().second.narrow(0, 0, x.size(1));
   x = nn::drop(x, config.dropout, training());
-  const Tensor seen = nn::attention_mask(result.mask);
-  for (WhisperEncoderLayer* layer : layers) {
-    if (hidden_states) result.hidden_states.push_back(x);
-    if (is_dropped(config.encoder_layer_drop, training())) continue;
-    nn::Attended attended;
-    if (nn::should_checkpoint(*this)) {
-      nn::Tensors outputs =
-          nn::checkpoint(*layer, {x, seen}, [layer, attentions](const nn::Tensors& in) -> nn::Tensors {
-            nn::Attended one = layer->forward(in[0], in[1], attentions);
-            if (!attentions) return {one.output};
-            return {one.output, one.weights};
-          });
-      attended = {outputs[0], attentions ? outputs[1] : Tensor()};
-    } else {
-      attended = layer->forward(x, seen, attentions);
-    }
-    x = std::move(attended.output);
-    if (attentions) result.attentions.push_back(std::move(attended.weights));
-  }
+  nn::EncoderStates states = nn::run_layers(
+      layers, *this, std::move(x), {result.mask, {}, {}, hidden_states, attentions, config.encoder_layer_drop});
+  result.attentions = std::move(states.attentions);
+  result.hidden_states = std::move(states.hidden_states);
   if (config.encoder_pooling > 1) {
-    x = pooled(x, config.encoder_pooling).mean(2);
+    states.last = pooled(states.last, config.encoder_pooling).mean(2);
     if (result.mask.defined()) result.mask = pooled(result.mask, config.encoder_pooling).all(2);
   }
-  result.last_hidden_state = watched(features, norm.forward(x));
-  if (hidden_states) result.hidden_states.push_back(result.last_hidden_state);
+  result.last_hidden_state = watched(features, norm.forward(states.last));
+  if (hidden_states) result.hidden_states.back() = result.last_hidden_state;
   return result;
 }
 

@@ -30,10 +30,7 @@ Tensor distance_sines(const Tensor& frequencies, int64_t before, int64_t after) 
   return at::stack({angles.sin(), angles.cos()}, -1).flatten(1).unsqueeze(0);
 }
 
-namespace {
-
-// scores [..., queries, queries + keys - 1] of each query by distance, the largest of the last query first, as those of
-// its keys, [..., queries, keys]: row i begins at column queries - 1 - i. A view.
+// Row i begins at column queries - 1 - i.
 Tensor by_key(const Tensor& scores, int64_t keys) {
   const int64_t queries = scores.size(-2), width = scores.size(-1);
   if (queries == 1) return scores;
@@ -42,6 +39,8 @@ Tensor by_key(const Tensor& scores, int64_t keys) {
       .unflatten(-1, {queries, width - 1})
       .narrow(-1, 0, keys);
 }
+
+namespace {
 
 double lowest(at::ScalarType type) {
   switch (type) {
@@ -56,10 +55,13 @@ double lowest(at::ScalarType type) {
   }
 }
 
-// A finite number where `seen` is false, so that a frame of padding, which has nothing to attend to, gives a number.
+}  // namespace
+
 Tensor lowest_where_unseen(const Tensor& bias, const Tensor& seen) {
   return seen.defined() ? bias.masked_fill(seen.logical_not(), lowest(bias.scalar_type())) : bias;
 }
+
+namespace {
 
 // Queries of one block of local attention.
 int64_t local_step(const ConformerShape& s) { return std::max<int64_t>(s.left + s.right, 64); }
@@ -178,14 +180,22 @@ Attended ConformerAttention::local(const Inputs& in) const {
 
 namespace {
 
-Conv1dShape pointwise_shape(const ConformerShape& s, int64_t out) {
-  return {s.dim, out, 1, 1, s.convolution_bias, 1, 0, true, s.convolution_std};
+Conv1dShape pointwise_shape(const ConformerShape& s, int64_t in, int64_t out) {
+  return {in, out, 1, 1, s.convolution_bias || s.pointwise_bias, 1, 0, true, s.convolution_std};
 }
 
 Conv1dShape depthwise_shape(const ConformerShape& s) {
-  const int64_t padding = s.causal ? 0 : s.kernel / 2;
-  return {s.dim, s.dim, s.kernel, 1, s.convolution_bias, s.dim, padding, true, s.convolution_std};
+  const int64_t padding = s.causal ? 0 : s.kernel / 2, channels = s.expansion * s.dim;
+  return {channels, channels, s.kernel, 1, s.convolution_bias, channels, padding, true, s.convolution_std};
 }
+
+// The convolution as the one part of a block of its own.
+class ConformerDepthwise : public Block {
+ public:
+  ConformerDepthwise(const ModuleOptions& options, const ConformerShape& s)
+      : Block("ConformerDepthwise", options), conv(*child<Conv1d>(s.names.depthwise_conv, depthwise_shape(s))) {}
+  Conv1d& conv;
+};
 
 // A convolution of one step is a product of each frame, [batch, frames, in] -> [batch, frames, out].
 Tensor pointwise(const Conv1d& conv, const Tensor& x) {
@@ -201,12 +211,14 @@ ConformerConvolution::ConformerConvolution(const ModuleOptions& options, const C
     : Block("ConformerConvolution", options),
       causal(s.causal),
       masks(s.masks_convolution),
-      norm(s.names.convolution_norm == nullptr ? child<LayerNorm>("layer_norm", s.dim, s.eps) : nullptr),
-      first(*child<Conv1d>("pointwise_conv1", pointwise_shape(s, 2 * s.dim))),
-      depthwise(*child<Conv1d>("depthwise_conv", depthwise_shape(s))),
-      batch_norm(causal ? nullptr : child<BatchNorm1d>(s.names.batch_norm, s.dim)),
-      depthwise_norm(causal ? child<LayerNorm>("depthwise_layer_norm", s.dim, s.eps) : nullptr),
-      second(*child<Conv1d>("pointwise_conv2", pointwise_shape(s, s.dim))),
+      norm(s.names.convolution_norm == nullptr ? child<LayerNorm>(s.names.module_norm, s.dim, s.eps) : nullptr),
+      first(*child<Conv1d>(s.names.pointwise_up, pointwise_shape(s, s.dim, 2 * s.expansion * s.dim))),
+      depthwise_block(s.names.depthwise_conv != nullptr ? child<ConformerDepthwise>(s.names.depthwise, s) : nullptr),
+      depthwise(depthwise_block != nullptr ? static_cast<const ConformerDepthwise*>(depthwise_block)->conv
+                                           : *child<Conv1d>(s.names.depthwise, depthwise_shape(s))),
+      batch_norm(causal ? nullptr : child<BatchNorm1d>(s.names.batch_norm, s.expansion * s.dim)),
+      depthwise_norm(causal ? child<LayerNorm>("depthwise_layer_norm", s.expansion * s.dim, s.eps) : nullptr),
+      second(*child<Conv1d>(s.names.pointwise_down, pointwise_shape(s, s.expansion * s.dim, s.dim))),
       activation(nn::activation(s.activation)),
       dropout(s.convolution_dropout) {}
 
@@ -215,7 +227,7 @@ Tensor ConformerConvolution::forward(const Tensor& input, const Tensor& mask) co
   if (masks && mask.defined()) x = x.masked_fill(mask.logical_not().unsqueeze(-1), 0);
   x = x.transpose(1, 2);
   if (causal) x = at::constant_pad_nd(x, {depthwise.weight.size(2) - 1, 0});
-  x = depthwise.forward(x);
+  x = depthwise_block != nullptr ? depthwise_block->watched(x, depthwise.forward(x)) : depthwise.forward(x);
   x = causal ? depthwise_norm->forward(x.transpose(1, 2).contiguous()) : batch_norm->forward(x).transpose(1, 2);
   return watched(input, drop(pointwise(second, activation(std::move(x))), dropout, training()));
 }

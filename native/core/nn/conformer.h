@@ -22,6 +22,10 @@ struct ConformerNames {
   const char *query = "linear_q", *key = "linear_k", *value = "linear_v", *output = "linear_out";
   const char *relative = "linear_pos", *content_bias = "pos_bias_u", *position_bias = "pos_bias_v";
   const char* batch_norm = "batch_norm";
+  // Inside the convolution module; its first norm is there without a `convolution_norm`.
+  const char* module_norm = "layer_norm";
+  const char *pointwise_up = "pointwise_conv1", *depthwise = "depthwise_conv", *pointwise_down = "pointwise_conv2";
+  const char* depthwise_conv = nullptr;  // of the convolution inside `depthwise`; null: `depthwise` is the convolution
 };
 
 struct ConformerShape {
@@ -30,10 +34,12 @@ struct ConformerShape {
   double eps = 1e-5, std = 0.02;
   double convolution_std = 0;  // 0: by the fan-in
   bool attention_bias = true, convolution_bias = false;
+  bool pointwise_bias = false;  // of the convolutions of one step, without a `convolution_bias`
+  int64_t expansion = 1;        // of the channels inside the convolution module
   // "relative": sines of distances (Dai et al. 2019, https://arxiv.org/abs/1901.02860); "relative_key": a learned
   // vector for each distance from -left to right (Shaw et al. 2018, https://arxiv.org/abs/1803.02155); "rotary"; "":
   // none.
-  std::string positions;
+  std::string positions = {};
   Init position_biases = {};  // initial content and position biases of "relative"
   bool local = false;         // with "relative": a frame attends to `left` frames before and `right` after it
   int64_t left = 0, right = 0;
@@ -49,6 +55,12 @@ struct ConformerShape {
 at::Tensor inverse_frequencies(int64_t dim, double base, const at::TensorOptions& options);
 // Distances from `before` down to -`after` as a sine and a cosine of each frequency, [1, distances, 2 * frequencies].
 at::Tensor distance_sines(const at::Tensor& frequencies, int64_t before, int64_t after);
+
+// scores [..., queries, queries + keys - 1] of each query by distance, the largest of the last query first, as those of
+// its keys, [..., queries, keys]. A view.
+at::Tensor by_key(const at::Tensor& scores, int64_t keys);
+// A finite number where `seen` is false, so that a frame of padding, which has nothing to attend to, gives a number.
+at::Tensor lowest_where_unseen(const at::Tensor& bias, const at::Tensor& seen);
 
 class ConformerAttention : public Block {
  public:
@@ -87,7 +99,9 @@ class ConformerConvolution : public Block {
  private:
   const bool causal, masks;
   const LayerNorm* const norm;
-  Conv1d &first, &depthwise;
+  Conv1d& first;
+  const Block* const depthwise_block;  // around `depthwise`, or null
+  Conv1d& depthwise;
   const BatchNorm1d* const batch_norm;
   const LayerNorm* const depthwise_norm;
   Conv1d& second;

@@ -67,6 +67,18 @@ at::Tensor Conv1d::forward_of_gelu(const at::Tensor& frames) const {
   return kernels::gelu_conv1d(frames, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, stride);
 }
 
+Conv2d::Conv2d(const ModuleOptions& options, const Conv2dShape& s, double std)
+    : Block("Conv2d", options),
+      weight(parameter("weight", {s.out, s.in / s.groups, s.kernel, s.kernel}, init::normal(std))),
+      bias(parameter("bias", {s.out}, init::zeros())),
+      shape(s) {}
+
+at::Tensor Conv2d::forward(const at::Tensor& input) const {
+  const int64_t padding = (shape.kernel - 1) / 2;
+  return watched(
+      input, at::conv2d(input, weight, bias, {shape.stride, shape.stride}, {padding, padding}, {1, 1}, shape.groups));
+}
+
 namespace {
 
 // 1 for each row's first `counts` steps, [batch, 1, time].

@@ -38,6 +38,22 @@ class Conv1d : public Block {
   AdapterSlot slot_;
 };
 
+struct Conv2dShape {
+  int64_t in, out, kernel, stride = 1, groups = 1;
+};
+
+// weight [out, in / groups, kernel, kernel], bias [out]; (kernel - 1) / 2 zeros on each side.
+class Conv2d : public Block {
+ public:
+  Conv2d(const ModuleOptions& options, const Conv2dShape& shape, double std);
+  at::Tensor forward(const at::Tensor& input) const;  // [batch, in, height, width] -> [batch, out, height', width']
+
+  const at::Tensor weight, bias;
+
+ private:
+  const Conv2dShape shape;
+};
+
 // norm(conv(input)) of a signal [batch, samples], where the norm has a group for each channel, in one pass over the
 // output [batch, channels, time]. Mean and variance of each channel follow from those of the windows that the kernel
 // sees, so the norm becomes part of the kernel. The result in itself is as exact as that of the two steps. With

@@ -31,6 +31,7 @@ EncoderStates run_layers(const ModuleList<EncoderLayer>& layers, const Checkpoin
                             ? checkpointed(layers[i], x, pass)
                             : layers[i].forward(x, pass.mask, pass.segments, pass.relative, pass.attentions);
     x = std::move(attended.output);
+    if (pass.after) x = pass.after(i, x);
     if (pass.attentions) result.attentions.push_back(std::move(attended.weights));
   }
   if (pass.hidden_states) result.hidden_states.push_back(x);
@@ -40,6 +41,7 @@ EncoderStates run_layers(const ModuleList<EncoderLayer>& layers, const Checkpoin
 
 FeedForward::FeedForward(const ModuleOptions& options, const FeedForwardShape& s)
     : Block("FeedForward", options),
+      norm(s.norm != nullptr ? child<LayerNorm>(s.norm, s.dim, 1e-5) : nullptr),
       up(*child<Linear>(s.up, s.dim, s.hidden, s.bias, s.std)),
       down(*child<Linear>(s.down, s.hidden, s.dim, s.bias, s.std)),
       activation(nn::activation(s.activation)),
@@ -47,7 +49,7 @@ FeedForward::FeedForward(const ModuleOptions& options, const FeedForwardShape& s
       dropout(s.dropout) {}
 
 at::Tensor FeedForward::hidden(const at::Tensor& x) const {
-  return drop(up.forward(x, activation), activation_dropout, training());
+  return drop(up.forward(norm != nullptr ? norm->forward(x) : x, activation), activation_dropout, training());
 }
 
 at::Tensor FeedForward::forward(const at::Tensor& x) const {

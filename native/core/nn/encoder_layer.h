@@ -1,6 +1,7 @@
 // Layers of speech encoders and the pass through a stack of them.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "core/nn/checkpoint.h"
 #include "core/nn/functions.h"
 #include "core/nn/linear.h"
+#include "core/nn/norm.h"
 #include "core/nn/segments.h"
 
 namespace voxtorch::nn {
@@ -25,12 +27,14 @@ class EncoderLayer : public Block {
 
 // Inputs that all layers of a pass share.
 struct EncoderPass {
-  at::Tensor mask;                   // bool [batch, time]; undefined: all frames are valid
-  std::optional<Segments> segments;  // of sequences in one row
-  at::Tensor relative;               // positions or biases, which may have a gradient
+  at::Tensor mask = {};                   // bool [batch, time]; undefined: all frames are valid
+  std::optional<Segments> segments = {};  // of sequences in one row
+  at::Tensor relative = {};               // positions or biases, which may have a gradient
   bool hidden_states = false, attentions = false;
   double layer_drop = 0;     // probability that training skips a layer
   bool keeps_first = false;  // the first layer is never skipped
+  // What becomes of the output of a layer, by its place from 0; null: it stays as it is.
+  std::function<at::Tensor(size_t layer, const at::Tensor& output)> after = {};
 };
 
 struct EncoderStates {
@@ -52,9 +56,10 @@ struct FeedForwardShape {
   double activation_dropout = 0, dropout = 0;
   bool bias = true;
   const char *up = "intermediate_dense", *down = "output_dense";
+  const char* norm = nullptr;  // of a layer norm before `up`; null: none
 };
 
-// down(activation(up(x))), with dropout after each.
+// down(activation(up(norm(x)))), with dropout after each product.
 class FeedForward : public Block {
  public:
   FeedForward(const ModuleOptions& options, const FeedForwardShape& shape);
@@ -63,6 +68,7 @@ class FeedForward : public Block {
 
  private:
   at::Tensor hidden(const at::Tensor& x) const;
+  const LayerNorm* const norm;
   Linear &up, &down;
   const Activation activation;
   const double activation_dropout, dropout;

@@ -100,7 +100,7 @@ class QFormerAttention : public Block {
  public:
   QFormerAttention(const ModuleOptions& options, const QFormerConfig& c, int64_t read)
       : Block("QFormerAttention", options),
-        self(*child<QFormerProjections>("self", c, read)),
+        self(*child<QFormerProjections>(c.blip2 ? "attention" : "self", c, read)),
         output(*child<QFormerOutput>("output", c, c.dim)) {}
 
   Tensor among(const Tensor& x) const { return watched(x, output.forward(self.among(x), x)); }
@@ -150,6 +150,8 @@ class QFormerLayer : public Block {
   QFormerOutput& output;
 };
 
+}  // namespace
+
 // Nothing but the norm: queries have no words and no positions.
 class QFormerEmbeddings : public Block {
  public:
@@ -179,29 +181,20 @@ class QFormerEncoder : public Block {
   ModuleList<QFormerLayer>& layers;
 };
 
-}  // namespace
+QFormerBert::QFormerBert(const ModuleOptions& options, const QFormerConfig& c)
+    : Block("QFormerBert", options),
+      embeddings(c.blip2 ? nullptr : child<QFormerEmbeddings>("embeddings", c)),
+      norm(c.blip2 ? child<LayerNorm>("layernorm", c.dim, c.eps) : nullptr),
+      encoder(*child<QFormerEncoder>("encoder", c)),
+      dropout(c.dropout) {}
 
-class QFormerBert : public Block {
- public:
-  QFormerBert(const ModuleOptions& options, const QFormerConfig& c)
-      : Block("QFormerBert", options),
-        embeddings(*child<QFormerEmbeddings>("embeddings", c)),
-        encoder(*child<QFormerEncoder>("encoder", c)),
-        dropout(c.dropout) {}
-
-  Tensor forward(const Tensor& queries, const Tensor& frames, const QFormerWindows& windows) const {
-    const int64_t batch = frames.size(0);
-    Tensor x = embeddings.forward(queries).unsqueeze(1);
-    x = x.expand({batch, windows.count, x.size(2), x.size(3)}).reshape({-1, x.size(2), x.size(3)});
-    x = drop(x, dropout, training());
-    return watched(queries, encoder.forward(x, frames, windows).unflatten(0, {batch, windows.count}));
-  }
-
- private:
-  QFormerEmbeddings& embeddings;
-  QFormerEncoder& encoder;
-  const double dropout;
-};
+Tensor QFormerBert::forward(const Tensor& queries, const Tensor& frames, const QFormerWindows& windows) const {
+  const int64_t batch = frames.size(0);
+  Tensor x = (norm != nullptr ? norm->forward(queries) : embeddings->forward(queries)).unsqueeze(1);
+  x = x.expand({batch, windows.count, x.size(2), x.size(3)}).reshape({-1, x.size(2), x.size(3)});
+  x = drop(x, dropout, training());
+  return watched(queries, encoder.forward(x, frames, windows).unflatten(0, {batch, windows.count}));
+}
 
 QFormer::QFormer(const ModuleOptions& options, const QFormerConfig& config)
     : Block("QFormer", options), bert(*child<QFormerBert>("bert", config)) {}

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/block.h"
+#include "core/nn/norm.h"
 
 namespace voxtorch::nn {
 
@@ -17,6 +18,7 @@ struct QFormerConfig {
   int64_t encoder_dim, cross_frequency;  // of the frames; every how many layers there is a cross-attention
   int64_t queries;
   int64_t window, stride;  // in frames; a window of 0 is the whole sequence
+  bool blip2 = false;      // the names of transformers' Blip2QFormerModel
 };
 
 // Which frames each window has.
@@ -25,12 +27,26 @@ struct QFormerWindows {
   at::Tensor lengths;  // int64 [batch], the valid frames; undefined: all
 };
 
-class QFormerBert;
+class QFormerEmbeddings;
+class QFormerEncoder;
+
+// The layers without the queries.
+class QFormerBert : public Block {
+ public:
+  QFormerBert(const ModuleOptions& options, const QFormerConfig& config);
+  // queries [1 or batch, queries, dim], frames [batch, time, encoder_dim] -> [batch, windows, queries, dim]
+  at::Tensor forward(const at::Tensor& queries, const at::Tensor& frames, const QFormerWindows& windows) const;
+
+ private:
+  const QFormerEmbeddings* const embeddings;  // of BLIP-2: null
+  const LayerNorm* const norm;                // of BLIP-2
+  QFormerEncoder& encoder;
+  const double dropout;
+};
 
 class QFormer : public Block {
  public:
   QFormer(const ModuleOptions& options, const QFormerConfig& config);
-  // queries [1 or batch, queries, dim], frames [batch, time, encoder_dim] -> [batch, windows, queries, dim]
   at::Tensor forward(const at::Tensor& queries, const at::Tensor& frames, const QFormerWindows& windows) const;
 
  private:

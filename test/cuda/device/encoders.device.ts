@@ -21,6 +21,10 @@ import {
   WavLM,
   Whisper,
 } from '../../../lib/index.js'
+import type { SpeechFeatures } from '../../../lib/models/audio-lm/encoder-inputs.js'
+import { GlmAsrEncoder } from '../../../lib/models/audio-lm/glmasr-encoder.js'
+import { GraniteProjector, GraniteSpeechEncoder } from '../../../lib/models/audio-lm/granite-speech-encoder.js'
+import { Qwen3AsrEncoder } from '../../../lib/models/audio-lm/qwen3-asr-encoder.js'
 import { op } from '../../../lib/native/call.js'
 import { SpectraForSequenceClassification } from '../../../lib/systems/spectra/index.js'
 import { expectClose, fixturePath } from '../../helpers.js'
@@ -89,6 +93,31 @@ const VIT = {
   ...{ qkvBias: true, qkNormalization: true, normType: 'rms_norm' as const, dropPathRate: 0.1 },
 }
 
+const QWEN3_ASR = {
+  ...{ numMelBins: 5, encoderLayers: 2, encoderAttentionHeads: 2, encoderFfnDim: 12, dModel: 8 },
+  ...{ nWindowInfer: 200, downsampleHiddenSize: 4 },
+}
+const GLMASR = { hiddenSize: 8, intermediateSize: 32, numHiddenLayers: 2, numAttentionHeads: 2, numMelBins: 5 }
+const GRANITE = {
+  ...{ inputDim: 6, numLayers: 2, hiddenDim: 8, feedforwardMult: 2, numHeads: 2, outputDim: 7, contextSize: 5 },
+  ...{ maxPosEmb: 8, convKernelSize: 5 },
+}
+const GRANITE_PROJECTOR = {
+  ...{ hiddenSize: 8, numHiddenLayers: 2, numAttentionHeads: 2, intermediateSize: 12, encoderHiddenSize: 8 },
+}
+
+/** The encoder of a speech language model under the name of its full output. */
+const encoding = (encoder: Module & { encode(inputs: SpeechFeatures): Promise<object> }) =>
+  Object.assign(encoder, { forward: (inputs: SpeechFeatures) => encoder.encode(inputs) })
+const mel = {
+  inputFeatures: randn([2, 5, 300], { ...host, generator: random() }),
+  attentionMask: upTo([300, 111], 300),
+}
+const conformer = {
+  inputFeatures: randn([2, 13, 6], { ...host, generator: random() }),
+  attentionMask: upTo([13, 7], 13),
+}
+
 type Network = Module & { forward(inputs: object): Promise<{ lastHiddenState: Tensor }> }
 const waveMask = upTo([700, 111, 380], 700)
 const speech = { inputValues: inputs.inputValues, attentionMask: waveMask }
@@ -113,6 +142,26 @@ const NETWORKS: [string, (device: 'cpu' | 'cuda') => unknown, object, number, nu
     { encoderHiddenStates: frames, lengths: [60, 30] },
     0,
     82,
+  ],
+  ['Qwen3-ASR', (device) => encoding(new Qwen3AsrEncoder(QWEN3_ASR, { device })), mel, 0, 104],
+  ['GLM-ASR', (device) => encoding(new GlmAsrEncoder(GLMASR, { device })), mel, 0, 111],
+  ['Granite Speech', (device) => encoding(new GraniteSpeechEncoder(GRANITE, { device })), conformer, 0, 160],
+  [
+    'GraniteProjector',
+    (device) => {
+      const projector = new GraniteProjector(
+        GRANITE_PROJECTOR,
+        { windowSize: 6, downsampleRate: 2, hiddenSize: 4 },
+        { device },
+      )
+      const run = projector.forward.bind(projector)
+      return Object.assign(projector, {
+        forward: async ({ states }: { states: Tensor }) => ({ lastHiddenState: await run(states) }),
+      })
+    },
+    { states: randn([2, 13, 8], { ...host, generator: random() }) },
+    0,
+    71,
   ],
   ['SPECTRA', (device) => Spectra.fromConfig(SPECTRA, { device }), inputs, 1, 310],
 ]
@@ -139,6 +188,8 @@ describe.each(NETWORKS)('%s on the device', (_, make, given, waits, launches) =>
     expect(spent.waits).toBe(waits)
     expect(spent.launches).toBeLessThanOrEqual(mode === 'training' ? launches + 40 : launches)
     there.eval()
+    // Training moves the statistics of batch norms.
+    there.loadStateDict(away(here.stateDict()))
   })
 
   it('takes a mask of the CPU, and waits for nothing', async () => {
