@@ -21,7 +21,7 @@ const NANO = {
 }
 
 /** GLM-ASR (https://huggingface.co/zai-org/GLM-ASR-Nano-2512). */
-export const glmAsr: AudioFamily & { processor: string } = {
+export const glmAsr: AudioFamily = {
   architecture: 'GlmAsrForConditionalGeneration',
   processor: 'GlmAsrProcessor',
   keys: {

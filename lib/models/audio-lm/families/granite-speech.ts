@@ -16,7 +16,7 @@ const encoderOf = (config: NetworkConfig) => config.encoderConfig as NetworkConf
  * Granite Speech (Saon et al. 2025, https://arxiv.org/abs/2505.08699). Logits are divided by `logitsScaling`, as in Granite and in
  * transformers 4; transformers 5 leaves the division out in this model, which changes its loss but not the most likely token.
  */
-export const graniteSpeech: AudioFamily & { processor: string } = {
+export const graniteSpeech: AudioFamily = {
   architecture: 'GraniteSpeechForConditionalGeneration',
   processor: 'GraniteSpeechProcessor',
   keys: {

@@ -14,7 +14,7 @@ const TEXT = {
 }
 
 /** Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337), in the layout of transformers (`Qwen/Qwen3-ASR-1.7B-hf`). */
-export const qwen3Asr: AudioFamily & { processor: string } = {
+export const qwen3Asr: AudioFamily = {
   architecture: 'Qwen3ASRForConditionalGeneration',
   processor: 'Qwen3ASRProcessor',
   keys: {
