@@ -153,13 +153,13 @@ export function wordsOf(tokens: readonly TimedText[]): TimedText[] {
   return words.filter(({ text }) => text !== '')
 }
 
-/** Join words to segments: one ends after a word that ends in `.`, `?` or `!`, as in NeMo. @internal */
-export function segmentsOf(words: readonly TimedText[]): TimedText[] {
+/** Join words to segments: one ends after a word that ends in `.`, `?` or `!`, as in NeMo, or before a pause. @internal */
+export function segmentsOf(words: readonly TimedText[], pauseSeconds = Number.POSITIVE_INFINITY): TimedText[] {
   const segments: TimedText[] = []
   let isOpen = false
   for (const { text, start, end } of words) {
     const last = segments.at(-1)
-    if (isOpen && last) {
+    if (isOpen && last && start - last.end < pauseSeconds) {
       last.text += ` ${text}`
       last.end = end
     } else segments.push({ text, start, end })
