@@ -167,7 +167,7 @@ struct Lattice {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kMaxThreads) forward_kernel(TransducerLattice args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) forward_kernel(TransducerLattice args) {
   using Acc = typename Accumulator<T>::type;
   const int64_t row = blockIdx.x;
   const Lattice<Acc> lattice(args, row);
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(kMaxThreads) forward_kernel(TransducerLattice 
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kMaxThreads) backward_kernel(TransducerLattice args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) backward_kernel(TransducerLattice args) {
   using Acc = typename Accumulator<T>::type;
   const int64_t row = blockIdx.x, first = args.rows.first_pairs[row];
   const Lattice<Acc> lattice(args, row);
