@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kWarp = 32;
 constexpr int kMaxThreads = 256;
+constexpr int kLatticeThreads = 128;
 constexpr double kImpossible = -INFINITY;
 
 __device__ float exponential(float x) { return expf(x); }
@@ -167,7 +168,7 @@ struct Lattice {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kMaxThreads, 1) forward_kernel(TransducerLattice args) {
+__global__ void __launch_bounds__(kLatticeThreads, 1) forward_kernel(TransducerLattice args) {
   using Acc = typename Accumulator<T>::type;
   const int64_t row = blockIdx.x;
   const Lattice<Acc> lattice(args, row);
@@ -196,7 +197,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1) forward_kernel(TransducerLatti
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kMaxThreads, 1) backward_kernel(TransducerLattice args) {
+__global__ void __launch_bounds__(kLatticeThreads, 1) backward_kernel(TransducerLattice args) {
   using Acc = typename Accumulator<T>::type;
   const int64_t row = blockIdx.x, first = args.rows.first_pairs[row];
   const Lattice<Acc> lattice(args, row);
@@ -288,8 +289,8 @@ __global__ void __launch_bounds__(kMaxThreads) scatter_kernel(TransducerScatter 
     add(args.predictor, pair.row * rows.states + pair.u, end, pair.states);
 }
 
-unsigned threads_for(int64_t elements) {
-  return elements >= kMaxThreads ? kMaxThreads : static_cast<unsigned>((elements + kWarp - 1) / kWarp) * kWarp;
+unsigned threads_for(int64_t elements, int most = kMaxThreads) {
+  return elements >= most ? most : static_cast<unsigned>((elements + kWarp - 1) / kWarp) * kWarp;
 }
 
 // Calls run(element) with a number of the type's element.
@@ -326,7 +327,7 @@ int launch_transducer_gather(TransducerType type, const TransducerGather& args, 
 }
 
 int launch_transducer_forward(TransducerType type, const TransducerLattice& args, void* stream) {
-  const unsigned blocks = static_cast<unsigned>(args.rows.batch), threads = threads_for(args.rows.states);
+  const unsigned blocks = static_cast<unsigned>(args.rows.batch), threads = threads_for(args.rows.states, kLatticeThreads);
   return with_type(type, [&](auto element) {
     using T = decltype(element);
     forward_kernel<T><<<blocks, threads, 0, static_cast<cudaStream_t>(stream)>>>(args);
@@ -334,7 +335,7 @@ int launch_transducer_forward(TransducerType type, const TransducerLattice& args
 }
 
 int launch_transducer_backward(TransducerType type, const TransducerLattice& args, void* stream) {
-  const unsigned blocks = static_cast<unsigned>(args.rows.batch), threads = threads_for(args.rows.states);
+  const unsigned blocks = static_cast<unsigned>(args.rows.batch), threads = threads_for(args.rows.states, kLatticeThreads);
   return with_type(type, [&](auto element) {
     using T = decltype(element);
     backward_kernel<T><<<blocks, threads, 0, static_cast<cudaStream_t>(stream)>>>(args);
