@@ -6,6 +6,7 @@ import { withFile } from '../files/byte-source.js'
 import { requireWeightsOf } from '../hub/weights.js'
 import { commandRule } from '../kit/command.js'
 import type { OptionsOf } from '../kit/options.js'
+import type { SpeechForCTC } from '../models/encoders/speech-ctc.js'
 import type { Moonshine } from '../models/moonshine/moonshine.js'
 import type { ParakeetModel } from '../models/parakeet/head.js'
 import type { ParakeetTranscription } from '../models/parakeet/transcribe.js'
@@ -14,7 +15,7 @@ import { requireNetworkDType } from '../tensor/dtype.js'
 const OPTIONS = {
   model: {
     type: 'string',
-    help: 'Whisper: a name of `voxtorch weights`; or a folder or repository of the Hugging Face Hub with Whisper, Parakeet or Moonshine, or a .nemo file',
+    help: 'Whisper: a name of `voxtorch weights`; or a folder or repository of the Hugging Face Hub with Whisper, Parakeet, Moonshine or a CTC network, or a .nemo file',
     placeholder: 'model',
     default: 'whisper-base',
   },
@@ -57,10 +58,10 @@ const OPTIONS = {
   quiet: { type: 'boolean', help: 'do not report downloads and parts without a transcript' },
 } as const
 
-/** `voxtorch transcribe`: transcribe recordings with Whisper, Parakeet or Moonshine. */
+/** `voxtorch transcribe`: transcribe recordings with Whisper, Parakeet, Moonshine or a CTC network. */
 export const transcribeRule = commandRule({
   name: 'transcribe',
-  summary: 'Transcribe recordings with Whisper, Parakeet or Moonshine.',
+  summary: 'Transcribe recordings with Whisper, Parakeet, Moonshine or a CTC network.',
   details: `  voxtorch transcribe talk.mp3 --model whisper-base
   voxtorch transcribe interview.flac --language de --format srt > interview.srt
   voxtorch transcribe lecture.mp3 --batch-size 8 --vad silero-vad --quantize int8
@@ -152,7 +153,6 @@ const WHISPER_ONLY: readonly [keyof OptionsOf<typeof OPTIONS>, unknown][] = [
   ['language', undefined],
   ['languageDetectionSegments', 1],
   ['task', 'transcribe'],
-  ['beams', 1],
   ['prompt', undefined],
   ['carryInitialPrompt', false],
   ['resampling', 'auto'],
@@ -161,12 +161,25 @@ const WHISPER_ONLY: readonly [keyof OptionsOf<typeof OPTIONS>, unknown][] = [
 /** The encoder reads a long recording in pieces, as its memory grows with the square of their length. */
 const PIECES = { chunkSeconds: 120, strideSeconds: 8 }
 
-/** Load a Parakeet or Moonshine model; undefined for a name, folder or repository of another one. */
+/** Seconds without a word after which a segment ends, for networks whose tokens may have no punctuation. */
+const PAUSE = 0.5
+
+/** Networks with a CTC head, by `model_type` of config.json. */
+const CTC_NETWORKS = {
+  wav2vec2: 'Wav2Vec2ForCTC',
+  wavlm: 'WavLMForCTC',
+  hubert: 'HubertForCTC',
+  'data2vec-audio': 'Data2VecAudioForCTC',
+  'wav2vec2-conformer': 'Wav2Vec2ConformerForCTC',
+  'wav2vec2-bert': 'Wav2Vec2BertForCTC',
+} as const
+
+/** Load a Parakeet, Moonshine or CTC model; undefined for a name, folder or repository of another one. */
 async function otherThanWhisper(
   model: string,
   fetching: { offline?: boolean; progress?: boolean },
   loading: object,
-): Promise<ParakeetModel | Moonshine | undefined> {
+): Promise<ParakeetModel | Moonshine | SpeechForCTC | undefined> {
   // Names of published weights are of Whisper.
   if (!/[./\\]/.test(model) && !existsSync(model)) return undefined
   const { describedNemo, isNemo } = await import('../models/parakeet/nemo.js')
@@ -174,10 +187,25 @@ async function otherThanWhisper(
   const { readConfig } = await import('../models/pretrained.js')
   const directory = isNemo(model) ? model : await resolveModel(model, fetching)
   const isFolder = existsSync(join(directory, 'config.json'))
-  const { modelType } = (isFolder ? await readConfig(directory) : await describedNemo(directory)) ?? {}
+  const { modelType, architectures } = (isFolder ? await readConfig(directory) : await describedNemo(directory)) ?? {}
   if (modelType === 'moonshine')
     return (await import('../models/moonshine/moonshine.js')).Moonshine.fromPretrained(directory, loading)
-  if (typeof modelType !== 'string' || !modelType.startsWith('parakeet_')) return undefined
+  if (typeof modelType !== 'string') return undefined
+  if (Object.hasOwn(CTC_NETWORKS, modelType)) {
+    const name = CTC_NETWORKS[modelType as keyof typeof CTC_NETWORKS]
+    const [architecture] = Array.isArray(architectures) ? architectures : []
+    if (typeof architecture === 'string' && !architecture.endsWith('ForCTC')) {
+      throw new ConfigError(
+        `transcribe: --model: expected ${name}, got ${architecture}, which has no CTC head. Choose another model.`,
+        { option: 'model', architecture },
+      )
+    }
+    const networks = await import('../models/encoders/speech-ctc.js')
+    // One type for all: their static methods have the same arguments.
+    const Network = networks[name] as unknown as typeof networks.Wav2Vec2ForCTC
+    return Network.fromPretrained(directory, loading)
+  }
+  if (!modelType.startsWith('parakeet_')) return undefined
   if (modelType === 'parakeet_ctc') {
     return (await import('../models/parakeet/ctc.js')).ParakeetForCTC.fromPretrained(directory, loading)
   }
@@ -187,12 +215,14 @@ async function otherThanWhisper(
 }
 
 async function transcribeWith(
-  network: ParakeetModel | Moonshine,
+  network: ParakeetModel | Moonshine | SpeechForCTC,
   files: string[],
   options: OptionsOf<typeof OPTIONS>,
 ): Promise<number> {
   const isParakeet = 'extractFeatures' in network
-  const unsupported = isParakeet ? WHISPER_ONLY : [...WHISPER_ONLY, ['words', false] as const]
+  const isCtc = 'lm_head' in network
+  const unsupported =
+    isParakeet || isCtc ? WHISPER_ONLY : [...WHISPER_ONLY, ['words', false] as const, ['beams', 1] as const]
   for (const [name, none] of unsupported) {
     const value = options[name]
     if (value === undefined || value === none) continue
@@ -201,12 +231,17 @@ async function transcribeWith(
       { option: name },
     )
   }
-  const { format = 'lines', words = false } = options
+  const { format = 'lines', words = false, beams = 1 } = options
+  const { segmentsOf } = await import('../models/parakeet/transcribe.js')
+  const read = async (file: string): Promise<ParakeetTranscription> => {
+    if (isParakeet) return network.transcribe(file, { timestamps: 'segment', numBeams: beams, ...PIECES })
+    if (!isCtc) return network.transcribe(file)
+    const { text, words = [] } = await network.transcribe(file, { timestamps: 'word', beamWidth: beams, ...PIECES })
+    return { text, words, segments: segmentsOf(words, PAUSE) }
+  }
   for (const [i, file] of files.entries()) {
     if (files.length > 1 && format !== 'json') console.log(`${i === 0 ? '' : '\n'}${file}`)
-    const found: ParakeetTranscription = await (isParakeet
-      ? network.transcribe(file, { timestamps: 'segment', ...PIECES })
-      : network.transcribe(file))
+    const found = await read(file)
     const segments = found.segments ?? []
     if (format === 'vtt') console.log('WEBVTT\n')
     if (format === 'text') console.log(found.text)

@@ -5,7 +5,7 @@ import { CTC_TRANSCRIBE_KEYS, type CtcTranscribeOptions } from '../models/encode
 import { Moonshine } from '../models/moonshine/moonshine.js'
 import { MOONSHINE_TRANSCRIBE_KEYS, type MoonshineTranscribeOptions } from '../models/moonshine/transcribe.js'
 import { ParakeetModel } from '../models/parakeet/head.js'
-import { PARAKEET_TRANSCRIBE_KEYS } from '../models/parakeet/transcribe.js'
+import { PARAKEET_TRANSCRIBE_KEYS, type ParakeetTranscribeOptions } from '../models/parakeet/transcribe.js'
 import { TRANSCRIBE_KEYS, type TranscribeOptions, type WhisperSkipped } from '../models/whisper/options.js'
 import { Whisper } from '../models/whisper/whisper.js'
 import { scope } from '../tensor/index.js'
@@ -15,7 +15,8 @@ import type { NetworkOf } from './load.js'
 export interface SpeechRecognitionOptions
   extends Omit<TranscribeOptions, 'timestamps'>,
     Omit<CtcTranscribeOptions, 'timestamps' | 'chunkSeconds' | 'strideSeconds'>,
-    Pick<MoonshineTranscribeOptions, 'maxTokensPerSecond'> {
+    Pick<MoonshineTranscribeOptions, 'maxTokensPerSecond'>,
+    Pick<ParakeetTranscribeOptions, 'numBeams'> {
   /**
    * Whether to return `chunks`: true for sentences (Whisper, Parakeet) or pieces between pauses
    * (Moonshine), `'word'` for words, `'char'` for characters (CTC) or tokens
@@ -116,8 +117,16 @@ export function recognize(
       return returnTimestamps === false ? { text } : { text, chunks: chunksOf(segments) }
     }
     if (model instanceof ParakeetModel) {
-      const timestamps = returnTimestamps === true ? 'segment' : returnTimestamps
-      const { text, ...found } = await model.transcribe(audio, { signal: rest.signal, ...pieces, timestamps })
+      const timestamps = (returnTimestamps === true ? 'segment' : returnTimestamps) as
+        | false
+        | 'segment'
+        | 'word'
+        | 'char'
+      const { signal, numBeams, lengthPenalty } = rest
+      const { text, ...found } = await model.transcribe(
+        audio,
+        defined({ signal, numBeams, lengthPenalty, ...pieces, timestamps }),
+      )
       if (timestamps === false) return { text }
       const { [`${timestamps}s` as const]: stretches = [] } = found
       return { text, chunks: chunksOf(stretches) }

@@ -1,20 +1,29 @@
-import { mkdtemp, readFile } from 'node:fs/promises'
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { transcribeRule } from '../../lib/cli/transcribe.js'
 import {
   CtcTokenizer,
   ctcBeamSearch,
   loadSafetensors,
   manualSeed,
+  pipeline,
   randn,
   saveSafetensors,
   tensor,
   Wav2Vec2ForCTC,
   WavLMForCTC,
+  writeWav,
 } from '../../lib/index.js'
 import type { SpeechEncoderInputs } from '../../lib/models/encoders/speech-encoder.js'
 import type { SpeechHeadConfig } from '../../lib/models/encoders/speech-head.js'
+import {
+  Data2VecAudioForCTC,
+  HubertForCTC,
+  Wav2Vec2BertForCTC,
+  Wav2Vec2ConformerForCTC,
+} from '../../lib/models/index.js'
 import { settledTensors } from '../helpers.js'
 
 const tiny: SpeechHeadConfig = {
@@ -229,5 +238,60 @@ describe('files of a CTC network', () => {
     expect(() => new Wav2Vec2ForCTC({ ...tiny, doStableLayerNorm: false, adapterAttnDim: 4 })).toThrow(
       /do_stable_layer_norm/,
     )
+  })
+})
+
+describe('voxtorch transcribe and pipeline', () => {
+  const bert: SpeechHeadConfig = {
+    ...{ hiddenSize: 8, numHiddenLayers: 1, numAttentionHeads: 2, intermediateSize: 12, vocabSize: 8 },
+    initializerRange: 1,
+  }
+  it.each([
+    { Network: Wav2Vec2ForCTC, config: tiny },
+    { Network: WavLMForCTC, config: tiny },
+    { Network: HubertForCTC, config: tiny },
+    { Network: Data2VecAudioForCTC, config: { ...tiny, convPosKernelSize: 3 } },
+    { Network: Wav2Vec2ConformerForCTC, config: { ...tiny, convDepthwiseKernelSize: 5 } },
+    { Network: Wav2Vec2BertForCTC, config: bert },
+  ])('take a folder of $Network.name', async ({ Network, config }) => {
+    manualSeed(11)
+    const model = new (Network as unknown as typeof Wav2Vec2ForCTC)({ ...config, initializerRange: 1 }).eval()
+    model.tokenizer = new CtcTokenizer({ vocab })
+    const folder = await mkdtemp(join(tmpdir(), 'voxtorch-ctc-'))
+    await model.save(folder)
+    const file = join(folder, 'clip.wav')
+    await writeWav(file, randn([16000]).mul(0.1).clamp(-1, 1), { sampleRate: 16000 })
+    const { text, words } = await model.transcribe(file, { timestamps: 'word' })
+    using transcriber = await pipeline('automatic-speech-recognition', folder)
+    expect((await transcriber(file)).text).toBe(text)
+
+    const lines: string[] = []
+    const log = console.log
+    console.log = (line: string) => void lines.push(line)
+    try {
+      const run = (options: object) =>
+        transcribeRule.run({ model: folder, quiet: true, ...options } as never, [file], {} as never)
+      expect(await run({ format: 'json', words: true })).toBe(0)
+      const found = JSON.parse(lines.splice(0).join('')) as {
+        text: string
+        words: object[]
+        segments: { text: string }[]
+      }
+      expect(found.text).toBe(text)
+      expect(found.words).toHaveLength(words?.length as number)
+      expect(found.segments.map((one) => one.text).join(' ')).toBe(words?.map((one) => one.text).join(' '))
+      expect(await run({ format: 'text', beams: 4 })).toBe(0)
+      expect(lines.splice(0)).toEqual([(await model.transcribe(file, { beamWidth: 4 })).text])
+      await expect(run({ language: 'de' })).rejects.toThrow(`--language: expected none for ${Network.name}, got "de"`)
+      const path = join(folder, 'config.json')
+      const saved = JSON.parse(await readFile(path, 'utf8')) as object
+      await writeFile(
+        path,
+        JSON.stringify({ ...saved, architectures: [Network.name.replace('CTC', 'SequenceClassification')] }),
+      )
+      await expect(run({})).rejects.toThrow(/--model: expected \w+ForCTC, got \w+ForSequenceClassification/)
+    } finally {
+      console.log = log
+    }
   })
 })

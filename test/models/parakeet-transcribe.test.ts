@@ -69,6 +69,10 @@ describe('timestamps', () => {
       { text: 'hello you.', start: 0, end: 5 },
       { text: 'so', start: 6, end: 7 },
     ])
+    expect(segmentsOf(words, 1).map(({ text }) => text)).toEqual(['hello you.', 'so'])
+    const paused = [words[0]!, { text: 'so', start: 3, end: 4 }]
+    expect(segmentsOf(paused)).toHaveLength(1)
+    expect(segmentsOf(paused, 0.5)).toEqual(paused)
     expect(wordsOf([])).toEqual([])
   })
 })
@@ -120,6 +124,19 @@ describe.each(['ctc', 'rnnt', 'tdt'] as const)('transcribe with %s', (kind) => {
 
     using transcriber = await pipeline('automatic-speech-recognition', at)
     expect(await transcriber(samples)).toEqual({ text })
+    if (kind !== 'ctc') {
+      const beams = { numBeams: 3, lengthPenalty: 0.5 }
+      const searched = await model.transcribe(samples, { ...beams, timestamps: 'word' })
+      expect(searched.text).toBe(
+        model.tokenizer
+          ?.decode((await model.generate({ inputFeatures, attentionMask }, beams))[0]!.tokens, {
+            skipSpecialTokens: true,
+          })
+          .trim(),
+      )
+      expect(searched.words?.map((word) => word.text).join(' ')).toBe(searched.text)
+      expect(await transcriber(samples, beams)).toEqual({ text: searched.text })
+    }
     const chunks = (found.words ?? []).map(({ text: word, start, end }) => ({ text: word, timestamp: [start, end] }))
     expect(await transcriber(samples, { returnTimestamps: 'word' })).toEqual({ text, chunks })
     const { chunks: segments } = await transcriber(samples, { returnTimestamps: true })
@@ -141,6 +158,10 @@ describe.each(['ctc', 'rnnt', 'tdt'] as const)('transcribe with %s', (kind) => {
     const model = await modelOf(kind)
     const refused = (options: object, samples = randn([4000])) => expect(model.transcribe(samples, options)).rejects
     await refused({ beamWidth: 2 }).toThrow(/beamWidth/)
+    await refused({ numBeams: 0 }).toThrow(/numBeams/)
+    await refused({ numBeams: 257 }).toThrow(/numBeams.*257/)
+    await refused({ lengthPenalty: 1 }).toThrow(/lengthPenalty: expected 0 without beams, got 1/)
+    if (kind === 'ctc') await refused({ numBeams: 2 }).toThrow(/numBeams: expected 1 for a CTC model, got 2/)
     await refused({ timestamps: 'sentence' }).toThrow(/timestamps to be 'word'.*"sentence"/)
     await refused({ strideSeconds: 1 }).toThrow(/strideSeconds: expected undefined without chunkSeconds/)
     await refused({ chunkSeconds: 1, strideSeconds: 0.6 }).toThrow(/less than half/)
@@ -239,6 +260,9 @@ describe('voxtorch transcribe', () => {
       const { text, segments, words } = JSON.parse(lines.join('')) as Record<string, unknown>
       expect({ text, segments, words }).toMatchObject({ text: (await model.transcribe(file)).text })
       expect(Array.isArray(words) && Array.isArray(segments)).toBe(true)
+      lines.length = 0
+      expect(await run({ format: 'text', beams: 3, quiet: true })).toBe(0)
+      expect(lines).toEqual([(await model.transcribe(file, { numBeams: 3 })).text])
       await expect(run({ language: 'de' })).rejects.toThrow(/--language: expected none for ParakeetForTDT, got "de"/)
     } finally {
       console.log = log

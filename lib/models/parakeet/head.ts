@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import type { AudioClip } from '../../audio/clip.js'
 import type { NemoLogMel } from '../../audio/features.js'
 import { writeFolderAtomically } from '../../base/atomic-folder.js'
-import { CheckpointError } from '../../base/errors.js'
+import { requireNumber, requireOptions, requireWhole } from '../../base/check.js'
+import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { writeJson } from '../../files/json/json.js'
 import type { MakeOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
@@ -17,7 +18,7 @@ import { featuresOf, type ParakeetFeatureSettings, readFeatures, usualFeatures, 
 import { nemoCheckpoint, takeExtras } from './nemo.js'
 import { type ParakeetTranscribeOptions, type ParakeetTranscription, transcribeParakeet } from './transcribe.js'
 
-/** Tokens that greedy decoding finds in a row: one entry of each list per token. */
+/** Tokens that decoding finds in a row: one entry of each list per token. */
 export interface ParakeetHypothesis {
   /** Token ids without blanks. */
   tokens: number[]
@@ -25,7 +26,22 @@ export interface ParakeetHypothesis {
   starts: number[]
   /** Number of frames of each token: CTC, the run of equal predictions; RNN-T, 1; TDT, as predicted. */
   durations: number[]
+  /** Log probability of the tokens, with beams: of all alignments that the beam kept. */
+  score?: number
 }
+
+/** Options of beam search, for RNN-T and TDT only. */
+export interface ParakeetBeamOptions {
+  /**
+   * Number of hypotheses that are kept for each clip, at most 256; 1 is greedy decoding. The search is that of Graves 2012
+   * (https://arxiv.org/abs/1211.3711), with durations for TDT; hypotheses with the same tokens are merged. Default 1.
+   */
+  numBeams?: number
+  /** Exponent of the number of tokens and the end, by which log probabilities are divided at the end. Default 0: they are not. */
+  lengthPenalty?: number
+}
+
+export const PARAKEET_BEAM_KEYS = ['numBeams', 'lengthPenalty']
 
 /** Static members of a class of Parakeet models. */
 export interface ParakeetHeadClass {
@@ -33,6 +49,8 @@ export interface ParakeetHeadClass {
   readonly sizes: Record<string, NetworkConfig>
   readonly keys: ConfigKeys
 }
+
+const MOST_BEAMS = 256
 
 const ARCHITECTURES = { ctc: 'ParakeetForCTC', rnnt: 'ParakeetForRNNT', tdt: 'ParakeetForTDT' } as const
 
@@ -103,21 +121,44 @@ export abstract class ParakeetModel extends Base {
     return lengths.map((length) => subsampledLength(this.encoder.config, length))
   }
 
-  /** Decode each row greedily, without a graph. */
-  generate(inputs: FastConformerInputs): Promise<ParakeetHypothesis[]> {
+  /**
+   * Decode each row without a graph: greedily, or with `numBeams` by beam search.
+   * @throws ConfigError for invalid options, and for beams of a CTC model
+   */
+  generate(inputs: FastConformerInputs, options: ParakeetBeamOptions = {}): Promise<ParakeetHypothesis[]> {
+    const beam = this.beamOptions(`${this.constructor.name}.generate`, options)
     return noGrad(() =>
       scope(async () => {
         const { inputFeatures, attentionMask = null } = inputs
         const { lastHiddenState, attentionMask: valid } = await this.encoder.forward({ inputFeatures, attentionMask })
         const [batch, frames] = lastHiddenState.shape as [number, number]
         const lengths = valid ? valid.sum([-1]) : lastHiddenState.newFull([batch], frames, { dtype: 'int64' })
-        return this.decodeStates(lastHiddenState, lengths)
+        return this.decodeStates(lastHiddenState, lengths, beam)
       }),
     )
   }
 
+  /** Check the options of beam search. @internal */
+  beamOptions(where: string, options: ParakeetBeamOptions): Required<ParakeetBeamOptions> {
+    requireOptions(where, options, PARAKEET_BEAM_KEYS)
+    const { numBeams = 1, lengthPenalty = 0 } = options
+    requireWhole(where, 'numBeams', numBeams, 1)
+    requireNumber(where, 'numBeams', numBeams, { below: MOST_BEAMS + 1 })
+    requireNumber(where, 'lengthPenalty', lengthPenalty)
+    const wrong = (key: string, expected: string, value: number) =>
+      new ConfigError(`${where}: ${key}: expected ${expected}, got ${value}. Leave it out.`, { [key]: value })
+    const { kind } = this.constructor as typeof ParakeetModel
+    if (kind === 'ctc' && numBeams > 1) throw wrong('numBeams', '1 for a CTC model', numBeams)
+    if (numBeams === 1 && lengthPenalty !== 0) throw wrong('lengthPenalty', '0 without beams', lengthPenalty)
+    return { numBeams, lengthPenalty }
+  }
+
   /** Decode states of the encoder [batch, frames, hiddenSize], of which `lengths` int64 [batch] are valid. @internal */
-  abstract decodeStates(states: Tensor, lengths: Tensor): Promise<ParakeetHypothesis[]>
+  abstract decodeStates(
+    states: Tensor,
+    lengths: Tensor,
+    beam: Required<ParakeetBeamOptions>,
+  ): Promise<ParakeetHypothesis[]>
 
   /**
    * Transcribe a recording.

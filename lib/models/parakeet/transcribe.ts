@@ -5,9 +5,9 @@ import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
 import { computePieces, type PieceOptions, type TimedText } from '../encoders/pieces.js'
 import { subsamplingOf } from './encoder.js'
-import type { ParakeetHypothesis, ParakeetModel } from './head.js'
+import type { ParakeetBeamOptions, ParakeetHypothesis, ParakeetModel } from './head.js'
 
-export interface ParakeetTranscribeOptions extends PieceOptions {
+export interface ParakeetTranscribeOptions extends PieceOptions, ParakeetBeamOptions {
   /** Whether to return times of words; also of segments, or of tokens as `chars`. Default false. */
   timestamps?: false | 'word' | 'segment' | 'char'
 }
@@ -22,7 +22,14 @@ export interface ParakeetTranscription {
   chars?: TimedText[]
 }
 
-export const PARAKEET_TRANSCRIBE_KEYS = ['timestamps', 'chunkSeconds', 'strideSeconds', 'signal']
+export const PARAKEET_TRANSCRIBE_KEYS = [
+  'timestamps',
+  'chunkSeconds',
+  'strideSeconds',
+  'signal',
+  'numBeams',
+  'lengthPenalty',
+]
 
 /** Implement `transcribe` of the Parakeet models. */
 export async function transcribeParakeet(
@@ -32,7 +39,8 @@ export async function transcribeParakeet(
 ): Promise<ParakeetTranscription> {
   const where = `${model.constructor.name}.transcribe`
   requireOptions(where, options, PARAKEET_TRANSCRIBE_KEYS)
-  const { timestamps = false, signal } = options
+  const { timestamps = false, signal, numBeams, lengthPenalty } = options
+  const beam = model.beamOptions(where, defined({ numBeams, lengthPenalty }))
   if (timestamps !== false) requireOneOf(where, 'timestamps', timestamps, ['word', 'segment', 'char'])
   requireSignal(where, signal)
   const { tokenizer } = model
@@ -53,7 +61,7 @@ export async function transcribeParakeet(
       })
       const states = await statesOfPieces(where, model, samples, options)
       signal?.throwIfAborted()
-      const [found] = await model.decodeStates(states.unsqueeze(0), tensor([BigInt(states.size(0))]))
+      const [found] = await model.decodeStates(states.unsqueeze(0), tensor([BigInt(states.size(0))]), beam)
       const hypothesis = found as ParakeetHypothesis
       const text = tokenizer.decode(hypothesis.tokens, { skipSpecialTokens: true }).trim()
       if (timestamps === false) return { text }
@@ -145,13 +153,13 @@ export function wordsOf(tokens: readonly TimedText[]): TimedText[] {
   return words.filter(({ text }) => text !== '')
 }
 
-/** Join words to segments: one ends after a word that ends in `.`, `?` or `!`, as in NeMo. @internal */
-export function segmentsOf(words: readonly TimedText[]): TimedText[] {
+/** Join words to segments: one ends after a word that ends in `.`, `?` or `!`, as in NeMo, or before a pause. @internal */
+export function segmentsOf(words: readonly TimedText[], pauseSeconds = Number.POSITIVE_INFINITY): TimedText[] {
   const segments: TimedText[] = []
   let isOpen = false
   for (const { text, start, end } of words) {
     const last = segments.at(-1)
-    if (isOpen && last) {
+    if (isOpen && last && start - last.end < pauseSeconds) {
       last.text += ` ${text}`
       last.end = end
     } else segments.push({ text, start, end })

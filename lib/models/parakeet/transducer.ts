@@ -19,7 +19,7 @@ import {
   tdtSizes,
 } from './config.js'
 import type { FastConformerInputs } from './encoder.js'
-import { type ParakeetHypothesis, ParakeetModel } from './head.js'
+import { type ParakeetBeamOptions, type ParakeetHypothesis, ParakeetModel } from './head.js'
 
 const REDUCTIONS = ['mean_volume', 'mean_batch', 'mean', 'sum', 'none'] as const
 
@@ -86,6 +86,7 @@ class Joint extends Module {
 
 const transducerLoss = opAsync('voxtorch::transducer_loss')
 const transducerGreedy = opAsync('voxtorch::transducer_greedy')
+const transducerBeam = opAsync('voxtorch::transducer_beam')
 
 abstract class Transducer extends ParakeetModel {
   declare readonly config: ParakeetTDTConfig
@@ -120,8 +121,8 @@ abstract class Transducer extends ParakeetModel {
    * https://arxiv.org/abs/1211.3711) or TDT (Xu et al. 2023, https://arxiv.org/abs/2304.06795).
    *
    * The loss and its gradients are exact. The logits of all frames and labels never exist at once: in addition to its inputs the loss keeps
-   * (2 + number of durations) · 8 bytes for each frame and label of one row, and a block of logits of about 32 MiB (128 MiB on CUDA), which
-   * backward computes again. Rows without any alignment have an infinite loss and no gradient.
+   * (2 + number of durations) · 8 bytes for each frame and label of one row, on CUDA 24 + 4 · number of durations bytes of all rows, and a
+   * block of logits of about 32 MiB (128 MiB on CUDA), which backward computes again. Rows without any alignment have an infinite loss and no gradient.
    * @throws ConfigError for a label outside the vocabulary, or one after padding
    */
   override forward(inputs: ParakeetTransducerInputs): Promise<ParakeetTransducerOutput> {
@@ -216,17 +217,21 @@ abstract class Transducer extends ParakeetModel {
   }
 
   /** @internal */
-  override async decodeStates(states: Tensor, lengths: Tensor): Promise<ParakeetHypothesis[]> {
+  override async decodeStates(
+    states: Tensor,
+    lengths: Tensor,
+    { numBeams, lengthPenalty }: Required<ParakeetBeamOptions>,
+  ): Promise<ParakeetHypothesis[]> {
     const { embedding, lstm, decoder_projector: projector } = this.decoder
     const { head } = this.joint
     this.#requirePlain(head, 'joint.head')
     this.#requirePlain(projector, 'decoder.decoder_projector')
-    const parameters = lstm.namedParameters().map(([, parameter]) => parameter)
-    const { tokens, frames, durations, counts } = (await transducerGreedy(
+    const search = numBeams > 1 ? transducerBeam : transducerGreedy
+    const { tokens, frames, durations, counts, scores } = (await search(
       this.encoder_projector.forward(states),
       lengths,
       embedding.weight,
-      parameters,
+      lstm.namedParameters().map(([, parameter]) => parameter),
       projector.weight,
       projector.bias,
       head.weight,
@@ -236,14 +241,16 @@ abstract class Transducer extends ParakeetModel {
         durations: this.#durations,
         maxSymbols: this.config.maxSymbolsPerStep,
         activation: this.config.hiddenAct,
+        ...(numBeams > 1 && { beams: numBeams, lengthPenalty }),
       },
-    )) as Record<'tokens' | 'frames' | 'durations' | 'counts', number[]>
+    )) as Record<'tokens' | 'frames' | 'durations' | 'counts', number[]> & { scores?: number[] }
     let end = 0
-    return counts.map((count) => {
+    return counts.map((count, row) => {
       const begin = end
       end += count
       const part = (list: number[]) => list.slice(begin, end).map(Number)
-      return { tokens: part(tokens), starts: part(frames), durations: part(durations) }
+      const found = { tokens: part(tokens), starts: part(frames), durations: part(durations) }
+      return scores ? { ...found, score: scores[row] as number } : found
     })
   }
 
@@ -261,7 +268,7 @@ abstract class Transducer extends ParakeetModel {
 
 /**
  * Parakeet with a recurrent neural network transducer (RNN-T, Graves 2012, https://arxiv.org/abs/1211.3711): transformers'
- * ParakeetForRNNT. Decoding is greedy, in batches.
+ * ParakeetForRNNT. Decoding is greedy or by beam search, in batches.
  */
 export class ParakeetForRNNT extends Transducer {
   static override readonly kind = 'rnnt'
@@ -271,7 +278,7 @@ export class ParakeetForRNNT extends Transducer {
 
 /**
  * Parakeet with a token-and-duration transducer (TDT, Xu et al. 2023, https://arxiv.org/abs/2304.06795), which also predicts how many
- * frames each token lasts and skips them: transformers' ParakeetForTDT. Decoding is greedy, in batches.
+ * frames each token lasts and skips them: transformers' ParakeetForTDT. Decoding is greedy or by beam search, in batches.
  *
  * ```ts
  * const model = await ParakeetForTDT.fromPretrained('nvidia/parakeet-tdt-0.6b-v3')

@@ -22,7 +22,7 @@ async function driven(kind: 'plain' | 'asan', given: string[], env: Record<strin
 
 describe.skipIf(!supported)('the emulated CUDA kernels', () => {
   test('compute what plain loops in float64 do, whatever masked keys hold', async () => {
-    expect(kernels).toHaveLength(9)
+    expect(kernels).toHaveLength(10)
     expect(await driven('plain', [])).toMatch(/^\d{3,} passed, 0 failed$/)
   })
 
@@ -49,6 +49,7 @@ describe.skipIf(!supported)('the emulated CUDA kernels', () => {
     ['decode_attention', 'tickets are not zero again'],
     ['decode_attention', 'unseen values are read'],
     ['few_rows_tiles', 'inputs behind the end'],
+    ['transducer_loss', 'a state that a chunk begins within'],
     ['rotary_append', 'places that the cache does not have'],
     ['anti_aliased_snake', 'places that two tiles see count twice'],
     ['gated_position_attention', 'free keys give the distances a gradient'],

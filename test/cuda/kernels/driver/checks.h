@@ -116,6 +116,7 @@ void few_rows_tiles(bool quick);
 void gated_position_attention(bool quick);
 void rms_norm_residual(bool quick);
 void rotary_append(bool quick);
+void transducer_loss(bool quick);
 void window_cross_attention(bool quick);
 
 }  // namespace driver

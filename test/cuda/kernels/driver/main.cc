@@ -11,6 +11,7 @@ int main(int count, char** values) {
   if (wanted("adamw_8bit")) driver::adamw_8bit(quick);
   if (wanted("anti_aliased_snake")) driver::anti_aliased_snake(quick);
   if (wanted("rms_norm_residual")) driver::rms_norm_residual(quick);
+  if (wanted("transducer_loss")) driver::transducer_loss(quick);
   if (wanted("window_cross_attention")) driver::window_cross_attention(quick);
   if (wanted("few_rows_joined")) driver::few_rows_joined(quick);
   if (wanted("few_rows_tiles")) driver::few_rows_tiles(quick);
