@@ -2,7 +2,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
-import { AudioLM, type AudioLMConfig, KvCache, loadSafetensors, type Tensor, tensor } from '../../lib/index.js'
+import { AudioLM, type AudioLMConfig, KvCache, loadSafetensors, randn, type Tensor, tensor } from '../../lib/index.js'
 import { expectClose, fixture, fixturePath, ROUNDING, tensorsOf } from '../helpers.js'
 import { atReal, get } from './decoder.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
@@ -86,7 +86,7 @@ describe.each(FAMILIES)('%s against transformers', (name) => {
     const text = inputs.inputIds.narrow(0, 2, 1).narrow(1, 0, 4)
     expect((await model.generate({ inputIds: text }, greedy)).tokens[0]).toEqual(get(tokens)[2])
     // The first clip and the text after it are in the cache of the second.
-    const audioEmbeds = await model.projectAudio(await model.encodeAudio(inputs), featuresMask)
+    const audioEmbeds = await model.projectAudio(await model.encodeAudio({ inputFeatures, featuresMask }), featuresMask)
     const row = inputs.inputIds.narrow(0, 0, 1)
     const ids = get(rows[0]).map(Number)
     const end = ids.indexOf(28) + 3
@@ -118,6 +118,19 @@ describe.each(FAMILIES)('%s against transformers', (name) => {
     expect(ours.model_type).toBe(name)
     expect(ours.architectures).toEqual(theirs.architectures)
     for (const key of Object.keys(theirs)) if (key !== 'transformers_version') expect(ours).toHaveProperty(key)
+  })
+
+  it('computes the features of clips, and expands a text to as many tokens', async () => {
+    const { model } = open(name)
+    const clips = [randn([20000]).mul(0.1), randn([9000]).mul(0.1)]
+    const { inputFeatures, featuresMask, audioTokens } = await model.features(clips)
+    expect(audioTokens).toHaveLength(2)
+    const text = model.prompt(`${model.audioToken} and ${model.audioToken}`, audioTokens)
+    expect(text.split(model.audioToken)).toHaveLength(1 + audioTokens.reduce((sum, count) => sum + count, 0))
+    const embeds = await model.projectAudio(await model.encodeAudio({ inputFeatures, featuresMask }), featuresMask)
+    expect(embeds.shape).toEqual([audioTokens.reduce((sum, count) => sum + count, 0), model.decoder.config.hiddenSize])
+    expect(embeds.isfinite().all().item()).toBe(true)
+    model.dispose()
   })
 
   it('refuses unknown keys by name', () => {

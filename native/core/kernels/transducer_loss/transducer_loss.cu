@@ -327,7 +327,8 @@ int launch_transducer_gather(TransducerType type, const TransducerGather& args, 
 }
 
 int launch_transducer_forward(TransducerType type, const TransducerLattice& args, void* stream) {
-  const unsigned blocks = static_cast<unsigned>(args.rows.batch), threads = threads_for(args.rows.states, kLatticeThreads);
+  const unsigned blocks = static_cast<unsigned>(args.rows.batch),
+                 threads = threads_for(args.rows.states, kLatticeThreads);
   return with_type(type, [&](auto element) {
     using T = decltype(element);
     forward_kernel<T><<<blocks, threads, 0, static_cast<cudaStream_t>(stream)>>>(args);
@@ -335,7 +336,8 @@ int launch_transducer_forward(TransducerType type, const TransducerLattice& args
 }
 
 int launch_transducer_backward(TransducerType type, const TransducerLattice& args, void* stream) {
-  const unsigned blocks = static_cast<unsigned>(args.rows.batch), threads = threads_for(args.rows.states, kLatticeThreads);
+  const unsigned blocks = static_cast<unsigned>(args.rows.batch),
+                 threads = threads_for(args.rows.states, kLatticeThreads);
   return with_type(type, [&](auto element) {
     using T = decltype(element);
     backward_kernel<T><<<blocks, threads, 0, static_cast<cudaStream_t>(stream)>>>(args);
