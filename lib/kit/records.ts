@@ -58,9 +58,10 @@ export class BadRecords {
     this.reasons[reason] = (this.reasons[reason] ?? 0) + 1
   }
 
-  /** Add the errors that another reader has counted. */
-  addAll(count: number, errors: readonly DataError[]): void {
+  /** Add the errors that another reader has counted, under a reason. */
+  addAll(count: number, errors: readonly DataError[], reason?: string): void {
     this.count += count
+    if (reason !== undefined && count > 0) this.reasons[reason] = (this.reasons[reason] ?? 0) + count
     this.errors.push(...errors.slice(0, KEPT - this.errors.length))
   }
 }

@@ -103,6 +103,13 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     const where = `${this.constructor.name}.forward`
     requireObject(where, 'inputs', inputs)
     const { inputIds, media, rest } = this.#apart(inputs)
+    if (Reflect.get(rest, 'inputsEmbeds') != null) {
+      const [key] = this.mediaInputs.one.slice(-1)
+      throw new ConfigError(
+        `${where}: expected inputIds, got inputsEmbeds. Pass inputIds with ${String(key)}, or call language_model.`,
+        {},
+      )
+    }
     return scope(async () => {
       const { inputsEmbeds, mediaEmbeds } = await this.#read(where, inputIds, media)
       const output = await this.language_model.forward({ ...rest, inputsEmbeds })
@@ -133,6 +140,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
       yield* stream(this.language_model, prompt, config, options)
     } finally {
       prompt.inputsEmbeds.dispose()
+      if (prompt.inputIds !== inputs.inputIds) prompt.inputIds.dispose()
     }
   }
 
@@ -198,6 +206,10 @@ export abstract class MultimodalLM<Media extends object> extends Module {
         throw new ShapeError(message, { places: count, tokens })
       }
       if (mediaEmbeds === null) return { inputsEmbeds: textEmbeds, mediaEmbeds }
+      if (mediaEmbeds.size(-1) !== textEmbeds.size(-1)) {
+        const message = `${where}: ${String(found[0])}: expected embeddings of width ${textEmbeds.size(-1)}, got [${mediaEmbeds.shape.join(', ')}].`
+        throw new ShapeError(message, { shape: mediaEmbeds.shape })
+      }
       const rows = mediaEmbeds.to({ dtype: textEmbeds.dtype, device: textEmbeds.device })
       return {
         inputsEmbeds: textEmbeds.maskedScatter(upload(places, textEmbeds.device).unsqueeze(-1), rows),

@@ -132,7 +132,7 @@ const TASK_ALIASES: Readonly<Record<string, PipelineTask>> = Object.assign(Objec
  * | `emotion-recognition` | a fine-tuned SPECTRA; wav2vec 2.0, its relatives, WavLM and RoBERTa for classification | a turn, audio, text | `[{ label, score }]` |
  * | `text-generation` | LLaMA, Mistral, Qwen2 | a text or messages | `[{ generated_text }]` |
  * | `feature-extraction` | BERT, RoBERTa; wav2vec 2.0, its relatives, WavLM, Whisper's encoder, BEATs | text; audio | a tensor |
- * | `audio-text-to-text` | Qwen2-Audio, Voxtral, Audio Flamingo 3 | messages with audio | `[{ generated_text }]` |
+ * | `audio-text-to-text` | models of `AudioLM` | messages with audio | `[{ generated_text }]` |
  *
  * The relatives of wav2vec 2.0 are HuBERT, data2vec, Wav2Vec2Conformer and w2v-BERT 2.0. A list of inputs gives a list of answers. The network is in evaluation mode and records no gradients.
  * @param model a folder, a repository of the Hugging Face hub, or a loaded network, which is set to evaluation mode

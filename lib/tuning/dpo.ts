@@ -111,7 +111,13 @@ export async function trainDpo(
     ...(valid && { evalDataset: valid }),
     ...(optimizer && { optimizers: { optimizer } }),
   })
-  return runRecipe<PreferenceMetrics, TrainDpoResults, PreferencePair[], Awaited<ReturnType<typeof trainer.train>>>({
+  // Awaited here, so that the optimizer is disposed of after the training.
+  return await runRecipe<
+    PreferenceMetrics,
+    TrainDpoResults,
+    PreferencePair[],
+    Awaited<ReturnType<typeof trainer.train>>
+  >({
     ...{ trainer, outputDir, best: run.peft ? 'adapter' : 'model' },
     data: { train, ...(valid && { valid }) },
     save: (path) => trainer.saveModel(path),
@@ -157,8 +163,15 @@ class PreferenceRun {
   ) {
     this.peft = peftModelOf(model)
     const { loss, precomputeRefLogProbs } = settings
-    this.precomputes = hasReference(loss) && (precomputeRefLogProbs ?? this.peft === undefined)
-    if (hasReference(loss) && !this.precomputes) this.requireAdapters('precomputeRefLogProbs', 'true without adapters')
+    const own = this.peft && ownWeight(model, this.peft)
+    this.precomputes = hasReference(loss) && (precomputeRefLogProbs ?? (this.peft === undefined || own !== undefined))
+    if (!hasReference(loss) || this.precomputes) return
+    this.requireAdapters('precomputeRefLogProbs', 'true without adapters')
+    if (own === undefined) return
+    throw new ConfigError(
+      `${WHERE}: precomputeRefLogProbs: expected true where weights besides adapters train, got false with '${own}', whose values are not those of the reference after a step. Leave it out.`,
+      { argument: 'precomputeRefLogProbs', path: own },
+    )
   }
 
   requireAdapters(argument: string, expected = 'a model with adapters'): void {
@@ -252,6 +265,19 @@ class PreferenceRun {
     )
     return { klLogps, refKlLogps }
   }
+}
+
+/** Return the name of a weight that trains in place, such as a bias: with the adapters off it is still the trained one. */
+function ownWeight(model: DecoderLM, peft: PeftModel): string | undefined {
+  const saved = new Set(Object.values(peft.peftConfig).flatMap(({ modulesToSave }) => modulesToSave ?? []))
+  const isSaved = (name: string) => {
+    const parts = name.split('.')
+    return parts.some((_, i) => [...saved].some((one) => `.${parts.slice(0, i).join('.')}`.endsWith(`.${one}`)))
+  }
+  const found = model
+    .namedParameters()
+    .find(([name, { requiresGrad }]) => requiresGrad && !name.includes('.lora_') && !isSaved(name))
+  return found?.[0]
 }
 
 const halves = (rows: Tensor): [Tensor, Tensor] => rows.chunk(2) as [Tensor, Tensor]

@@ -170,9 +170,12 @@ function sigmoidLoss(margins: Tensor, smoothing: number): Tensor {
 }
 
 const HALF = -Math.LN2
+/** The nearest to 0 that a log-probability is taken for: of 0, which float32 rounds to, odds and gradients are not finite. */
+const CERTAIN = -1e-7
 
 /** log(1 − exp(x)) of x < 0, in the form that loses no digits on each side of −log 2 (Mächler 2012). */
-function log1mexp(x: Tensor): Tensor {
+function log1mexp(logps: Tensor): Tensor {
+  const x = logps.clamp({ max: CERTAIN })
   // The form that is not selected must be finite, or its gradient would be NaN.
   const small = ops.log1p(x.clamp({ max: HALF }).exp().neg())
   const large = ops

@@ -109,7 +109,7 @@ async function* recordsOf(
     return
   }
   const file = await jsonlDataset(records, { onBadRecord: bad.policy })
-  bad.addAll(file.badRecords, file.badRecordErrors)
+  bad.addAll(file.badRecords, file.badRecordErrors, 'invalid JSON')
   for (let i = 0; i < file.length; i++) {
     const line = file.index.lines[i] as number
     yield { record: await file.get(i), place: `${records}, line ${line}`, fields: { file: records, line } }
@@ -191,7 +191,10 @@ function splitPrompt(prompt: Content | undefined, chosen: Content, rejected: Con
 async function plain(tokenizer: Tokenizer, prompt: string, answer: string | null): Promise<number[]> {
   if (answer === null) return withoutEnd(tokenizer, (await tokenizer.encodeAsync(prompt)).inputIds)
   const end = tokenizer.eosToken ?? ''
-  return (await tokenizer.encodeAsync(`${prompt}${answer}${answer.endsWith(end) ? '' : end}`)).inputIds
+  const ids = (await tokenizer.encodeAsync(`${prompt}${answer}${answer.endsWith(end) ? '' : end}`)).inputIds
+  // One end, where the tokenizer adds its own.
+  const { eosTokenId } = tokenizer
+  return eosTokenId !== null && ids.at(-1) === eosTokenId && ids.at(-2) === eosTokenId ? ids.slice(0, -1) : ids
 }
 
 /** Some tokenizers end every text with the end-of-sequence token; the answer follows the prompt without one. */

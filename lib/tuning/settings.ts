@@ -77,7 +77,7 @@ export const PREFERENCE_SETTINGS = settings({
   ...KTO_LOSS.table,
   /**
    * Compute the reference's log-probabilities once, before training, and keep two numbers per pair. Default: at each step with
-   * adapters, once without.
+   * adapters alone, once where other weights train.
    */
   precomputeRefLogProbs: {
     ...{ type: 'boolean', defaultText: 'with --no-lora' },

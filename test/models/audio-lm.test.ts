@@ -417,6 +417,12 @@ it('wrong inputs are refused by name', async () => {
   await refused(() => model.features([]), /clips/)
   await refused(() => model.features(new Float32Array(100)), /at least one token, got 100 samples/)
   const inputs = await model.prepare(conversations, { longAudio: 'cut' })
+  const { inputFeatures, featuresMask, ...texts } = inputs
+  const audioEmbeds = await model.projectAudio(await model.encodeAudio({ inputFeatures, featuresMask }), featuresMask)
+  const twice = ops.cat([audioEmbeds, audioEmbeds], 1)
+  await refused(() => model.forward({ ...texts, audioEmbeds: twice }), /audioEmbeds: expected embeddings of width \d+/)
+  const inputsEmbeds = await model.embed(texts.inputIds, { audioEmbeds })
+  await refused(() => model.forward({ ...texts, inputsEmbeds } as never), /expected inputIds, got inputsEmbeds/)
   await refused(
     () =>
       model.forward({
@@ -430,7 +436,7 @@ it('wrong inputs are refused by name', async () => {
     () => model.forward({ ...inputs, featuresMask: get(inputs.featuresMask).narrow(0, 0, 1) }),
     /featuresMask: expected \[4, 100\]/,
   )
-  const { inputIds, featuresMask } = inputs
+  const { inputIds } = inputs
   const left = get(featuresMask).flip([1])
   await refused(() => model.forward({ ...inputs, featuresMask: left }), /got 0 before audio in window 0/)
   const short = get(featuresMask).narrow(1, 0, 50)
@@ -545,6 +551,8 @@ it('trainParts adapts, freezes and trains parts, and saves them together', async
   const { model: other } = open('audioflamingo3')
   await PeftModel.fromPretrained(other, to)
   expectClose(get((await other.forward(inputs)).loss), after, 1e-6, 'loss of the loaded adapter')
+
+  expect(() => model.trainParts({ connector: 'full' })).toThrow(/expected a model without adapters/)
 
   const { model: whole } = open('qwen2_audio')
   expect(whole.trainParts({ encoder: 'full' })).toBeNull()

@@ -198,6 +198,21 @@ describe('trainDpo', () => {
     network.dispose()
   })
 
+  it('computes the reference before training where weights besides adapters train', async () => {
+    const peft = await adapted()
+    peft.model.unfreeze('model.norm')
+    await expect(trainDpo(peft, records, options({ precomputeRefLogProbs: false }))).rejects.toThrow(
+      /^trainDpo: precomputeRefLogProbs: .*got false with 'model\.norm\.weight'/,
+    )
+    const both = async (more: Partial<TrainDpoOptions>) => {
+      const own = await adapted()
+      own.model.unfreeze('model.norm')
+      return (await trained({ learningRate: 0.02, maxSteps: 3, ...more }, own)).results.valid
+    }
+    expect(await both({})).toEqual(await both({ precomputeRefLogProbs: true }))
+    peft.model.dispose()
+  })
+
   it('reads texts, conversations that share their beginning, and JSON Lines', async () => {
     const file = join(directory, 'pairs.jsonl')
     const texts = WORDS.map((word) => ({ prompt: `${word}: `, chosen: 'yes', rejected: 'no', score: 1 }))

@@ -66,9 +66,6 @@ const SIZES: Record<string, NetworkConfig> = Object.assign(
  * | `qwen2_audio` | Qwen2-Audio (Chu et al. 2024, https://arxiv.org/abs/2407.10759) | Whisper, pooled | linear |
  * | `voxtral` | Voxtral (Liu et al. 2025, https://arxiv.org/abs/2507.13264) | Whisper | four stacked frames, two layers |
  * | `audioflamingo3` | Audio Flamingo 3 (Goel et al. 2025, https://arxiv.org/abs/2507.08128) | Whisper, pooled | two layers |
- * | `qwen3_asr` | Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337) | convolutions, windowed attention | two layers |
- * | `glmasr` | GLM-ASR Nano | Whisper with rotary positions | four stacked frames, two layers |
- * | `granite_speech` | Granite Speech (Saon et al. 2025, https://arxiv.org/abs/2505.08699) | Conformer | window Q-Former |
  * | `qwen3_asr` | Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337) | Whisper's layers in windows | two layers |
  * | `glmasr` | GLM-ASR (https://huggingface.co/zai-org/GLM-ASR-Nano-2512) | Whisper with rotary positions | four stacked frames, two layers |
  * | `granite_speech` | Granite Speech (Saon et al. 2025, https://arxiv.org/abs/2505.08699) | Conformer | Q-Former of windows |

@@ -1,4 +1,5 @@
 import { melSpectrogram } from '../../audio/features.js'
+import { SPEECH_RATE } from '../../audio/speech.js'
 import { opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
 import type { MakeOptions } from '../../nn/parameter.js'
@@ -135,7 +136,7 @@ export function graniteSpeechFeatures(
   return scope(async () => {
     const nMels = Number(inputDim) / 2
     const settings = { nMels, nFft: 512, hopLength: 160, winLength: 400, log: 'log10', floor: 1e-10 } as const
-    const mels = await melSpectrogram(samples, 16000, { ...settings, melScale: 'htk', norm: 'none' })
+    const mels = await melSpectrogram(samples, SPEECH_RATE, { ...settings, melScale: 'htk', norm: 'none' })
     const bounded = mels.maximum(mels.max().sub(8)).div(4).add(1)
     const frames = Math.floor(bounded.size(1) / 2)
     const features = bounded

@@ -177,7 +177,9 @@ export async function prepareConversations(
       rows.push((await tokenizer.encodeAsync(whole, { addSpecialTokens: false, ...(signal && { signal }) })).inputIds)
     }
     const longest = Math.max(...rows.map((row) => row.length))
-    const filler = tokenizer.padTokenId ?? tokenizer.eosTokenId ?? 0
+    // Of GLM-ASR's tokens, the one for padding is also that of audio.
+    const audioId = config[familyOf(config).token.key]
+    const filler = [tokenizer.padTokenId, tokenizer.eosTokenId, 0].find((id) => id != null && id !== audioId) ?? 1
     const pad = (row: readonly number[], value: number) => {
       const padding = Array<number>(longest - row.length).fill(value)
       return (paddingSide === 'left' ? [...padding, ...row] : [...row, ...padding]).map(BigInt)

@@ -2,7 +2,7 @@ import { argumentError, requireObject, requireOneOf, requireOptions } from '../.
 import { ConfigError } from '../../base/errors.js'
 import { NativeModule, nativeKind } from '../../nn/native-module.js'
 import type { LoraConfig } from '../../peft/config.js'
-import { getPeftModel, type PeftModel } from '../../peft/model.js'
+import { getPeftModel, type PeftModel, peftModelOf } from '../../peft/model.js'
 import type { AudioLM } from './audio-lm.js'
 
 /** Training of a part: not at all, by an adapter of its linear layers, or in full. */
@@ -35,6 +35,12 @@ export function trainParts(
   const [adapted, whole] = [pathsOf('lora'), pathsOf('full')]
   if (adapted.length + whole.length === 0) {
     throw new ConfigError(`${WHERE}: expected a part with 'lora' or 'full', got none. Train at least one part.`, {})
+  }
+  if (peftModelOf(model) !== undefined) {
+    throw new ConfigError(
+      `${WHERE}: expected a model without adapters, got one with them. Merge or unload them first.`,
+      {},
+    )
   }
   const { targetModules, modulesToSave, ...rest } = lora
   if (modulesToSave != null) throw argumentError(WHERE, 'lora.modulesToSave', 'left out: parts in full', modulesToSave)

@@ -1,3 +1,4 @@
+import { SPEECH_RATE } from '../../../audio/speech.js'
 import type { NetworkConfig } from '../../network.js'
 import type { AudioFamily } from '../family.js'
 import {
@@ -57,18 +58,18 @@ export const graniteSpeech: AudioFamily = {
         parts: {
           melspecKwargs: {
             defaults: {},
-            only: { sampleRate: [16000], nFft: [512], winLength: [400], hopLength: [160], nMels: [bands] },
+            only: { sampleRate: [SPEECH_RATE], nFft: [512], winLength: [400], hopLength: [160], nMels: [bands] },
           },
         },
         only: {
-          ...{ featureSize: [bands], nMels: [bands], samplingRate: [16000], nFft: [512], winLength: [400] },
+          ...{ featureSize: [bands], nMels: [bands], samplingRate: [SPEECH_RATE], nFft: [512], winLength: [400] },
           ...{ hopLength: [160], paddingValue: [0] },
           ...{ projectorWindowSize: [config.windowSize], projectorDownsampleRate: [config.downsampleRate] },
         },
         unused: ['featureExtractorType', 'processorClass', 'paddingSide', 'returnAttentionMask'],
       },
       saved: {
-        ...{ feature_extractor_type: 'GraniteSpeechFeatureExtractor', sampling_rate: 16000, n_mels: bands },
+        ...{ feature_extractor_type: 'GraniteSpeechFeatureExtractor', sampling_rate: SPEECH_RATE, n_mels: bands },
         ...{ n_fft: 512, win_length: 400, hop_length: 160, padding_side: 'right', padding_value: 0 },
         ...{ projector_window_size: config.windowSize, projector_downsample_rate: config.downsampleRate },
       },

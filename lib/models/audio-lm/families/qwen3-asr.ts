@@ -1,3 +1,4 @@
+import { SPEECH_RATE } from '../../../audio/speech.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { NetworkConfig } from '../../network.js'
 import { AudioProjection } from '../connector.js'
@@ -53,7 +54,7 @@ export const qwen3Asr: AudioFamily = {
     keys: {
       defaults: {},
       only: {
-        ...{ featureSize: [audioOf(config).numMelBins], samplingRate: [16000], nFft: [400], hopLength: [160] },
+        ...{ featureSize: [audioOf(config).numMelBins], samplingRate: [SPEECH_RATE], nFft: [400], hopLength: [160] },
         ...{ nWindow: [audioOf(config).nWindow], minLength: [8000], paddingValue: [0], dither: [0] },
       },
       // Clips are not cut, and padding is masked.
@@ -69,7 +70,13 @@ export const qwen3Asr: AudioFamily = {
     },
     saved: {
       ...{ feature_extractor_type: 'Qwen3ASRFeatureExtractor', feature_size: audioOf(config).numMelBins },
-      ...{ sampling_rate: 16000, n_fft: 400, hop_length: 160, chunk_length: 30, n_window: audioOf(config).nWindow },
+      ...{
+        sampling_rate: SPEECH_RATE,
+        n_fft: 400,
+        hop_length: 160,
+        chunk_length: 30,
+        n_window: audioOf(config).nWindow,
+      },
       ...{ min_length: 8000, padding_side: 'right', padding_value: 0, dither: 0, return_attention_mask: true },
     },
     compute: (samples) => qwen3AsrFeatures(samples, audioOf(config)),
