@@ -59,7 +59,7 @@ export function dpoLoss(logps: ReferencedLogps, options: DpoLossOptions = {}): P
 /**
  * Return IPO's loss (Azar et al. 2023, https://arxiv.org/abs/2310.12036), equation 17: (Δ − 1 / 2β)², where Δ is the difference of
  * the log-ratios to the reference, each divided by the number of tokens of its answer, as IPO's authors and TRL do.
- * @param lengths number of tokens of each answer, [pairs]
+ * @param logps with `chosenLengths` and `rejectedLengths`, the numbers of tokens of the answers, [pairs]
  * @throws ShapeError for inputs of unequal shapes; ConfigError for a wrong option
  */
 export function ipoLoss(

@@ -35,7 +35,7 @@ const SETTINGS = settings({
   signal: { type: SIGNAL },
 })
 
-/** Options of {@link readImage}. @interface */
+/** Options of `readImage`. @interface */
 export type ReadImageOptions = ChangesOf<typeof SETTINGS.table>
 
 /**
@@ -66,7 +66,7 @@ export async function readImage(input: ImageInput, options: ReadImageOptions = {
   return openImage(where, input, { mode, maxPixels }, signal)
 }
 
-/** Read an image as {@link readImage}. @param where name of the calling function, for errors */
+/** Read an image as `readImage`. @param where name of the calling function, for errors */
 export async function openImage(
   where: string,
   input: ImageInput,
