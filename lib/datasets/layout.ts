@@ -2,7 +2,7 @@ import { ConfigError, DataError } from '../base/errors.js'
 import { didYouMean } from '../base/words.js'
 import { parseYaml } from '../files/yaml/parse.js'
 import { type MediaFeatures, yamlFeatures } from './features.js'
-import { matching } from './patterns.js'
+import { MatchBudget, matching } from './patterns.js'
 
 /** Choice of a part of a dataset. */
 export interface LayoutOptions {
@@ -128,14 +128,19 @@ function statedSplits(name: string, paths: readonly string[], { data_files: file
         file: `${name}/README.md`,
       })
     })
+  const budget = new MatchBudget()
+  const added = new Map<string, Set<string>>()
   const add = (split: string, value: unknown) => {
+    const all = added.get(split) ?? new Set()
+    added.set(split, all)
     for (const pattern of patterns(value)) {
-      const found = matching(paths, pattern)
+      const found = matching(paths, pattern, budget)
       if (found.length === 0) {
         throw new DataError(`${name}: expected files ${pattern} as in its README.md, got none`, { file: name, split })
       }
-      splits.set(split, [...(splits.get(split) ?? []), ...found.filter((path) => !splits.get(split)?.includes(path))])
+      for (const path of found) all.add(path)
     }
+    if (all.size > 0) splits.set(split, [...all])
   }
   const list = Array.isArray(files) ? files : [files]
   for (const item of list) {
@@ -169,7 +174,9 @@ function usualSplits(name: string, paths: readonly string[]): Splits {
   for (const path of sharded.size > 0 ? sharded.keys() : files) {
     const shard = sharded.get(path)
     const split = keywordIn(path) ?? (shard === undefined ? 'train' : shard.split)
-    splits.set(split, [...(splits.get(split) ?? []), path])
+    const group = splits.get(split)
+    if (group === undefined) splits.set(split, [path])
+    else group.push(path)
   }
   return splits
 }

@@ -89,7 +89,7 @@ async function located(
     const files: string[] = []
     for (const one of source as readonly string[]) {
       requireString(where, 'source', one)
-      files.push(...(await filesOf(one)))
+      for (const file of await filesOf(one)) files.push(file)
     }
     return withoutSplit(where, files, options)
   }
@@ -133,7 +133,7 @@ async function filesOf(source: string): Promise<string[]> {
     const folder = parts.slice(0, first).join('/') || (path.startsWith('/') ? '/' : '.')
     const found = matching(await filesBelow(folder), parts.slice(first).join('/'))
     if (found.length === 0) throw new DataError(`${path}: expected files that match, got none`, { file: path })
-    files.push(...found.map((one) => join(folder, one)))
+    for (const one of found) files.push(join(folder, one))
   }
   for (const file of files) {
     if ((await stat(file).catch(() => undefined)) === undefined) {

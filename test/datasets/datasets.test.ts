@@ -59,6 +59,7 @@ describe('patterns', () => {
   it('expand braces like a shell', () => {
     expect(expandBraces('s-{00008..00010}.tar')).toEqual(['s-00008.tar', 's-00009.tar', 's-00010.tar'])
     expect(expandBraces('{a,b}{2..1}')).toEqual(['a2', 'a1', 'b2', 'b1'])
+    expect(expandBraces('{0..10}')).toEqual(ids(0, 11).map(String))
     expect(expandBraces('x{y}z{')).toEqual(['x{y}z{'])
     expect(() => expandBraces('{0..99999}{0..9}')).toThrow(ConfigError)
     expect(() => expandBraces('{0..999999999}')).toThrow(ConfigError)
@@ -74,6 +75,20 @@ describe('patterns', () => {
     // Many stars take no exponential time.
     expect(matching(['a'.repeat(5000)], `${'*a'.repeat(2000)}b`)).toEqual([])
     expect(matching([`${'a/'.repeat(500)}b`], `${'**/'.repeat(500)}c`)).toEqual([])
+    expect(matching(ids(0, 100_000).map(String), '{00000..99999}')).toHaveLength(90_000)
+  })
+
+  it('of a hostile README.md take bounded time', async () => {
+    expect(() => expandBraces('a'.repeat(5000))).toThrow(ConfigError)
+    expect(() => expandBraces(`{0..99999}${'a'.repeat(4000)}`)).toThrow(ConfigError)
+    const paths = ids(0, 50_000).map((id) => `data/train-${id}.jsonl`)
+    const start = performance.now()
+    expect(() => matching(paths, '*/{0..99999}*.jsonl')).toThrow(ConfigError)
+    expect(() => matching(paths, `*/${'*n'.repeat(2000)}`)).toThrow(ConfigError)
+    const card = `---\nconfigs:\n- data_files:\n${'  - "**/{0..9999}*.jsonl"\n'.repeat(1000)}---\n`
+    const path = folder({ 'README.md': card, ...Object.fromEntries(ids(0, 50).map((id) => [`${id}.jsonl`, ''])) })
+    expect((await failure(loadDataset(path))).message).toContain('less time')
+    expect(performance.now() - start).toBeLessThan(30_000)
   })
 })
 
