@@ -16,6 +16,8 @@ export interface LayoutOptions {
 export interface Layout {
   /** Relative paths in order. */
   files: string[]
+  /** Name of the split. */
+  split: string
   features: MediaFeatures
   /** Names of the columns that the README.md states. */
   columns: string[] | undefined
@@ -58,14 +60,15 @@ export async function layoutOf(
   const splits = fromCard
     ? statedSplits(name, paths, chosen as Entry)
     : usualSplits(name, under(paths, chosen?.data_dir))
-  const files = splitOf(name, splits, split)
+  const chosenSplit = splitOf(name, splits, split)
   const infos = listOf(card.dataset_info)
   const info =
     infos.find((one) => one.config_name === (chosen?.config_name ?? config)) ??
     (infos.length === 1 ? infos[0] : undefined)
   const stated = Array.isArray(info?.features) ? (info.features as { name?: unknown }[]) : undefined
   return {
-    files,
+    files: splits.get(chosenSplit) as string[],
+    split: chosenSplit,
     features: yamlFeatures(stated),
     columns: stated?.map((one) => one?.name).filter((one) => typeof one === 'string'),
   }
@@ -230,12 +233,10 @@ function keywordIn(path: string): string | undefined {
   return undefined
 }
 
-function splitOf(name: string, splits: Splits, wanted: string | undefined): string[] {
+function splitOf(name: string, splits: Splits, wanted: string | undefined): string {
   const names = [...splits.keys()]
-  const files =
-    splits.get(wanted ?? 'train') ??
-    (wanted === undefined && names.length === 1 ? splits.get(names[0] as string) : undefined)
-  if (files !== undefined) return files
+  if (splits.has(wanted ?? 'train')) return wanted ?? 'train'
+  if (wanted === undefined && names.length === 1) return names[0] as string
   const near = wanted === undefined ? '' : didYouMean(wanted, names)
   throw new ConfigError(`${name}: expected a split of ${names.join(', ')}, got '${wanted ?? 'train'}'${near}`, {
     argument: 'split',

@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { argumentError, defined, isList, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { unopened } from '../files/byte-source.js'
 import { parseJson } from '../files/json/json.js'
 import { ParquetFile } from '../files/parquet/file.js'
 import { requireColumns } from '../files/parquet/parquet.js'
@@ -61,7 +63,24 @@ export async function loadDataset<T = Record<string, unknown>>(
   const inFiles = await parquetFeatures(names[0] as string)
   const features = { ...inFiles, ...found.layout?.features, ...options.features }
   const root = mediaRoot ?? found.folder
-  return new StreamingDataset<T>(files, features, options, (file) => resolve(root ?? dirname(file)))
+  return new StreamingDataset<T>(files, features, options, (file) => resolve(root ?? dirname(file)), {
+    files: await digestOf(names, found.layout?.files ?? names.map((path) => basename(path))),
+    ...(found.layout && { split: found.layout.split }),
+  })
+}
+
+/** Return a text that differs for files of other names or sizes, or in another order. */
+async function digestOf(paths: readonly string[], names: readonly string[]): Promise<string> {
+  const hash = createHash('sha256')
+  let bytes = 0
+  for (const [i, path] of paths.entries()) {
+    const { size } = await stat(path).catch((cause: Error) => {
+      throw new DataError(`${path} cannot be read: ${unopened(path, cause)}`, { file: path, cause })
+    })
+    bytes += size
+    hash.update(`${names[i]}\0${size}\n`)
+  }
+  return `${paths.length} files of ${bytes} bytes (${hash.digest('hex').slice(0, 16)})`
 }
 
 function readerOf(path: string, columns: readonly string[] | undefined): RecordFile {
