@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { withMedia } from '../../lib/datasets/features.js'
 import { expandBraces, matching } from '../../lib/datasets/patterns.js'
 import { decodeAudio, decodeImage, loadDataset, type MediaFile } from '../../lib/files/index.js'
 import { BadRecord, ConfigError, DataError, DataLoader } from '../../lib/index.js'
@@ -194,6 +195,17 @@ describe('loadDataset: folders', () => {
     const error = await failure(gather(strict.iterate()))
     expect(error).toMatchObject({ line: 2, column: 'images[0]' })
     expect(error.message).toContain('leads out')
+  })
+})
+
+describe('withMedia', () => {
+  it('refuses bytes and dates where a struct is expected', () => {
+    const feature = { clip: 'audio' } as const
+    for (const value of [new Uint8Array(3), Buffer.alloc(3), new Date()]) {
+      expect(() => withMedia(feature, value, '/', 'a')).toThrow(/column 'a': expected an object with fields/)
+    }
+    const bytes = new Uint8Array(1)
+    expect(withMedia(feature, { clip: bytes, id: 1 }, '/', 'a')).toEqual({ clip: { bytes, path: null }, id: 1 })
   })
 })
 
