@@ -37,7 +37,15 @@ export interface IterableDataset<T> {
    * it. Default false: the reader drops them.
    */
   readonly seekable?: boolean
+  /**
+   * Values that determine the records and their order, such as a digest of the files. A loader's state contains them, and a
+   * loader whose stream has others rejects the state.
+   */
+  readonly order?: StreamOrder
 }
+
+/** Values that determine the order of a stream, by name. */
+export type StreamOrder = Readonly<Record<string, string | number | boolean>>
 
 export { BadRecord } from './source.js'
 

@@ -1,5 +1,6 @@
 import { requireObject, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import type { StreamOrder } from './dataset.js'
 import type { PlanOptions } from './plan.js'
 import type { StreamPosition } from './stream-batches.js'
 
@@ -18,10 +19,14 @@ export interface DataLoaderState {
   sampler?: unknown
 }
 
-/** Return the options that determine which samples come in which batch. The number of workers is not among them. */
+/**
+ * Return the options, and the values of a stream, that determine which samples come in which batch. The number of workers is not
+ * among them.
+ */
 export function orderOf(
   options: PlanOptions & { shuffleBuffer?: number },
   length: number | null | undefined,
+  stream?: StreamOrder,
 ): DataLoaderState['order'] {
   const { batchSize = 1, shuffle = false, seed = 0, dropLast = false, shuffleBuffer = 0 } = options
   const { lengthBuckets, sampler, batchSampler } = options
@@ -34,14 +39,21 @@ export function orderOf(
     shuffleBuffer,
     lengthBuckets: lengthBuckets ? (lengthBuckets.bucketSize ?? 50 * batchSize) : 'none',
     sampler: batchSampler ? 'batches' : sampler ? 'indices' : 'none',
+    ...Object.fromEntries(Object.entries(stream ?? {}).map(([name, value]) => [DATASET + name, value])),
   }
 }
 
+/** Prefix of the values that a stream states. */
+const DATASET = 'dataset.'
+
 export function refuseOtherOrder(saved: DataLoaderState['order'], mine: DataLoaderState['order']): void {
   requireObject('DataLoader.loadState', 'state.order', saved)
-  for (const [key, value] of Object.entries(mine)) {
-    // A dataset given as a URL has an unknown number of samples before it is loaded.
-    if (key === 'samples' && saved[key] === undefined) continue
+  const isLoaded = saved.samples !== undefined && mine.samples !== undefined
+  const others = Object.keys(saved).filter((key) => key.startsWith(DATASET))
+  for (const key of new Set([...Object.keys(mine), ...others])) {
+    // A dataset given as a URL is unknown before it is loaded.
+    if ((key === 'samples' || key.startsWith(DATASET)) && !isLoaded) continue
+    const value = mine[key]
     if (saved[key] === value) continue
     throw new ConfigError(
       `DataLoader.loadState: expected a state with ${key} ${shown(value)}, as in this loader, got ${shown(saved[key])}: ` +

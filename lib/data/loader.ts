@@ -11,7 +11,7 @@ import { ConfigError } from '../base/errors.js'
 import { withContext } from '../native/context.js'
 import { scope, type Tensor } from '../tensor/index.js'
 import { intoScope, keepForever } from '../tensor/scope.js'
-import type { AnyDataset } from './dataset.js'
+import type { AnyDataset, StreamOrder } from './dataset.js'
 import { type DataLoaderState, orderOf, refuseOtherOrder } from './loader-state.js'
 import { pinned, tensorsIn, warnWithoutCuda } from './pin.js'
 import { checkPlan, countBatches, type PlanOptions, planBatches, shareOf } from './plan.js'
@@ -130,6 +130,9 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   #badRecords = 0
   /** undefined: not known yet; null: a stream. */
   #length: number | null | undefined
+  #order: StreamOrder | undefined
+  /** Order of a state that is compared with the dataset once that is loaded. */
+  #saved: DataLoaderState['order'] | undefined
   #idle: Source | undefined
 
   constructor(dataset: AnyDataset<T> | URL, options: DataLoaderOptions<T, B> = {}) {
@@ -153,7 +156,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     }
     this.#dataset = dataset
     this.#options = options
-    if (!isUrl(dataset)) this.#setLength(new LocalSource(dataset).length)
+    if (!isUrl(dataset)) this.#setSource(new LocalSource(dataset))
   }
 
   /** Epoch of the next loop, from 0. */
@@ -174,6 +177,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     this.#epoch = epoch
     this.#skip = firstBatch
     this.#records = undefined
+    this.#saved = undefined
     this.#running = undefined
   }
 
@@ -187,7 +191,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
    * the state continues it; after a finished one, it starts the next epoch.
    */
   state(): DataLoaderState {
-    const order = orderOf(this.#options, this.#length)
+    const order = orderOf(this.#options, this.#length, this.#order)
     const { epoch, position, records, badBefore, badRecords, sampler } = this.#running ?? {
       epoch: this.#epoch,
       position: this.#skip,
@@ -223,7 +227,8 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       requireWhole('DataLoader.loadState', 'state.records.drawn', drawn)
       if (length !== undefined) requireWhole('DataLoader.loadState', 'state.records.length', length, drawn)
     }
-    refuseOtherOrder(state.order, orderOf(this.#options, this.#length))
+    refuseOtherOrder(state.order, orderOf(this.#options, this.#length, this.#order))
+    this.#saved = this.#length === undefined ? { ...state.order } : undefined
     if (state.sampler !== undefined) this.#sampler()?.loadState?.(structuredClone(state.sampler) as never)
     this.#epoch = state.epoch
     this.#skip = state.position
@@ -413,7 +418,9 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       ? WorkerPool.open(dataset, workers, workerData)
       : LocalSource.open(dataset, workerData))
     try {
-      this.#setLength(source.length)
+      this.#setSource(source)
+      if (this.#saved) refuseOtherOrder(this.#saved, orderOf(this.#options, this.#length, this.#order))
+      this.#saved = undefined
     } catch (error) {
       await source.close()
       throw error
@@ -421,7 +428,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
     return source
   }
 
-  #setLength(length: number | null): void {
+  #setSource({ length, order: stream }: Source): void {
     const { shuffleBuffer, shuffle, sampler, batchSampler, lengthBuckets } = this.#options
     if (length !== null && shuffleBuffer) {
       throw new ConfigError('DataLoader.shuffleBuffer: expected a stream, got a dataset with a length. Use shuffle', {})
@@ -435,6 +442,7 @@ export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
       )
     }
     this.#length = length
+    this.#order = stream && { ...stream }
   }
 
   #sampler(): { state?(): unknown; loadState?(state: never): void } | undefined {

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads'
 import { shown } from '../base/check.js'
 import { DataError } from '../base/errors.js'
 import { packageDirectory } from '../native/load.js'
+import type { StreamOrder } from './dataset.js'
 import { asDataset, isBadRecord, openDataset, placeOf, Reader, ReadFailure } from './source.js'
 
 /** Placeholder of a sample that could not be read. */
@@ -29,6 +30,8 @@ export interface Taken {
 export interface Source {
   /** Number of samples; null for a stream. */
   readonly length: number | null
+  /** Values that determine the order of a stream. */
+  readonly order: StreamOrder | undefined
   readonly lanes: number
   request(batch: number, wanted: number[] | number, epoch: number, skip?: number): void
   take(batch: number): Promise<Taken>
@@ -62,6 +65,10 @@ export class LocalSource implements Source {
 
   get length(): number | null {
     return this.#reader.length
+  }
+
+  get order(): StreamOrder | undefined {
+    return this.#reader.order
   }
 
   request(batch: number, wanted: number[] | number, epoch: number, skip = 0): void {
@@ -102,7 +109,11 @@ export class WorkerPool implements Source {
   readonly #lanes: Lane[]
   readonly length: number | null
 
-  private constructor(lanes: Lane[], length: number | null) {
+  private constructor(
+    lanes: Lane[],
+    length: number | null,
+    readonly order: StreamOrder | undefined,
+  ) {
     this.#lanes = lanes
     this.length = length
   }
@@ -114,7 +125,8 @@ export class WorkerPool implements Source {
   static async open(url: URL, count: number, workerData: unknown): Promise<WorkerPool> {
     const lanes = Array.from({ length: count }, (_, shard) => new Lane(url, workerData, shard, count))
     try {
-      const lengths = await Promise.all(lanes.map((lane) => lane.ready()))
+      const opened = await Promise.all(lanes.map((lane) => lane.ready()))
+      const lengths = opened.map(({ length }) => length)
       const length = lengths[0] as number | null
       if (lengths.some((other) => other !== length)) {
         throw new DataError(
@@ -124,7 +136,7 @@ export class WorkerPool implements Source {
           },
         )
       }
-      return new WorkerPool(lanes, length)
+      return new WorkerPool(lanes, length, opened[0]?.order)
     } catch (error) {
       await Promise.all(lanes.map((lane) => lane.end()))
       throw error
@@ -155,8 +167,13 @@ interface Described {
   place?: object
 }
 
-interface Reply {
-  length?: number | null
+/** Properties of a worker's dataset. */
+interface Opened {
+  length: number | null
+  order?: StreamOrder
+}
+
+interface Reply extends Partial<Opened> {
   batch?: number
   samples?: unknown[]
   failures?: { place: number; index: number; error: Described }[]
@@ -208,8 +225,8 @@ class Lane {
     this.#expect(READY)
   }
 
-  async ready(): Promise<number | null> {
-    return (await this.#wait(READY)) as number | null
+  async ready(): Promise<Opened> {
+    return (await this.#wait(READY)) as Opened
   }
 
   request(batch: number, wanted: number[] | number, epoch: number, skip = 0): void {
@@ -268,7 +285,7 @@ class Lane {
     )
   }
 
-  #receive({ length, batch, samples = [], failures = [], done, index, error }: Reply): void {
+  #receive({ length, order, batch, samples = [], failures = [], done, index, error }: Reply): void {
     if (length !== undefined) this.#opened = true
     const waiting = this.#waiting.get(batch ?? READY)
     for (const failure of failures) {
@@ -277,7 +294,7 @@ class Lane {
       samples[failure.place] = new Unread(unread(href, failure.index, cause), failure.index < 0)
     }
     if (error) waiting?.reject(unread(this.#url.href, index as number, revived(error)))
-    else waiting?.resolve(length === undefined ? { samples, done } : length)
+    else waiting?.resolve(length === undefined ? { samples, done } : { length, order })
   }
 
   #fail(error: DataError): void {

@@ -123,6 +123,11 @@ export class Reader {
     return 'iterate' in this.dataset ? null : this.dataset.length
   }
 
+  /** Values that determine the order of a stream. */
+  get order() {
+    return 'iterate' in this.dataset ? this.dataset.order : undefined
+  }
+
   /**
    * Read one batch, or the next `wanted` samples of a stream. The asynchronous reads of a batch run concurrently.
    * @param {number[] | number} wanted

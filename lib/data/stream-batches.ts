@@ -50,15 +50,24 @@ export interface StreamPosition {
   length?: number
 }
 
-/** Yield samples in order from the position on, and count them in it. */
+/**
+ * Yield samples in order from the position on, and count them in it.
+ * @throws DataError if the stream ends before the position
+ */
 export async function* inOrder(
   read: (skip: number) => AsyncIterable<unknown>,
   position: StreamPosition,
 ): AsyncGenerator<unknown, void, void> {
-  for await (const sample of read(position.drawn)) {
+  const { drawn } = position
+  // The sample before the position is read again: without it the stream is another one.
+  const start = Math.max(0, drawn - 1)
+  let number = start
+  for await (const sample of read(start)) {
+    if (number++ < drawn) continue
     position.drawn++
     yield sample
   }
+  if (number < drawn) throw otherStream(`one that ends before sample ${drawn}`)
 }
 
 /**
@@ -85,7 +94,9 @@ export async function* shuffled(
         if (place === undefined) continue
         buffer[place] = sample
         filled++
-        if (isEnd && filled === held.length) break
+        // No early end here: requests to workers that are in progress would be answered in the next epoch.
+      } else if (isEnd) {
+        throw otherStream(`one of more than ${next} samples`)
       } else if (buffer.length < size) {
         buffer.push(sample)
         filled++
@@ -99,10 +110,7 @@ export async function* shuffled(
     }
   }
   if (filled < buffer.length) {
-    throw new DataError(
-      `DataLoader: expected the stream that the state belongs to, got one of ${number} samples. Remove the state to start over`,
-      { samples: number },
-    )
+    throw otherStream(`one of ${number} samples`)
   }
   position.length ??= number
   for (const sample of isEnd ? buffer : random.shuffle(buffer)) {
@@ -110,6 +118,11 @@ export async function* shuffled(
     yield sample
   }
 }
+
+const otherStream = (what: string): DataError =>
+  new DataError(
+    `DataLoader: expected the stream that the state belongs to, got ${what}. Remove the state to start over`,
+  )
 
 /** Repeat the draws before a position: return the numbers in the buffer, and that of the next sample to read. */
 function replayed(size: number, random: Random, { drawn, length }: StreamPosition) {

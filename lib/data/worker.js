@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
 import { isBadRecord, openDataset, placeOf, Reader, ReadFailure } from './source.js'
 
-// Entry point of a DataLoader's worker thread. Input: { batch, wanted, epoch, skip }, or { exit } to end the thread. Output: { length }
+// Entry point of a DataLoader's worker thread. Input: { batch, wanted, epoch, skip }, or { exit } to end the thread. Output: { length, order }
 // once (null for a stream), then for each batch { batch, samples, failures, done } or { batch, index, error }. Typed arrays in
 // samples are copied into one SharedArrayBuffer per batch; the main thread receives views on it without copying.
 
@@ -18,7 +18,7 @@ port.on('message', ({ batch, wanted, epoch, skip, exit }) => {
   if (exit) process.exit()
   turn = turn.then(() => answer(batch, wanted, epoch, skip))
 })
-port.postMessage({ length: reader.length })
+port.postMessage({ length: reader.length, order: reader.order })
 
 /**
  * Enable TypeScript with the tsx of the dataset's package, or of this one.

@@ -105,6 +105,10 @@ export function withMedia(feature: MediaFeature, value: unknown, root: string, c
   if (Array.isArray(value)) return value.map((item, i) => withMedia(feature, item, root, `${column}[${i}]`))
   if (feature === 'audio' || feature === 'image') return mediaFile(value, root, column)
   if (typeof value !== 'object') throw new MediaError(column, `expected an object, got a ${typeof value}`)
+  const prototype = Object.getPrototypeOf(value) as object | null
+  if (prototype !== null && prototype !== Object.prototype) {
+    throw new MediaError(column, `expected an object with fields, got a ${prototype.constructor?.name}`)
+  }
   const record = { ...value } as Record<string, unknown>
   for (const [name, inner] of Object.entries(feature)) {
     if (Object.hasOwn(record, name)) record[name] = withMedia(inner, record[name], root, `${column}.${name}`)

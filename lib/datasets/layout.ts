@@ -2,7 +2,7 @@ import { ConfigError, DataError } from '../base/errors.js'
 import { didYouMean } from '../base/words.js'
 import { parseYaml } from '../files/yaml/parse.js'
 import { type MediaFeatures, yamlFeatures } from './features.js'
-import { matching } from './patterns.js'
+import { MatchBudget, matching } from './patterns.js'
 
 /** Choice of a part of a dataset. */
 export interface LayoutOptions {
@@ -16,6 +16,8 @@ export interface LayoutOptions {
 export interface Layout {
   /** Relative paths in order. */
   files: string[]
+  /** Name of the split. */
+  split: string
   features: MediaFeatures
   /** Names of the columns that the README.md states. */
   columns: string[] | undefined
@@ -58,14 +60,15 @@ export async function layoutOf(
   const splits = fromCard
     ? statedSplits(name, paths, chosen as Entry)
     : usualSplits(name, under(paths, chosen?.data_dir))
-  const files = splitOf(name, splits, split)
+  const chosenSplit = splitOf(name, splits, split)
   const infos = listOf(card.dataset_info)
   const info =
     infos.find((one) => one.config_name === (chosen?.config_name ?? config)) ??
     (infos.length === 1 ? infos[0] : undefined)
   const stated = Array.isArray(info?.features) ? (info.features as { name?: unknown }[]) : undefined
   return {
-    files,
+    files: splits.get(chosenSplit) as string[],
+    split: chosenSplit,
     features: yamlFeatures(stated),
     columns: stated?.map((one) => one?.name).filter((one) => typeof one === 'string'),
   }
@@ -128,14 +131,19 @@ function statedSplits(name: string, paths: readonly string[], { data_files: file
         file: `${name}/README.md`,
       })
     })
+  const budget = new MatchBudget()
+  const added = new Map<string, Set<string>>()
   const add = (split: string, value: unknown) => {
+    const all = added.get(split) ?? new Set()
+    added.set(split, all)
     for (const pattern of patterns(value)) {
-      const found = matching(paths, pattern)
+      const found = matching(paths, pattern, budget)
       if (found.length === 0) {
         throw new DataError(`${name}: expected files ${pattern} as in its README.md, got none`, { file: name, split })
       }
-      splits.set(split, [...(splits.get(split) ?? []), ...found.filter((path) => !splits.get(split)?.includes(path))])
+      for (const path of found) all.add(path)
     }
+    if (all.size > 0) splits.set(split, [...all])
   }
   const list = Array.isArray(files) ? files : [files]
   for (const item of list) {
@@ -169,7 +177,9 @@ function usualSplits(name: string, paths: readonly string[]): Splits {
   for (const path of sharded.size > 0 ? sharded.keys() : files) {
     const shard = sharded.get(path)
     const split = keywordIn(path) ?? (shard === undefined ? 'train' : shard.split)
-    splits.set(split, [...(splits.get(split) ?? []), path])
+    const group = splits.get(split)
+    if (group === undefined) splits.set(split, [path])
+    else group.push(path)
   }
   return splits
 }
@@ -223,12 +233,10 @@ function keywordIn(path: string): string | undefined {
   return undefined
 }
 
-function splitOf(name: string, splits: Splits, wanted: string | undefined): string[] {
+function splitOf(name: string, splits: Splits, wanted: string | undefined): string {
   const names = [...splits.keys()]
-  const files =
-    splits.get(wanted ?? 'train') ??
-    (wanted === undefined && names.length === 1 ? splits.get(names[0] as string) : undefined)
-  if (files !== undefined) return files
+  if (splits.has(wanted ?? 'train')) return wanted ?? 'train'
+  if (wanted === undefined && names.length === 1) return names[0] as string
   const near = wanted === undefined ? '' : didYouMean(wanted, names)
   throw new ConfigError(`${name}: expected a split of ${names.join(', ')}, got '${wanted ?? 'train'}'${near}`, {
     argument: 'split',

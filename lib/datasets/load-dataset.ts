@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { argumentError, defined, isList, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
+import { unopened } from '../files/byte-source.js'
 import { parseJson } from '../files/json/json.js'
 import { ParquetFile } from '../files/parquet/file.js'
 import { requireColumns } from '../files/parquet/parquet.js'
@@ -61,7 +63,24 @@ export async function loadDataset<T = Record<string, unknown>>(
   const inFiles = await parquetFeatures(names[0] as string)
   const features = { ...inFiles, ...found.layout?.features, ...options.features }
   const root = mediaRoot ?? found.folder
-  return new StreamingDataset<T>(files, features, options, (file) => resolve(root ?? dirname(file)))
+  return new StreamingDataset<T>(files, features, options, (file) => resolve(root ?? dirname(file)), {
+    files: await digestOf(names, found.layout?.files ?? names.map((path) => basename(path))),
+    ...(found.layout && { split: found.layout.split }),
+  })
+}
+
+/** Return a text that differs for files of other names or sizes, or in another order. */
+async function digestOf(paths: readonly string[], names: readonly string[]): Promise<string> {
+  const hash = createHash('sha256')
+  let bytes = 0
+  for (const [i, path] of paths.entries()) {
+    const { size } = await stat(path).catch((cause: Error) => {
+      throw new DataError(`${path} cannot be read: ${unopened(path, cause)}`, { file: path, cause })
+    })
+    bytes += size
+    hash.update(`${names[i]}\0${size}\n`)
+  }
+  return `${paths.length} files of ${bytes} bytes (${hash.digest('hex').slice(0, 16)})`
 }
 
 function readerOf(path: string, columns: readonly string[] | undefined): RecordFile {
@@ -89,7 +108,7 @@ async function located(
     const files: string[] = []
     for (const one of source as readonly string[]) {
       requireString(where, 'source', one)
-      files.push(...(await filesOf(one)))
+      for (const file of await filesOf(one)) files.push(file)
     }
     return withoutSplit(where, files, options)
   }
@@ -133,7 +152,7 @@ async function filesOf(source: string): Promise<string[]> {
     const folder = parts.slice(0, first).join('/') || (path.startsWith('/') ? '/' : '.')
     const found = matching(await filesBelow(folder), parts.slice(first).join('/'))
     if (found.length === 0) throw new DataError(`${path}: expected files that match, got none`, { file: path })
-    files.push(...found.map((one) => join(folder, one)))
+    for (const one of found) files.push(join(folder, one))
   }
   for (const file of files) {
     if ((await stat(file).catch(() => undefined)) === undefined) {

@@ -3,18 +3,29 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError, DataError } from '../base/errors.js'
 import { unopened } from '../files/byte-source.js'
-import { matchingFiles } from '../hub/select.js'
+import { globOf } from '../hub/select.js'
 
 const MOST_FILES = 100_000
 const DEEPEST_FOLDER = 16
+const LONGEST_PATTERN = 4096
+/** Maximum number of characters of all names that a pattern's braces expand to. */
+const MOST_CHARACTERS = 2 ** 23
 
 /**
  * Expand braces as a shell does: `{00000..00003}` counts, with leading zeros, and `{train,test}` lists. Braces may follow each
  * other, not contain each other.
- * @throws ConfigError for more than 100,000 names
+ * @throws ConfigError for more than 100,000 names or 8 million characters of them, or a pattern of more than 4,096 characters
  */
 export function expandBraces(pattern: string): string[] {
+  if (pattern.length > LONGEST_PATTERN) {
+    const shown = `${pattern.slice(0, 100)}…`
+    throw new ConfigError(
+      `${shown}: expected a pattern of at most ${LONGEST_PATTERN} characters, got ${pattern.length}`,
+      { pattern: shown },
+    )
+  }
   let results = ['']
+  let total = 0
   for (let at = 0; at < pattern.length; ) {
     const open = pattern.indexOf('{', at)
     const close = open < 0 ? -1 : pattern.indexOf('}', open)
@@ -24,6 +35,14 @@ export function expandBraces(pattern: string): string[] {
     const text = pattern.slice(at, end)
     const parts = words ?? ['']
     if (results.length * parts.length > MOST_FILES) throw tooMany(pattern)
+    const added = parts.reduce((sum, part) => sum + part.length, text.length * parts.length)
+    total = total * parts.length + results.length * added
+    if (total > MOST_CHARACTERS) {
+      throw new ConfigError(
+        `${pattern}: expected braces that expand to at most ${MOST_CHARACTERS} characters, got ${total}`,
+        { pattern },
+      )
+    }
     results = results.flatMap((result) => parts.map((word) => result + text + word))
     at = words === undefined ? end : close + 1
   }
@@ -39,7 +58,7 @@ function wordsOf(inside: string, pattern: string): string[] | undefined {
   const from = Number(first)
   const to = Number(last)
   if (Math.abs(to - from) >= MOST_FILES) throw tooMany(pattern)
-  const width = first.startsWith('0') || last.startsWith('0') ? Math.max(first.length, last.length) : 0
+  const width = /^0\d/.test(first) || /^0\d/.test(last) ? Math.max(first.length, last.length) : 0
   const step = to < from ? -1 : 1
   return Array.from({ length: Math.abs(to - from) + 1 }, (_, i) => String(from + step * i).padStart(width, '0'))
 }
@@ -50,27 +69,82 @@ const tooMany = (pattern: string): ConfigError =>
 export const isPattern = (text: string): boolean => /[*?[]/.test(text)
 
 /**
- * Return the paths that match a pattern: `*`, `?` and `[ab]` within a name, `**` for any number of folders, and braces.
- * @param paths relative paths with slashes
+ * Limit of the work of a dataset's patterns, which run on the event loop and come from a README.md of another person. A unit is
+ * about a step of a comparison; the limit takes about a second.
  */
-export function matching(paths: readonly string[], pattern: string): string[] {
-  const alternatives = expandBraces(pattern.replace(/^\.\//, '')).map((one) => one.split('/'))
-  return paths.filter((path) => alternatives.some((pieces) => fits(path.split('/'), pieces)))
+export class MatchBudget {
+  #left = 2 ** 28
+
+  spend(steps: number, pattern: string): void {
+    this.#left -= steps
+    if (this.#left >= 0) return
+    throw new ConfigError(
+      `${pattern.slice(0, 100)}: expected patterns that take less time to match with the dataset's files. Name fewer alternatives`,
+      { pattern },
+    )
+  }
 }
 
-function fits(names: readonly string[], pieces: readonly string[]): boolean {
+/** A part of a pattern between slashes. */
+interface Piece {
+  text: string
+  /** Undefined for a name without wildcards. */
+  test: ((name: string) => boolean) | undefined
+  /** Steps of a test for a character of the name. */
+  cost: number
+}
+
+/**
+ * Return the paths that match a pattern: `*`, `?` and `[ab]` within a name, `**` for any number of folders, and braces.
+ * @param paths relative paths with slashes
+ * @param budget shared by the patterns of a dataset
+ * @throws ConfigError as {@link expandBraces}, and for a pattern that takes too long
+ */
+export function matching(paths: readonly string[], pattern: string, budget = new MatchBudget()): string[] {
+  const names = new Set<string>()
+  const compiled: Piece[][] = []
+  for (const one of expandBraces(pattern.replace(/^\.\//, ''))) {
+    budget.spend(one.length + 64, pattern)
+    if (isPattern(one)) compiled.push(one.split('/').map((text) => pieceOf(text, pattern, budget)))
+    else names.add(one)
+  }
+  budget.spend(8 * paths.length, pattern)
+  return paths.filter((path) => {
+    if (names.has(path)) return true
+    if (compiled.length === 0) return false
+    const parts = path.split('/')
+    return compiled.some((pieces) => fits(parts, pieces, pattern, budget))
+  })
+}
+
+function pieceOf(text: string, pattern: string, budget: MatchBudget): Piece {
+  if (!isPattern(text)) return { text, test: undefined, cost: 1 }
+  // A compiled character is a function, so the budget limits the memory too.
+  budget.spend(256 * text.length, pattern)
+  // A name is read once for one star, and at most once for each character of the pattern otherwise.
+  const isLinear = text.indexOf('*') === text.lastIndexOf('*') && !text.includes('[')
+  return { text, test: globOf(text), cost: isLinear ? 1 : text.length }
+}
+
+function fits(names: readonly string[], pieces: readonly Piece[], pattern: string, budget: MatchBudget): boolean {
   // reached[i]: whether the pieces so far match the first i names.
   let reached = names.map(() => false)
   reached.unshift(true)
   for (const piece of pieces) {
+    budget.spend(16 + names.length, pattern)
     const next = reached.map(() => false)
     let before = false
     for (let i = 0; i <= names.length; i++) {
-      if (piece === '**') {
+      if (piece.text === '**') {
         before ||= reached[i] === true
         next[i] = before
-      } else if (i > 0 && reached[i - 1]) next[i] = matchingFiles([names[i - 1] as string], [piece]).length > 0
+      } else if (i > 0 && reached[i - 1]) {
+        const name = names[i - 1] as string
+        budget.spend(name.length * piece.cost, pattern)
+        next[i] = piece.test === undefined ? name === piece.text : piece.test(name)
+      }
     }
+    if (!next.includes(true)) return false
     reached = next
   }
   return reached[names.length] === true

@@ -1,6 +1,6 @@
 import { argumentError, requireBoolean, requireOneOf, requireWhole } from '../base/check.js'
 import { DataError, VoxtorchError } from '../base/errors.js'
-import { BadRecord, type IterableDataset, type StreamContext } from '../data/dataset.js'
+import { BadRecord, type IterableDataset, type StreamContext, type StreamOrder } from '../data/dataset.js'
 import { Random } from '../data/random.js'
 import { MediaError, type MediaFeatures, withMedia } from './features.js'
 import type { FileItem, RecordFile } from './record-files.js'
@@ -48,6 +48,8 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
   readonly files: readonly string[]
   /** Columns that hold audio or images. */
   readonly features: MediaFeatures
+  /** Values that determine the records and their order: digest of the files' names and sizes, split, order of files. */
+  readonly order: StreamOrder
   readonly #files: readonly RecordFile[]
   readonly #options: StreamingOptions
   readonly #rootOf: (file: string) => string
@@ -59,12 +61,15 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
     features: MediaFeatures,
     options: StreamingOptions,
     rootOf: (file: string) => string,
+    order: StreamOrder,
   ) {
     this.#files = files
     this.files = files.map(({ file }) => file)
     this.features = features
     this.#options = options
     this.#rootOf = rootOf
+    const { shuffleFiles = false, seed = 0 } = options
+    this.order = { ...order, shuffleFiles, ...(shuffleFiles && { seed }) }
   }
 
   /** Number of records that iterations in this thread have left out, outside of a loader. */

@@ -26,14 +26,14 @@ const STATE = /^(?:training_args|optimizer|scheduler|scaler|rng_state.*)\.(?:bin
  * slashes, `?` one character, `[ab]` one of a set; a pattern that ends in a slash matches the files of the folder.
  */
 export function matchingFiles(paths: readonly string[], patterns: readonly string[]): string[] {
-  const tests = patterns.map((pattern) => expression(pattern.endsWith('/') ? `${pattern}*` : pattern))
+  const tests = patterns.map((pattern) => globOf(pattern.endsWith('/') ? `${pattern}*` : pattern))
   return paths.filter((path) => tests.some((test) => test(path)))
 }
 
 type Piece = '*' | ((character: string) => boolean)
 
-/** Compile a pattern. Not to a regular expression, which can take exponential time for many stars. */
-function expression(pattern: string): (path: string) => boolean {
+/** Compile a pattern as in {@link matchingFiles}. Not to a regular expression, which can take exponential time for many stars. */
+export function globOf(pattern: string): (path: string) => boolean {
   const pieces: Piece[] = []
   const characters = [...pattern]
   for (let i = 0; i < characters.length; i++) {

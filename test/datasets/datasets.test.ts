@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { withMedia } from '../../lib/datasets/features.js'
 import { expandBraces, matching } from '../../lib/datasets/patterns.js'
 import { decodeAudio, decodeImage, loadDataset, type MediaFile } from '../../lib/files/index.js'
 import { BadRecord, ConfigError, DataError, DataLoader } from '../../lib/index.js'
@@ -59,6 +60,7 @@ describe('patterns', () => {
   it('expand braces like a shell', () => {
     expect(expandBraces('s-{00008..00010}.tar')).toEqual(['s-00008.tar', 's-00009.tar', 's-00010.tar'])
     expect(expandBraces('{a,b}{2..1}')).toEqual(['a2', 'a1', 'b2', 'b1'])
+    expect(expandBraces('{0..10}')).toEqual(ids(0, 11).map(String))
     expect(expandBraces('x{y}z{')).toEqual(['x{y}z{'])
     expect(() => expandBraces('{0..99999}{0..9}')).toThrow(ConfigError)
     expect(() => expandBraces('{0..999999999}')).toThrow(ConfigError)
@@ -74,6 +76,20 @@ describe('patterns', () => {
     // Many stars take no exponential time.
     expect(matching(['a'.repeat(5000)], `${'*a'.repeat(2000)}b`)).toEqual([])
     expect(matching([`${'a/'.repeat(500)}b`], `${'**/'.repeat(500)}c`)).toEqual([])
+    expect(matching(ids(0, 100_000).map(String), '{00000..99999}')).toHaveLength(90_000)
+  })
+
+  it('of a hostile README.md take bounded time', async () => {
+    expect(() => expandBraces('a'.repeat(5000))).toThrow(ConfigError)
+    expect(() => expandBraces(`{0..99999}${'a'.repeat(4000)}`)).toThrow(ConfigError)
+    const paths = ids(0, 50_000).map((id) => `data/train-${id}.jsonl`)
+    const start = performance.now()
+    expect(() => matching(paths, '*/{0..99999}*.jsonl')).toThrow(ConfigError)
+    expect(() => matching(paths, `*/${'*n'.repeat(2000)}`)).toThrow(ConfigError)
+    const card = `---\nconfigs:\n- data_files:\n${'  - "**/{0..9999}*.jsonl"\n'.repeat(1000)}---\n`
+    const path = folder({ 'README.md': card, ...Object.fromEntries(ids(0, 50).map((id) => [`${id}.jsonl`, ''])) })
+    expect((await failure(loadDataset(path))).message).toContain('less time')
+    expect(performance.now() - start).toBeLessThan(30_000)
   })
 })
 
@@ -179,6 +195,17 @@ describe('loadDataset: folders', () => {
     const error = await failure(gather(strict.iterate()))
     expect(error).toMatchObject({ line: 2, column: 'images[0]' })
     expect(error.message).toContain('leads out')
+  })
+})
+
+describe('withMedia', () => {
+  it('refuses bytes and dates where a struct is expected', () => {
+    const feature = { clip: 'audio' } as const
+    for (const value of [new Uint8Array(3), Buffer.alloc(3), new Date()]) {
+      expect(() => withMedia(feature, value, '/', 'a')).toThrow(/column 'a': expected an object with fields/)
+    }
+    const bytes = new Uint8Array(1)
+    expect(withMedia(feature, { clip: bytes, id: 1 }, '/', 'a')).toEqual({ clip: { bytes, path: null }, id: 1 })
   })
 })
 
@@ -403,18 +430,61 @@ describe('a StreamingDataset in a DataLoader', () => {
     expect(await gather(missing)).toHaveLength(7)
   })
 
-  it('refuses the state of a longer stream', async () => {
-    const make = async (length: number) =>
-      new DataLoader<Row>(await loadDataset<Row>(folder({ 'a.jsonl': lines(0, length) })), {
-        batchSize: 2,
-        shuffleBuffer: 4,
-      })
-    const long = await make(100)
-    let batches = 0
-    for await (const _ of long) if (++batches === 30) break
-    const short = await make(10)
-    short.loadState(long.state())
-    expect(await failure(gather(short))).toBeInstanceOf(DataError)
+  it.each([0, 4])('refuses the state of another stream: buffer %i', async (shuffleBuffer) => {
+    const stateOf = async (loader: DataLoader<Row>, after: number) => {
+      let batches = 0
+      for await (const _ of loader) if (++batches === after) break
+      return JSON.parse(JSON.stringify(loader.state())) as ReturnType<typeof loader.state>
+    }
+    const options = { batchSize: 2, shuffleBuffer }
+    // Streams that state no order.
+    const plain = (length: number) =>
+      new DataLoader<Row>({ iterate: () => ids(0, length).map((id) => ({ id })) }, options)
+    const long = plain(10)
+    long.loadState(await stateOf(plain(100), 30))
+    expect((await failure(gather(long))).message).toContain('the stream that the state belongs to')
+    const same = plain(100)
+    same.loadState(await stateOf(plain(100), 50))
+    expect(await gather(same)).toHaveLength(0)
+    const source = folder({ 'train-a.jsonl': lines(0, 40), 'train-b.jsonl': lines(40, 80), 'test.jsonl': lines(0, 80) })
+    const make = async (from: string, more: object) =>
+      new DataLoader<Row>(await loadDataset<Row>(from, { shuffleFiles: true, seed: 1, ...more }), options)
+    const state = await stateOf(await make(source, {}), 5)
+    const other = folder({ 'train-a.jsonl': lines(0, 40), 'train-b.jsonl': lines(40, 81) })
+    for (const [from, more, argument] of [
+      [other, {}, 'dataset.files'],
+      [source, { split: 'test' }, 'dataset.files'],
+      [source, { shuffleFiles: false, seed: undefined }, 'dataset.shuffleFiles'],
+      [source, { seed: 2 }, 'dataset.seed'],
+    ] as const) {
+      const loader = await make(from, more)
+      expect(() => loader.loadState(state)).toThrow(expect.objectContaining({ argument }))
+      const workerData = { source: from, options: { shuffleFiles: true, seed: 1, ...more }, library }
+      const threads = new DataLoader<Row>(url, { ...options, workers: 1, workerData })
+      threads.loadState(state)
+      expect(await failure(gather(threads))).toMatchObject({ argument })
+    }
+  })
+
+  it('leaves no requests to persistent workers behind after resuming', async () => {
+    const make = () => {
+      const options = { batchSize: 4, workers: 2, prefetch: 16, shuffleBuffer: 20, persistentWorkers: true }
+      return new DataLoader<Row>(url, { ...options, workerData: { source: mixed(), library } })
+    }
+    const first = make()
+    const states: string[] = []
+    const epochs: Row[][][] = [[], []]
+    for await (const batch of first) {
+      epochs[0]?.push(batch)
+      states.push(JSON.stringify(first.state()))
+    }
+    for await (const batch of first) epochs[1]?.push(batch)
+    await first.close()
+    const second = make()
+    second.loadState(JSON.parse(states.at(-3) as string))
+    expect(await gather(second)).toEqual(epochs[0]?.slice(-2))
+    expect(await gather(second)).toEqual(epochs[1])
+    await second.close()
   })
 
   it.each([

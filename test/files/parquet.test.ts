@@ -1,10 +1,14 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import v8 from 'node:v8'
 import { gunzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type ReadParquetOptions, readParquet, readParquetHeader } from '../../lib/files/index.js'
 import { ParquetFile } from '../../lib/files/parquet/file.js'
+import { loadPackages } from '../../lib/files/parquet/packages.js'
+import { type Page, readDataPage, readDictionary } from '../../lib/files/parquet/page.js'
 import { DataError } from '../../lib/index.js'
 
 interface Case {
@@ -186,5 +190,42 @@ describe('readParquet: bad input', () => {
       }
     }
     expect(failures).toBeGreaterThan(100)
+  })
+
+  it('refuses more byte arrays than fit on the heap, however small their page is', async () => {
+    const packages = await loadPackages('a.parquet')
+    const leaf = { node: { element: { type: 'BYTE_ARRAY' } }, path: 'a', maxDefinition: 0, maxRepetition: 0 }
+    const read = (num_values: number): Promise<Page> => {
+      // Blocks of 128 lengths, all of them 0, in 5 bytes each.
+      const bytes = Buffer.alloc(10 + 5 * Math.ceil(num_values / 128))
+      bytes.set([0x80, 0x01, 0x04, (num_values & 127) | 128, ((num_values >> 7) & 127) | 128, num_values >> 14])
+      const header = {
+        ...{ type: 'DATA_PAGE', compressed_page_size: bytes.length, uncompressed_page_size: bytes.length },
+        data_page_header: { num_values, encoding: 'DELTA_LENGTH_BYTE_ARRAY' },
+      }
+      return readDataPage(packages, leaf as never, header as never, bytes, async (packed) => packed, num_values)
+    }
+    const dictionary = (num_values: number) => {
+      const header = { dictionary_page_header: { num_values, encoding: 'PLAIN' } }
+      return readDictionary(packages, leaf as never, header as never, new Uint8Array(4 * num_values))
+    }
+    const { getHeapStatistics } = v8
+    const limit = 2 ** 28
+    v8.getHeapStatistics = () => ({
+      ...getHeapStatistics(),
+      heap_size_limit: limit,
+      // A megabyte above the reserve.
+      used_heap_size: limit - limit / 10 - 2 ** 26 - 2 ** 20,
+    })
+    syncBuiltinESMExports()
+    try {
+      expect((await read(1000)).values).toHaveLength(1000)
+      expect(dictionary(1000)).toHaveLength(1000)
+      await expect(read(100_000)).rejects.toThrow("more than fits in JavaScript's memory")
+      expect(() => dictionary(100_000)).toThrow("more than fits in JavaScript's memory")
+    } finally {
+      v8.getHeapStatistics = getHeapStatistics
+      syncBuiltinESMExports()
+    }
   })
 })

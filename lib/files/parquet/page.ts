@@ -42,6 +42,15 @@ function checkedCount(count: unknown, left: number): number {
   return count as number
 }
 
+/** Approximate size of a Uint8Array object on the heap, without its bytes. */
+const OBJECT_BYTES = 128
+
+/** Check that the values of a page fit on the heap as objects: a page of empty strings takes no bytes for each. */
+function requireHeap(count: number, type: string | undefined): void {
+  const isObject = type === 'BYTE_ARRAY' || type === 'FIXED_LEN_BYTE_ARRAY' || type === 'INT96'
+  if (isObject && !heapHolds(OBJECT_BYTES * count)) throw new Error(tooMuch())
+}
+
 /** Decode a dictionary page into its stored values. */
 export function readDictionary(packages: Packages, leaf: ParquetLeaf, header: PageHeader, bytes: Uint8Array) {
   const { num_values: count, encoding } = header.dictionary_page_header ?? {}
@@ -208,6 +217,7 @@ function direct(
 ): ArrayLike<unknown> {
   const { type_length: width = 0 } = leaf.node.element
   if (encoding === 'PLAIN') return plain(packages, leaf, bytes, count)
+  requireHeap(count, type)
   if (encoding === 'RLE' && type === 'BOOLEAN') {
     const values = new Uint8Array(count)
     const length = bytes.uint32()
@@ -243,6 +253,7 @@ function plain(packages: Packages, leaf: ParquetLeaf, bytes: Bytes, count: numbe
   else if (type === 'BYTE_ARRAY') bytes.require(4 * count)
   else if (size === undefined || size <= 0) throw new Error(`values of type ${type}`)
   else bytes.require(size * count)
+  requireHeap(count, type)
   if (type === 'BYTE_ARRAY') return Array.from({ length: count }, () => part(bytes, bytes.uint32()))
   return packages.readPlain(bytes, type as never, count, width)
 }
