@@ -81,7 +81,7 @@ const listOf = (value: unknown): Entry[] =>
     (one): one is Entry => typeof one === 'object' && one !== null,
   )
 
-const LONGEST_CARD = 2 ** 22
+export const LONGEST_CARD = 2 ** 22
 
 /** Return the front matter of a README.md: YAML between two lines of `---`. */
 async function frontMatter(readme: Uint8Array, file: string): Promise<Entry> {

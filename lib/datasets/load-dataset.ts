@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { readFile, stat } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { argumentError, defined, isList, requireOptions, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
@@ -7,9 +8,10 @@ import { unopened } from '../files/byte-source.js'
 import { parseJson } from '../files/json/json.js'
 import { ParquetFile } from '../files/parquet/file.js'
 import { requireColumns } from '../files/parquet/parquet.js'
+import { chunksOf } from '../files/text.js'
 import { HUB_OPTIONS, isRepository, type ResolveModelOptions, resolveDataset } from '../hub/resolve.js'
 import { jsonFeatures, type MediaFeatures } from './features.js'
-import { type Layout, layoutOf } from './layout.js'
+import { type Layout, LONGEST_CARD, layoutOf } from './layout.js'
 import { expandBraces, filesBelow, isPattern, matching } from './patterns.js'
 import { type RecordFile, recordFile } from './record-files.js'
 import { checkStreaming, STREAMING_OPTIONS, StreamingDataset, type StreamingOptions } from './streaming-dataset.js'
@@ -33,7 +35,7 @@ export interface LoadDatasetOptions extends StreamingOptions, Omit<ResolveModelO
  *
  * A record is an object with a value for each column: see `readParquet`, `readJsonl`. A tar file has the layout of WebDataset: a
  * record has a field for each extension, and `__key__`; `.json` is parsed, `.txt` is a string, `.cls` a number, audio and images
- * are {@link MediaFile}s, other files bytes. Nothing is written to the disk, and links are not followed.
+ * are {@link MediaFile}s, other files bytes. Nothing is written to the disk.
  *
  * ```ts
  * const dataset = await loadDataset('org/speech', { split: 'test', columns: ['audio', 'text'] })
@@ -116,7 +118,7 @@ async function located(
   const facts = await stat(source as string).catch(() => undefined)
   const name = source as string
   if (facts?.isDirectory()) {
-    const readme = await readFile(join(name, 'README.md')).catch(() => undefined)
+    const readme = await readCard(join(name, 'README.md'))
     return { folder: name, layout: await layoutOf(name, await filesBelow(name), readme, options), files: [] }
   }
   const looksLocal =
@@ -162,6 +164,19 @@ async function filesOf(source: string): Promise<string[]> {
   return files
 }
 
+/** Return the beginning of a README.md, which is all that is parsed of it; undefined if there is none. */
+async function readCard(file: string): Promise<Buffer | undefined> {
+  if (!existsSync(file)) return undefined
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of chunksOf(file)) {
+    chunks.push(chunk)
+    size += chunk.length
+    if (size >= LONGEST_CARD) break
+  }
+  return Buffer.concat(chunks).subarray(0, LONGEST_CARD)
+}
+
 /** Download the files of a split: the README.md first, which says which they are. */
 async function ofHub(name: string, options: LoadDatasetOptions): Promise<Located> {
   const hub = defined(Object.fromEntries(HUB_OPTIONS.map((key) => [key, options[key]]))) as ResolveModelOptions
@@ -170,7 +185,7 @@ async function ofHub(name: string, options: LoadDatasetOptions): Promise<Located
     paths = all
     return all.includes('README.md') ? ['README.md'] : (await layoutOf(name, all, undefined, options)).files
   })
-  const readme = paths.includes('README.md') ? await readFile(join(first.folder, 'README.md')) : undefined
+  const readme = paths.includes('README.md') ? await readCard(join(first.folder, 'README.md')) : undefined
   const layout = await layoutOf(name, paths, readme, options)
   if (readme === undefined) return { folder: first.folder, layout, files: [] }
   // The commit of the README.md, whatever the branch points to by now.
