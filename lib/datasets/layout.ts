@@ -19,8 +19,6 @@ export interface Layout {
   /** Name of the split. */
   split: string
   features: MediaFeatures
-  /** Names of the columns that the README.md states. */
-  columns: string[] | undefined
 }
 
 const EXTENSIONS = ['.parquet', '.tar', '.tar.gz', '.tgz', '.jsonl', '.ndjson', '.json']
@@ -70,7 +68,6 @@ export async function layoutOf(
     files: splits.get(chosenSplit) as string[],
     split: chosenSplit,
     features: yamlFeatures(stated),
-    columns: stated?.map((one) => one?.name).filter((one) => typeof one === 'string'),
   }
 }
 

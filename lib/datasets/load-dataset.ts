@@ -60,8 +60,7 @@ export async function loadDataset<T = Record<string, unknown>>(
   }
   const found = await located(where, source, options)
   const names = found.layout?.files.map((path) => join(found.folder as string, path)) ?? found.files
-  const stated = columns ?? found.layout?.columns
-  const files = names.map((path) => readerOf(path, path.toLowerCase().endsWith('.parquet') ? stated : columns))
+  const files = names.map((path) => readerOf(path, columns))
   const inFiles = await parquetFeatures(names[0] as string)
   const features = { ...inFiles, ...found.layout?.features, ...options.features }
   const root = mediaRoot ?? found.folder
