@@ -157,7 +157,7 @@ async function filesOf(source: string): Promise<string[]> {
   }
   for (const file of files) {
     if ((await stat(file).catch(() => undefined)) === undefined) {
-      throw new DataError(`${file}: there is no such file`, { file })
+      throw new DataError(`${file}: expected a file, got a path that does not exist`, { file })
     }
   }
   return files

@@ -14,7 +14,7 @@ export interface ProjectionConfig {
   intermediateSize?: number
   /** Number of neighboring frames that become one token. Default 1. */
   stackedFrames?: number
-  /** Whether there are two layers, `linear_1` and `linear_2`, with an activation between them, and not one, `linear`. */
+  /** True for two layers, `linear_1` and `linear_2`, with an activation between them; false for one, `linear`. */
   hasActivation: boolean
   activation?: string
   bias: boolean

@@ -102,7 +102,7 @@ function stepMask(lengths: readonly number[], steps: number, { device }: Tensor)
 }
 
 export interface WhisperFeatureOptions {
-  /** Whether the spectrogram is of the whole clip, padded to whole windows, and not of each window. Default false. */
+  /** True for one spectrogram of the whole clip, padded to whole windows; false (default) for one of each window. */
   wholeClip?: boolean
   /** Whether a clip that is longer than a window is cut to one, and not into several. Default false. */
   oneWindow?: boolean
