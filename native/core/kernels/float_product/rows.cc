@@ -1,6 +1,7 @@
 // The blocks of a float32 product, compiled once for each instruction set (../builds.h). Each element of the result is
-// one chain of fused multiply-adds over a block of the depth, so its bits depend neither on its place nor on who computes
-// it. Thin products have other blocks, and add the bias at the end: other bits than the same row among more than 192.
+// one chain of fused multiply-adds over a block of the depth, so its bits depend neither on its place nor on who
+// computes it. Thin products have other blocks, and add the bias at the end: other bits than the same row among more
+// than 192.
 #include "core/kernels/float_product/args.h"
 
 #if defined(__AVX2__)
