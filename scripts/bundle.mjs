@@ -22,6 +22,7 @@ const ENTRIES = [
   'cli/install',
   'data/worker',
   'audio/decoder-worker',
+  'files/parquet/block-codecs-worker',
   'vision/video-worker',
   'serve/page/app',
   'serve/page/recorder-worklet',

@@ -170,8 +170,10 @@ function usualSplits(name: string, paths: readonly string[]): Splits {
     if (shard !== undefined) sharded.set(path, shard)
   }
   requireAllShards(name, sharded)
+  const used = sharded.size > 0 ? [...sharded.keys()] : files
+  warnOfOthers(name, paths, used)
   const splits: Splits = new Map()
-  for (const path of sharded.size > 0 ? sharded.keys() : files) {
+  for (const path of used) {
     const shard = sharded.get(path)
     const split = keywordIn(path) ?? (shard === undefined ? 'train' : shard.split)
     const group = splits.get(split)
@@ -179,6 +181,20 @@ function usualSplits(name: string, paths: readonly string[]): Splits {
     else group.push(path)
   }
   return splits
+}
+
+/** Warn about data files that no split has. Other JSON files may be anything. */
+function warnOfOthers(name: string, paths: readonly string[], used: readonly string[]): void {
+  const own = new Set(used)
+  const others = paths.filter(
+    (path) => !own.has(path) && EXTENSIONS.some((end) => end !== '.json' && path.toLowerCase().endsWith(end)),
+  )
+  if (others.length === 0) return
+  const more = others.length > 5 ? ` and ${others.length - 5} more` : ''
+  process.emitWarning(
+    `${name}: left out ${others.slice(0, 5).join(', ')}${more}, in addition to ${used[0]}. Name the files under configs in README.md`,
+    'DatasetWarning',
+  )
 }
 
 interface Shard {
@@ -200,19 +216,26 @@ function shardOf(path: string): Shard | undefined {
   return { stem, split: stem.slice(stem.lastIndexOf('/') + 1), index: Number(index), count: Number(count) }
 }
 
-/** Check that no shard is missing. */
+/** Check that each shard is there once. */
 function requireAllShards(name: string, shards: ReadonlyMap<string, Shard>): void {
-  const groups = new Map<string, { first: Shard; found: Set<number> }>()
-  for (const shard of shards.values()) {
-    const key = `${shard.stem}\n${shard.count}`
-    const group = groups.get(key) ?? { first: shard, found: new Set() }
-    group.found.add(shard.index)
-    groups.set(key, group)
+  const five = (number: number) => String(number).padStart(5, '0')
+  const groups = new Map<string, { first: Shard; found: Map<number, string> }>()
+  for (const [path, shard] of shards) {
+    const group = groups.get(shard.stem) ?? { first: shard, found: new Map<number, string>() }
+    groups.set(shard.stem, group)
+    const { first, found } = group
+    const other = found.get(shard.index)
+    if (shard.count !== first.count || other !== undefined) {
+      throw new DataError(
+        `${name}: expected one set of files ${first.stem}-*, got two: ${other ?? found.values().next().value}, ${path}. Remove one or name the files under configs in README.md`,
+        { file: name, stem: first.stem },
+      )
+    }
+    found.set(shard.index, path)
   }
   for (const { first, found } of groups.values()) {
     const missing = Array.from({ length: first.count }, (_, i) => i).filter((i) => !found.has(i))
     if (missing.length === 0) continue
-    const five = (number: number) => String(number).padStart(5, '0')
     throw new DataError(
       `${name}: expected ${first.count} files ${first.stem}-*-of-${five(first.count)}, got ${found.size}: number ${five(missing[0] as number)} is missing`,
       { file: name, missing },

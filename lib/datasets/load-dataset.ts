@@ -59,6 +59,11 @@ export async function loadDataset<T = Record<string, unknown>>(
     if (value !== undefined) requireString(where, name, value)
   }
   const found = await located(where, source, options)
+  if (!found.isHub && options.revision !== undefined) {
+    throw new ConfigError(`${where}: expected revision with a dataset of the Hub, got it with files. Leave it out`, {
+      argument: 'revision',
+    })
+  }
   const names = found.layout?.files.map((path) => join(found.folder as string, path)) ?? found.files
   const files = names.map((path) => readerOf(path, columns))
   const inFiles = await parquetFeatures(names[0] as string)
@@ -93,6 +98,7 @@ function readerOf(path: string, columns: readonly string[] | undefined): RecordF
 }
 
 interface Located {
+  isHub?: boolean
   folder?: string
   layout?: Layout
   files: string[]
@@ -186,13 +192,13 @@ async function ofHub(name: string, options: LoadDatasetOptions): Promise<Located
   })
   const readme = paths.includes('README.md') ? await readCard(join(first.folder, 'README.md')) : undefined
   const layout = await layoutOf(name, paths, readme, options)
-  if (readme === undefined) return { folder: first.folder, layout, files: [] }
+  if (readme === undefined) return { isHub: true, folder: first.folder, layout, files: [] }
   // The commit of the README.md, whatever the branch points to by now.
   const { folder } = await resolveDataset(name, { ...hub, revision: first.commit }, async () => [
     'README.md',
     ...layout.files,
   ])
-  return { folder, layout, files: [] }
+  return { isHub: true, folder, layout, files: [] }
 }
 
 /** Return the media that a Parquet file states, as Python's datasets writes them. */

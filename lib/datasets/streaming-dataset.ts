@@ -1,7 +1,9 @@
 import { argumentError, requireBoolean, requireOneOf, requireWhole } from '../base/check.js'
-import { DataError, VoxtorchError } from '../base/errors.js'
+import { ConfigError, DataError, VoxtorchError } from '../base/errors.js'
+import { didYouMean } from '../base/words.js'
 import { BadRecord, type IterableDataset, type StreamContext, type StreamOrder } from '../data/dataset.js'
 import { Random } from '../data/random.js'
+import { quoted } from '../files/byte-source.js'
 import { MediaError, type MediaFeatures, withMedia } from './features.js'
 import type { FileItem, RecordFile } from './record-files.js'
 
@@ -21,7 +23,8 @@ export interface StreamingOptions {
   seed?: number
   /**
    * Action for a record that cannot be read while those after it can, such as a line that is not JSON: 'stop' (default) throws,
-   * 'skip' leaves it out; a loader counts it in `badRecords`. A file that is damaged otherwise is always an error.
+   * 'skip' leaves it out; a loader counts it in `badRecords`. A file that is damaged otherwise is always an error, and so is a
+   * dataset of which no record can be read, as with a misspelled column.
    */
   onBadRecord?: 'stop' | 'skip'
 }
@@ -53,6 +56,8 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
   readonly #files: readonly RecordFile[]
   readonly #options: StreamingOptions
   readonly #rootOf: (file: string) => string
+  /** Names of the option `features` that no record has had. */
+  readonly #unseen: Set<string>
   #badRecords = 0
 
   /** @internal */
@@ -68,6 +73,7 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
     this.features = features
     this.#options = options
     this.#rootOf = rootOf
+    this.#unseen = new Set(Object.keys(options.features ?? {}))
     const { shuffleFiles = false, seed = 0 } = options
     this.order = { ...order, shuffleFiles, ...(shuffleFiles && { seed }) }
   }
@@ -90,6 +96,8 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
   }: Position = {}): AsyncGenerator<T, void, void> {
     const { shuffleFiles = false, seed = 0, onBadRecord = 'stop' } = this.#options
     const order = shuffleFiles ? new Random(seed, epoch).shuffle([...this.#files]) : this.#files
+    let isUsable = false
+    let firstError: DataError | undefined
     let start = 0
     for (const file of order) {
       const count = start < skip ? await file.count() : undefined
@@ -107,15 +115,38 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
             break
           }
           const { record, error } = this.#withMedia(file.file, step.value)
-          if (error === undefined) yield record as T
-          else if (onBadRecord === 'stop') throw error
-          else if (takesBadRecords) yield new BadRecord(error) as T
+          if (error === undefined) {
+            isUsable = true
+            yield record as T
+            continue
+          }
+          if (onBadRecord === 'stop') throw error
+          firstError ??= error
+          if (takesBadRecords) yield new BadRecord(error) as T
           else this.#badRecords++
         }
       } finally {
         await items.return(0)
       }
     }
+    if (isUsable && skip === 0 && this.#unseen.size > 0) this.#warnOfFeatures()
+    if (firstError !== undefined && !isUsable && !(await this.#hasUsable())) throw firstError
+  }
+
+  #warnOfFeatures(): void {
+    const names = [...this.#unseen].map(quoted).join(', ')
+    this.#unseen.clear()
+    process.emitWarning(`${this.files[0]}: no record has a column ${names}, which features name`, 'DatasetWarning')
+  }
+
+  /** Return whether any record can be read, of all files. */
+  async #hasUsable(): Promise<boolean> {
+    for (const file of this.#files) {
+      for await (const item of file.records(0, () => true)) {
+        if (this.#withMedia(file.file, item).error === undefined) return true
+      }
+    }
+    return false
   }
 
   #withMedia(file: string, item: FileItem): FileItem {
@@ -123,7 +154,9 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
     if (record === undefined) return item
     try {
       for (const [name, feature] of Object.entries(this.features)) {
-        if (Object.hasOwn(record, name)) record[name] = withMedia(feature, record[name], this.#rootOf(file), name)
+        if (!Object.hasOwn(record, name)) continue
+        this.#unseen.delete(name)
+        record[name] = withMedia(feature, record[name], this.#rootOf(file), name)
       }
       return item
     } catch (cause) {
@@ -150,11 +183,23 @@ export const STREAMING_OPTIONS = [
 
 /** Check options whose values no other function checks. @internal */
 export function checkStreaming(where: string, options: StreamingOptions): void {
-  const { features, shuffleFiles, seed, onBadRecord } = options
+  const { columns, features, shuffleFiles, seed, onBadRecord } = options
   if (shuffleFiles !== undefined) requireBoolean(where, 'shuffleFiles', shuffleFiles)
   if (seed !== undefined) requireWhole(where, 'seed', seed)
   if (onBadRecord !== undefined) requireOneOf(where, 'onBadRecord', onBadRecord, ['stop', 'skip'])
-  if (features !== undefined) requireFeatures(where, 'features', features, 0)
+  if (seed !== undefined && shuffleFiles !== true) {
+    throw new ConfigError(`${where}: expected seed with shuffleFiles: true, got it without. Leave it out`, {
+      argument: 'seed',
+    })
+  }
+  if (features === undefined) return
+  requireFeatures(where, 'features', features, 0)
+  const other = Object.keys(features).find((name) => columns !== undefined && !columns.includes(name))
+  if (other === undefined) return
+  throw new ConfigError(
+    `${where}: features: expected names of columns (${columns?.map(quoted).join(', ')}), got ${quoted(other)}${didYouMean(other, columns ?? [])}`,
+    { argument: 'features' },
+  )
 }
 
 function requireFeatures(where: string, name: string, value: unknown, depth: number): void {

@@ -168,6 +168,58 @@ describe('loadDataset: folders', () => {
     expect(await failure(loadDataset(sharded(), { colums: [] } as object))).toBeInstanceOf(ConfigError)
   })
 
+  it('refuses shards of two sets, and names files that no split has', async () => {
+    const parquet = bytesOf(shards[0] as string)
+    const named = (...names: string[]) => folder(Object.fromEntries(names.map((name) => [name, parquet])))
+    const twice = named('train-00000-of-00001-aa.parquet', 'train-00000-of-00001-bb.parquet')
+    const error = await failure(loadDataset(twice))
+    expect(error).toBeInstanceOf(DataError)
+    expect(error.message).toContain('-aa.parquet, train-00000-of-00001-bb.parquet')
+    const counts = named('train-00000-of-00001.parquet', 'train-00000-of-00002.parquet', 'train-00001-of-00002.parquet')
+    expect((await failure(loadDataset(counts))).message).toContain('got two')
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    await loadDataset(named('train-00000-of-00001.parquet', 'extra.parquet', 'train.jsonl', 'vocab.json'))
+    expect(warn.mock.calls.map(([text]) => text)).toEqual([
+      expect.stringMatching(/left out extra\.parquet, train\.jsonl, in addition to train-00000-of-00001\.parquet/),
+    ])
+    warn.mockRestore()
+  })
+
+  it('refuses options without effect', async () => {
+    const path = folder({ 'a.jsonl': lines(0, 2) })
+    for (const [options, argument] of [
+      [{ seed: 1 }, 'seed'],
+      [{ revision: 'main' }, 'revision'],
+      [{ columns: ['id'], features: { adio: 'audio' } }, 'features'],
+    ] as const) {
+      expect(await failure(loadDataset(path, options))).toMatchObject({ name: 'ConfigError', argument })
+    }
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    await idsOf(path, { features: { adio: 'audio' } })
+    expect(warn.mock.calls.map(([text]) => text)).toEqual([expect.stringContaining('no record has a column "adio"')])
+    warn.mockRestore()
+  })
+
+  it('does not skip all records for a misspelled column', async () => {
+    const tar = folder({ 'a.tar': archive(...['x.txt', 'y.txt'].map((name) => makeTar(name, {}, Buffer.from('a')))) })
+    for (const [source, column] of [
+      [join(tar, 'a.tar'), 'text'],
+      [folder({ 'a.jsonl': lines(0, 6) }), 'ids'],
+    ] as const) {
+      const dataset = await loadDataset(source, { columns: [column], onBadRecord: 'skip' })
+      expect(await failure(gather(dataset.iterate()))).toMatchObject({ column })
+      expect(await failure(gather(dataset.iterate({ shard: 1, shards: 2 })))).toMatchObject({ column })
+      expect(await failure(gather(new DataLoader(dataset, { batchSize: 2 })))).toMatchObject({ column })
+    }
+    // One of two readers has only a bad record.
+    const mixed = await loadDataset(folder({ 'a.jsonl': '{"id":1}\n{"i":2}\n' }), {
+      columns: ['id'],
+      onBadRecord: 'skip',
+    })
+    expect(await gather(mixed.iterate({ shard: 1, shards: 2 }))).toEqual([])
+    expect(mixed.badRecords).toBe(1)
+  })
+
   it('reads media by path within the folder only', async () => {
     const pgm = Buffer.from('P5 1 1 255\n\x07', 'latin1')
     const card =

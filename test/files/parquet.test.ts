@@ -7,7 +7,7 @@ import { gunzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it } from 'vitest'
 import { type ReadParquetOptions, readParquet, readParquetHeader } from '../../lib/files/index.js'
 import { ParquetFile } from '../../lib/files/parquet/file.js'
-import { loadPackages } from '../../lib/files/parquet/packages.js'
+import { loadPackages, unpacked } from '../../lib/files/parquet/packages.js'
 import { type Page, readDataPage, readDictionary } from '../../lib/files/parquet/page.js'
 import { DataError } from '../../lib/index.js'
 
@@ -190,6 +190,60 @@ describe('readParquet: bad input', () => {
       }
     }
     expect(failures).toBeGreaterThan(100)
+  })
+
+  /** A block of LZ4: a zero, a match of the byte before it, and five zeros. */
+  const zeros = (size: number) => {
+    const more = size - 6 - 4 - 15
+    const lengths = Buffer.alloc(Math.floor(more / 255) + 1, 255)
+    lengths[lengths.length - 1] = more % 255
+    return Buffer.concat([Buffer.from([0x1f, 0, 1, 0]), lengths, Buffer.from([0x50, 0, 0, 0, 0, 0])])
+  }
+
+  it('decompresses a large page in a thread of its own', async () => {
+    for (const size of [2 ** 20, 2 ** 24]) {
+      const bytes = await unpacked('LZ4_RAW', zeros(size), size)
+      expect(bytes).toHaveLength(size)
+      expect(Buffer.compare(bytes, Buffer.alloc(size))).toBe(0)
+      await expect(unpacked('LZ4_RAW', zeros(size).subarray(0, -10), size)).rejects.toThrow('its LZ4 data is broken')
+      await expect(unpacked('SNAPPY', zeros(size), size)).rejects.toThrow(`expected ${size} decompressed bytes`)
+    }
+    let turns = 0
+    const timer = setInterval(() => turns++, 1)
+    await unpacked('LZ4_RAW', zeros(2 ** 27), 2 ** 27)
+    clearInterval(timer)
+    expect(turns).toBeGreaterThan(3)
+  })
+
+  it('refuses packed data of another length', async () => {
+    const sample = Buffer.from('tests of tests of tests of text, and 123456789 others')
+    const packed = {
+      // Blocks of pyarrow 26.0.1: pa.Codec(name).compress(sample).
+      SNAPPY: '35207465737473206f66204e09005c78742c20616e6420313233343536373839206f7468657273',
+      ZSTD: '28b52ffd203545010014027465737473206f662078742c20616e6420313233343536373839206f74686572730100a4cb11',
+      LZ4_RAW: '9f7465737473206f6620090001f00978742c20616e6420313233343536373839206f7468657273',
+    }
+    for (const [codec, hex] of Object.entries(packed)) {
+      const bytes = Buffer.from(hex, 'hex')
+      expect(Buffer.from(await unpacked(codec, bytes, sample.length))).toEqual(sample)
+      for (const size of [sample.length - 1, sample.length + 1]) {
+        await expect(unpacked(codec, bytes, size), `${codec} ${size}`).rejects.toThrow(`expected ${size} decompressed`)
+      }
+      for (let cut = 1; cut < bytes.length; cut++) {
+        await expect(unpacked(codec, bytes.subarray(0, -cut), sample.length), `${codec} ${cut}`).rejects.toThrow()
+      }
+    }
+    const lz4 = Buffer.from(packed.LZ4_RAW, 'hex')
+    const head = Buffer.alloc(8)
+    head.writeUInt32BE(sample.length)
+    head.writeUInt32BE(lz4.length, 4)
+    const hadoop = Buffer.concat([head, lz4])
+    expect(Buffer.from(await unpacked('LZ4', lz4, sample.length))).toEqual(sample)
+    expect(Buffer.from(await unpacked('LZ4', hadoop, sample.length))).toEqual(sample)
+    const twice = Buffer.concat([hadoop, hadoop])
+    expect(Buffer.from(await unpacked('LZ4', twice, 2 * sample.length)).toString()).toBe(`${sample}${sample}`)
+    await expect(unpacked('LZ4', twice.subarray(0, -3), 2 * sample.length)).rejects.toThrow('LZ4 data is broken')
+    await expect(unpacked('LZ4', twice, 3 * sample.length)).rejects.toThrow('LZ4 data is broken')
   })
 
   it('refuses more byte arrays than fit on the heap, however small their page is', async () => {

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import type { ColumnMetaData } from 'hyparquet'
 import type { ByteSource } from '../byte-source.js'
 import { type Packages, unpacked } from './packages.js'
@@ -71,7 +72,7 @@ export class Cursor {
       if (maxRepetition > 0 && entries > LONGEST_ROW + page.entries) {
         throw new Error(`expected at most ${LONGEST_ROW} values in a row, got more`)
       }
-      if (maxRepetition === 0 ? page.entries > 0 : page.repetitions?.includes(0)) break
+      if (maxRepetition === 0 || page.repetitions?.includes(0)) break
     } while (this.#left > 0)
     this.ended = this.#left === 0
     if (pages.length > 0) this.#join(pages)
@@ -207,10 +208,11 @@ export class Cursor {
       if (this.#left === 0) return undefined
       const { header, bytes } = await this.#header()
       const { type } = header
-      const unpack = (packed: Uint8Array, size: number) => unpacked(this.packages, this.chunk.codec, packed, size)
+      const unpack = (packed: Uint8Array, size: number) => unpacked(this.chunk.codec, packed, size)
       if (type === 'DICTIONARY_PAGE') {
         if (this.#dictionary !== undefined) throw new Error('a second dictionary')
-        const dictionary = await unpack(await bytes(), checkedSize(header))
+        const size = checkedSize(header)
+        const dictionary = await unpack(await bytes(), size)
         this.#dictionary = readDictionary(this.packages, this.leaf, header, dictionary)
         continue
       }
@@ -225,9 +227,11 @@ export class Cursor {
         this.#left -= count as number
         return count as number
       }
+      checkedSize(header)
       const page = await readDataPage(this.packages, this.leaf, header, await bytes(), unpack, this.#left)
       this.#left -= page.entries
-      return page
+      // Empty pages take no memory, however many there are.
+      if (page.entries > 0) return page
     }
   }
 
@@ -245,8 +249,13 @@ export class Cursor {
       }
       const start = this.#offset + end
       this.#offset = start + packed
-      const bytes = async (): Promise<Uint8Array> =>
-        end + packed <= head.length ? head.subarray(end, end + packed) : this.source.bytes(start, packed)
+      const bytes = async (): Promise<Uint8Array> => {
+        const page =
+          end + packed <= head.length ? head.subarray(end, end + packed) : await this.source.bytes(start, packed)
+        if (header.crc !== undefined && crc32(page) !== header.crc >>> 0)
+          throw new Error('the checksum of a page differs')
+        return page
+      }
       return { header, bytes }
     }
   }

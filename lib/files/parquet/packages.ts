@@ -1,5 +1,9 @@
-import { brotliDecompress, gunzip } from 'node:zlib'
+import { join } from 'node:path'
+import { isMainThread, Worker } from 'node:worker_threads'
+import * as zlib from 'node:zlib'
 import { ConfigError } from '../../base/errors.js'
+import { packageDirectory } from '../../native/load.js'
+import { type BlockCodec, decompressed, isBlockCodec } from './block-codecs.js'
 
 /** The used parts of the optional packages hyparquet and hyparquet-compressors. */
 export type Packages = Awaited<ReturnType<typeof load>>
@@ -20,15 +24,15 @@ export function loadPackages(file: string): Promise<Packages> {
 }
 
 async function load() {
-  const [{ parquetMetadata }, { parquetHeader }, encoding, { readPlain }, { deltaBinaryUnpack }, codecs] =
-    await Promise.all([
-      import('hyparquet'),
-      import('hyparquet/src/column.js'),
-      import('hyparquet/src/encoding.js'),
-      import('hyparquet/src/plain.js'),
-      import('hyparquet/src/delta.js'),
-      import('hyparquet-compressors'),
-    ])
+  const [{ parquetMetadata }, { parquetHeader }, encoding, { readPlain }, { deltaBinaryUnpack }] = await Promise.all([
+    import('hyparquet'),
+    import('hyparquet/src/column.js'),
+    import('hyparquet/src/encoding.js'),
+    import('hyparquet/src/plain.js'),
+    import('hyparquet/src/delta.js'),
+    // Loaded here too, so that a missing package is reported before a page is read.
+    import('hyparquet-compressors'),
+  ])
   const { readRleBitPackedHybrid, byteStreamSplit } = encoding
   return {
     parquetMetadata,
@@ -37,58 +41,49 @@ async function load() {
     byteStreamSplit,
     readPlain,
     deltaBinaryUnpack,
-    codecs,
   }
 }
 
+/** Size from which a page is decompressed by a thread of its own, so that the event loop goes on. */
+const LARGE_PAGE = 2 ** 24
+
 /**
- * Decompress to exactly `size` bytes. gzip and brotli are decompressed by Node, in other threads.
+ * Decompress to exactly `size` bytes. gzip, brotli and, where it can, zstd are decompressed by Node, in other threads.
  * Throws an Error for broken data, another size, or a codec that is not supported.
  */
-export async function unpacked(
-  { codecs }: Packages,
-  codec: string | undefined,
-  bytes: Uint8Array,
-  size: number,
-): Promise<Uint8Array> {
-  const result = await expanded(codecs, codec, bytes, size)
+export async function unpacked(codec: string | undefined, bytes: Uint8Array, size: number): Promise<Uint8Array> {
+  const result = await expanded(codec, bytes, size)
   if (result.length !== size) throw new Error(`expected ${size} decompressed bytes, got ${result.length}`)
   return result
 }
 
-async function expanded(codecs: Packages['codecs'], codec: string | undefined, bytes: Uint8Array, size: number) {
+async function expanded(codec: string | undefined, bytes: Uint8Array, size: number): Promise<Uint8Array> {
   // Decompressors of an empty page may expect no header or any.
   if (size === 0) return new Uint8Array(0)
-  switch (codec) {
-    case 'UNCOMPRESSED':
-      return bytes
-    case 'SNAPPY':
-      return snappy(codecs, bytes, size)
-    case 'GZIP':
-      return inNode(gunzip, bytes, size)
-    case 'BROTLI':
-      return inNode(brotliDecompress, bytes, size)
-    case 'ZSTD':
-      return codecs.decompressZstd(bytes, new Uint8Array(size))
-    case 'LZ4':
-      return codecs.decompressLz4(bytes, size)
-    case 'LZ4_RAW':
-      return codecs.decompressLz4Raw(bytes, size)
-    default:
-      throw new Error(`compression ${codec}, which is not supported. Write it with snappy, gzip, brotli, zstd or lz4`)
+  if (codec === 'UNCOMPRESSED') return bytes
+  if (codec === 'GZIP') return inNode(zlib.gunzip, bytes, size)
+  if (codec === 'BROTLI') return inNode(zlib.brotliDecompress, bytes, size)
+  // Since Node.js 22.15.
+  if (codec === 'ZSTD' && 'zstdDecompress' in zlib)
+    return inNode(zlib.zstdDecompress as typeof zlib.gunzip, bytes, size)
+  if (!isBlockCodec(codec)) {
+    throw new Error(`compression ${codec}, which is not supported. Write it with snappy, gzip, brotli, zstd or lz4`)
   }
+  return size >= LARGE_PAGE && isMainThread ? inThread(codec, bytes, size) : decompressed(codec, bytes, size)
 }
 
-function snappy({ compressors }: Packages['codecs'], bytes: Uint8Array, size: number): Uint8Array {
-  // The package does not compare the declared length with the memory that it reserves.
-  let declared = 0
-  for (let i = 0; i < 5; i++) {
-    const byte = bytes[i] ?? 0
-    declared += (byte & 127) * 2 ** (7 * i)
-    if (byte < 128) break
-  }
-  if (declared !== size) throw new Error(`expected ${size} decompressed bytes, got ${declared}`)
-  return compressors.SNAPPY!(bytes, size)
+function inThread(codec: BlockCodec, bytes: Uint8Array, size: number): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const own = bytes.slice()
+    const worker = new Worker(join(packageDirectory, 'dist/files/parquet/block-codecs-worker.js'), {
+      execArgv: [],
+      workerData: { codec, bytes: own, size },
+      transferList: [own.buffer],
+    })
+    worker.once('message', resolve)
+    worker.once('error', reject)
+    worker.once('exit', () => reject(new Error('its decompression ended early')))
+  })
 }
 
 function inNode(

@@ -25,6 +25,8 @@ export function checkedSize({ compressed_page_size: packed, uncompressed_page_si
   if (!Number.isInteger(size) || size < 0 || size > MOST_BYTES) {
     throw new Error(`expected a page of at most ${MOST_BYTES} bytes, got ${size}. Write it with smaller pages`)
   }
+  // Data that does not shrink becomes a sixth longer at most.
+  if (packed > MOST_BYTES * 1.25) throw new Error(`${packed} packed bytes for a page of ${size}`)
   if (isBomb(packed, size))
     throw new Error(`${packed} packed bytes unpack to ${size}: it looks like a decompression bomb`)
   // Strings and levels take some memory each, on the heap.
