@@ -26,6 +26,12 @@ export interface StreamingOptions {
   onBadRecord?: 'stop' | 'skip'
 }
 
+/** A record, or its error, with its file and the folder that paths of its media are relative to. */
+export interface LocatedItem extends FileItem {
+  readonly file: string
+  readonly root: string
+}
+
 /** Position in a stream: continue with the record of this number. */
 type Position = Partial<StreamContext>
 
@@ -81,14 +87,24 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
    * Iterate over the records of an epoch: number `skip` and those after it, of them every `shards`-th from number `shard`.
    * @throws DataError with `file`, and the row, line or key where they are known
    */
-  async *iterate({
+  async *iterate({ takesBadRecords = false, ...position }: Position = {}): AsyncGenerator<T, void, void> {
+    const { onBadRecord = 'stop' } = this.#options
+    for await (const { record, error } of this.located(position)) {
+      if (error === undefined) yield record as T
+      else if (onBadRecord === 'stop') throw error
+      else if (takesBadRecords) yield new BadRecord(error) as T
+      else this.#badRecords++
+    }
+  }
+
+  /** Iterate like `iterate`, with the file and place of each record, and the error of each that cannot be read. @internal */
+  async *located({
     epoch = 0,
     shard = 0,
     shards = 1,
     skip = 0,
-    takesBadRecords = false,
-  }: Position = {}): AsyncGenerator<T, void, void> {
-    const { shuffleFiles = false, seed = 0, onBadRecord = 'stop' } = this.#options
+  }: Position = {}): AsyncGenerator<LocatedItem, void, void> {
+    const { shuffleFiles = false, seed = 0 } = this.#options
     const order = shuffleFiles ? new Random(seed, epoch).shuffle([...this.#files]) : this.#files
     let start = 0
     for (const file of order) {
@@ -98,6 +114,7 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
         continue
       }
       const first = start
+      const root = this.#rootOf(file.file)
       const items = file.records(Math.max(0, skip - first), (record) => (first + record) % shards === shard)
       try {
         for (;;) {
@@ -106,11 +123,7 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
             start += step.value
             break
           }
-          const { record, error } = this.#withMedia(file.file, step.value)
-          if (error === undefined) yield record as T
-          else if (onBadRecord === 'stop') throw error
-          else if (takesBadRecords) yield new BadRecord(error) as T
-          else this.#badRecords++
+          yield { ...this.#withMedia(file.file, step.value), file: file.file, root }
         }
       } finally {
         await items.return(0)
