@@ -47,11 +47,13 @@ export interface Truncated {
   tokens: number
 }
 
-/** What converts records to tokens. */
+/** Tokenizer, model and settings that convert records to tokens. */
 export interface RecordReader {
   tokenizer: Tokenizer
   /** Model whose audio the records may have; null for text alone. */
   audio: AudioLM | null
+  /** Whether a record without audio has no trainable parameter in its loss. */
+  needsAudio?: boolean
   settings: Pick<SftSettings, 'maxLength' | 'truncationMode' | 'trainOn' | 'longAudio'>
 }
 
@@ -99,6 +101,9 @@ async function exampleOf(
   const found = await tokensOf(reader, located, withAnswers)
   const { maxLength, truncationMode } = reader.settings
   const { ids, turns, clips, answer } = found
+  if (reader.needsAudio && clips.length === 0) {
+    throw new Refused('clips', 'expected audio, since the language model is frozen, got none.')
+  }
   const removed = Math.max(0, ids.length - maxLength)
   const first = truncationMode === 'keep_end' ? removed : 0
   const inputIds = ids.slice(first, first + maxLength)
@@ -215,6 +220,13 @@ async function chatTokens(
     throw new Refused('no answer', 'expected a message of the assistant, got none.')
   }
   const { ids, turns } = await encoded(reader, rendered.text, rendered.spans, counts)
+  const lastTurn = turns.at(-1) as Span
+  const { eosTokenId } = tokenizer
+  // Without an end token in the template, as in GLM's, the answer would never end.
+  if (lastTurn[1] === ids.length && eosTokenId !== null && !ids.slice(-3).some((id) => tokenizer.isSpecial(id))) {
+    ids.push(eosTokenId)
+    lastTurn[1] = ids.length
+  }
   const last = messages.map(({ role }) => role).lastIndexOf('assistant')
   if (!withAnswers) return { ids, turns, clips }
   if (last === 0) throw new Refused('no prompt', 'expected a message before the last answer, got none.')

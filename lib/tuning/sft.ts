@@ -99,7 +99,8 @@ export async function trainSft(
   using optimizer = loraplusOptimizer(WHERE, network, settings.loraplusLrRatio, training)
   const reader: RecordReader = { tokenizer, audio, settings }
   const bad = new BadRecords(settings.onBadRecord)
-  const train = await examplesOf(reader, records, bad, 'records')
+  const isFrozen = audio?.language_model.parameters().every(({ requiresGrad }) => !requiresGrad) ?? false
+  const train = await examplesOf({ ...reader, needsAudio: isFrozen }, records, bad, 'records')
   if (train.examples.length === 0) throw noRecords(WHERE, 'record', 'records', bad)
   const { metrics } = settings
   const withAnswers = metrics.length > 0

@@ -74,7 +74,15 @@ class Conversation {
     const tail = whole.slice(whole.length - commonEnd(whole, marked, commonLength(whole, marked)))
     const prompt = turn === 0 ? '' : this.#render(messages.slice(0, turn), true)
     const begin = prompt !== '' && prompt.length <= end && text.startsWith(prompt) ? prompt.length : start
-    return [begin, end + commonLength(tail, text.slice(end, end + tail.length))]
+    return [begin, end + this.#endOf(tail, text.slice(end, end + tail.length))]
+  }
+
+  /** Return the number of characters of the whole tokens with which both an end of turn and the text after a content begin. */
+  #endOf(tail: string, rest: string): number {
+    if (tail === rest) return tail.length
+    const [one, other] = [tail, rest].map((text) => this.tokenizer.encode(text, { addSpecialTokens: false }))
+    const count = commonLength(one!.inputIds, other!.inputIds)
+    return count === 0 ? 0 : one!.offsets[count - 1]![1]
   }
 
   #render(messages: readonly ChatMessage[], addGenerationPrompt = false): string {

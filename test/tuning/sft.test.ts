@@ -6,7 +6,9 @@ import * as vt from '../../lib/index.js'
 import { BadRecords } from '../../lib/kit/records.js'
 import { examplesOf } from '../../lib/tuning/examples.js'
 import { type SftRecord, type TrainSftOptions, trainSft } from '../../lib/tuning/index.js'
-import { expectClose, settledTensors } from '../helpers.js'
+import { normalizeText } from '../../lib/tuning/normalize-text.js'
+import { expectClose, fixture, settledTensors, tensorsOf } from '../helpers.js'
+import { camelKeys, expectGradients, loadParameters } from '../models/networks.js'
 import { writeTextModel } from '../serve/text-model.mjs'
 
 vt.setNumThreads(1)
@@ -93,6 +95,16 @@ describe('targets', () => {
     expect((await read([two], {}, own)).texts).toEqual(['first</s>\n<think></think>second</s>\n'])
   })
 
+  it('end with whole tokens where the end of a turn differs, and with the end-of-sequence token where there is none', async () => {
+    const own = await vt.Tokenizer.fromPretrained(model)
+    const template = (end: string) =>
+      `{% for m in messages %}<s>{{ m.role }}:{{ m.content }}${end}{% endfor %}{% if add_generation_prompt %}<s>assistant:{% endif %}`
+    own.chatTemplate = `${template('|\n')}{% if not add_generation_prompt %}</s>{% endif %}`
+    expect((await read([two], {}, own)).texts).toEqual(['first|\nsecond|\n</s>'])
+    own.chatTemplate = template('')
+    expect((await read([two], {}, own)).texts).toEqual(['firstsecond</s>'])
+  })
+
   it('are truncated with their record, and counted', async () => {
     const { texts, truncated, examples } = await read([two], { maxLength: 30 })
     expect(examples[0]!.inputIds).toHaveLength(30)
@@ -102,6 +114,33 @@ describe('targets', () => {
     await expect(read([two], { maxLength: 10 })).rejects.toThrow(
       /^records\[0\]: expected tokens of an answer within maxLength 10, got a record of 55 tokens whose answers are cut off/,
     )
+  })
+})
+
+describe('against TRL', () => {
+  it('loss and gradients of a packed batch are those of its padded batch', async () => {
+    const file = await fixture<{ name: string; config: object; examples: { input_ids: number[]; labels: number[] }[] }>(
+      'tuning/sft',
+    )
+    const { config, examples } = file.cases[0]!
+    const network = new vt.DecoderLM({ modelType: 'llama', ...camelKeys(config as Record<string, unknown>) })
+    loadParameters(network, file, 'loss')
+    const { inputIds, labels, sequenceLengths } = vt.packSequences(['inputIds', 'labels'])(
+      examples.map(({ input_ids, labels }) => ({ inputIds: input_ids, labels })),
+    )
+    const { loss } = await network.forward({ inputIds, labels, sequenceLengths })
+    expectClose(loss as vt.Tensor, tensorsOf(file, 'loss', 'out').loss as vt.Tensor, 1e-6)
+    await (loss as vt.Tensor).backward()
+    await expectGradients(network, file, 'loss')
+    network.dispose()
+  })
+
+  it("texts are normalized as by Whisper's basic normalizer", async () => {
+    const file = await fixture<{ name: string; texts: string[]; normalized: string[] }>('tuning/sft')
+    const { texts, normalized } = file.cases[1]!
+    expect(texts.map(normalizeText)).toEqual(normalized)
+    // In linear time.
+    expect(normalizeText('<['.repeat(1e5))).toBe('')
   })
 })
 
@@ -155,10 +194,10 @@ describe('trainSft', () => {
   })
 
   it('a run that was killed ends with the same weights', async () => {
-    const more = {
+    const more: Partial<TrainSftOptions> = {
       ...{ loraplusLrRatio: 4, neftuneNoiseAlpha: 5, saveSteps: 2, epochs: 4, evalRecords: heldOut, packing: true },
       ...{ metrics: ['cer'], keyMetric: 'cer', maxNewTokens: 4, maxLength: 32, batchSize: 2 },
-    } as const
+    }
     const whole = await trained(more, await adapted(0.1))
     const killed = options(more)
     const onStepEnd = ({ state }: vt.CallbackContext) => {
