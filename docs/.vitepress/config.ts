@@ -27,6 +27,7 @@ const guide = [
       page('Published weights', '/guide/published-weights'),
       page('Images in a conversation', '/guide/internvl'),
       page('LoRA and quantization', '/guide/lora'),
+      page('Supervised fine-tuning', '/guide/supervised-fine-tuning'),
       page('Preference training', '/guide/preference-training'),
       page('Files, audio and text', '/guide/files'),
       page('Datasets from disk', '/guide/datasets'),

@@ -13,6 +13,7 @@ import { install } from './install.js'
 import { launch } from './launch.js'
 import { listRuns } from './runs.js'
 import { serveRule } from './serve.js'
+import { sftRule } from './sft.js'
 import { transcribeRule } from './transcribe.js'
 import { weightsRule } from './weights.js'
 
@@ -75,6 +76,7 @@ Arguments after the script are passed to it. If one process fails, the others ar
 export const COMMANDS: readonly CommandRule[] = [
   transcribeRule,
   serveRule(),
+  sftRule,
   dpoRule,
   weightsRule,
   doctorRule,

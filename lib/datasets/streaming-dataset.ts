@@ -29,6 +29,12 @@ export interface StreamingOptions {
   onBadRecord?: 'stop' | 'skip'
 }
 
+/** A record, or its error, with its file and the folder that paths of its media are relative to. */
+export interface LocatedItem extends FileItem {
+  readonly file: string
+  readonly root: string
+}
+
 /** Position in a stream: continue with the record of this number. */
 type Position = Partial<StreamContext>
 
@@ -87,17 +93,34 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
    * Iterate over the records of an epoch: number `skip` and those after it, of them every `shards`-th from number `shard`.
    * @throws DataError with `file`, and the row, line or key where they are known
    */
-  async *iterate({
+  async *iterate({ takesBadRecords = false, ...position }: Position = {}): AsyncGenerator<T, void, void> {
+    const { onBadRecord = 'stop' } = this.#options
+    let isUsable = false
+    let firstError: DataError | undefined
+    for await (const { record, error } of this.located(position)) {
+      if (error === undefined) {
+        isUsable = true
+        yield record as T
+        continue
+      }
+      if (onBadRecord === 'stop') throw error
+      firstError ??= error
+      if (takesBadRecords) yield new BadRecord(error) as T
+      else this.#badRecords++
+    }
+    if (isUsable && !position.skip && this.#unseen.size > 0) this.#warnOfFeatures()
+    if (firstError !== undefined && !isUsable && !(await this.#hasUsable())) throw firstError
+  }
+
+  /** Iterate like `iterate`, with the file and place of each record, and the error of each that cannot be read. @internal */
+  async *located({
     epoch = 0,
     shard = 0,
     shards = 1,
     skip = 0,
-    takesBadRecords = false,
-  }: Position = {}): AsyncGenerator<T, void, void> {
-    const { shuffleFiles = false, seed = 0, onBadRecord = 'stop' } = this.#options
+  }: Position = {}): AsyncGenerator<LocatedItem, void, void> {
+    const { shuffleFiles = false, seed = 0 } = this.#options
     const order = shuffleFiles ? new Random(seed, epoch).shuffle([...this.#files]) : this.#files
-    let isUsable = false
-    let firstError: DataError | undefined
     let start = 0
     for (const file of order) {
       const count = start < skip ? await file.count() : undefined
@@ -106,6 +129,7 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
         continue
       }
       const first = start
+      const root = this.#rootOf(file.file)
       const items = file.records(Math.max(0, skip - first), (record) => (first + record) % shards === shard)
       try {
         for (;;) {
@@ -114,23 +138,12 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
             start += step.value
             break
           }
-          const { record, error } = this.#withMedia(file.file, step.value)
-          if (error === undefined) {
-            isUsable = true
-            yield record as T
-            continue
-          }
-          if (onBadRecord === 'stop') throw error
-          firstError ??= error
-          if (takesBadRecords) yield new BadRecord(error) as T
-          else this.#badRecords++
+          yield { ...this.#withMedia(file.file, step.value), file: file.file, root }
         }
       } finally {
         await items.return(0)
       }
     }
-    if (isUsable && skip === 0 && this.#unseen.size > 0) this.#warnOfFeatures()
-    if (firstError !== undefined && !isUsable && !(await this.#hasUsable())) throw firstError
   }
 
   #warnOfFeatures(): void {

@@ -187,7 +187,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     return scope(async () => {
       const { device } = this.language_model.parameters()[0] as Tensor
       const ids = inputIds.device === 'cpu' && device !== 'cpu' ? upload(inputIds, device) : inputIds
-      const textEmbeds = this.language_model.embed(ids)
+      const textEmbeds = await this.language_model.embedQueued(ids)
       const mediaEmbeds = found.length > 0 ? await this.mediaEmbeds(media) : null
       const { id, token, key, media: name } = this.mediaToken
       if (id === null) {

@@ -18,6 +18,7 @@ import type { Saver } from './save.js'
 import type { SentencePieceProto } from './sentencepiece/proto.js'
 import { encodeInSlices, surelyHasMore } from './slices.js'
 import { nextId } from './spec.js'
+import type { Rendered } from './template.js'
 import { type TruncationOptions, truncate } from './truncation.js'
 
 /** The parts of a tokenizer, whatever its file format. */
@@ -388,7 +389,7 @@ export class Tokenizer {
     options?: ChatOptions & { tokenize?: true; returnAssistantTokensMask?: false },
   ): number[]
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions = {}): string | number[] | ChatEncoding {
-    const { text, generated } = renderChat(messages, options, this.#parts.config)
+    const { text, generated } = this.renderChat(messages, options)
     if (options.tokenize === false) return text
     const { inputIds, offsets } = this.encode(text, { addSpecialTokens: false })
     if (!options.returnAssistantTokensMask) return inputIds
@@ -408,6 +409,11 @@ export class Tokenizer {
       assistantMasks.fill(1, first, last > 0 ? last + 1 : inputIds.length)
     }
     return { inputIds, assistantMasks }
+  }
+
+  /** Render a conversation with a chat template as text, with the ranges of its `{% generation %}` blocks. @internal */
+  renderChat(messages: readonly ChatMessage[], options: ChatOptions = {}): Rendered {
+    return renderChat(messages, options, this.#parts.config)
   }
 
   /**

@@ -15,7 +15,7 @@ export const SCHEDULER_TYPES = [
 ] as const
 export type SchedulerType = (typeof SCHEDULER_TYPES)[number]
 
-/** Names of optimizers in transformers (`OptimizerNames`). */
+/** Names of optimizers in transformers (`OptimizerNames`), and 'muon'. */
 export const OPTIMIZER_NAMES = [
   'adamw_torch',
   'adamw_torch_fused',
@@ -26,5 +26,6 @@ export const OPTIMIZER_NAMES = [
   'adagrad',
   'rmsprop',
   'adafactor',
+  'muon',
 ] as const
 export type OptimizerName = (typeof OPTIMIZER_NAMES)[number]

@@ -1,6 +1,6 @@
 import { argumentError, defined, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
-import { type ChangesOf, checkedBy, instanceOf, objectOf } from '../base/settings.js'
+import { type ChangesOf, instanceOf } from '../base/settings.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../kit/recipe.js'
 import { BadRecords } from '../kit/records.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
@@ -8,43 +8,31 @@ import { withEvalMode } from '../nn/eval-mode.js'
 import { PeftModel, peftModelOf } from '../peft/model.js'
 import { autocast, noGrad, scope, stack, type Tensor } from '../tensor/index.js'
 import { Tokenizer } from '../text/tokenizer.js'
-import { AdamW } from '../train/adam.js'
 import type { TrainingArguments } from '../train/trainer/arguments.js'
-import type { TrainerCallback } from '../train/trainer/callbacks.js'
-import type { Logger } from '../train/trainer/logger.js'
 import { type LossOutput, onDevice } from '../train/trainer/loss.js'
 import { resolveArguments } from '../train/trainer/resolve-arguments.js'
 import { Trainer } from '../train/trainer/trainer.js'
 import { type AnswerBatch, type AnswerLogps, answerLogps, type PairBatch, pairCollate } from './answers.js'
-import { createLoraplusOptimizer } from './lora-plus.js'
 import { dpoLoss, ipoLoss, ktoLoss, orpoLoss, type PreferenceLossOutput, simpoLoss } from './losses.js'
-import { noPairs, type PreferencePair, type PreferenceRecord, pairsOf } from './pairs.js'
+import { type PreferencePair, type PreferenceRecord, pairsOf } from './pairs.js'
+import { noRecords, RECORDS, type Records } from './records.js'
 import { hasReference, PREFERENCE_SETTINGS, type PreferenceSettings, preferenceSettings } from './settings.js'
+import {
+  type BadRecordCounts,
+  loraplusOptimizer,
+  requireAdapters,
+  TRAINER_OPTIONS,
+  trainingArguments,
+} from './training.js'
 
 const WHERE = 'trainDpo'
-
-const RECORDS = checkedBy<readonly PreferenceRecord[] | string>((where, name, value) => {
-  if (typeof value === 'string' || Array.isArray(value)) return
-  throw argumentError(where, name, 'a list of records or a JSON Lines file', value)
-})
-const LIST = <T>() =>
-  checkedBy<readonly T[]>((where, name, value) => {
-    if (!Array.isArray(value)) throw argumentError(where, name, 'a list', value)
-  })
 
 const OPTIONS = PREFERENCE_SETTINGS.extend({
   /** Tokenizer of the model, with its chat template. */
   tokenizer: { type: instanceOf<Tokenizer>(Tokenizer as never), required: true },
-  /** Folder of checkpoints, logs, report and result. */
-  outputDir: { type: 'string', required: true },
   /** Held-out records: their loss, preference accuracy and margins are computed at the end of each epoch. */
-  evalRecords: { type: RECORDS },
-  /** Further arguments of the Trainer, such as `bf16` or `lrSchedulerType`. They override what the settings say. */
-  args: { type: objectOf<Partial<TrainingArguments>>() },
-  /** Callbacks of the Trainer. */
-  callbacks: { type: LIST<TrainerCallback>() },
-  /** Additional loggers of the Trainer. */
-  loggers: { type: LIST<Logger>() },
+  evalRecords: { type: RECORDS<PreferenceRecord>() },
+  ...TRAINER_OPTIONS,
 })
 
 /** Options of `trainDpo`. @interface */
@@ -57,8 +45,7 @@ export type PreferenceMetrics = Record<string, number>
 export interface TrainDpoResults extends RecipeResults<PreferenceMetrics> {
   /** Mean of the losses of all steps. */
   trainingLoss: number
-  /** Records that were left out, and their numbers by reason. */
-  badRecords: { count: number; reasons: Record<string, number> }
+  badRecords: BadRecordCounts
 }
 
 /**
@@ -72,29 +59,32 @@ export interface TrainDpoResults extends RecipeResults<PreferenceMetrics> {
  * ```
  * Writes the adapter to `outputDir/adapter`, or the model to `outputDir/model`, and `results.json`. The same call continues a run that was
  * killed, bit for bit; without adapters, load the original weights before it.
- * @param records pairs, or a JSON Lines file of them
+ * @param records pairs, or the source of `loadDataset`: a JSON Lines or Parquet file, a folder, a dataset of the Hub
  * @throws ConfigError for a wrong option; DataError, with file and line or index, for a record that cannot be used, see `onBadRecord`
  */
 export async function trainDpo(
   model: DecoderLM | PeftModel<DecoderLM>,
-  records: readonly PreferenceRecord[] | string,
+  records: Records<PreferenceRecord>,
   options: TrainDpoOptions,
 ): Promise<TrainDpoResults> {
   const network = model instanceof PeftModel ? model.model : model
   if (!(network instanceof DecoderLM)) throw argumentError(WHERE, 'model', 'a DecoderLM, or a PeftModel of one', model)
   const { tokenizer, outputDir, evalRecords, args, callbacks, loggers } = OPTIONS.read(WHERE, options)
   requireString(WHERE, 'outputDir', outputDir)
-  RECORDS(WHERE, 'records', records)
+  RECORDS()(WHERE, 'records', records)
   const settings = preferenceSettings(WHERE, PREFERENCE_SETTINGS.changesIn(options))
   const run = new PreferenceRun(network, settings)
-  const training = trainingArguments(settings, outputDir, evalRecords !== undefined, args)
-  if (settings.loraplusLrRatio !== null) run.requireAdapters('loraplusLrRatio')
+  const own = PREFERENCE_SETTINGS.trainingArguments(settings)
+  const saveStrategy = settings.saveSteps ? 'steps' : 'epoch'
+  const evalStrategy = evalRecords === undefined ? 'no' : 'epoch'
+  const training = trainingArguments(WHERE, outputDir, { evalStrategy, saveStrategy, ...own }, args)
+  using optimizer = loraplusOptimizer(WHERE, network, settings.loraplusLrRatio, training)
   const bad = new BadRecords(settings.onBadRecord)
   const train = await pairsOf(tokenizer, records, settings, bad, 'records')
-  if (train.length === 0) throw noPairs('records', bad)
+  if (train.length === 0) throw noRecords(WHERE, 'pair', 'records', bad)
   const valid =
     evalRecords === undefined ? undefined : await pairsOf(tokenizer, evalRecords, settings, bad, 'evalRecords')
-  if (valid?.length === 0) throw noPairs('evalRecords', bad)
+  if (valid?.length === 0) throw noRecords(WHERE, 'pair', 'evalRecords', bad)
   for (const pairs of [train, valid ?? []]) {
     if (settings.loss !== 'kto' || pairs.length !== 1) continue
     throw new DataError(
@@ -103,7 +93,6 @@ export async function trainDpo(
     )
   }
   if (run.precomputes) await run.precompute([...train, ...(valid ?? [])], training)
-  using optimizer = run.loraplusOptimizer(training)
   const trainer = new Trainer<DecoderLM, PreferencePair, PairBatch>({
     ...{ model: network, args: training, trainDataset: train, collate: pairCollate(settings.loss) },
     ...{ computeLoss: (_, batch) => run.lossOf(batch), countItems: ({ pairs }) => pairs.size(0) },
@@ -127,30 +116,6 @@ export async function trainDpo(
   })
 }
 
-function trainingArguments(
-  settings: PreferenceSettings,
-  outputDir: string,
-  evaluates: boolean,
-  args: Partial<TrainingArguments> = {},
-): TrainingArguments {
-  if (args.outputDir !== undefined && args.outputDir !== outputDir) {
-    throw new ConfigError(`${WHERE}: args.outputDir: expected none, got ${args.outputDir}. Pass outputDir instead.`, {
-      argument: 'args',
-    })
-  }
-  const optim = args.optim ?? 'adamw_torch'
-  if (settings.loraplusLrRatio !== null && !optim.startsWith('adamw_torch')) {
-    throw new ConfigError(`${WHERE}: loraplusLrRatio: expected optim 'adamw_torch' with it, got '${optim}'.`, {
-      argument: 'loraplusLrRatio',
-    })
-  }
-  return {
-    ...{ outputDir, evalStrategy: evaluates ? 'epoch' : 'no', saveStrategy: settings.saveSteps ? 'steps' : 'epoch' },
-    ...PREFERENCE_SETTINGS.trainingArguments(settings),
-    ...args,
-  }
-}
-
 /** State that the steps of a run share: model, adapters and settings. */
 class PreferenceRun {
   readonly peft: PeftModel | undefined
@@ -166,31 +131,12 @@ class PreferenceRun {
     const own = this.peft && ownWeight(model, this.peft)
     this.precomputes = hasReference(loss) && (precomputeRefLogProbs ?? (this.peft === undefined || own !== undefined))
     if (!hasReference(loss) || this.precomputes) return
-    this.requireAdapters('precomputeRefLogProbs', 'true without adapters')
+    requireAdapters(WHERE, model, 'precomputeRefLogProbs', 'true without adapters')
     if (own === undefined) return
     throw new ConfigError(
       `${WHERE}: precomputeRefLogProbs: expected true where weights besides adapters train, got false with '${own}', whose values are not those of the reference after a step. Leave it out.`,
       { argument: 'precomputeRefLogProbs', path: own },
     )
-  }
-
-  requireAdapters(argument: string, expected = 'a model with adapters'): void {
-    if (this.peft !== undefined) return
-    throw new ConfigError(
-      `${WHERE}: ${argument}: expected ${expected}, got a model without adapters. Call getPeftModel first, or leave ${argument} out.`,
-      { argument },
-    )
-  }
-
-  /** Return the optimizer of LoRA+; undefined without. */
-  loraplusOptimizer(training: TrainingArguments): AdamW | undefined {
-    const { loraplusLrRatio } = this.settings
-    if (loraplusLrRatio === null) return undefined
-    const { learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, masterWeights } = resolveArguments(training)
-    return createLoraplusOptimizer(this.model, AdamW, {
-      ...{ lr: learningRate, loraplusLrRatio, loraplusWeightDecay: weightDecay },
-      ...{ betas: [adamBeta1, adamBeta2] as [number, number], eps: adamEpsilon, masterWeights },
-    })
   }
 
   /** Compute the log-probabilities of all pairs under the reference model. */

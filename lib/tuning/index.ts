@@ -1,4 +1,5 @@
 export { type PreferenceMetrics, type TrainDpoOptions, type TrainDpoResults, trainDpo } from './dpo.js'
+export type { SftRecord, Truncated } from './examples.js'
 export { createLoraplusOptimizer, type LoraplusGroup, type LoraplusOptions } from './lora-plus.js'
 export {
   type DpoLossOptions,
@@ -16,4 +17,7 @@ export {
   simpoLoss,
 } from './losses.js'
 export type { PreferenceRecord } from './pairs.js'
-export type { PreferenceLoss } from './settings.js'
+export type { Records } from './records.js'
+export type { AnswerMetric, PreferenceLoss } from './settings.js'
+export { type SftModel, type TrainSftOptions, type TrainSftResults, trainSft } from './sft.js'
+export type { BadRecordCounts } from './training.js'

@@ -1,10 +1,8 @@
-import { setImmediate as macrotask } from 'node:timers/promises'
 import { isList, shown } from '../base/check.js'
-import { DataError } from '../base/errors.js'
-import { jsonlDataset } from '../data/jsonl-dataset.js'
 import type { BadRecords } from '../kit/records.js'
 import type { ChatMessage } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
+import { commonLength, isConversation, plainTokens, type Records, recordsOf } from './records.js'
 import type { PreferenceSettings } from './settings.js'
 
 /**
@@ -43,10 +41,10 @@ interface Tokens {
   rejected: number[]
 }
 
-/** Return the tokens of records, or of the records of a JSON Lines file. Records that cannot be used go to `bad`. */
+/** Return the tokens of records. Those that cannot be used go to `bad`. */
 export async function pairsOf(
   tokenizer: Tokenizer,
-  records: readonly PreferenceRecord[] | string,
+  records: Records<PreferenceRecord>,
   settings: Pick<PreferenceSettings, 'maxLength' | 'truncationMode' | 'loss'>,
   bad: BadRecords,
   name: string,
@@ -61,8 +59,7 @@ export async function pairsOf(
   }
   const pairs: PreferencePair[] = []
   const tokens: Tokens[] = []
-  for await (const { record, place, fields } of recordsOf(records, bad, name)) {
-    const refuse = (reason: string, message: string) => bad.note(reason, `${place}: ${message}`, fields)
+  for await (const { record, refuse } of recordsOf(records, bad, name)) {
     const found = await tokensOf(tokenizer, record, refuse)
     if (found === undefined) continue
     const [chosen, rejected] = [cut(found.prompt, found.chosen), cut(found.prompt, found.rejected)]
@@ -90,44 +87,17 @@ export async function pairsOf(
   return pairs
 }
 
-interface Located {
-  record: unknown
-  place: string
-  fields: Record<string, unknown>
-}
-
-async function* recordsOf(
-  records: readonly PreferenceRecord[] | string,
-  bad: BadRecords,
-  name: string,
-): AsyncGenerator<Located> {
-  if (typeof records !== 'string') {
-    for (const [i, record] of records.entries()) {
-      if (i % 64 === 63) await macrotask()
-      yield { record, place: `${name}[${i}]`, fields: { record: i } }
-    }
-    return
-  }
-  const file = await jsonlDataset(records, { onBadRecord: bad.policy })
-  bad.addAll(file.badRecords, file.badRecordErrors, 'invalid JSON')
-  for (let i = 0; i < file.length; i++) {
-    const line = file.index.lines[i] as number
-    yield { record: await file.get(i), place: `${records}, line ${line}`, fields: { file: records, line } }
-  }
-}
-
 type Refuse = (reason: string, message: string) => void
 
 /** Return the tokens of a record; undefined if it was refused. */
-async function tokensOf(tokenizer: Tokenizer, record: unknown, refuse: Refuse): Promise<Tokens | undefined> {
+async function tokensOf(
+  tokenizer: Tokenizer,
+  { prompt, chosen, rejected, tools }: Record<string, unknown>,
+  refuse: Refuse,
+): Promise<Tokens | undefined> {
   const invalid = (message: string) => refuse('invalid record', message)
-  if (typeof record !== 'object' || record === null || Array.isArray(record)) {
-    invalid(`expected an object with prompt, chosen and rejected, got ${shown(record)}.`)
-    return undefined
-  }
-  const { prompt, chosen, rejected, tools } = record as Record<string, unknown>
   for (const [name, value] of Object.entries({ chosen, rejected, ...(prompt !== undefined && { prompt }) })) {
-    if (typeof value === 'string' || (isList(value) && value.length > 0 && value.every(isMessage))) continue
+    if (typeof value === 'string' || isConversation(value)) continue
     invalid(`${name}: expected a text or a list of messages with role and content, got ${shown(value)}.`)
     return undefined
   }
@@ -142,7 +112,7 @@ async function tokensOf(tokenizer: Tokenizer, record: unknown, refuse: Refuse): 
   }
   const encode = async (answer: Content | null): Promise<number[]> =>
     typeof parts.prompt === 'string'
-      ? plain(tokenizer, parts.prompt, answer as string | null)
+      ? plainTokens(tokenizer, parts.prompt, answer as string | null)
       : chat(tokenizer, parts.prompt, answer as readonly ChatMessage[] | null, tools as readonly unknown[] | undefined)
   const alone = await encode(null)
   const [better, worse] = [await encode(parts.chosen), await encode(parts.rejected)]
@@ -162,9 +132,6 @@ interface Parts {
   chosen: Content
   rejected: Content
 }
-
-const isMessage = (message: unknown): boolean =>
-  typeof message === 'object' && message !== null && typeof (message as ChatMessage).role === 'string'
 
 /** Separate prompt and answers, or return what is wrong with them. */
 function splitPrompt(prompt: Content | undefined, chosen: Content, rejected: Content): Parts | string {
@@ -188,20 +155,6 @@ function splitPrompt(prompt: Content | undefined, chosen: Content, rejected: Con
   return { prompt, chosen, rejected }
 }
 
-async function plain(tokenizer: Tokenizer, prompt: string, answer: string | null): Promise<number[]> {
-  if (answer === null) return withoutEnd(tokenizer, (await tokenizer.encodeAsync(prompt)).inputIds)
-  const end = tokenizer.eosToken ?? ''
-  const ids = (await tokenizer.encodeAsync(`${prompt}${answer}${answer.endsWith(end) ? '' : end}`)).inputIds
-  // One end, where the tokenizer adds its own.
-  const { eosTokenId } = tokenizer
-  return eosTokenId !== null && ids.at(-1) === eosTokenId && ids.at(-2) === eosTokenId ? ids.slice(0, -1) : ids
-}
-
-/** Some tokenizers end every text with the end-of-sequence token; the answer follows the prompt without one. */
-function withoutEnd({ eosTokenId }: Tokenizer, ids: number[]): number[] {
-  return eosTokenId !== null && ids.at(-1) === eosTokenId ? ids.slice(0, -1) : ids
-}
-
 async function chat(
   tokenizer: Tokenizer,
   prompt: readonly ChatMessage[],
@@ -215,18 +168,5 @@ async function chat(
   return (await tokenizer.encodeAsync(text, { addSpecialTokens: false })).inputIds
 }
 
-function commonLength(one: readonly number[], other: readonly number[]): number {
-  let length = 0
-  while (length < one.length && one[length] === other[length]) length++
-  return length
-}
-
 const equal = (one: readonly number[], other: readonly number[]): boolean =>
   one.length === other.length && commonLength(one, other) === one.length
-
-/** Return the error for training data without a pair. */
-export const noPairs = (name: string, bad: BadRecords): DataError =>
-  new DataError(
-    `trainDpo: expected at least one pair in ${name}, got none${bad.count > 0 ? `; ${bad.count} were left out` : ''}.`,
-    { reasons: bad.reasons },
-  )

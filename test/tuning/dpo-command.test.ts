@@ -40,7 +40,7 @@ it('voxtorch dpo trains an adapter, or all weights', async () => {
 
 it('voxtorch dpo refuses what it cannot use, by name', async () => {
   await expect(dpo('--data x')).rejects.toThrow(/^--model: expected a language model, got nothing/)
-  await expect(dpo('--model x')).rejects.toThrow(/^--data: expected a JSON Lines file of pairs, got nothing/)
+  await expect(dpo('--model x')).rejects.toThrow(/^--data: expected a file of pairs, got nothing/)
   await expect(dpo(`${usual} --simpo-gamma 1`)).rejects.toThrow(/simpoGamma: expected it only with loss 'simpo'/)
   await expect(dpo(`${usual} --no-lora --lora-r 4`)).rejects.toThrow(
     /^dpo: --lora-r: expected none with --no-lora, got 4/,

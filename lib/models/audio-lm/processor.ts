@@ -177,9 +177,7 @@ export async function prepareConversations(
       rows.push((await tokenizer.encodeAsync(whole, { addSpecialTokens: false, ...(signal && { signal }) })).inputIds)
     }
     const longest = Math.max(...rows.map((row) => row.length))
-    // Of GLM-ASR's tokens, the one for padding is also that of audio.
-    const audioId = config[familyOf(config).token.key]
-    const filler = [tokenizer.padTokenId, tokenizer.eosTokenId, 0].find((id) => id != null && id !== audioId) ?? 1
+    const filler = fillerId(config, tokenizer)
     const pad = (row: readonly number[], value: number) => {
       const padding = Array<number>(longest - row.length).fill(value)
       return (paddingSide === 'left' ? [...padding, ...row] : [...row, ...padding]).map(BigInt)
@@ -198,6 +196,12 @@ export async function prepareConversations(
     if (features?.featuresMask) prepared.featuresMask = features.featuresMask
     return prepared
   })
+}
+
+/** Return the id of padding. Of GLM-ASR's tokens, the one for padding is also that of audio. */
+export function fillerId(config: CompleteAudioLMConfig, { padTokenId, eosTokenId }: Tokenizer): number {
+  const audioId = config[familyOf(config).token.key]
+  return [padTokenId, eosTokenId, 0].find((id) => id != null && id !== audioId) ?? 1
 }
 
 /** Return a conversation for the template, with its clips in order. */

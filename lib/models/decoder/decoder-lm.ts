@@ -13,7 +13,7 @@ import {
   stream,
 } from '../../generation/generate.js'
 import type { KvCache } from '../../generation/kv-cache.js'
-import { op } from '../../native/call.js'
+import { op, opAsync } from '../../native/call.js'
 import { isConfiguration, withActiveAdapters } from '../../nn/native-module.js'
 import type { Tensor } from '../../tensor/index.js'
 import { type NetworkLayout, networkClass } from '../network.js'
@@ -78,6 +78,7 @@ export interface DecoderLMOutput {
 }
 
 const embed = op('voxtorch::decoder_lm_embed')
+const embedQueued = opAsync('voxtorch::decoder_lm_embed')
 
 /** Model type of a larger network, whose files contain a vision encoder as well. */
 const MISTRAL3 = 'mistral3'
@@ -168,6 +169,11 @@ export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderL
   /** Return the embeddings of token ids [...] as [..., hiddenSize], for `inputsEmbeds` together with those of another network. */
   embed(inputIds: Tensor): Tensor {
     return embed(withActiveAdapters(this), inputIds) as Tensor
+  }
+
+  /** Return the same as `embed`, on the executor, where forward hooks such as NEFTune's run. @internal */
+  embedQueued(inputIds: Tensor): Promise<Tensor> {
+    return embedQueued(withActiveAdapters(this), inputIds) as Promise<Tensor>
   }
 
   /**

@@ -29,8 +29,9 @@ export interface TrainingArguments {
 
   /**
    * Optimizer, by transformers' name: `'adamw_8bit'` keeps 2 bytes of state per parameter, `'lion_32bit'` uses `adamBeta1` and
-   * `adamBeta2` too, `'sgd'` and `'rmsprop'` have no momentum, `'adafactor'` is transformers' Adafactor without relative steps.
-   * Default 'adamw_torch'.
+   * `adamBeta2` too, `'sgd'` and `'rmsprop'` have no momentum, `'adafactor'` is transformers' Adafactor without relative steps. `'muon'`, which
+   * transformers does not have, is `Muon` with `adjustLrFn: 'match_rms_adamw'` for the matrices of linear layers and their adapters, and
+   * AdamW for embeddings, a language model's output layer, biases, norms and everything else. Default 'adamw_torch'.
    */
   optim?: OptimizerName
   /** Peak learning rate. Default 5e-5. */

@@ -1,3 +1,4 @@
+import { ConfigError } from '../../base/errors.js'
 import { ZeroRedundancyOptimizer } from '../../distributed/index.js'
 import type { Module } from '../../nn/index.js'
 import type { Tensor } from '../../tensor/index.js'
@@ -14,6 +15,7 @@ import { SGD } from '../sgd.js'
 import { TransformersAdafactor } from '../transformers-adafactor.js'
 import type { OptimizerName, ResolvedArguments } from './arguments.js'
 import type { Ranks } from './distributed.js'
+import { MuonWithAdamW } from './muon-adamw.js'
 import { warn } from './rng.js'
 
 /** Interface that the Trainer needs of an optimizer; those of this library implement it. */
@@ -80,7 +82,8 @@ export const OPTIMIZERS = {
   rmsprop: (groups: Groups, args: ResolvedArguments) => new RMSprop(groups, plainOptions(args)),
   adafactor: (groups: Groups, args: ResolvedArguments) =>
     new TransformersAdafactor(groups, { ...plainOptions(args), scaleParameter: false, relativeStep: false }),
-} satisfies Record<OptimizerName, (groups: Groups, args: ResolvedArguments) => TrainerOptimizer>
+  muon: (groups: Groups, args: ResolvedArguments, model: Module) => new MuonWithAdamW(model, groups, adamOptions(args)),
+} satisfies Record<OptimizerName, (groups: Groups, args: ResolvedArguments, model: Module) => TrainerOptimizer>
 
 function plainOptions({ learningRate: lr, weightDecay, masterWeights }: ResolvedArguments) {
   return { lr, weightDecay, masterWeights }
@@ -105,9 +108,18 @@ export function makeOptimizer(model: Module, args: ResolvedArguments, ranks: Ran
     )
   }
   const groups = parameterGroups(model, { weightDecay, ...(decayAll && { noDecay: () => false }) })
-  const make = OPTIMIZERS[args.optim] as (groups: Groups, args: ResolvedArguments) => Optimizer<GroupOptions>
-  if (args.zero === 0 || ranks.size === 1) return make(groups, args)
-  return new ZeroRedundancyOptimizer<GroupOptions>(groups, (params) => make(params as Groups, args))
+  const make = OPTIMIZERS[args.optim] as (groups: Groups, args: ResolvedArguments, model: Module) => TrainerOptimizer
+  if (args.zero === 0 || ranks.size === 1) return make(groups, args, model)
+  if (args.optim === 'muon') {
+    throw new ConfigError(
+      "TrainingArguments.zero: expected 0 with optim 'muon', which consists of two optimizers, got 1. Leave it out.",
+      { argument: 'zero' },
+    )
+  }
+  return new ZeroRedundancyOptimizer<GroupOptions>(
+    groups,
+    (params) => make(params as Groups, args, model) as Optimizer<GroupOptions>,
+  )
 }
 
 export function makeScheduler(

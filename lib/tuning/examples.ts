@@ -1,0 +1,411 @@
+import type { AudioClip } from '../audio/clip.js'
+import { isList, shown } from '../base/check.js'
+import { DataError, VoxtorchError } from '../base/errors.js'
+import { MediaError, type MediaFile, withMedia } from '../datasets/features.js'
+import type { BadRecords } from '../kit/records.js'
+import type { AudioLM } from '../models/audio-lm/audio-lm.js'
+import { familyOf } from '../models/audio-lm/config.js'
+import { audioPrompt } from '../models/audio-lm/processor.js'
+import { scope } from '../tensor/index.js'
+import type { ChatMessage, ChatOptions } from '../text/chat.js'
+import type { Tokenizer } from '../text/tokenizer.js'
+import { commonLength, isConversation, type LocatedRecord, plainTokens, type Records, recordsOf } from './records.js'
+import type { SftSettings } from './settings.js'
+import { renderTurns, type Span } from './turns.js'
+
+/**
+ * A conversation, or a prompt with its completion. The content of a message is a text or a list of parts, `{ type: 'text', text }` and
+ * `{ type: 'audio', audio }`. Clips of audio parts without `audio`, and those of audio tokens in texts, are in `audio` or `audios`.
+ */
+export interface SftRecord {
+  messages?: readonly ChatMessage[]
+  prompt?: string | readonly ChatMessage[]
+  completion?: string | readonly ChatMessage[]
+  /** Functions for the chat template, as JSON schemas. */
+  tools?: readonly unknown[]
+  /** An audio clip. */
+  audio?: unknown
+  /** Audio clips in the order of the conversation. */
+  audios?: readonly unknown[]
+}
+
+/** Tokens of a record. */
+export interface SftExample {
+  inputIds: number[]
+  /** Token ids that contribute to the loss, -100 elsewhere. */
+  labels: number[]
+  clips: AudioClip[]
+  /** For metrics of generated answers. */
+  answer?: { promptIds: number[]; clips: AudioClip[]; reference: string; endIds: number[] }
+}
+
+/** Numbers of records, turns and tokens that truncation to `maxLength` removed in part. */
+export interface Truncated {
+  records: number
+  /** Turns of the assistant that were removed as a whole. */
+  turns: number
+  tokens: number
+}
+
+/** Tokenizer, model and settings that convert records to tokens. */
+export interface RecordReader {
+  tokenizer: Tokenizer
+  /** Model whose audio the records may have; null for text alone. */
+  audio: AudioLM | null
+  /** Whether a record without audio has no trainable parameter in its loss. */
+  needsAudio?: boolean
+  settings: Pick<SftSettings, 'maxLength' | 'truncationMode' | 'trainOn' | 'longAudio'>
+}
+
+/** A refused record: its reason and message. */
+class Refused extends Error {
+  constructor(
+    readonly reason: string,
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
+/**
+ * Return the tokens of records. Those that cannot be used go to `bad`. Each clip is decoded, to count its tokens.
+ * @param withAnswers whether to keep the prompts and references for metrics
+ */
+export async function examplesOf(
+  reader: RecordReader,
+  records: Records<SftRecord>,
+  bad: BadRecords,
+  name: string,
+  withAnswers = false,
+): Promise<{ examples: SftExample[]; truncated: Truncated }> {
+  const examples: SftExample[] = []
+  const truncated: Truncated = { records: 0, turns: 0, tokens: 0 }
+  for await (const located of recordsOf(records, bad, name)) {
+    try {
+      examples.push(await exampleOf(reader, located, truncated, withAnswers))
+    } catch (error) {
+      if (error instanceof Refused) located.refuse(error.reason, error.message)
+      else if (error instanceof VoxtorchError && hasTemplate(reader)) located.refuse('invalid record', error.message)
+      else throw error
+    }
+  }
+  return { examples, truncated }
+}
+
+async function exampleOf(
+  reader: RecordReader,
+  located: LocatedRecord,
+  truncated: Truncated,
+  withAnswers: boolean,
+): Promise<SftExample> {
+  const found = await tokensOf(reader, located, withAnswers)
+  const { maxLength, truncationMode } = reader.settings
+  const { ids, turns, clips, answer } = found
+  if (reader.needsAudio && clips.length === 0) {
+    throw new Refused('clips', 'expected audio, since the language model is frozen, got none.')
+  }
+  const removed = Math.max(0, ids.length - maxLength)
+  const first = truncationMode === 'keep_end' ? removed : 0
+  const inputIds = ids.slice(first, first + maxLength)
+  const labels = inputIds.map(() => -100)
+  let lost = 0
+  for (const [start, end] of turns) {
+    // The first token of a record is never predicted.
+    const [from, to] = [Math.max(start - first, 1), Math.min(end - first, inputIds.length)]
+    for (let i = from; i < to; i++) labels[i] = inputIds[i] as number
+    if (from >= to) lost++
+  }
+  if (lost === turns.length) {
+    throw new Refused(
+      'truncated answer',
+      `expected tokens of an answer within maxLength ${maxLength}, got a record of ${ids.length} tokens whose answers are cut off. Raise maxLength, or use another truncationMode.`,
+    )
+  }
+  const audioId = audioIdOf(reader)
+  if (removed > 0 && audioId !== null && countOf(inputIds, audioId) !== countOf(ids, audioId)) {
+    throw new Refused(
+      'truncated audio',
+      `expected all audio tokens within maxLength ${maxLength}, got ${countOf(ids, audioId)} of which ${countOf(inputIds, audioId)} are kept. Raise maxLength.`,
+    )
+  }
+  if (removed > 0) {
+    truncated.records++
+    truncated.turns += lost
+    truncated.tokens += removed
+  }
+  return { inputIds, labels, clips, ...(answer && { answer }) }
+}
+
+const audioIdOf = ({ audio }: RecordReader): number | null =>
+  audio === null ? null : (audio.config[familyOf(audio.config).token.key] as number)
+const countOf = (ids: readonly number[], id: number): number => ids.reduce((sum, one) => sum + Number(one === id), 0)
+
+interface Tokens {
+  ids: number[]
+  /** Ranges of tokens that the model generates. */
+  turns: Span[]
+  clips: AudioClip[]
+  answer?: NonNullable<SftExample['answer']>
+}
+
+async function tokensOf(reader: RecordReader, { record, root }: LocatedRecord, withAnswers: boolean): Promise<Tokens> {
+  const { tokenizer } = reader
+  const [messages, prompt, completion, tools] = ['messages', 'prompt', 'completion', 'tools'].map(
+    (key) => record[key] ?? undefined,
+  )
+  if ((messages === undefined) === (prompt === undefined && completion === undefined)) {
+    throw new Refused('invalid record', 'expected messages, or prompt and completion, got both or neither.')
+  }
+  if (typeof prompt === 'string' && typeof completion === 'string') {
+    if (completion === '') throw new Refused('empty answer', 'completion: expected an answer, got an empty one.')
+    const alone = await plainTokens(tokenizer, prompt, null)
+    const ids = await plainTokens(tokenizer, prompt, completion)
+    const answer = withAnswers && { promptIds: alone, clips: [], reference: completion, endIds: [] }
+    return { ids, turns: [[commonLength(alone, ids), ids.length]], clips: [], ...(answer && { answer }) }
+  }
+  const lists = messages === undefined ? { prompt, completion } : { messages }
+  for (const [name, value] of Object.entries(lists)) {
+    if (isConversation(value)) continue
+    const expected = name === 'messages' ? '' : ', or two texts'
+    throw new Refused(
+      'invalid record',
+      `${name}: expected a list of messages with role and content${expected}, got ${shown(value)}.`,
+    )
+  }
+  if (tools !== undefined && !isList(tools)) {
+    throw new Refused('invalid record', `tools: expected a list of JSON schemas, got ${shown(tools)}.`)
+  }
+  const read = await readConversation(reader, Object.values(lists).flat() as ChatMessage[], record, root)
+  const template = templateOf(reader)
+  const options = { ...template, ...(tools && { tools: tools as readonly unknown[] }) }
+  const from = messages === undefined ? (prompt as readonly unknown[]).length : 0
+  return chatTokens(reader, read, options, from, withAnswers)
+}
+
+const hasTemplate = (reader: RecordReader): boolean =>
+  reader.tokenizer.chatTemplate !== null || templateOf(reader).chatTemplate !== undefined
+
+/** Return the template of a family whose folder has none. */
+function templateOf({ tokenizer, audio }: RecordReader): Pick<ChatOptions, 'chatTemplate'> {
+  const chatTemplate = audio === null ? undefined : familyOf(audio.config).chatTemplate
+  return tokenizer.chatTemplate !== null || chatTemplate === undefined ? {} : { chatTemplate }
+}
+
+interface Conversation {
+  messages: ChatMessage[]
+  clips: AudioClip[]
+  /** Number of audio tokens of each clip. */
+  counts: number[]
+  /** Number of clips before each message. */
+  clipsBefore: number[]
+}
+
+async function chatTokens(
+  reader: RecordReader,
+  { messages, clips, counts, clipsBefore }: Conversation,
+  options: Pick<ChatOptions, 'tools' | 'chatTemplate'>,
+  from: number,
+  withAnswers: boolean,
+): Promise<Tokens> {
+  const { tokenizer, settings } = reader
+  const onlyLast = settings.trainOn === 'last'
+  const rendered = renderTurns(tokenizer, messages, options, { from, onlyLast })
+  if ('missing' in rendered) {
+    throw new Refused(
+      'invalid record',
+      `messages[${rendered.missing}]: expected a message that the chat template renders, got one that it leaves out.`,
+    )
+  }
+  if (rendered.spans.length === 0) {
+    throw new Refused('no answer', 'expected a message of the assistant, got none.')
+  }
+  const { ids, turns } = await encoded(reader, rendered.text, rendered.spans, counts)
+  const lastTurn = turns.at(-1) as Span
+  const { eosTokenId } = tokenizer
+  // Without an end token in the template, as in GLM's, the answer would never end.
+  if (lastTurn[1] === ids.length && eosTokenId !== null && !ids.slice(-3).some((id) => tokenizer.isSpecial(id))) {
+    ids.push(eosTokenId)
+    lastTurn[1] = ids.length
+  }
+  const last = messages.map(({ role }) => role).lastIndexOf('assistant')
+  if (!withAnswers) return { ids, turns, clips }
+  if (last === 0) throw new Refused('no prompt', 'expected a message before the last answer, got none.')
+  const prompt = messages.slice(0, last)
+  const { text } = tokenizer.renderChat(prompt, { ...options, addGenerationPrompt: true })
+  const before = last < clipsBefore.length ? (clipsBefore[last] as number) : clips.length
+  const { ids: promptIds } = await encoded(reader, text, [], counts.slice(0, before))
+  const answer = {
+    ...{ promptIds, clips: clips.slice(0, before), reference: textOf(messages[last] as ChatMessage) },
+    endIds: ids.slice(-3).filter((id) => tokenizer.isSpecial(id)),
+  }
+  return { ids, turns, clips, answer }
+}
+
+/** Encode a rendered text, with each audio token repeated as often as its clip has tokens. */
+async function encoded(
+  { tokenizer, audio }: RecordReader,
+  text: string,
+  spans: readonly Span[],
+  counts: readonly number[],
+): Promise<{ ids: number[]; turns: Span[] }> {
+  const token = audio?.audioToken
+  let whole = text
+  let moved = (at: number) => at
+  if (token !== undefined) {
+    whole = placeholders(token, text, counts)
+    const places = placesOf(text, token)
+    moved = (at) => places.reduce((sum, place, i) => (place < at ? sum + token.length * (counts[i]! - 1) : sum), at)
+  }
+  const { inputIds, offsets } = await tokenizer.encodeAsync(whole, { addSpecialTokens: false })
+  const turns = spans.map(([start, end]): Span => {
+    const [first, last] = [moved(start), moved(end)]
+    const begin = offsets.findIndex(([from, to]) => to > first && from < last)
+    if (begin < 0) return [0, 0]
+    let stop = begin
+    while (stop < offsets.length && offsets[stop]![0] < last) stop++
+    return [begin, stop]
+  })
+  return { ids: inputIds, turns }
+}
+
+function placeholders(token: string, text: string, counts: readonly number[]): string {
+  const places = placesOf(text, token).length
+  if (places === counts.length) return audioPrompt(token, text, counts)
+  throw new Refused(
+    'clips',
+    `expected ${places} clips for ${places} times ${token} in the rendered conversation, got ${counts.length}.`,
+  )
+}
+
+function placesOf(text: string, token: string): number[] {
+  const places: number[] = []
+  for (let at = text.indexOf(token); at >= 0; at = text.indexOf(token, at + token.length)) places.push(at)
+  return places
+}
+
+/** Check messages, and decode their clips. */
+async function readConversation(
+  { audio, settings }: RecordReader,
+  messages: readonly ChatMessage[],
+  record: Record<string, unknown>,
+  root: string | undefined,
+): Promise<Conversation> {
+  const given = givenClips(record)
+  const values: [name: string, value: unknown][] = []
+  const clipsBefore: number[] = []
+  let taken = 0
+  const read = messages.map((message, i): ChatMessage => {
+    clipsBefore.push(values.length)
+    const place = `messages[${i}]`
+    const { content } = message
+    let parts: { type: string; text?: string }[] | undefined
+    if (isList(content)) {
+      parts = content.map((part: unknown, j) => {
+        const inside = `${place}.content[${j}]`
+        const { type = typeof part === 'string' ? 'text' : undefined, text, audio: clip, path } = partOf(part)
+        if (type === 'text' && typeof (text ?? part) === 'string') return { type, text: (text ?? part) as string }
+        if (type !== 'audio' || audio === null) {
+          const expected = audio === null ? "parts of type 'text' for a DecoderLM" : "parts of type 'text' or 'audio'"
+          throw new Refused('invalid record', `${inside}: expected ${expected}, got ${shown(type ?? part)}.`)
+        }
+        values.push([inside, clip ?? path ?? given[taken++]])
+        // Templates test the type, or this field.
+        return { type: 'audio', audio: '' }
+      })
+    } else if (typeof content !== 'string' && content !== null && content !== undefined) {
+      throw new Refused(
+        'invalid record',
+        `${place}.content: expected a text or a list of parts, got ${shown(content)}.`,
+      )
+    }
+    const own = parts === undefined ? message : { ...message, content: audio ? parts : joined(parts) }
+    if (message.role === 'assistant' && textOf(own).trim() === '' && !hasFields(own)) {
+      throw new Refused('empty answer', `${place}: expected an answer of the assistant, got an empty one.`)
+    }
+    return own
+  })
+  if (values.length === 0 && given.length > 0 && audio !== null) {
+    for (const [i, value] of given.entries()) values.push([`audios[${i}]`, value])
+    taken = given.length
+    // The text of the messages has the places.
+    clipsBefore.length = 0
+    let before = 0
+    for (const { content } of read) {
+      clipsBefore.push(before)
+      if (typeof content === 'string') before += placesOf(content, audio.audioToken).length
+    }
+  }
+  if (taken !== given.length) {
+    const what = audio === null ? 'none for a DecoderLM' : `${taken} clips in audio or audios`
+    throw new Refused('clips', `expected ${what}, as the messages have places for, got ${given.length}.`)
+  }
+  const clips: AudioClip[] = []
+  const counts: number[] = []
+  for (const [name, value] of values) {
+    const clip = clipOf(value, root, name)
+    clips.push(clip)
+    counts.push(await tokensOfClip(audio as AudioLM, clip, name, settings.longAudio))
+  }
+  return { messages: read, clips, counts, clipsBefore }
+}
+
+const partOf = (part: unknown): Record<string, unknown> =>
+  typeof part === 'object' && part !== null ? dropNulls(part as Record<string, unknown>) : {}
+const dropNulls = (part: Record<string, unknown>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(part).filter(([, value]) => value !== null))
+const joined = (parts: readonly { text?: string }[]): string => parts.map(({ text = '' }) => text).join('')
+
+/** Whether a message of the assistant says something besides its content. */
+const hasFields = ({ role: _, content: __, ...fields }: ChatMessage): boolean =>
+  Object.values(fields).some((value) => (isList(value) ? value.length > 0 : value != null && value !== ''))
+
+function textOf({ content }: ChatMessage): string {
+  if (typeof content === 'string') return content
+  return isList(content) ? joined(content as { text?: string }[]) : ''
+}
+
+function givenClips({ audio, audios }: Record<string, unknown>): readonly unknown[] {
+  if (audios != null && !isList(audios)) {
+    throw new Refused('invalid record', `audios: expected a list of clips, got ${shown(audios)}.`)
+  }
+  return [...(audio == null ? [] : [audio]), ...((audios as readonly unknown[] | null | undefined) ?? [])]
+}
+
+/** Return a clip: a path, bytes, or samples as Python's datasets decode them, `{ array, sampling_rate }`. */
+function clipOf(value: unknown, root: string | undefined, name: string): AudioClip {
+  const isObject = typeof value === 'object' && value !== null
+  const { array, sampling_rate: rate } = (isObject ? value : {}) as { array?: unknown; sampling_rate?: unknown }
+  if (array !== undefined && array !== null) {
+    const samples = array instanceof Float32Array ? array : isList(array) ? Float32Array.from(array as number[]) : null
+    if (samples !== null && Number.isSafeInteger(rate) && (rate as number) > 0) {
+      return { samples, sampleRate: rate as number }
+    }
+    throw new Refused('clips', `${name}: expected array, a list of samples, with an integer sampling_rate, got others.`)
+  }
+  const isMedia = isObject && 'bytes' in value && value.bytes !== null
+  if (root === undefined && !isMedia && value !== undefined && value !== null) return value as AudioClip
+  try {
+    const { bytes, path } = (withMedia('audio', value ?? {}, root ?? '', name) ?? {}) as MediaFile
+    return (bytes ?? path) as Uint8Array | string
+  } catch (error) {
+    if (error instanceof MediaError) throw new Refused('clips', `${name}: ${error.what}.`)
+    throw error
+  }
+}
+
+async function tokensOfClip(
+  model: AudioLM,
+  clip: AudioClip,
+  name: string,
+  longAudio: SftSettings['longAudio'],
+): Promise<number> {
+  try {
+    return await scope(async () => {
+      const { audioTokens } = await model.features(clip, { longAudio })
+      return audioTokens[0] as number
+    })
+  } catch (error) {
+    if (error instanceof DataError) throw new Refused('clips', `${name}: ${error.message}`)
+    throw error
+  }
+}

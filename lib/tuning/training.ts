@@ -1,0 +1,87 @@
+import { argumentError } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import { checkedBy, objectOf, type SettingTable } from '../base/settings.js'
+import type { Module } from '../nn/module.js'
+import { peftModelOf } from '../peft/model.js'
+import { AdamW } from '../train/adam.js'
+import type { TrainingArguments } from '../train/trainer/arguments.js'
+import type { TrainerCallback } from '../train/trainer/callbacks.js'
+import type { Logger } from '../train/trainer/logger.js'
+import { resolveArguments } from '../train/trainer/resolve-arguments.js'
+import { createLoraplusOptimizer } from './lora-plus.js'
+
+const LIST = <T>() =>
+  checkedBy<readonly T[]>((where, name, value) => {
+    if (!Array.isArray(value)) throw argumentError(where, name, 'a list', value)
+  })
+
+/** Options that `trainDpo` and `trainSft` pass to the Trainer. */
+export const TRAINER_OPTIONS = {
+  /** Folder of checkpoints, logs, report and result. */
+  outputDir: { type: 'string', required: true },
+  /** Further arguments of the Trainer, such as `bf16` or `lrSchedulerType`. They override what the settings say. */
+  args: { type: objectOf<Partial<TrainingArguments>>() },
+  /** Callbacks of the Trainer. */
+  callbacks: { type: LIST<TrainerCallback>() },
+  /** Additional loggers of the Trainer. */
+  loggers: { type: LIST<Logger>() },
+} as const satisfies SettingTable
+
+/** Count of records that were left out, in the results of a training. */
+export interface BadRecordCounts {
+  count: number
+  /** Numbers by reason. */
+  reasons: Record<string, number>
+}
+
+/** Return the Trainer's arguments. @param own those that follow from the settings @param args those of the caller, which override */
+export function trainingArguments(
+  where: string,
+  outputDir: string,
+  own: Omit<TrainingArguments, 'outputDir'>,
+  args: Partial<TrainingArguments> = {},
+): TrainingArguments {
+  if (args.outputDir !== undefined && args.outputDir !== outputDir) {
+    throw new ConfigError(`${where}: args.outputDir: expected none, got ${args.outputDir}. Pass outputDir instead.`, {
+      argument: 'args',
+    })
+  }
+  return { outputDir, ...own, ...args }
+}
+
+/** Refuse an option that only models with adapters have. */
+export function requireAdapters(
+  where: string,
+  model: Module,
+  argument: string,
+  expected = 'a model with adapters',
+): void {
+  if (peftModelOf(model) !== undefined) return
+  throw new ConfigError(
+    `${where}: ${argument}: expected ${expected}, got a model without adapters. Call getPeftModel first, or leave ${argument} out.`,
+    { argument },
+  )
+}
+
+/** Return the optimizer of LoRA+; undefined without a ratio. */
+export function loraplusOptimizer(
+  where: string,
+  model: Module,
+  loraplusLrRatio: number | null,
+  training: TrainingArguments,
+): AdamW | undefined {
+  if (loraplusLrRatio === null) return undefined
+  requireAdapters(where, model, 'loraplusLrRatio')
+  const resolved = resolveArguments(training)
+  if (!resolved.optim.startsWith('adamw_torch')) {
+    throw new ConfigError(
+      `${where}: loraplusLrRatio: expected optim 'adamw_torch' with it, got '${resolved.optim}'. Leave one of them out.`,
+      { argument: 'loraplusLrRatio' },
+    )
+  }
+  const { learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, masterWeights } = resolved
+  return createLoraplusOptimizer(model, AdamW, {
+    ...{ lr: learningRate, loraplusLrRatio, loraplusWeightDecay: weightDecay },
+    ...{ betas: [adamBeta1, adamBeta2] as [number, number], eps: adamEpsilon, masterWeights },
+  })
+}
