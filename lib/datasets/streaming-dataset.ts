@@ -154,11 +154,7 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
 
   /** Return whether any record can be read, of all files. */
   async #hasUsable(): Promise<boolean> {
-    for (const file of this.#files) {
-      for await (const item of file.records(0, () => true)) {
-        if (this.#withMedia(file.file, item).error === undefined) return true
-      }
-    }
+    for await (const { error } of this.located()) if (error === undefined) return true
     return false
   }
 
