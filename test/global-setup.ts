@@ -32,6 +32,8 @@ const isAlive = (pid: number): boolean => {
 export async function setup(): Promise<() => void> {
   await compileTypeScript({ check: false })
   const parent = fastFolder()
+  // vitest calls this once for each project.
+  if (process.env.TMPDIR?.startsWith(join(parent, `${PREFIX}${process.pid}-`))) return () => {}
   // A run that was killed deleted nothing.
   for (const name of readdirSync(parent)) {
     const pid = Number(name.startsWith(PREFIX) ? name.slice(PREFIX.length).split('-')[0] : 'none')
