@@ -10,10 +10,12 @@ import { expectResumes, folder, ids, library, mixed } from './streams.js'
 const root = pathToFileURL(resolve('dist/index.js')).href
 
 describe('a StreamingDataset in a DataLoader', () => {
-  it.each([1, 2, 4])('goes on after each batch without loss or repetition: %i workers, 2 ranks', async (workers) => {
-    // A resumed loop starts threads, so a few positions are tried.
-    for (const shuffleBuffer of [0, 20, 500]) await expectResumes(workers, shuffleBuffer, [0, 16, 33])
-  })
+  // A resumed loop starts threads, so a few positions are tried. datasets.test.ts has the other buffers.
+  it.each([
+    [1, 500, [0, 16, 33]],
+    [2, 0, [0, 16, 33]],
+    [4, 20, [0, 16, 33]],
+  ])('goes on after each batch without loss or repetition: %i workers, buffer %i, 2 ranks', expectResumes)
 
   it.each([
     [1, 0],
