@@ -178,7 +178,8 @@ describe('readParquet: bad input', () => {
   it('refuses with a typed error whatever byte is changed', async () => {
     const bytes = Buffer.from(caseOf('snappy, pages 1.0').file, 'base64')
     let failures = 0
-    for (let at = 4; at < bytes.length; at += 13) {
+    // test/fuzz/readers.slow.test.ts changes hundreds of files more.
+    for (let at = 4; at < bytes.length; at += 61) {
       const changed = Buffer.from(bytes)
       changed[at] = (changed[at] as number) ^ (1 << (at % 8))
       try {
@@ -189,7 +190,7 @@ describe('readParquet: bad input', () => {
         failures++
       }
     }
-    expect(failures).toBeGreaterThan(100)
+    expect(failures).toBeGreaterThan(20)
   })
 
   /** A block of LZ4: a zero, a match of the byte before it, and five zeros. */

@@ -1,6 +1,3 @@
-import { execFile } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
 import {
   DecoderLM,
@@ -276,29 +273,5 @@ describe('workers', () => {
       texts.push(get(logits).narrow(0, 1, 39))
     }
     for (const other of texts.slice(1)) expectClose(other, get(texts[0]), 1e-6)
-  })
-
-  it('do not keep a process from ending, in a text too', async () => {
-    const index = new URL('../../dist/modules/index.js', import.meta.url)
-    const program = `
-      import { DecoderLM, randint, setNumThreads } from '${index}'
-      const model = new DecoderLM(${JSON.stringify(CONFIG)}).eval()
-      const text = { inputIds: randint(0, 61, [1, 9]) }
-      for (const threads of [4, 2, 3]) {
-        setNumThreads(threads)
-        await model.generate(text, { maxNewTokens: 9, eosTokenId: null })
-      }
-      let count = 0
-      for await (const _ of model.stream(text, { maxNewTokens: 400, eosTokenId: null })) {
-        if (++count === 20) setImmediate(() => process.exit(process.argv[1] === 'now' ? 3 : 4))
-      }`
-    for (const [when, code] of [
-      ['now', 3],
-      ['later', 4],
-    ] as const) {
-      const cwd = fileURLToPath(new URL('../../', import.meta.url))
-      const run = promisify(execFile)(process.execPath, ['--input-type=module', '-e', program, when], { cwd })
-      await expect(run).rejects.toMatchObject({ code, signal: null })
-    }
   })
 })

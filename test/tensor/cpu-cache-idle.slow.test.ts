@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 
 const library = new URL('../../dist/index.js', import.meta.url).href
 
-// Eleven seconds in which nothing happens. The rest is in cpu-cache.test.ts.
+// Eleven seconds in which nothing happens. The rest is in cpu-cache.slow.test.ts.
 test('the cache of CPU memory goes back while the process does nothing', { timeout: 120_000 }, async () => {
   const code = `
     import { memoryStats, zeros } from ${JSON.stringify(library)}

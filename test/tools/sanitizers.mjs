@@ -28,7 +28,7 @@ const EXCLUDED_FILES = {
   'test/setup/**': 'builds, packs and loads other addons',
   'test/models/*memory*.test.ts': 'bounds on memory, in processes of their own',
   'test/tensor/cpu-cache*.test.ts': 'the pooled heap, which is off',
-  'test/data/big-files.test.ts': 'bounds on memory, in processes of their own',
+  'test/files/big-files.slow.test.ts': 'bounds on memory, in processes of their own',
 }
 
 // A leak is ours when one of the calls nearest to its allocation is. What Node, V8, libtorch and OpenMP allocate once and

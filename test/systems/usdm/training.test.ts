@@ -9,19 +9,15 @@ import {
   pretrainUsdm,
   USDM_RECIPE,
   type UsdmExample,
-  UsdmTokenizer,
-  usdmExample,
-  usdmPrompt,
+  type UsdmTokenizer,
   usdmRecipe,
-  writeUsdmExamples,
 } from '../../../lib/systems/usdm/index.js'
 import { sequencesOf, ustmCollate } from '../../../lib/systems/usdm/pretraining/train.js'
 import { cosineScheduleWithWarmup } from '../../../lib/train/schedules.js'
 import { expectClose, fixture, tensorsOf } from '../../helpers.js'
 import { get } from '../../models/decoder.js'
 import { camelKeys, loadParameters } from '../../models/networks.js'
-import { mistral } from './mistral.js'
-import { byteTokenizer, TINY, tinyDialogs, tinyNetwork } from './tiny.js'
+import { byteTokenizer, tinyDialogs, tinyNetwork } from './tiny.js'
 
 const home = mkdtempSync(join(tmpdir(), 'voxtorch-usdm-training-'))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
@@ -120,62 +116,6 @@ describe('finetuneUsdm', () => {
     }
     expect(packed.results.valid?.perplexity).toBeCloseTo(Math.exp(packed.results.valid?.loss as number), 9)
     expect(packed.results.samples).toEqual({ train: 10, valid: 3, test: 0 })
-  })
-
-  it('learns dialogs by heart, so that greedy decoding yields them in three passes', async () => {
-    const speech = await mistral(10)
-    const train = [
-      ...tinyDialogs(speech, 3),
-      usdmExample(speech, [
-        {
-          user: { text: 'I am looking for a pan.', units: [0, 9, 0] },
-          agent: { text: 'No problem. What size would you like?', units: [1, 2, 2] },
-        },
-      ]),
-    ]
-    const path = join(home, 'dialogs.txt')
-    await writeUsdmExamples(path, train)
-    const outputDir = join(home, 'by-heart')
-    // A network without the rows of speech: it gets them.
-    const config = { ...TINY, modelType: 'mistral', vocabSize: 32_000, maxPositionEmbeddings: 128 } as const
-    using model = DecoderLM.fromConfig(config, { seed: 1 })
-    const recipe = {
-      ...{ learningRate: 1e-2, schedule: 'constant' as const, epochs: 90, batchSize: 4, accumulation: 1 },
-      ...{ maxGradNorm: 1, gradientCheckpointing: false, logSteps: 20 },
-    }
-    const data = { train: path, valid: path, maxLength: 128 }
-    const results = await finetuneUsdm({ model, tokenizer: speech, ...data, outputDir, recipe, args: quiet })
-    expect(results).toMatchObject({ vocabSize: 32_013, newRows: 13, adapters: false })
-    expect(results.valid?.loss).toBeLessThan(0.05)
-
-    const saved = join(outputDir, 'model')
-    using again = await DecoderLM.fromPretrained(saved)
-    expect(again.config.padTokenId).toBe(32_012)
-    const own = await UsdmTokenizer.fromPretrained(saved)
-    expect([own.modelMaxLength, own.units, own.vocabSize]).toEqual([128, 10, 32_013])
-    const { ids } = own
-    for (const { inputIds, labels } of train) {
-      const learnt = labels.map((label) => label !== -100)
-      const edges = learnt.flatMap((is, i) => (is !== (learnt[i - 1] ?? false) ? [i] : []))
-      // What is learnt is the transcript with its line break, and the reply with units and the end of speech.
-      expect(edges).toHaveLength(4)
-      const [hear, heard, answer, answered] = edges as [number, number, number, number]
-      const speak = inputIds.indexOf(ids.correspond, answer) + 1
-      for (const [from, to] of [
-        [hear, heard],
-        [answer, speak],
-        [speak, answered],
-      ] as const) {
-        const { tokens } = await again.generate(
-          { inputIds: tensor([inputIds.slice(0, from)]) },
-          { maxNewTokens: 60, doSample: false, eosTokenId: inputIds[to - 1] as number },
-        )
-        expect(tokens[0]?.slice(-(to - from)).map(Number)).toEqual(inputIds.slice(from, to))
-      }
-      // The prompt of the first pass is what stands before what is learnt.
-      const units = own.unitsOf(inputIds.slice(0, hear))
-      expect(usdmPrompt(own, { units })).toEqual(inputIds.slice(0, hear))
-    }
   })
 
   it('gives speech nothing to say of what is not learnt: only the labels make a loss', async () => {

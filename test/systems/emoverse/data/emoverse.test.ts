@@ -246,7 +246,7 @@ describe('the mixture', () => {
     for (const { images, query } of fewer.records) expect(asked.get(images?.[0])).toBe(query)
   })
 
-  it('is read alike by 1, 2 and 4 workers', async () => {
+  it('is read alike by 1 and 3 workers', async () => {
     const path = join(folder, 'mixture.json')
     await writeSwiftDataset(path, (await emoverseData({ mosei: clips(200) })).records)
     const module = file(
@@ -263,7 +263,7 @@ describe('the mixture', () => {
     } // biome-ignore format: long
     const one = await read(1)
     expect(one.split('\n')).toHaveLength(13)
-    for (const workers of [2, 4]) expect(await read(workers)).toBe(one)
+    expect(await read(3)).toBe(one)
   })
 
   it('keeps to its caps, and tells what they left out', async () => {
