@@ -1,4 +1,13 @@
 export { type PreferenceMetrics, type TrainDpoOptions, type TrainDpoResults, trainDpo } from './dpo.js'
+export {
+  type GrpoAdvantageOptions,
+  type GrpoLossInputs,
+  type GrpoLossOptions,
+  type GrpoLossOutput,
+  grpoAdvantages,
+  grpoLoss,
+} from './grpo-loss.js'
+export type { GrpoLossType } from './grpo-settings.js'
 export { createLoraplusOptimizer, type LoraplusGroup, type LoraplusOptions } from './lora-plus.js'
 export {
   type DpoLossOptions,
