@@ -9,6 +9,7 @@ import { spectraCommands } from '../systems/spectra/commands/index.js'
 import { usdmCommands } from '../systems/usdm/commands/index.js'
 import { doctor } from './doctor.js'
 import { dpoRule } from './dpo.js'
+import { grpoRule } from './grpo.js'
 import { install } from './install.js'
 import { launch } from './launch.js'
 import { listRuns } from './runs.js'
@@ -76,6 +77,7 @@ export const COMMANDS: readonly CommandRule[] = [
   transcribeRule,
   serveRule(),
   dpoRule,
+  grpoRule,
   weightsRule,
   doctorRule,
   installRule,

@@ -12,7 +12,11 @@ const OPTIONS = {
     help: 'folder, GGUF file, repository of the Hugging Face Hub or name of `voxtorch weights`, with tokenizer; required',
     placeholder: 'model',
   },
-  data: { type: 'string', help: 'JSON Lines file of pairs; required', placeholder: 'file' },
+  data: {
+    type: 'string',
+    help: 'JSON Lines file of pairs, or for KTO of answers with a label; required',
+    placeholder: 'file',
+  },
   evalData: { type: 'string', help: 'held-out pairs, evaluated at the end of each epoch', placeholder: 'file' },
   output: {
     type: 'string',
@@ -50,7 +54,8 @@ export const dpoRule = commandRule({
   details: `  voxtorch dpo --model smollm2-135m-instruct --data pairs.jsonl --eval-data held-out.jsonl --learning-rate 1e-5 --output runs/dpo
   voxtorch dpo --model smollm2-135m-instruct --data pairs.jsonl --loss simpo --beta 2 --simpo-gamma 1 --learning-rate 1e-5
 
-Each line of the data has "prompt", "chosen" and "rejected": texts, or lists of messages with role and content. OUTPUT/adapter is the
+Each line of the data has "prompt", "chosen" and "rejected": texts, or lists of messages with role and content. With --loss kto a line may have
+"completion" and "label" (true or false) in place of a pair. OUTPUT/adapter is the
 adapter in PEFT's layout (with --no-lora OUTPUT/model), OUTPUT/report.html the report. The same command continues a killed run.`,
   options: OPTIONS,
   run: dpo,

@@ -68,14 +68,23 @@ export function grpoLoss(inputs: GrpoLossInputs, options: GrpoLossOptions = {}):
       losses = losses.add(weighted.mul(beta))
       kl = meanOf(weighted)
     }
-    const clipped = ratio.lt(low).logicalAnd(gain.lt(0)).logicalOr(ratio.gt(high).logicalAnd(gain.gt(0)))
+    const clipped = ratio
+      .lt(low)
+      .logicalAnd(gain.lt(0))
+      .logicalOr(ratio.gt(high).logicalAnd(gain.gt(0)))
     const sums = losses.mul(weights)
+    const ofAll = (count: number) => sums.sum().div(count)
     const loss =
       lossType === 'grpo'
-        ? sums.sum(1).div(weights.sum(1).clamp({ min: 1 })).mean()
+        ? sums
+            .sum(1)
+            .div(weights.sum(1).clamp({ min: 1 }))
+            .mean()
         : lossType === 'dr_grpo'
-          ? sums.sum().div(logps.size(0) * (maxCompletionLength as number))
-          : sums.sum().div(lossType === 'dapo' && numItems !== undefined ? numItems : total)
+          ? ofAll(logps.size(0) * (maxCompletionLength as number))
+          : lossType === 'dapo' && numItems !== undefined
+            ? ofAll(numItems)
+            : sums.sum().div(total)
     return { loss, kl, clipRatio: meanOf(clipped.to(logps.dtype)) }
   })
 }
@@ -95,9 +104,12 @@ export function grpoAdvantages(
   const { numGenerations, rewardWeights, scaleRewards } = GRPO_ADVANTAGES.read(where, options)
   if (!Array.isArray(rewards) || rewards.length === 0 || rewards.length % numGenerations !== 0) {
     const got = Array.isArray(rewards) ? `${rewards.length}` : shown(rewards)
-    throw new ConfigError(`${where}: rewards: expected those of whole groups of ${numGenerations} answers, got ${got}.`, {
-      argument: 'rewards',
-    })
+    throw new ConfigError(
+      `${where}: rewards: expected those of whole groups of ${numGenerations} answers, got ${got}.`,
+      {
+        argument: 'rewards',
+      },
+    )
   }
   const sums = rewards.map((row, i) => weightedSum(where, row, rewardWeights, i))
   const groups = Array.from({ length: sums.length / numGenerations }, (_, i) =>
@@ -177,9 +189,12 @@ function requireInputs(inputs: GrpoLossInputs, beta: number): void {
     }
     const expected = name === 'advantages' ? logps.shape.slice(0, 1) : logps.shape
     if (value.shape.length === expected.length && value.shape.every((size, i) => size === expected[i])) continue
-    throw new ShapeError(`${where}: ${name}: expected [${expected}] for logps of [${logps.shape}], got [${value.shape}].`, {
-      argument: name,
-      shape: value.shape,
-    })
+    throw new ShapeError(
+      `${where}: ${name}: expected [${expected}] for logps of [${logps.shape}], got [${value.shape}].`,
+      {
+        argument: name,
+        shape: value.shape,
+      },
+    )
   }
 }

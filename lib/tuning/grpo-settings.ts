@@ -37,14 +37,24 @@ export const GRPO_ADVANTAGES = settings({
   rewardWeights: { type: 'numbers', min: Number.NEGATIVE_INFINITY, help: 'weight of each reward function' },
   /** Standard deviation by which the rewards are divided: that of the group, of all groups of a step, or none. Default 'group'. */
   scaleRewards: {
-    ...{ type: ['group', 'batch', 'none'], default: 'group' },
+    type: ['group', 'batch', 'none'],
+    default: 'group',
     help: 'standard deviation by which rewards are divided',
   },
 })
 
 const { maxLength, batchSize, evalBatchSize, learningRate, ...TRAINING } = PREFERENCE_SETTINGS.pick(
-  ...['maxLength', 'onBadRecord', 'loraplusLrRatio', 'epochs', 'maxSteps', 'batchSize', 'evalBatchSize'] as const,
-  ...['accumulation', 'learningRate', 'warmupRatio', 'weightDecay', 'maxGradNorm', 'seed', 'saveSteps', 'logSteps'] as const,
+  ...(['maxLength', 'onBadRecord', 'loraplusLrRatio', 'epochs', 'maxSteps', 'batchSize', 'evalBatchSize'] as const),
+  ...([
+    'accumulation',
+    'learningRate',
+    'warmupRatio',
+    'weightDecay',
+    'maxGradNorm',
+    'seed',
+    'saveSteps',
+    'logSteps',
+  ] as const),
 ).table
 
 /** Settings of GRPO, by TRL's names in camelCase where it has them. */
@@ -73,7 +83,8 @@ export const GRPO_SETTINGS = settings({
    * unscored by that function. Default 'stop'.
    */
   onBadReward: {
-    ...{ type: ['stop', 'skip'], default: 'stop' },
+    type: ['stop', 'skip'],
+    default: 'stop',
     help: 'stop at, or skip and count, a reward that is NaN or whose function throws',
   },
   /** Prompts per batch, each with `numGenerations` answers. Default 1. */

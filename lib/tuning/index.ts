@@ -1,4 +1,5 @@
 export { type PreferenceMetrics, type TrainDpoOptions, type TrainDpoResults, trainDpo } from './dpo.js'
+export { type GrpoMetrics, type TrainGrpoOptions, type TrainGrpoResults, trainGrpo } from './grpo.js'
 export {
   type GrpoAdvantageOptions,
   type GrpoLossInputs,
@@ -24,5 +25,7 @@ export {
   type SimpoLossOptions,
   simpoLoss,
 } from './losses.js'
-export type { PreferenceRecord } from './pairs.js'
+export type { LabelledRecord, PreferenceRecord } from './pairs.js'
+export type { PromptRecord } from './prompts.js'
+export { type RewardAnswer, type RewardFunction, werReward } from './rewards.js'
 export type { PreferenceLoss } from './settings.js'

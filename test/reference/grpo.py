@@ -11,6 +11,7 @@ from types import SimpleNamespace as Some
 
 import torch
 from common import Fixture, main, randint, randn
+from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import nanstd, selective_log_softmax
 
@@ -109,6 +110,10 @@ NAMES = {'epsilonHigh': 'high', 'useBiasCorrectionKl': 'corrected', 'numItems': 
 ADVANTAGE_CASES = [([1.0, 1.0], 'group'), ([1.0, 1.0], 'batch'), ([1.0, 1.0], 'none'), ([0.25, 2.0], 'group')]
 
 
+TEXTS = ['The CAT, sat!', 'a [noise] b<unk>c', '(laughs) no () yes (a)(b', 'it\u2019s \u00e9t\u00e9 \u2014 100 %', 'x [a (b] c) d',
+         '  two   spaces\n', '\ufb01ne \u2460 \u0130stanbul', ']a[ > <', '\u3053\u3093\u306b\u3061\u306f\u3001\u4e16\u754c\u3002']
+
+
 def grpo():
     fixture = Fixture()
     given = {'ids': IDS[:, PROMPT:], 'mask': MASK, 'logits': LOGITS, 'advantages': ADVANTAGES, 'rewards': REWARDS,
@@ -126,6 +131,9 @@ def grpo():
     for weights, scale in ADVANTAGE_CASES:
         described = {'name': f'{scale} {weights}', 'rewardWeights': weights, 'scaleRewards': scale}
         fixture.case(described, out={'advantages': advantages_of(REWARDS, weights, scale)})
+    normalize = BasicTextNormalizer()
+    for i, text in enumerate(TEXTS):
+        fixture.case({'name': f'text {i}', 'text': text, 'normalized': normalize(text)})
     return fixture
 
 

@@ -201,7 +201,7 @@ export async function prepareConversations(
 }
 
 /** Return a conversation for the template, with its clips in order. */
-function clipsOf(name: string, messages: AudioLMConversation): { messages: ChatMessage[]; clips: AudioClip[] } {
+export function clipsOf(name: string, messages: AudioLMConversation): { messages: ChatMessage[]; clips: AudioClip[] } {
   const where = 'AudioLM.prepare'
   if (!Array.isArray(messages)) throw argumentError(where, name, 'a list of messages', messages)
   const clips: AudioClip[] = []
