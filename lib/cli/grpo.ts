@@ -29,6 +29,12 @@ const OPTIONS = {
     default: 'output',
   },
   ...GRPO_SETTINGS.options,
+  rewardWeights: {
+    type: 'list',
+    help: 'weight of each reward function, in their order',
+    placeholder: 'number,…',
+    default: '1 each',
+  },
   lora: { type: 'boolean', help: 'train an adapter; --no-lora trains all weights', default: true },
   loraR: { type: 'integer', min: 1, help: 'rank of the adapter', default: 16 },
   loraAlpha: { type: 'number', help: 'LoRA alpha: the adapter is scaled by alpha / rank', default: 32 },
@@ -68,7 +74,7 @@ async function grpo(values: OptionsOf<typeof OPTIONS>): Promise<number> {
   if (data === undefined) throw missingOption('data', 'a JSON Lines file of prompts', 'FILE')
   if (reward === undefined) throw missingOption('reward', 'a reward function', 'wer|FILE')
   requireNetworkDType('--dtype', dtype)
-  const changes = GRPO_SETTINGS.fromOptions(values)
+  const changes = GRPO_SETTINGS.fromOptions({ ...values, rewardWeights: weightsOf(values.rewardWeights) })
   const { seed } = GRPO_SETTINGS.read('grpo', changes)
   refuseUnread(values)
   const rewards = await rewardsOf(reward)
@@ -121,6 +127,14 @@ async function open(model: string, values: OptionsOf<typeof OPTIONS>) {
   const network = await AudioLM.fromPretrained(directory, options)
   return { network, tokenizer: network.tokenizer ?? (await Tokenizer.fromPretrained(directory)) }
 }
+
+/** Return the weights of reward functions as numbers. */
+const weightsOf = (texts: readonly string[] | undefined): number[] | undefined =>
+  texts?.map((text) => {
+    const weight = text === '' ? Number.NaN : Number(text)
+    if (Number.isFinite(weight)) return weight
+    throw new ConfigError(`grpo: --reward-weights: expected numbers, got ${text}.`, { option: 'rewardWeights' })
+  })
 
 /** Return the reward functions of names and modules. */
 async function rewardsOf(names: readonly string[]): Promise<RewardFunction[]> {

@@ -34,7 +34,7 @@ export const GRPO_ADVANTAGES = settings({
   /** Number of answers per prompt. Default 8. */
   numGenerations: { type: 'integer', min: 2, default: 8, help: 'answers per prompt' },
   /** Weight of each reward function. Default: 1 each. */
-  rewardWeights: { type: 'numbers', min: Number.NEGATIVE_INFINITY, help: 'weight of each reward function' },
+  rewardWeights: { type: 'numbers', min: Number.NEGATIVE_INFINITY },
   /** Standard deviation by which the rewards are divided: that of the group, of all groups of a step, or none. Default 'group'. */
   scaleRewards: {
     type: ['group', 'batch', 'none'],

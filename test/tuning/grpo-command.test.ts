@@ -46,6 +46,9 @@ it('voxtorch grpo refuses what it cannot use, by name', async () => {
   await expect(grpo(`${usual} --reward ${at('none.mjs')}`)).rejects.toThrow(
     /--reward: expected exported functions in .*none/,
   )
+  await expect(grpo(`${usual} --reward wer --reward-weights x`)).rejects.toThrow(
+    /--reward-weights: expected numbers, got x/,
+  )
   await expect(grpo(`${usual} --reward wer --no-lora --lora-r 4`)).rejects.toThrow(
     /^grpo: --lora-r: expected none with/,
   )
