@@ -17,13 +17,13 @@ import { type AnswerBatch, type AnswerLogps, answerLogps, type PairBatch, pairCo
 import { type TuningModel, tuningModel } from './audio.js'
 import { meanOf } from './grpo-loss.js'
 import { dpoLoss, ipoLoss, ktoLoss, orpoLoss, type PreferenceLossOutput, simpoLoss } from './losses.js'
-import { type LabelledRecord, noPairs, type PreferencePair, type PreferenceRecord, pairsOf } from './pairs.js'
+import { type LabeledRecord, noPairs, type PreferencePair, type PreferenceRecord, pairsOf } from './pairs.js'
 import { loraplusOptimizer, ownWeight, requireAdapters, tuningArguments } from './run.js'
 import { hasReference, PREFERENCE_SETTINGS, type PreferenceSettings, preferenceSettings } from './settings.js'
 
 const WHERE = 'trainDpo'
 
-const RECORDS = checkedBy<readonly (PreferenceRecord | LabelledRecord)[] | string>((where, name, value) => {
+const RECORDS = checkedBy<readonly (PreferenceRecord | LabeledRecord)[] | string>((where, name, value) => {
   if (typeof value === 'string' || Array.isArray(value)) return
   throw argumentError(where, name, 'a list of records or a JSON Lines file', value)
 })
@@ -77,7 +77,7 @@ export interface TrainDpoResults extends RecipeResults<PreferenceMetrics> {
  */
 export async function trainDpo(
   model: TuningModel | PeftModel<TuningModel>,
-  records: readonly (PreferenceRecord | LabelledRecord)[] | string,
+  records: readonly (PreferenceRecord | LabeledRecord)[] | string,
   options: TrainDpoOptions,
 ): Promise<TrainDpoResults> {
   const network = tuningModel(WHERE, model)

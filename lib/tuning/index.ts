@@ -25,7 +25,7 @@ export {
   type SimpoLossOptions,
   simpoLoss,
 } from './losses.js'
-export type { LabelledRecord, PreferenceRecord } from './pairs.js'
+export type { LabeledRecord, PreferenceRecord } from './pairs.js'
 export type { PromptRecord } from './prompts.js'
 export { type RewardAnswer, type RewardFunction, werReward } from './rewards.js'
 export type { PreferenceLoss } from './settings.js'

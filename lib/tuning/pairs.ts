@@ -21,7 +21,7 @@ export interface PreferenceRecord {
 }
 
 /** With KTO: a prompt and an answer that is good or not. */
-export interface LabelledRecord {
+export interface LabeledRecord {
   prompt: string | readonly ChatMessage[]
   completion: string | readonly ChatMessage[]
   /** Whether the answer is desirable. */
@@ -38,7 +38,7 @@ export interface AnswerTokens {
   audio?: PromptAudio
 }
 
-/** Tokens of a record: of a pair, or of the one answer of a labelled record. */
+/** Tokens of a record: of a pair, or of the one answer of a labeled record. */
 export interface PreferencePair {
   index: number
   chosen?: AnswerTokens
@@ -61,7 +61,7 @@ interface Tokens {
 export async function pairsOf(
   model: TuningModel,
   tokenizer: Tokenizer,
-  records: readonly (PreferenceRecord | LabelledRecord)[] | string,
+  records: readonly (PreferenceRecord | LabeledRecord)[] | string,
   settings: Pick<PreferenceSettings, 'maxLength' | 'truncationMode' | 'loss' | 'batchSize'>,
   bad: BadRecords,
   name: string,
@@ -112,10 +112,10 @@ export async function pairsOf(
     pair.klChosen = cut(prompt, answerOf(at(i - 1), 'chosen'), audio)
     pair.klRejected = cut(prompt, answerOf(at(i - 1), 'rejected'), audio)
   }
-  const labelled = pairs.filter(({ chosen, rejected }) => !chosen || !rejected)
-  for (const [i, pair] of labelled.entries()) {
+  const labeled = pairs.filter(({ chosen, rejected }) => !chosen || !rejected)
+  for (const [i, pair] of labeled.entries()) {
     const { prompt, audio } = at(pair.index)
-    const other = labelled[rotated(i, labelled.length, batchSize)] ?? pairs.at(pair.index - 1)
+    const other = labeled[rotated(i, labeled.length, batchSize)] ?? pairs.at(pair.index - 1)
     const name = pair.chosen ? 'klChosen' : 'klRejected'
     pair[name] = cut(prompt, answerOf(at((other as PreferencePair).index), 'chosen'), audio)
   }
@@ -177,15 +177,15 @@ async function tokensOf(
     return invalid(`expected an object with prompt, chosen and rejected, got ${shown(record)}.`)
   }
   const { prompt, chosen, rejected, completion, label, tools } = record as Record<string, unknown>
-  const isLabelled = completion !== undefined
-  if (isLabelled && loss !== 'kto') {
+  const isLabeled = completion !== undefined
+  if (isLabeled && loss !== 'kto') {
     return invalid(`completion: expected chosen and rejected with loss '${loss}', got a completion. Use loss 'kto'.`)
   }
-  if (isLabelled && (chosen !== undefined || rejected !== undefined)) {
+  if (isLabeled && (chosen !== undefined || rejected !== undefined)) {
     return invalid('expected completion and label, or chosen and rejected, got both.')
   }
-  if (isLabelled && typeof label !== 'boolean') return invalid(`label: expected true or false, got ${shown(label)}.`)
-  const given = isLabelled ? { completion } : { chosen, rejected }
+  if (isLabeled && typeof label !== 'boolean') return invalid(`label: expected true or false, got ${shown(label)}.`)
+  const given = isLabeled ? { completion } : { chosen, rejected }
   for (const [name, value] of Object.entries({ ...given, ...(prompt !== undefined && { prompt }) })) {
     if (typeof value === 'string' || (isList(value) && value.length > 0 && value.every(isMessage))) continue
     return invalid(`${name}: expected a text or a list of messages with role and content, got ${shown(value)}.`)
@@ -223,7 +223,7 @@ async function tokensOf(
   // Where the prompt's last tokens merge with the answer's first, the answer begins earlier.
   const start = Math.min(...encoded.map(([, ids]) => commonLength(alone, ids)))
   if (start === 0) return invalid('prompt: expected at least one token before the answers, got none.')
-  const answers = encoded.map(([name, ids]) => [labelledName(name, label), ids.slice(start)])
+  const answers = encoded.map(([name, ids]) => [labeledName(name, label), ids.slice(start)])
   const [[, whole]] = encoded as [readonly [AnswerName, number[]]]
   return { prompt: whole.slice(0, start), audio, ...Object.fromEntries(answers) }
 }
@@ -231,7 +231,7 @@ async function tokensOf(
 /** Name of an answer in a record. */
 type AnswerName = 'chosen' | 'rejected' | 'completion'
 
-const labelledName = (name: AnswerName, label: unknown): 'chosen' | 'rejected' =>
+const labeledName = (name: AnswerName, label: unknown): 'chosen' | 'rejected' =>
   name === 'completion' ? (label === true ? 'chosen' : 'rejected') : name
 
 type Content = string | readonly ChatMessage[]
