@@ -9,6 +9,7 @@ import { spectraCommands } from '../systems/spectra/commands/index.js'
 import { usdmCommands } from '../systems/usdm/commands/index.js'
 import { doctor } from './doctor.js'
 import { dpoRule } from './dpo.js'
+import { grpoRule } from './grpo.js'
 import { install } from './install.js'
 import { launch } from './launch.js'
 import { listRuns } from './runs.js'
@@ -78,6 +79,7 @@ export const COMMANDS: readonly CommandRule[] = [
   serveRule(),
   sftRule,
   dpoRule,
+  grpoRule,
   weightsRule,
   doctorRule,
   installRule,

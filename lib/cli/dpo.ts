@@ -14,7 +14,7 @@ const OPTIONS = {
   },
   data: {
     type: 'string',
-    help: 'pairs: a JSON Lines or Parquet file, a folder, or a dataset of the Hugging Face Hub; required',
+    help: 'pairs, or for KTO answers with a label: a JSON Lines or Parquet file, a folder, or a dataset of the Hugging Face Hub; required',
     placeholder: 'file',
   },
   evalData: { type: 'string', help: 'held-out pairs, evaluated at the end of each epoch', placeholder: 'file' },
@@ -30,8 +30,8 @@ export const dpoRule = commandRule({
   details: `  voxtorch dpo --model smollm2-135m-instruct --data pairs.jsonl --eval-data held-out.jsonl --learning-rate 1e-5 --output runs/dpo
   voxtorch dpo --model smollm2-135m-instruct --data pairs.jsonl --loss simpo --beta 2 --simpo-gamma 1 --learning-rate 1e-5
 
-Each record of the data has "prompt", "chosen" and "rejected": texts, or lists of messages with role and content. OUTPUT/adapter is the
-adapter in PEFT's layout (with --no-lora OUTPUT/model), OUTPUT/report.html the report. The same command continues a killed run.`,
+Each record of the data has "prompt", "chosen" and "rejected": texts, or lists of messages with role and content. With --loss kto a record may
+have "completion" and "label" (true or false) in place of a pair. OUTPUT/adapter is the adapter in PEFT's layout (with --no-lora OUTPUT/model), OUTPUT/report.html the report. The same command continues a killed run.`,
   options: OPTIONS,
   run: dpo,
 })

@@ -1,14 +1,19 @@
 import { defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { isGguf } from '../files/gguf/find.js'
-import { isPublishedWeights, requireWeightsOf } from '../hub/weights.js'
+import { requireWeightsOf } from '../hub/weights.js'
 import { commandRule } from '../kit/command.js'
 import { flagOf, missingOption, type OptionsOf } from '../kit/options.js'
-import type { PeftModel } from '../peft/model.js'
 import { requireNetworkDType } from '../tensor/dtype.js'
 import { SFT_SETTINGS, type SftSettings } from '../tuning/settings.js'
-import type { SftModel } from '../tuning/sft.js'
-import { loraConfigOf, MODEL_OPTIONS, OUTPUT_OPTION, refuseWithoutAdapter, withAdapter } from './tuning.js'
+import {
+  MODEL_OPTIONS,
+  OUTPUT_OPTION,
+  openModel,
+  quantizeModel,
+  refuseWithoutAdapter,
+  withAdapter,
+  withParts,
+} from './tuning.js'
 
 const PART = ['frozen', 'lora', 'full'] as const
 const PARTS = ['trainEncoder', 'trainConnector', 'trainDecoder'] as const
@@ -55,7 +60,7 @@ killed run.`,
 })
 
 async function sft(values: OptionsOf<typeof OPTIONS>): Promise<number> {
-  const { model, data, evalData, output = 'output', device, dtype, quantize: scheme } = values
+  const { model, data, evalData, output = 'output', dtype } = values
   const { gradientCheckpointing, bf16, progress, metrics } = values
   if (model === undefined) throw missingOption('model', 'a language model', 'DIR')
   if (data === undefined) throw missingOption('data', 'a file of conversations', 'FILE')
@@ -67,50 +72,22 @@ async function sft(values: OptionsOf<typeof OPTIONS>): Promise<number> {
     ...(metrics && { metrics: metrics as [] }),
   }
   const { seed } = SFT_SETTINGS.read('sft', changes)
-  const { quantize } = await import('../peft/quantize.js')
   const { manualSeed } = await import('../tensor/random.js')
-  const { Tokenizer } = await import('../text/tokenizer.js')
   const { trainSft } = await import('../tuning/sft.js')
-  const { network: loaded, directory } = await load(model, defined({ device, dtype }) as object)
+  const { network: loaded, tokenizer } = await openModel(model, values)
   using network = loaded
   const { AudioLM } = await import('../models/audio-lm/audio-lm.js')
-  const tokenizer =
-    (network instanceof AudioLM ? network.tokenizer : null) ?? (await Tokenizer.fromPretrained(directory))
   const parts = partsOf(values)
   refuseUnread(values, network instanceof AudioLM, parts)
-  if (scheme !== undefined) quantize(network instanceof AudioLM ? network.language_model : network, { scheme })
+  await quantizeModel(network, values)
   manualSeed(seed)
-  let trained: SftModel | PeftModel<SftModel>
-  if (network instanceof AudioLM) {
-    const hasAdapter = Object.values(parts).includes('lora')
-    const { taskType: _, targetModules, ...lora } = loraConfigOf(values)
-    const layers = targetModules === 'all-linear' ? {} : { targetModules }
-    trained = network.trainParts(parts, hasAdapter ? { ...lora, ...layers } : {}) ?? network
-  } else trained = await withAdapter(network, values)
+  const trained = network instanceof AudioLM ? withParts(network, parts, values) : await withAdapter(network, values)
   const results = await trainSft(trained, data, {
     ...{ ...changes, tokenizer, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
     ...defined({ evalRecords: evalData }),
   })
   console.log(JSON.stringify(results, null, 2))
   return 0
-}
-
-/** Load a model by the type that its config.json states. */
-async function load(model: string, options: object): Promise<{ network: SftModel & Disposable; directory: string }> {
-  const { DecoderLM } = await import('../models/decoder/decoder-lm.js')
-  const { AudioLM } = await import('../models/audio-lm/audio-lm.js')
-  const { AUDIO_MODEL_TYPES } = await import('../models/audio-lm/families.js')
-  const { ggufPath } = await import('../models/decoder/gguf.js')
-  const { resolveModel } = await import('../hub/resolve.js')
-  const { readConfig } = await import('../models/pretrained.js')
-  if (isGguf(model) || isPublishedWeights(model)) {
-    return { network: await DecoderLM.fromPretrained(model, options), directory: model }
-  }
-  const directory = await resolveModel(model)
-  const { modelType } = ggufPath(directory) === null ? await readConfig(directory) : {}
-  const isAudio = (AUDIO_MODEL_TYPES as readonly unknown[]).includes(modelType)
-  const network = await (isAudio ? AudioLM : DecoderLM).fromPretrained(directory, options)
-  return { network, directory }
 }
 
 const partsOf = ({ lora = true, trainEncoder, trainConnector, trainDecoder }: OptionsOf<typeof OPTIONS>) => ({

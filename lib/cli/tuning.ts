@@ -1,8 +1,14 @@
 // Options and steps that the commands of `voxtorch/tuning` share.
+import { defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { isGguf } from '../files/gguf/find.js'
+import { isPublishedWeights } from '../hub/weights.js'
 import { flagOf, type OptionsOf, type OptionTable } from '../kit/options.js'
+import type { AudioLM } from '../models/audio-lm/audio-lm.js'
+import type { AudioLMTraining } from '../models/audio-lm/train-parts.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
 import type { PeftModel } from '../peft/model.js'
+import type { Tokenizer } from '../text/tokenizer.js'
 
 /** Options of the model, its adapter and its memory. */
 export const MODEL_OPTIONS = {
@@ -68,6 +74,46 @@ export function refuseWithoutAdapter(
       { option: name },
     )
   }
+}
+
+/** Load a DecoderLM, or an AudioLM where config.json states one, with its tokenizer. */
+export async function openModel(
+  model: string,
+  { device, dtype }: ModelOptions,
+): Promise<{ network: DecoderLM | AudioLM; tokenizer: Tokenizer }> {
+  const { DecoderLM } = await import('../models/decoder/decoder-lm.js')
+  const { AudioLM } = await import('../models/audio-lm/audio-lm.js')
+  const { AUDIO_MODEL_TYPES } = await import('../models/audio-lm/families.js')
+  const { ggufPath } = await import('../models/decoder/gguf.js')
+  const { resolveModel } = await import('../hub/resolve.js')
+  const { readConfig } = await import('../models/pretrained.js')
+  const { Tokenizer } = await import('../text/tokenizer.js')
+  const options = defined({ device, dtype }) as object
+  if (isGguf(model) || isPublishedWeights(model)) {
+    const network = await DecoderLM.fromPretrained(model, options)
+    return { network, tokenizer: await Tokenizer.fromPretrained(model) }
+  }
+  const directory = await resolveModel(model)
+  const { modelType } = ggufPath(directory) === null ? await readConfig(directory) : {}
+  const isAudio = (AUDIO_MODEL_TYPES as readonly unknown[]).includes(modelType)
+  const network = await (isAudio ? AudioLM : DecoderLM).fromPretrained(directory, options)
+  const own = network instanceof AudioLM ? network.tokenizer : null
+  return { network, tokenizer: own ?? (await Tokenizer.fromPretrained(directory)) }
+}
+
+/** Quantize the language model, if the options say so. */
+export async function quantizeModel(network: DecoderLM | AudioLM, { quantize: scheme }: ModelOptions): Promise<void> {
+  if (scheme === undefined) return
+  const { quantize } = await import('../peft/quantize.js')
+  quantize('language_model' in network ? network.language_model : network, { scheme })
+}
+
+/** Return an AudioLM whose parts train as stated, or the model itself where none has an adapter. */
+export function withParts(network: AudioLM, parts: AudioLMTraining, values: ModelOptions): AudioLM | PeftModel<AudioLM> {
+  const { taskType: _, targetModules, ...lora } = loraConfigOf(values)
+  const layers = targetModules === 'all-linear' ? {} : { targetModules }
+  const hasAdapter = Object.values(parts).includes('lora')
+  return network.trainParts(parts, hasAdapter ? { ...lora, ...layers } : {}) ?? network
 }
 
 /** Return the model with an adapter, or the model itself with --no-lora. */

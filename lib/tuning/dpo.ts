@@ -1,25 +1,28 @@
-import { argumentError, defined, requireString } from '../base/check.js'
+import { defined, requireString } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { type ChangesOf, instanceOf } from '../base/settings.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../kit/recipe.js'
 import { BadRecords } from '../kit/records.js'
-import { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { withEvalMode } from '../nn/eval-mode.js'
-import { PeftModel, peftModelOf } from '../peft/model.js'
-import { autocast, noGrad, scope, stack, type Tensor } from '../tensor/index.js'
+import { type PeftModel, peftModelOf } from '../peft/model.js'
+import { autocast, noGrad, ops, scope, stack, type Tensor } from '../tensor/index.js'
 import { Tokenizer } from '../text/tokenizer.js'
 import type { TrainingArguments } from '../train/trainer/arguments.js'
 import { type LossOutput, onDevice } from '../train/trainer/loss.js'
 import { resolveArguments } from '../train/trainer/resolve-arguments.js'
 import { Trainer } from '../train/trainer/trainer.js'
 import { type AnswerBatch, type AnswerLogps, answerLogps, type PairBatch, pairCollate } from './answers.js'
+import { type TuningModel, tuningModel } from './audio.js'
+import { meanOf } from './grpo-loss.js'
 import { dpoLoss, ipoLoss, ktoLoss, orpoLoss, type PreferenceLossOutput, simpoLoss } from './losses.js'
-import { type PreferencePair, type PreferenceRecord, pairsOf } from './pairs.js'
+import { type LabeledRecord, type PreferencePair, type PreferenceRecord, pairsOf } from './pairs.js'
 import { noRecords, RECORDS, type Records } from './records.js'
 import { hasReference, PREFERENCE_SETTINGS, type PreferenceSettings, preferenceSettings } from './settings.js'
 import {
   type BadRecordCounts,
+  epochStrategies,
   loraplusOptimizer,
+  ownWeight,
   requireAdapters,
   TRAINER_OPTIONS,
   trainingArguments,
@@ -31,7 +34,7 @@ const OPTIONS = PREFERENCE_SETTINGS.extend({
   /** Tokenizer of the model, with its chat template. */
   tokenizer: { type: instanceOf<Tokenizer>(Tokenizer as never), required: true },
   /** Held-out records: their loss, preference accuracy and margins are computed at the end of each epoch. */
-  evalRecords: { type: RECORDS<PreferenceRecord>() },
+  evalRecords: { type: RECORDS<PreferenceRecord | LabeledRecord>() },
   ...TRAINER_OPTIONS,
 })
 
@@ -59,31 +62,29 @@ export interface TrainDpoResults extends RecipeResults<PreferenceMetrics> {
  * ```
  * Writes the adapter to `outputDir/adapter`, or the model to `outputDir/model`, and `results.json`. The same call continues a run that was
  * killed, bit for bit; without adapters, load the original weights before it.
- * @param records pairs, or the source of `loadDataset`: a JSON Lines or Parquet file, a folder, a dataset of the Hub
+ * @param records pairs, or the source of `loadDataset`: a JSON Lines or Parquet file, a folder, a dataset of the Hub; with loss 'kto' also
+ *   answers with a label. Prompts of an AudioLM may have audio clips
  * @throws ConfigError for a wrong option; DataError, with file and line or index, for a record that cannot be used, see `onBadRecord`
  */
 export async function trainDpo(
-  model: DecoderLM | PeftModel<DecoderLM>,
-  records: Records<PreferenceRecord>,
+  model: TuningModel | PeftModel<TuningModel>,
+  records: Records<PreferenceRecord | LabeledRecord>,
   options: TrainDpoOptions,
 ): Promise<TrainDpoResults> {
-  const network = model instanceof PeftModel ? model.model : model
-  if (!(network instanceof DecoderLM)) throw argumentError(WHERE, 'model', 'a DecoderLM, or a PeftModel of one', model)
+  const network = tuningModel(WHERE, model)
   const { tokenizer, outputDir, evalRecords, args, callbacks, loggers } = OPTIONS.read(WHERE, options)
   requireString(WHERE, 'outputDir', outputDir)
   RECORDS()(WHERE, 'records', records)
   const settings = preferenceSettings(WHERE, PREFERENCE_SETTINGS.changesIn(options))
   const run = new PreferenceRun(network, settings)
   const own = PREFERENCE_SETTINGS.trainingArguments(settings)
-  const saveStrategy = settings.saveSteps ? 'steps' : 'epoch'
-  const evalStrategy = evalRecords === undefined ? 'no' : 'epoch'
-  const training = trainingArguments(WHERE, outputDir, { evalStrategy, saveStrategy, ...own }, args)
+  const training = trainingArguments(WHERE, outputDir, { ...epochStrategies(settings, evalRecords), ...own }, args)
   using optimizer = loraplusOptimizer(WHERE, network, settings.loraplusLrRatio, training)
   const bad = new BadRecords(settings.onBadRecord)
-  const train = await pairsOf(tokenizer, records, settings, bad, 'records')
+  const train = await pairsOf(network, tokenizer, records, settings, bad, 'records')
   if (train.length === 0) throw noRecords(WHERE, 'pair', 'records', bad)
   const valid =
-    evalRecords === undefined ? undefined : await pairsOf(tokenizer, evalRecords, settings, bad, 'evalRecords')
+    evalRecords === undefined ? undefined : await pairsOf(network, tokenizer, evalRecords, settings, bad, 'evalRecords')
   if (valid?.length === 0) throw noRecords(WHERE, 'pair', 'evalRecords', bad)
   for (const pairs of [train, valid ?? []]) {
     if (settings.loss !== 'kto' || pairs.length !== 1) continue
@@ -93,9 +94,12 @@ export async function trainDpo(
     )
   }
   if (run.precomputes) await run.precompute([...train, ...(valid ?? [])], training)
-  const trainer = new Trainer<DecoderLM, PreferencePair, PairBatch>({
-    ...{ model: network, args: training, trainDataset: train, collate: pairCollate(settings.loss) },
-    ...{ computeLoss: (_, batch) => run.lossOf(batch), countItems: ({ pairs }) => pairs.size(0) },
+  const trainer = new Trainer<TuningModel, PreferencePair, PairBatch>({
+    ...{ model: network, args: training, trainDataset: train, collate: pairCollate(settings.loss, network) },
+    ...{
+      computeLoss: (_, batch) => run.lossOf(batch),
+      countItems: ({ counts: [chosen, rejected] }) => chosen + rejected,
+    },
     ...{ computeMetrics: ({ predictions }) => metricsOf(predictions), ...defined({ callbacks, loggers }) },
     ...(valid && { evalDataset: valid }),
     ...(optimizer && { optimizers: { optimizer } }),
@@ -123,7 +127,7 @@ class PreferenceRun {
   readonly precomputes: boolean
 
   constructor(
-    readonly model: DecoderLM,
+    readonly model: TuningModel,
     readonly settings: PreferenceSettings,
   ) {
     this.peft = peftModelOf(model)
@@ -144,11 +148,11 @@ class PreferenceRun {
     const { loss, evalBatchSize } = this.settings
     const { bf16, fp16 } = resolveArguments(training)
     const device = this.model.parameters()[0]?.device ?? 'cpu'
-    const collate = pairCollate(loss)
+    const collate = pairCollate(loss, this.model)
     for (let at = 0; at < pairs.length; at += evalBatchSize) {
       const some = pairs.slice(at, at + evalBatchSize)
       await scope(async () => {
-        const batch = await onDevice(collate(some), device)
+        const batch = await onDevice(await collate(some), device)
         const compute = async () => {
           const of = async (answers: AnswerBatch) =>
             (await (await this.reference(answers)).to('float64').data()) as Float64Array
@@ -157,11 +161,14 @@ class PreferenceRun {
         const dtype = bf16 ? 'bfloat16' : 'float16'
         const [answers, kl] =
           bf16 || fp16 ? await autocast({ device: device === 'cpu' ? 'cpu' : 'cuda', dtype }, compute) : await compute()
-        for (const [i, pair] of some.entries()) {
-          const two = (values: Float64Array | undefined) => [values?.[i] ?? 0, values?.[i + some.length] ?? 0] as const
-          const [chosen, rejected] = two(answers)
-          const [klChosen, klRejected] = two(kl)
-          pair.reference = { chosen, rejected, klChosen, klRejected }
+        // The rows are those of the chosen answers, then those of the rejected ones.
+        let [chosen, rejected] = [0, batch.counts[0]]
+        for (const pair of some) {
+          const [first, second] = [pair.chosen ? chosen++ : -1, pair.rejected ? rejected++ : -1]
+          pair.reference = {
+            ...{ chosen: answers[first] ?? 0, rejected: answers[second] ?? 0 },
+            ...{ klChosen: kl?.[first] ?? 0, klRejected: kl?.[second] ?? 0 },
+          }
         }
       })
     }
@@ -178,7 +185,7 @@ class PreferenceRun {
       const found = await this.#loss(batch)
       // The rewards are what `computeMetrics` gets.
       const { chosenRewards, rejectedRewards } = found
-      return { loss: found.loss, logits: stack([chosenRewards, rejectedRewards], 1) }
+      return { loss: found.loss, logits: rewardRows(chosenRewards, rejectedRewards, batch) }
     })
   }
 
@@ -187,19 +194,19 @@ class PreferenceRun {
     const { loss, beta, labelSmoothing, simpoGamma, desirableWeight, undesirableWeight } = settings
     if (!hasReference(loss)) {
       const logps = await answerLogps(model, batch.answers)
-      const [chosenLogps, rejectedLogps] = halves(logps.sums.div(logps.lengths))
+      const [chosenLogps, rejectedLogps] = parts(logps.sums.div(logps.lengths), batch)
       if (loss === 'simpo') return simpoLoss({ chosenLogps, rejectedLogps }, { beta, labelSmoothing, simpoGamma })
       return orpoLoss({ chosenLogps, rejectedLogps, nllLoss: supervised(logps, batch) }, { beta })
     }
     const reference = batch.reference ?? (await this.reference(batch.answers))
     const kl = batch.kl && (await this.#kl(batch.kl, batch.klReference))
     const { sums, lengths } = await answerLogps(model, batch.answers)
-    const [chosenLogps, rejectedLogps] = halves(sums)
-    const [refChosenLogps, refRejectedLogps] = halves(reference)
+    const [chosenLogps, rejectedLogps] = parts(sums, batch)
+    const [refChosenLogps, refRejectedLogps] = parts(reference, batch)
     const logps = { chosenLogps, rejectedLogps, refChosenLogps, refRejectedLogps }
     if (loss === 'sigmoid') return dpoLoss(logps, { beta, labelSmoothing })
     if (loss === 'kto') return ktoLoss({ ...logps, ...kl }, { beta, desirableWeight, undesirableWeight })
-    const [chosenLengths, rejectedLengths] = halves(lengths)
+    const [chosenLengths, rejectedLengths] = parts(lengths, batch)
     return ipoLoss({ ...logps, chosenLengths, rejectedLengths }, { beta })
   }
 
@@ -213,38 +220,37 @@ class PreferenceRun {
   }
 }
 
-/** Return the name of a weight that trains in place, such as a bias: with the adapters off it is still the trained one. */
-function ownWeight(model: DecoderLM, peft: PeftModel): string | undefined {
-  const saved = new Set(Object.values(peft.peftConfig).flatMap(({ modulesToSave }) => modulesToSave ?? []))
-  const isSaved = (name: string) => {
-    const parts = name.split('.')
-    return parts.some((_, i) => [...saved].some((one) => `.${parts.slice(0, i).join('.')}`.endsWith(`.${one}`)))
-  }
-  const found = model
-    .namedParameters()
-    .find(([name, { requiresGrad }]) => requiresGrad && !name.includes('.lora_') && !isSaved(name))
-  return found?.[0]
+/** Return the rows of the chosen and those of the rejected answers. */
+const parts = (rows: Tensor, { counts: [chosen, rejected] }: Pick<PairBatch, 'counts'>): [Tensor, Tensor] => [
+  rows.narrow(0, 0, chosen),
+  rows.narrow(0, chosen, rejected),
+]
+
+/** Return rewards for `computeMetrics`: those of pairs [pairs, 2], or with labels [answers, 2], NaN where there is none. */
+function rewardRows(chosen: Tensor, rejected: Tensor, { pairs, counts }: PairBatch): Tensor {
+  if (counts[0] === pairs.size(0) && counts[1] === pairs.size(0)) return stack([chosen, rejected], 1)
+  const none = (like: Tensor) => ops.fullLike(like, Number.NaN)
+  return ops.cat([stack([chosen, none(chosen)], 1), stack([none(rejected), rejected], 1)])
 }
 
-const halves = (rows: Tensor): [Tensor, Tensor] => rows.chunk(2) as [Tensor, Tensor]
-
 /** Return the mean cross-entropy of the chosen conversations, prompts included. */
-function supervised({ tokens }: AnswerLogps, { answers }: PairBatch): Tensor {
-  const [chosen] = halves(tokens)
-  const [mask] = halves(answers.attentionMask.slice(-1, 1))
+function supervised({ tokens }: AnswerLogps, batch: PairBatch): Tensor {
+  const [chosen] = parts(tokens, batch)
+  const [mask] = parts(batch.answers.attentionMask.slice(-1, 1), batch)
   return chosen.sum().div(mask.sum()).neg()
 }
 
-/** Return the metrics of rewards [pairs, 2]. */
+/** Return the metrics of rewards [rows, 2]. */
 function metricsOf(rewards: Tensor): PreferenceMetrics {
-  return scope(() => {
-    const [chosen, rejected] = rewards.to('float64').unbind(1) as [Tensor, Tensor]
-    const mean = (values: Tensor) => Number(values.mean().item())
-    return {
-      rewardsAccuracies: mean(chosen.gt(rejected).to('float64')),
-      rewardsMargins: mean(chosen.sub(rejected)),
-      rewardsChosen: mean(chosen),
-      rewardsRejected: mean(rejected),
-    }
-  })
+  const rows = scope(() => rewards.to('float64').toArray() as [number, number][])
+  const column = (at: 0 | 1) => rows.map((row) => row[at])
+  const both = rows.filter((row) => !row.some(Number.isNaN))
+  const [rewardsChosen, rewardsRejected] = [meanOf(column(0)), meanOf(column(1))]
+  return {
+    // Answers with a label have no other answer to compare with.
+    ...(both.length > 0 && {
+      rewardsAccuracies: both.filter(([better, worse]) => better > worse).length / both.length,
+    }),
+    ...{ rewardsMargins: rewardsChosen - rewardsRejected, rewardsChosen, rewardsRejected },
+  }
 }

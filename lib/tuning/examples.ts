@@ -1,7 +1,6 @@
 import type { AudioClip } from '../audio/clip.js'
 import { isList, shown } from '../base/check.js'
 import { DataError, VoxtorchError } from '../base/errors.js'
-import { MediaError, type MediaFile, withMedia } from '../datasets/features.js'
 import type { BadRecords } from '../kit/records.js'
 import type { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { familyOf } from '../models/audio-lm/config.js'
@@ -9,6 +8,7 @@ import { audioPrompt } from '../models/audio-lm/processor.js'
 import { scope } from '../tensor/index.js'
 import type { ChatMessage, ChatOptions } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
+import { clipOf } from './clips.js'
 import { commonLength, isConversation, type LocatedRecord, plainTokens, type Records, recordsOf } from './records.js'
 import type { SftSettings } from './settings.js'
 import { renderTurns, type Span } from './turns.js'
@@ -342,7 +342,7 @@ async function readConversation(
   const clips: AudioClip[] = []
   const counts: number[] = []
   for (const [name, value] of values) {
-    const clip = clipOf(value, root, name)
+    const clip = clipIn(value, root, name)
     clips.push(clip)
     counts.push(await tokensOfClip(audio as AudioLM, clip, name, settings.longAudio))
   }
@@ -371,24 +371,11 @@ function givenClips({ audio, audios }: Record<string, unknown>): readonly unknow
   return [...(audio == null ? [] : [audio]), ...((audios as readonly unknown[] | null | undefined) ?? [])]
 }
 
-/** Return a clip: a path, bytes, or samples as Python's datasets decode them, `{ array, sampling_rate }`. */
-function clipOf(value: unknown, root: string | undefined, name: string): AudioClip {
-  const isObject = typeof value === 'object' && value !== null
-  const { array, sampling_rate: rate } = (isObject ? value : {}) as { array?: unknown; sampling_rate?: unknown }
-  if (array !== undefined && array !== null) {
-    const samples = array instanceof Float32Array ? array : isList(array) ? Float32Array.from(array as number[]) : null
-    if (samples !== null && Number.isSafeInteger(rate) && (rate as number) > 0) {
-      return { samples, sampleRate: rate as number }
-    }
-    throw new Refused('clips', `${name}: expected array, a list of samples, with an integer sampling_rate, got others.`)
-  }
-  const isMedia = isObject && 'bytes' in value && value.bytes !== null
-  if (root === undefined && !isMedia && value !== undefined && value !== null) return value as AudioClip
+function clipIn(value: unknown, root: string | undefined, name: string): AudioClip {
   try {
-    const { bytes, path } = (withMedia('audio', value ?? {}, root ?? '', name) ?? {}) as MediaFile
-    return (bytes ?? path) as Uint8Array | string
+    return clipOf(value, root, name)
   } catch (error) {
-    if (error instanceof MediaError) throw new Refused('clips', `${name}: ${error.what}.`)
+    if (error instanceof DataError) throw new Refused('clips', error.message)
     throw error
   }
 }

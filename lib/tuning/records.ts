@@ -23,6 +23,8 @@ export interface LocatedRecord {
   record: Record<string, unknown>
   /** Place for messages, such as `pairs.jsonl, line 3`. */
   place: string
+  /** Fields of an error about the record. */
+  fields: Record<string, unknown>
   /** Count the record under a reason, or throw, as `onBadRecord` states. */
   refuse(reason: string, message: string): void
   /** Folder that paths of media are relative to; undefined for records in memory. */
@@ -41,7 +43,7 @@ export async function* recordsOf(
       refuse('invalid record', `expected an object, got ${shown(value)}.`)
       continue
     }
-    yield { record: value as Record<string, unknown>, place, refuse, ...(root !== undefined && { root }) }
+    yield { record: value as Record<string, unknown>, place, fields, refuse, ...(root !== undefined && { root }) }
   }
 }
 

@@ -2,7 +2,7 @@ import { argumentError } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { checkedBy, objectOf, type SettingTable } from '../base/settings.js'
 import type { Module } from '../nn/module.js'
-import { peftModelOf } from '../peft/model.js'
+import { type PeftModel, peftModelOf } from '../peft/model.js'
 import { AdamW } from '../train/adam.js'
 import type { TrainingArguments } from '../train/trainer/arguments.js'
 import type { TrainerCallback } from '../train/trainer/callbacks.js'
@@ -15,7 +15,7 @@ const LIST = <T>() =>
     if (!Array.isArray(value)) throw argumentError(where, name, 'a list', value)
   })
 
-/** Options that `trainDpo` and `trainSft` pass to the Trainer. */
+/** Options that `trainSft`, `trainDpo` and `trainGrpo` pass to the Trainer. */
 export const TRAINER_OPTIONS = {
   /** Folder of checkpoints, logs, report and result. */
   outputDir: { type: 'string', required: true },
@@ -49,14 +49,24 @@ export function trainingArguments(
   return { outputDir, ...own, ...args }
 }
 
-/** Refuse an option that only models with adapters have. */
+/** Return the arguments of a run that evaluates at the end of each epoch. */
+export const epochStrategies = (
+  { saveSteps }: { saveSteps?: number },
+  evalRecords: unknown,
+): Pick<TrainingArguments, 'evalStrategy' | 'saveStrategy'> => ({
+  evalStrategy: evalRecords === undefined ? 'no' : 'epoch',
+  saveStrategy: saveSteps ? 'steps' : 'epoch',
+})
+
+/** Return the adapters of a model. @throws ConfigError for a model without, which does not have the option */
 export function requireAdapters(
   where: string,
   model: Module,
   argument: string,
   expected = 'a model with adapters',
-): void {
-  if (peftModelOf(model) !== undefined) return
+): PeftModel {
+  const peft = peftModelOf(model)
+  if (peft !== undefined) return peft
   throw new ConfigError(
     `${where}: ${argument}: expected ${expected}, got a model without adapters. Call getPeftModel first, or leave ${argument} out.`,
     { argument },
@@ -84,4 +94,17 @@ export function loraplusOptimizer(
     ...{ lr: learningRate, loraplusLrRatio, loraplusWeightDecay: weightDecay },
     ...{ betas: [adamBeta1, adamBeta2] as [number, number], eps: adamEpsilon, masterWeights },
   })
+}
+
+/** Return the name of a weight that trains in place, such as a bias: with the adapters off it is still the trained one. */
+export function ownWeight(model: Module, peft: PeftModel): string | undefined {
+  const saved = new Set(Object.values(peft.peftConfig).flatMap(({ modulesToSave }) => modulesToSave ?? []))
+  const isSaved = (name: string) => {
+    const parts = name.split('.')
+    return parts.some((_, i) => [...saved].some((one) => `.${parts.slice(0, i).join('.')}`.endsWith(`.${one}`)))
+  }
+  const found = model
+    .namedParameters()
+    .find(([name, { requiresGrad }]) => requiresGrad && !name.includes('.lora_') && !isSaved(name))
+  return found?.[0]
 }

@@ -51,7 +51,7 @@ const REFERENCE = `# Reference
 | --- | --- |
 | \`voxtorch\` | [tensors](./tensor/index.md), [layers](./nn/index.md), [networks](./models/index.md), [generation](./generation/index.md), [pipelines](./pipeline/index.md), [training](./train/index.md), [LoRA](./peft/index.md), [data](./data/index.md), [audio](./audio/index.md), [text](./text/index.md), [the hub](./hub/index.md), [several processes](./distributed/index.md), [errors](./base/errors/index.md) |
 | \`voxtorch/files\` | [readers and writers](./files/index.md); the common ones are in \`voxtorch\` too |
-| \`voxtorch/tuning\` | [supervised fine-tuning and preference training](./tuning/index.md): DPO, IPO, KTO, ORPO, SimPO; LoRA+ |
+| \`voxtorch/tuning\` | [fine-tuning on conversations, preferences and rewards](./tuning/index.md): SFT, DPO, IPO, KTO, ORPO, SimPO, GRPO; LoRA+ |
 | \`voxtorch/serve\` | [the server](./serve/index.md) |
 | \`voxtorch/spectra\` | [SPECTRA](./systems/spectra/index.md); its encoder is in \`voxtorch\` too |
 | \`voxtorch/salmonn\` | [SALMONN](./systems/salmonn/index.md); its network is in \`voxtorch\` too |

@@ -103,13 +103,13 @@ def smoothed(logits, beta, label_smoothing):
     return CPOTrainer.cpo_loss(me, chosen, rejected)[0].mean()
 
 
-def kto(logits, beta, desirable_weight, undesirable_weight, kl_logits=KL_LOGITS, kl_reference=KL_REFERENCE):
+def kto(logits, beta, desirable_weight, undesirable_weight, kl_logits=KL_LOGITS, kl_reference=KL_REFERENCE, chosen=PAIRS):
     me = trainer(calculate_KL=True, precompute_ref_logps=True, loss_type='kto', beta=beta,
                  desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)  # fmt: skip
     me._compute_kl_logps = partial(KTOTrainer._compute_kl_logps, me)
     batch = {'input_ids': IDS, 'attention_mask': ATTENTION, 'completion_mask': COMPLETION,
              'KL_input_ids': KL_IDS, 'KL_attention_mask': ATTENTION, 'KL_completion_mask': COMPLETION,
-             'label': torch.tensor([True] * PAIRS + [False] * PAIRS), 'ref_logps': answers(REFERENCE),
+             'label': torch.tensor([True] * chosen + [False] * (2 * PAIRS - chosen)), 'ref_logps': answers(REFERENCE),
              'ref_KL_logps': answers(kl_reference, KL_IDS)}  # fmt: skip
     loss = KTOTrainer._compute_loss(me, Fused(logits, kl_logits), batch, False)
     return loss, me._metrics['train']['kl'][0]
@@ -148,6 +148,8 @@ CASES = [
     ('kto', {'beta': 0.1}, lambda x: kto(x, 0.1, 1.0, 1.0)),
     ('kto', {'beta': 0.3, 'desirableWeight': 1.5, 'undesirableWeight': 0.5}, lambda x: kto(x, 0.3, 1.5, 0.5)),
     ('kto', {'beta': 0.2, 'exchanged': True}, lambda x: kto(x, 0.2, 1.0, 1.0, KL_REFERENCE, KL_LOGITS)),
+    ('kto', {'beta': 0.4, 'desirableWeight': 2.0, 'chosen': 2}, lambda x: kto(x, 0.4, 2.0, 1.0, chosen=2)),
+    ('kto', {'beta': 0.4, 'chosen': 6}, lambda x: kto(x, 0.4, 1.0, 1.0, chosen=6)),
     ('orpo', {'beta': 0.1}, lambda x: orpo(x, 0.1)),
     ('orpo', {'beta': 0.6}, lambda x: orpo(x, 0.6)),
     ('simpo', {'beta': 2.0, 'simpoGamma': 1.0}, lambda x: simpo(x, 2.0, 1.0, 0.0)),
@@ -167,8 +169,9 @@ def preference():
         if isinstance(value, tuple):
             value, kl = value
         (gradient,) = torch.autograd.grad(value, logits)
-        described = {'name': f'{i} {loss}', 'loss': loss, 'exchanged': options.get('exchanged', False), 'kl': kl}
-        options = {key: value for key, value in options.items() if key != 'exchanged'}
+        described = {'name': f'{i} {loss}', 'loss': loss, 'exchanged': options.get('exchanged', False), 'kl': kl,
+                     'chosen': options.get('chosen', PAIRS)}  # fmt: skip
+        options = {key: value for key, value in options.items() if key not in ('exchanged', 'chosen')}
         fixture.case({**described, 'options': options},
                      out={'loss': value, 'gradient': gradient})  # fmt: skip
     return fixture

@@ -158,6 +158,49 @@ describe('trainDpo', () => {
     peft.model.dispose()
   })
 
+  it('KTO with labels: loss as in TRL, with the answer before in the batch of the data', async () => {
+    const labels = [true, false, true, true]
+    const given = heldOut.map(({ prompt, chosen, rejected }, i) => ({
+      ...{ prompt: prompt as vt.ChatMessage[], completion: labels[i] ? chosen : rejected, label: labels[i] as boolean },
+    }))
+    const train = records.map(({ prompt, chosen, rejected }, i) => ({
+      ...{ prompt: prompt as vt.ChatMessage[], completion: i % 3 ? chosen : rejected, label: i % 3 > 0 },
+    }))
+    const run = async (precomputeRefLogProbs: boolean) => {
+      const peft = await adapted()
+      const more = { loss: 'kto', epochs: 3, batchSize: 3, desirableWeight: 1.5, precomputeRefLogProbs } as const
+      return { peft, ...(await trainDpo(peft, train, options({ ...more, evalRecords: given }))) }
+    }
+    const { peft, valid, samples } = await run(false)
+    expect(samples).toEqual({ train: 8, valid: 4, test: 0 })
+    // Batches of three records; the last one is alone.
+    const others = [2, 0, 1, 2]
+    const sumsOf = async () => {
+      const sum = async (record: unknown) => (await logpOf(peft.model, record as PreferenceRecord, 'chosen')).sum
+      const own = given.map(({ prompt, completion }) => ({ prompt, chosen: completion, rejected: completion }))
+      const mixed = own.map((one, i) => ({ ...one, chosen: own[others[i] as number]?.chosen }))
+      return { own: await Promise.all(own.map(sum)), mixed: await Promise.all(mixed.map(sum)) }
+    }
+    const [now, before] = [await sumsOf(), await peft.disableAdapter(sumsOf)]
+    const ratios = now.own.map((value, i) => value - (before.own[i] as number))
+    const kl = Math.max(0, mean(now.mixed.map((value, i) => value - (before.mixed[i] as number))))
+    const losses = ratios.map((one, i) => (labels[i] ? 1.5 : 1) * (1 - sigmoid((labels[i] ? 0.5 : -0.5) * (one - kl))))
+    expect(valid?.loss).toBeCloseTo(mean(losses), 4)
+    expect(valid?.rewardsRejected).toBeCloseTo(0.5 * (ratios[1] as number), 4)
+    expect(valid?.rewardsMargins).toBeGreaterThan(0)
+    expect(valid).not.toHaveProperty('rewardsAccuracies')
+    peft.model.dispose()
+    const once = await run(true)
+    expect(once.valid?.loss).toBeCloseTo(valid?.loss as number, 4)
+    const [good] = train
+    const refused = (record: unknown, more: Partial<TrainDpoOptions>) =>
+      trainDpo(once.peft, [good, record] as never, options(more))
+    await expect(refused(good, { loss: 'sigmoid' })).rejects.toThrow(/records\[0\]: completion: .*Use loss 'kto'/)
+    await expect(refused({ ...good, label: 1 }, { loss: 'kto' })).rejects.toThrow(/records\[1\]: label: expected true/)
+    await expect(refused({ ...good, chosen: 'x' }, { loss: 'kto' })).rejects.toThrow(/records\[1\]: .*got both/)
+    once.peft.model.dispose()
+  })
+
   it('a run that was killed ends with the same weights', async () => {
     const more = { loss: 'kto', loraplusLrRatio: 4, neftuneNoiseAlpha: 5, saveSteps: 4, epochs: 4 } as const
     const whole = await trained(more, await adapted(0.1))

@@ -10,6 +10,8 @@ interface Case {
   kl: number | null
   /** Whether model and reference are exchanged in the estimate of KL. */
   exchanged: boolean
+  /** Number of chosen answers; the others are rejected. */
+  chosen: number
 }
 
 describe('preference losses', async () => {
@@ -26,9 +28,12 @@ describe('preference losses', async () => {
       .neg()
       .reshape(labels.shape)
   }
-  const pair = (rows: Tensor) => rows.chunk(2) as [Tensor, Tensor]
 
-  function computed({ loss, options, exchanged }: Case, from: Tensor) {
+  function computed({ loss, options, exchanged, chosen: count }: Case, from: Tensor) {
+    const pair = (rows: Tensor): [Tensor, Tensor] => [
+      rows.narrow(0, 0, count),
+      rows.narrow(0, count, rows.size(0) - count),
+    ]
     const lengths = completion.sum(1)
     const sums = tokens(from, ids, completion).sum(1)
     const [chosenLogps, rejectedLogps] = pair(loss === 'orpo' || loss === 'simpo' ? sums.div(lengths) : sums)

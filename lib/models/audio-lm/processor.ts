@@ -205,7 +205,7 @@ export function fillerId(config: CompleteAudioLMConfig, { padTokenId, eosTokenId
 }
 
 /** Return a conversation for the template, with its clips in order. */
-function clipsOf(name: string, messages: AudioLMConversation): { messages: ChatMessage[]; clips: AudioClip[] } {
+export function clipsOf(name: string, messages: AudioLMConversation): { messages: ChatMessage[]; clips: AudioClip[] } {
   const where = 'AudioLM.prepare'
   if (!Array.isArray(messages)) throw argumentError(where, name, 'a list of messages', messages)
   const clips: AudioClip[] = []

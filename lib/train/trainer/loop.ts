@@ -25,6 +25,7 @@ export interface LoopParts<B> {
   countItems: (batch: B) => number
   countRows: (batch: B) => number
   evaluate: () => Promise<Record<string, number>>
+  logMetrics: (() => Record<string, number>) | undefined
   callbacks: readonly TrainerCallback[]
   loggers: readonly Logger[]
   /** Requests that all ranks end once one of them has received a signal. */
@@ -301,7 +302,8 @@ export class TrainingLoop<B> {
     state.lossSum = 0
     state.lossSteps = 0
     this.#lossSum.fill_(0)
-    await this.#log({ loss, ...(gradNorm !== null && { gradNorm }), learningRate }, this.#speed())
+    const more = this.#parts.logMetrics?.()
+    await this.#log({ loss, ...(gradNorm !== null && { gradNorm }), learningRate, ...more }, this.#speed())
   }
 
   async #log(values: Record<string, number>, speed: Speed | undefined): Promise<void> {

@@ -58,6 +58,8 @@ export interface TrainerOptions<M extends Module, T, B> {
   countItems?: (batch: B) => number
   /** Compute metrics by name from the predictions on all of the evaluation data. Logged with the prefix `eval`. */
   computeMetrics?: (prediction: EvalPrediction) => Record<string, number> | Promise<Record<string, number>>
+  /** Return further values for each log of training, such as means since the last log. */
+  logMetrics?: () => Record<string, number>
   /** Reduce logits before they are gathered, with `argmax` for instance. */
   preprocessLogits?: (logits: Tensor, labels: Tensor | null) => Tensor
   optimizers?: TrainerOptimizers
@@ -133,6 +135,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       'computeLoss',
       'countItems',
       'computeMetrics',
+      'logMetrics',
       'preprocessLogits',
       'optimizers',
       'callbacks',
@@ -313,7 +316,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
     loggers: readonly Logger[],
     signals: Signals,
   ): TrainingLoop<B> {
-    const { callbacks = [] } = this.#options
+    const { callbacks = [], logMetrics } = this.#options
     const loop = new TrainingLoop<B>({
       run,
       source: data.source,
@@ -322,6 +325,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       countItems: this.#countItems,
       countRows,
       evaluate: () => this.evaluate(),
+      logMetrics,
       callbacks,
       loggers,
       signals,
@@ -418,6 +422,7 @@ function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, model: 
     'collate',
     'computeLoss',
     'computeMetrics',
+    'logMetrics',
     'preprocessLogits',
     'countItems',
     'lengthOf',
