@@ -33,6 +33,7 @@ stands in NOT_APPLICABLE with the reason. Prints (transformers 5.24.0, peft 0.21
     Wav2Vec2Bert                           save             5e-07
     Wav2Vec2BertForCTC                     save             4e-07
     Wav2Vec2BertForSequenceClassification  save             2e-07
+    Wav2Vec2Bert, rotary                   save             6e-07
     Whisper                                save             3e-07 =
     Whisper                                save, in shards  3e-07 =
     ClipTextModel                          save             4e-07
@@ -54,6 +55,24 @@ stands in NOT_APPLICABLE with the reason. Prints (transformers 5.24.0, peft 0.21
     qwen2                                  saveGguf         7e-07 =
     qwen2, window                          save             9e-07 =
     phi3                                   save             1e-06 =
+    qwen3                                  save             7e-07 =
+    ministral                              save             8e-07 =
+    ministral3                             save             1e-06 =
+    mixtral                                save             2e-06 =
+    qwen3_moe                              save             9e-07 =
+    olmo2                                  save             5e-07 =
+    smollm3                                save             9e-07 =
+    granite                                save             7e-07 =
+    gemma2                                 save             2e-07 =
+    gemma3_text                            save             2e-07 =
+    Moonshine                              save             3e-07
+    Mimi                                   save             0e+00
+    FastConformerEncoder                   save             3e-07
+    ParakeetForCTC                         save             6e-07
+    ParakeetForRNNT                        save             3e-07
+    ParakeetForTDT                         save             2e-07
+    SmolVLM                                save             1e-06
+    Idefics3                               save             1e-06
     llama, classifier                      save             9e-07
     mistral, classifier                    save             9e-07
     qwen2, classifier                      save             9e-07
@@ -275,7 +294,9 @@ for (const spec of specs) {
   const inputs = inputsOf(spec.reads, model)
   results.output = outputOf(await model.forward(inputs))
   if (spec.reads === 'generate') {
-    const { tokens } = await model.generate({ inputIds: tensors.ids.narrow(0, 0, 1) }, { maxNewTokens: 24 })
+    // The ids at which answers end are those of the folder.
+    const reader = spec.adapter || spec.shards || spec.gguf ? model : (await v.DecoderLM.fromPretrained(folder)).eval()
+    const { tokens } = await reader.generate({ inputIds: tensors.ids.narrow(0, 0, 1) }, { maxNewTokens: 24 })
     results.tokens = v.tensor(tokens[0].map(Number), { dtype: 'int64' })
   }
   if (spec.reads === 'mel') {
