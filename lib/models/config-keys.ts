@@ -47,6 +47,15 @@ const COMMON_ONLY: Readonly<Record<string, readonly unknown[]>> = {
   prunedHeads: [{}],
 }
 
+/** Keys that name an activation, and its names in native code (native/core/nn/functions.cc). */
+const ACTIVATION_KEYS: ReadonlySet<string> = new Set([
+  ...['hiddenAct', 'hiddenActivation', 'encoderHiddenAct', 'decoderHiddenAct', 'activationFunction', 'adapterAct'],
+  'featExtractActivation',
+])
+const ACTIVATIONS: readonly string[] = [
+  ...['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu', 'swish', 'tanh', 'mish'],
+]
+
 /** Outputs that transformers returns by configuration, and this library by an argument of the call. */
 const OUTPUTS = ['outputAttentions', 'outputHiddenStates', 'outputScores']
 
@@ -87,6 +96,8 @@ export function completedConfig<C extends NetworkConfig>(where: string, keys: Co
   for (const [key, value] of Object.entries(config)) {
     if (value === undefined) continue
     if (isRead(keys, defaults, key)) {
+      // Native code refuses what is not a string.
+      if (ACTIVATION_KEYS.has(key) && typeof value === 'string') requireValue(where, key, value, ACTIVATIONS)
       const isDefault = value === null && defaults[key] !== undefined && !keys.nullable?.includes(key)
       if (!isDefault) whole[key] = value
       continue

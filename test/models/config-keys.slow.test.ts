@@ -78,10 +78,11 @@ const DECODERS = [
   'mixtral',
   'qwen3_moe',
 ]
-function make(name: string, config: Config): Made {
+function make(name: string, config: Config, options: object = {}): Made {
   manualSeed(0)
-  if (DECODERS.includes(name)) return new DecoderLM({ modelType: name, ...config } as never) as never
-  return new (voxtorch as unknown as Record<string, new (config: Config) => Made>)[name]!(config)
+  if (DECODERS.includes(name)) return new DecoderLM({ modelType: name, ...config } as never, options) as never
+  if (name === 'Idefics3') return new voxtorch.SmolVLM({ modelType: 'idefics3', ...config } as never, options) as never
+  return new (voxtorch as unknown as Record<string, new (config: Config, options: object) => Made>)[name]!(config, options) // biome-ignore format: one line
 }
 
 const sines = (count: number, step: number, start = 0): Float32Array =>
@@ -93,9 +94,16 @@ const isFloat = (value: Tensor) => value.dtype === 'float32'
 const TIED: Record<string, string> = {
   'model.embed_tokens.weight': 'lm_head.weight',
   'model.decoder.embed_tokens.weight': 'proj_out.weight',
+  'model.text_model.embed_tokens.weight': 'lm_head.weight',
   'roberta.embeddings.word_embeddings.weight': 'lm_head.decoder.weight',
   'lm_head.bias': 'lm_head.decoder.bias',
 }
+
+/** The name of a parameter of SmolVLM in files. */
+const inSmolVLM = (name: string): string =>
+  name.startsWith('language_model.lm_head.')
+    ? name.slice('language_model.'.length)
+    : `model.${name.replace(/^language_model\.model\./, 'text_model.')}`
 
 /** Weights that the reference has too. */
 function fill(model: Made): void {
@@ -103,15 +111,18 @@ function fill(model: Made): void {
   noGrad(() =>
     scope(() => {
       for (const [name, value] of Object.entries(model.stateDict())) {
-        // The encoder's positions are sines already.
-        if (!isFloat(value) || name.includes('encoder.embed_positions')) continue
-        const last = (tied && TIED[name]) || name
+        // The encoder's positions are sines already; codebooks are sums over counts.
+        const isKept = /(encoder\.embed_positions\.weight|cluster_usage|initialized)$/.test(name)
+        if (!isFloat(value) || isKept) continue
+        const theirs = model instanceof voxtorch.SmolVLM ? inSmolVLM(name) : name
+        const last = (tied && TIED[theirs]) || theirs
         const start = Buffer.from(last).reduce((sum, byte) => sum + byte, 0) % 97
         value.copy_(
           tensor(sines(value.numel(), 0.37, start))
             .mul(0.2)
             .view(value.shape),
         )
+        if (name.endsWith('running_var')) value.abs_().add_(0.1)
       }
     }),
   )
@@ -123,45 +134,62 @@ const IDS = [
 ]
 const ids = (rows: number[][]) => tensor(rows, { dtype: 'int64' })
 
+const wave = (shape: number[]): Tensor =>
+  tensor(
+    sines(
+      shape.reduce((a, b) => a * b, 1),
+      0.11,
+    ),
+  ).view(shape)
+
 function inputsOf(name: string, config: Config): Config {
   if (name.startsWith('Wav2Vec2Bert')) {
     const width = config.featureProjectionInputDim as number
-    return { inputFeatures: tensor(sines(2 * 24 * width, 0.11)).view([2, 24, width]) }
+    return { inputFeatures: wave([2, 24, width]) }
   }
   const speech = /^(Wav|Hubert|Data2Vec)/.test(name)
-  if (speech) return { inputValues: tensor(sines(800, 0.11)).view([2, 400]) }
+  if (speech) return { inputValues: wave([2, 400]) }
   if (name === 'Whisper') {
     const [bands, steps] = [config.numMelBins as number, 2 * (config.maxSourcePositions as number)]
-    return { inputFeatures: tensor(sines(bands * steps, 0.11)).view([1, bands, steps]) }
+    return { inputFeatures: wave([1, bands, steps]) }
   }
+  if (name.startsWith('Parakeet') || name === 'FastConformerEncoder') {
+    const width = ((config.encoderConfig ?? config) as Config).numMelBins as number
+    const features = { inputFeatures: wave([2, 40, width]) }
+    if (!name.startsWith('Parakeet')) return features
+    // transformers shifts the labels outside of its classes.
+    return {
+      ...features,
+      attentionMask: voxtorch.ones([2, 40]),
+      ...(name !== 'ParakeetForCTC' && { outputLogits: true }),
+    }
+  }
+  if (name === 'Moonshine') return { inputValues: wave([2, 2400]) }
+  if (name === 'Mimi') return { inputValues: wave([2, config.audioChannels as number, 150]) }
   const vision = (config.visionConfig ?? config) as Config
   const side = vision.imageSize as number
-  const shape = [2, (vision.numChannels as number) ?? 3, side, side]
-  const images =
-    name === 'Clip' || name === 'ClipVisionModel'
-      ? {
-          pixelValues: tensor(
-            sines(
-              shape.reduce((a, b) => a * b, 1),
-              0.11,
-            ),
-          ).view(shape),
-        }
-      : {}
-  return name === 'ClipVisionModel' ? images : { inputIds: ids(IDS), ...images }
+  const channels = (vision.numChannels as number) ?? 3
+  if (name === 'SmolVLM' || name === 'Idefics3') {
+    const count = (side / (vision.patchSize as number) / (config.scaleFactor as number)) ** 2
+    const inputIds = ids([[5, ...Array<number>(count).fill(config.imageTokenId as number), 6, 7, 8]])
+    return { inputIds, labels: inputIds, pixelValues: wave([1, channels, side, side]), logitsToKeep: 0 }
+  }
+  const images = /^(Clip|Siglip)/.test(name) ? { pixelValues: wave([2, channels, side, side]) } : {}
+  return name.endsWith('VisionModel') ? images : { inputIds: ids(IDS), ...images }
 }
 
 function labelsOf(name: string): Config {
-  if (name.includes('CTC')) return { labels: ids([[5, 6], [7, 8]]) } // biome-ignore format: one line
+  if (/CTC|RNNT|TDT/.test(name)) return { labels: ids([[5, 6], [7, 8]]) } // biome-ignore format: one line
   if (name.includes('FrameClassification')) return {}
   if (name.includes('Token')) return { labels: ids([[0, 1, 0, 1, 0, 1, 0, 1, 0, 1], Array<number>(10).fill(1)]) }
   if (name.includes('SequenceClassification') || name.includes('XVector')) return { labels: tensor([0, 1], { dtype: 'int64' }) } // biome-ignore format: one line
   if (name === 'Whisper') return { labels: ids([[5, 6, 7, 57]]), logitsToKeep: 0 }
+  if (name === 'Moonshine') return { labels: ids([[5, 6, 7, 2], [8, 9, 10, 2]]), logitsToKeep: 0 } // biome-ignore format: one line
   if (DECODERS.includes(name)) return { labels: ids(IDS), logitsToKeep: 0 }
   return name === 'Clip' ? { returnLoss: true } : {}
 }
 
-const OUTPUTS = ['logits', 'logitsPerImage', 'lastHiddenState', 'poolerOutput']
+const OUTPUTS = ['logits', 'logitsPerImage', 'lastHiddenState', 'poolerOutput', 'audioValues']
 const outputsOf = (output: Record<string, unknown>): Tensor[] =>
   OUTPUTS.map((key) => output[key] as Tensor | null | undefined).filter((value) => value != null)
 const numbersOf = (value: Tensor): number[] => [value.detach().float().toArray()].flat(9) as number[]
@@ -222,6 +250,14 @@ const REFUSED_BY: Record<string, readonly string[]> = {
   WavLMForXVector: ['add_adapter'],
   // Without parts for each kind of layer, which transformers ignores.
   gemma3_text: ['rope_parameters'],
+  // Both parts have the encoder's heads, in transformers too, which ignores the decoder's numbers.
+  Moonshine: ['encoder_num_attention_heads', 'decoder_num_attention_heads', 'decoder_num_key_value_heads'],
+  // A stream's output equals the whole clip's only with these.
+  Mimi: ['use_causal_conv', 'trim_right_ratio', 'use_streaming'],
+  FastConformerEncoder: ['num_key_value_heads'],
+  ParakeetForCTC: ['encoder_config.num_key_value_heads'],
+  ParakeetForRNNT: ['encoder_config.num_key_value_heads'],
+  ParakeetForTDT: ['encoder_config.num_key_value_heads'],
 }
 
 describe.each(Object.entries(fixture.classes))('the configuration of %s', (name, { base, keys, values, count }) => {
@@ -286,6 +322,15 @@ const OF_TYPE: Record<string, string> = {
   Wav2Vec2BertForSequenceClassification: 'wav2vec2-bert',
   Whisper: 'whisper',
   Clip: 'clip',
+  SiglipVisionModel: 'siglip_vision_model',
+  SmolVLM: 'smolvlm',
+  Idefics3: 'idefics3',
+  Moonshine: 'moonshine',
+  Mimi: 'mimi',
+  FastConformerEncoder: 'parakeet_encoder',
+  ParakeetForCTC: 'parakeet_ctc',
+  ParakeetForRNNT: 'parakeet_rnnt',
+  ParakeetForTDT: 'parakeet_tdt',
 }
 
 /** Defaults that differ from transformers' class, each with the reason. */
@@ -310,6 +355,12 @@ const OWN_DEFAULTS: Record<string, readonly string[]> = {
   Wav2Vec2BertForCTC: ['vocabSize', 'outputHiddenSize'],
   // numExperts here, as in published files.
   qwen3_moe: ['ropeParameters', 'slidingWindow', 'mlpOnlyLayers', 'numLocalExperts'],
+  // Under the keys of transformers 4.
+  Moonshine: ['ropeParameters'],
+  Mimi: ['ropeParameters', 'FrameRate'],
+  // The default of transformers, 2, does not divide its own number of patches.
+  SmolVLM: ['scaleFactor', 'textConfig.ropeParameters'],
+  Idefics3: ['scaleFactor', 'textConfig.ropeParameters'],
 }
 
 /** Keys of which only transformers' default is computed; a test above shows that others are refused. */
@@ -320,22 +371,20 @@ describe('model.config', () => {
   it.each(types)("of %s holds what the network was built with, and transformers' defaults", (name, { keys }) => {
     const decoder = DECODERS.includes(name)
     const type = decoder ? name : (OF_TYPE[name] as string)
-    const make = (config: Config) =>
-      decoder
-        ? new DecoderLM({ modelType: name, ...config } as never, { device: 'meta' })
-        : new (voxtorch as unknown as Record<string, new (config: Config, options: object) => Made>)[name]!(config, { device: 'meta' }) // biome-ignore format: one line
-    using model = make({})
+    const meta = (config: Config) => make(name, config, { device: 'meta' })
+    using model = meta(OWN_DEFAULTS[name]?.includes('scaleFactor') ? { scaleFactor: 1 } : {})
     const expected = camel(fixture.defaults[type] as Config)
     const config = model.config as Config
     const read = Object.entries(keys).filter(([, { effects }]) => effects.length > 0 && !effects.includes('refused'))
     for (const [key] of read) {
       const path = key.split('.').map(camelKey)
       const of = (one: Config) => path.reduce((at: unknown, part) => (at as Config)[part], one)
-      if (OWN_DEFAULTS[name]?.includes(path[0] as string) || REFUSED.includes(path[0] as string)) continue
+      const isOwn = OWN_DEFAULTS[name]?.some((own) => own === path[0] || own === path.join('.'))
+      if (isOwn || REFUSED.includes(path[0] as string) || REFUSED_BY[name]?.includes(key)) continue
       expect({ key, value: of(config) }).toEqual({ key, value: of(expected) })
     }
     // A configuration makes the same network again, also after it was written as JSON.
-    using again = make(JSON.parse(JSON.stringify(config)) as Config)
+    using again = meta(JSON.parse(JSON.stringify(config)) as Config)
     expect(again.config).toEqual(config)
   })
 

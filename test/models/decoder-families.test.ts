@@ -177,7 +177,7 @@ describe('a configuration is refused by name', () => {
     ['qwen3', { useSlidingWindow: true, slidingWindow: -3 }, /sliding_window must be above 0, got -3/],
     ['qwen3', { attentionBias: 1 }, /attention_bias/],
     ['qwen3', { mlpBias: true }, /mlpBias false/],
-    ['qwen3', { hiddenAct: 'softsign' }, /unknown activation 'softsign'/],
+    ['qwen3', { hiddenAct: 'softsign' }, /expected hiddenAct "gelu" or .*, got "?'?softsign/],
     ['olmo2', { attentionBias: 'no' }, /attention_bias/],
     ['olmo2', { mlpBias: true }, /mlpBias false/],
     ['smollm3', { noRopeLayers: [1] }, /no_rope_layers must have 2 elements, one for each layer, got 1/],
@@ -193,7 +193,7 @@ describe('a configuration is refused by name', () => {
     ['gemma2', { attnLogitSoftcapping: -1 }, /attnLogitSoftcapping/],
     ['gemma2', { finalLogitSoftcapping: 'none' }, /finalLogitSoftcapping/],
     ['gemma2', { useBidirectionalAttention: true }, /useBidirectionalAttention false/],
-    ['gemma2', { hiddenActivation: 'softsign' }, /unknown activation 'softsign'/],
+    ['gemma2', { hiddenActivation: 'softsign' }, /expected hiddenActivation "gelu" or .*, got "?'?softsign/],
     ['gemma3_text', { slidingWindow: 0 }, /expected slidingWindow to be a finite number above 0, got 0/],
     ['gemma3_text', { slidingWindowPattern: 0 }, /sliding_window_pattern must be above 0, got 0/],
     [

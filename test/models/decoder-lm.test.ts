@@ -162,7 +162,7 @@ describe('arguments', () => {
     refused({ numKeyValueHeads: 3 }, /num_key_value_heads 3/)
     refused({ numAttentionHeads: 3 }, /num_attention_heads 3/)
     refused({ headDim: 3 }, /even/)
-    refused({ hiddenAct: 'what' }, /'what'/)
+    refused({ hiddenAct: 'what' }, /expected hiddenAct .*got "what"/)
     refused({ padTokenId: 9 }, /pad_token_id/)
     refused({ ropeParameters: { ropeType: 'longrope' } }, /longrope/)
     refused({ ropeScaling: { type: 'linear' } }, /factor/)

@@ -213,6 +213,7 @@ describe('configuration and files', () => {
     expect(make({ numFilter: 8 })).toThrow(/numFilter.*did you mean 'numFilters'/)
     expect(make({ useCausalConv: false })).toThrow(/useCausalConv true, got false/)
     expect(make({ trimRightRatio: 0.5 })).toThrow(/trimRightRatio 1, got 0\.5/)
+    expect(make({ useStreaming: true })).toThrow(/useStreaming false, got true/)
     expect(make({ padMode: 'reflect' })).toThrow(/pad_mode: expected constant or replicate, got 'reflect'/)
     expect(make({ codebookSize: 12 })).toThrow(/codebook_size: expected a power of 2, got 12/)
     expect(make({ codebookDim: 8 })).toThrow(/vector_quantization_hidden_dimension: expected codebook_dim 8, got 6/)

@@ -18,7 +18,8 @@ export function loadParameters<C>(module: Module, file: Fixture<C>, name: string
 
 // Buffers that transformers does not save are not in a fixture either.
 function bufferState(module: Module): Record<string, Tensor> {
-  return Object.fromEntries(module.namedBuffers())
+  const state = module.stateDict()
+  return Object.fromEntries(module.namedBuffers().filter(([name]) => name in state))
 }
 
 /** How a repeated pass takes a tensor of its inputs: in float64, and moved a little. */

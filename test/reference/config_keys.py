@@ -27,11 +27,16 @@ import numpy as np
 import torch
 import transformers
 from peft import LoraConfig
-from transformers import configuration_utils
+from transformers.loss import loss_rnnt
+
+import mimi
+from parakeet import rnnt_loss
 
 warnings.filterwarnings("ignore")
 transformers.logging.set_verbosity_error()
 torch.set_num_threads(1)
+# transformers needs torchaudio for it.
+loss_rnnt.rnnt_loss = rnnt_loss
 FILE = Path(__file__).parent.parent / "fixtures" / "models" / "config-keys.json"
 
 SPEECH = {
@@ -68,6 +73,25 @@ CLIP_VISION = {
     "image_size": 8, "patch_size": 4,
 }
 
+PARAKEET = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "conv_kernel_size": 3,
+    "subsampling_factor": 4, "subsampling_conv_channels": 4, "num_mel_bins": 8, "layerdrop": 0.0,
+}
+TRANSDUCER = {"vocab_size": 12, "blank_token_id": 11, "pad_token_id": 2, "decoder_hidden_size": 8, "num_decoder_layers": 1}
+MOONSHINE = {
+    "vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "encoder_num_hidden_layers": 2, "decoder_num_hidden_layers": 2,
+    "encoder_num_attention_heads": 2, "decoder_num_attention_heads": 2, "max_position_embeddings": 16, "pad_token_id": 2,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+}
+MIMI = {
+    "sampling_rate": 4000, "hidden_size": 16, "num_filters": 4, "upsampling_ratios": [3, 2], "kernel_size": 5, "codebook_size": 8,
+    "codebook_dim": 8, "vector_quantization_hidden_dimension": 8, "num_quantizers": 3, "upsample_groups": 8, "num_hidden_layers": 2,
+    "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 4, "sliding_window": 4,
+    "num_residual_layers": 2,
+}
+PATCHES = {key: value for key, value in CLIP_VISION.items() if key != "projection_dim"}
+SMOLVLM = {"text_config": {"model_type": "llama", **LM}, "vision_config": {**PATCHES, "image_size": 16}, "image_token_id": 9}
+
 CLASSES = {
     "Bert": ("BertModel", TEXT), "Roberta": ("RobertaModel", TEXT), "RobertaForMaskedLM": ("RobertaForMaskedLM", TEXT),
     "RobertaForSequenceClassification": ("RobertaForSequenceClassification", TEXT),
@@ -81,6 +105,15 @@ CLASSES = {
     "Wav2Vec2BertForSequenceClassification": ("Wav2Vec2BertForSequenceClassification", MEL),
     "Whisper": ("WhisperForConditionalGeneration", WHISPER),
     "Clip": ("CLIPModel", {"text_config": CLIP_TEXT, "vision_config": CLIP_VISION, "projection_dim": 8}),
+    "SiglipVisionModel": ("SiglipVisionModel", PATCHES),
+    "SmolVLM": ("SmolVLMForConditionalGeneration", SMOLVLM),
+    "Idefics3": ("Idefics3ForConditionalGeneration", SMOLVLM),
+    "Moonshine": ("MoonshineForConditionalGeneration", MOONSHINE),
+    "Mimi": ("MimiModel", MIMI),
+    "FastConformerEncoder": ("ParakeetEncoder", PARAKEET),
+    "ParakeetForCTC": ("ParakeetForCTC", {"encoder_config": PARAKEET, "vocab_size": 12, "pad_token_id": 11}),
+    "ParakeetForRNNT": ("ParakeetForRNNT", {"encoder_config": PARAKEET, **TRANSDUCER}),
+    "ParakeetForTDT": ("ParakeetForTDT", {"encoder_config": PARAKEET, **TRANSDUCER}),
     "llama": ("LlamaForCausalLM", LM), "mistral": ("MistralForCausalLM", {**LM, "sliding_window": 4}),
     "qwen2": ("Qwen2ForCausalLM", LM), "phi3": ("Phi3ForCausalLM", {**LM, "sliding_window": None}),
     "qwen3": ("Qwen3ForCausalLM", {**LM, "head_dim": 4}),
@@ -97,10 +130,10 @@ CLASSES = {
 
 # Another value than the tiny one, where it is not the other boolean or a little more.
 OTHER = {
-    "hidden_act": "relu", "activation_function": "relu", "feat_extract_activation": "relu", "feat_extract_norm": "layer",
+    "hidden_act": "relu", "hidden_activation": "relu", "encoder_hidden_act": "relu", "decoder_hidden_act": "relu", "activation_function": "relu", "feat_extract_activation": "relu", "feat_extract_norm": "layer",
     "hidden_size": 32, "d_model": 32, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8, "conv_dim": [8, 10],
     "conv_kernel": [10, 5], "conv_stride": [5, 4], "tdnn_dim": [8, 14], "tdnn_kernel": [2, 1], "tdnn_dilation": [1, 1],
-    "num_conv_pos_embeddings": 6, "num_conv_pos_embedding_groups": 4, "ctc_loss_reduction": "mean", "adapter_attn_dim": 4,
+    "num_conv_pos_embeddings": 6, "num_conv_pos_embedding_groups": 4, "ctc_loss_reduction": "mean", "durations": [0, 1, 2], "adapter_attn_dim": 4,
     "num_buckets": 64, "max_bucket_distance": 40, "layer_norm_eps": 0.1, "rms_norm_eps": 0.1, "eos_token_id": 2, "image_size": 12,
     "patch_size": 2, "sliding_window": 3, "classifier_dropout": 0.5, "output_hidden_size": 20, "encoder_attention_heads": 4,
     "decoder_attention_heads": 4, "pad_token_id": 3, "rope_parameters": {"rope_theta": 500.0, "rope_type": "default"},
@@ -109,7 +142,26 @@ OTHER = {
     "max_window_layers": 0, "original_max_position_embeddings": 16, "problem_type": "regression", "layerdrop": 1.0,
     "encoder_layerdrop": 1.0, "decoder_layerdrop": 1.0, "initializer_range": 0.5, "init_std": 0.5, "attn_pdrop": 0.5,
     "decoder_start_token_id": 50, "max_source_positions": 24, "position_embeddings_type": "rotary", "adapter_act": "gelu",
-    "conv_depthwise_kernel_size": 7, "conv_pos_kernel_size": 5, "conformer_conv_dropout": 0.5,
+    "conv_depthwise_kernel_size": 7, "rotary_embedding_base": 500, "conv_pos_kernel_size": 5, "conformer_conv_dropout": 0.5,
+}
+OTHER_PARAKEET = {
+    "hidden_act": "tanh", "conv_kernel_size": 5, "num_mel_bins": 12, "subsampling_factor": 2, "subsampling_conv_kernel_size": 5,
+}
+# The same for one class.
+OTHER_OF = {
+    "SmolVLM": {"scale_factor": 4, "image_size": 24}, "Idefics3": {"scale_factor": 4, "image_size": 24},
+    "Mimi": {
+        "codebook_size": 16, "upsample_groups": 16, "pad_mode": "replicate", "_frame_rate": 125.0, "dilation_growth_rate": 3,
+    },
+    **{
+        name: {**OTHER_PARAKEET, "blank_token_id": 10}
+        for name in ("FastConformerEncoder", "ParakeetForRNNT", "ParakeetForTDT")
+    },
+    "ParakeetForCTC": {**OTHER_PARAKEET, "ctc_loss_reduction": "sum"},
+    "Moonshine": {
+        "pad_head_dim_to_multiple_of": 16, "decoder_start_token_id": 3,
+        "rope_parameters": {"rope_theta": 500.0, "rope_type": "default", "partial_rotary_factor": 0.25},
+    },
 }
 # With what else a key matters.
 WITH = {
@@ -127,7 +179,7 @@ WITH = {
 # Of files, and of no network.
 DESCRIBES = {
     "transformers_version", "architectures", "dtype", "model_type", "_name_or_path", "id2label", "label2id", "text_config",
-    "vision_config", "return_dict", "is_encoder_decoder",
+    "vision_config", "encoder_config", "return_dict", "is_encoder_decoder",
 }
 
 
@@ -135,7 +187,7 @@ def sines(count, step, start=0.0):
     return np.sin(np.arange(count, dtype=np.float64) * step + start).astype(np.float32)
 
 
-# Names of published checkpoints for those of transformers 5, which stacks experts.
+# Names of published checkpoints for those of transformers 5, which stacks experts and nests Mimi's parts.
 EXPERT_NAMES = {
     "mixtral": ("block_sparse_moe", ["w1", "w3"], "w2"),
     "qwen3_moe": ("mlp", ["gate_proj", "up_proj"], "down_proj"),
@@ -143,6 +195,8 @@ EXPERT_NAMES = {
 
 
 def published(kind, name, value):
+    if kind == "mimi":
+        return [(mimi.published(name), value)]
     if kind not in EXPERT_NAMES or ".mlp." not in name:
         return [(name, value)]
     mlp, halves, down = EXPERT_NAMES[kind]
@@ -157,10 +211,15 @@ def fill(model):
     with torch.no_grad():
         for stacked, whole in model.state_dict().items():
             for name, value in published(model.config.model_type, stacked, whole):
-                # The encoder's positions are sines already.
-                if value.is_floating_point() and "encoder.embed_positions" not in name:
+                # The encoder's positions are sines already; codebooks are sums over counts.
+                if value.is_floating_point() and not name.endswith(("encoder.embed_positions.weight", "cluster_usage", "initialized")):
                     start = sum(name.encode()) % 97
                     value.copy_(torch.from_numpy(sines(value.numel(), 0.37, start)).reshape(value.shape) * 0.2)
+                    if name.endswith("running_var"):
+                        value.abs_().add_(0.1)
+        for module in model.modules():
+            if hasattr(module, "_embed"):
+                module._embed = None  # Mimi's codebook of the initial values
 
 
 def inputs(config):
@@ -173,18 +232,35 @@ def inputs(config):
     if kind == "whisper":
         features = torch.from_numpy(sines(config.num_mel_bins * 2 * config.max_source_positions, 0.11))
         return {"input_features": features.reshape(1, config.num_mel_bins, -1)}
+    if kind.startswith("parakeet"):
+        width = getattr(config, "encoder_config", config).num_mel_bins
+        features = {"input_features": torch.from_numpy(sines(2 * 40 * width, 0.11)).reshape(2, 40, width)}
+        return features if kind == "parakeet_encoder" else {**features, "attention_mask": torch.ones(2, 40, dtype=torch.bool)}
+    if kind == "moonshine":
+        return {"input_values": torch.from_numpy(sines(2 * 2400, 0.11)).reshape(2, 2400)}
+    if kind == "mimi":
+        return {"input_values": torch.from_numpy(sines(2 * config.audio_channels * 150, 0.11)).reshape(2, config.audio_channels, 150)}
+    if kind in ("smolvlm", "idefics3"):
+        vision = config.vision_config
+        size = (1, 1, vision.num_channels, vision.image_size, vision.image_size)
+        tokens = (vision.image_size // vision.patch_size // config.scale_factor) ** 2
+        ids = torch.tensor([[5, *[config.image_token_id] * tokens, 6, 7, 8]])
+        return {"input_ids": ids, "pixel_values": torch.from_numpy(sines(int(np.prod(size)), 0.11)).reshape(size)}
     images = {}
-    if kind in ("clip", "clip_vision_model"):
+    if kind in ("clip", "clip_vision_model", "siglip_vision_model"):
         vision = getattr(config, "vision_config", config)
         size = (2, vision.num_channels, vision.image_size, vision.image_size)
         images = {"pixel_values": torch.from_numpy(sines(int(np.prod(size)), 0.11)).reshape(size)}
-    if kind == "clip_vision_model":
+    if kind in ("clip_vision_model", "siglip_vision_model"):
         return images
     ids = torch.tensor([[5, 6, 7, 8, 9, 10, 39, 2, 2, 2], [5, 3, 4, 38, 11, 12, 13, 14, 15, 39]])
     return {"input_ids": ids, **images}
 
 
 def labels(name, config):
+    if "RNNT" in name or "TDT" in name:
+        blank = config.blank_token_id
+        return {"labels": torch.tensor([[5, 6], [7, 8]]), "decoder_input_ids": torch.tensor([[blank, 5, 6], [blank, 7, 8]])}
     if "CTC" in name:
         return {"labels": torch.tensor([[5, 6], [7, 8]])}
     if "FrameClassification" in name:
@@ -195,7 +271,9 @@ def labels(name, config):
         return {"labels": torch.tensor([0, 1])}
     if name == "WhisperForConditionalGeneration":
         return {"labels": torch.tensor([[5, 6, 7, 57]])}
-    if "MaskedLM" in name or "CausalLM" in name:
+    if name == "MoonshineForConditionalGeneration":
+        return {"labels": torch.tensor([[5, 6, 7, 2], [8, 9, 10, 2]])}
+    if "MaskedLM" in name or "CausalLM" in name or name.startswith(("SmolVLM", "Idefics3")):
         return {"labels": inputs(config)["input_ids"]}
     return {"return_loss": True} if name == "CLIPModel" else {}
 
@@ -206,7 +284,7 @@ def seeded(seed):
 
 
 def numbers(output):
-    values = [getattr(output, key, None) for key in ("logits", "logits_per_image", "last_hidden_state", "pooler_output")]
+    values = [getattr(output, key, None) for key in ("logits", "logits_per_image", "last_hidden_state", "pooler_output", "audio_values")]
     return [value.detach().flatten().float() for value in values if value is not None]
 
 
@@ -228,6 +306,7 @@ def looked_at(name, settings):
     model.eval()
     output = model(**given, **teacher)
     seen["output"] = b"".join(value.numpy().tobytes() for value in numbers(output))
+    values = numbers(output)[0]
     loss = getattr(output, "loss", None)
     if loss is not None and loss.ndim == 0 and loss.requires_grad:
         loss.backward()
@@ -237,8 +316,6 @@ def looked_at(name, settings):
     seeded(1)
     output = model(**given, **teacher)
     seen["training"] = b"".join(value.numpy().tobytes() for value in numbers(output))
-    model.eval()
-    values = numbers(model(**given, **teacher))[0]
     return seen, {"count": sum(value.numel() for value in model.parameters()), "values": [round(v, 6) for v in values[:4].tolist() if v == v]}
 
 
@@ -247,9 +324,11 @@ def looked_once(name, settings):
     return looked_at(name, json.loads(settings))
 
 
-def other_value(key, value):
+def other_value(name, key, value):
     if isinstance(value, bool):
         return not value
+    if key in OTHER_OF.get(name, {}):
+        return OTHER_OF[name][key]
     if key in OTHER and OTHER[key] != value:
         return OTHER[key]
     if isinstance(value, int):
@@ -295,15 +374,16 @@ def main():
         whole = kind.config_class().to_dict()
         result["defaults"][kind.config_class.model_type] = plain(whole)
         _, seen = looked_at(name, base)
+        assert seen["values"], f"{ours}: not a number"
         keys = {}
-        parts = [[]] + [[key] for key in ("text_config", "vision_config") if key in base]
+        parts = [[]] + [[key] for key in ("text_config", "vision_config", "encoder_config") if key in base]
         for part in parts:
             defaults = whole[part[0]] if part else whole
             tiny = base[part[0]] if part else base
             for key, value in defaults.items():
                 if key in DESCRIBES:
                     continue
-                other = other_value(key, tiny.get(key, value))
+                other = other_value(ours, key, tiny.get(key, value))
                 if other == "?":
                     other = None if value is not None else True
                 extra = {name: value for name, value in WITH.get(key, {}).items() if name in defaults}

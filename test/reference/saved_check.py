@@ -33,6 +33,7 @@ stands in NOT_APPLICABLE with the reason. Prints (transformers 5.24.0, peft 0.21
     Wav2Vec2Bert                           save             5e-07
     Wav2Vec2BertForCTC                     save             4e-07
     Wav2Vec2BertForSequenceClassification  save             2e-07
+    Wav2Vec2Bert, rotary                   save             6e-07
     Whisper                                save             3e-07 =
     Whisper                                save, in shards  3e-07 =
     ClipTextModel                          save             4e-07
@@ -54,6 +55,24 @@ stands in NOT_APPLICABLE with the reason. Prints (transformers 5.24.0, peft 0.21
     qwen2                                  saveGguf         7e-07 =
     qwen2, window                          save             9e-07 =
     phi3                                   save             1e-06 =
+    qwen3                                  save             7e-07 =
+    ministral                              save             8e-07 =
+    ministral3                             save             1e-06 =
+    mixtral                                save             2e-06 =
+    qwen3_moe                              save             9e-07 =
+    olmo2                                  save             5e-07 =
+    smollm3                                save             9e-07 =
+    granite                                save             7e-07 =
+    gemma2                                 save             2e-07 =
+    gemma3_text                            save             2e-07 =
+    Moonshine                              save             3e-07
+    Mimi                                   save             0e+00
+    FastConformerEncoder                   save             3e-07
+    ParakeetForCTC                         save             6e-07
+    ParakeetForRNNT                        save             3e-07
+    ParakeetForTDT                         save             2e-07
+    SmolVLM                                save             1e-06
+    Idefics3                               save             1e-06
     llama, classifier                      save             9e-07
     mistral, classifier                    save             9e-07
     qwen2, classifier                      save             9e-07
@@ -115,6 +134,32 @@ CLIP_TEXT = dict(
 CLIP_VISION = dict(
     hidden_size=16, intermediate_size=24, projection_dim=8, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4,
 )
+PARAKEET = dict(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, conv_kernel_size=3, subsampling_factor=4,
+    subsampling_conv_channels=4, num_mel_bins=8, initializer_range=0.3,
+)
+TRANSDUCER = dict(vocab_size=12, blank_token_id=11, pad_token_id=2, decoder_hidden_size=8, num_decoder_layers=1, encoder_config=PARAKEET)
+MOONSHINE = dict(
+    vocab_size=60, hidden_size=16, intermediate_size=24, encoder_num_hidden_layers=2, decoder_num_hidden_layers=2,
+    encoder_num_attention_heads=2, partial_rotary_factor=0.5, rope_theta=500.0, max_position_embeddings=64, initializer_range=0.3,
+    tie_word_embeddings=False,
+)
+MIMI = dict(
+    sampling_rate=4000, hidden_size=16, num_filters=4, upsampling_ratios=[3, 2], kernel_size=5, codebook_size=8, codebook_dim=8,
+    vector_quantization_hidden_dimension=8, num_quantizers=3, upsample_groups=8, num_hidden_layers=2, intermediate_size=24,
+    num_attention_heads=2, num_key_value_heads=2, head_dim=8, sliding_window=4, initializer_range=0.3,
+)
+DECODERS = {
+    "qwen3": ("Qwen3", dict(head_dim=16, use_sliding_window=True, sliding_window=4, max_window_layers=1)),
+    "ministral": ("Ministral", dict(head_dim=16, sliding_window=4, layer_types=["sliding_attention", "full_attention"])),
+    "ministral3": ("Ministral3", dict(head_dim=16)),
+    "mixtral": ("Mixtral", dict(num_local_experts=4, num_experts_per_tok=2)),
+    "qwen3_moe": ("Qwen3Moe", dict(head_dim=16, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True)),
+    "olmo2": ("Olmo2", {}), "smollm3": ("SmolLM3", dict(no_rope_layer_interval=2, tie_word_embeddings=False)),
+    "granite": ("Granite", dict(embedding_multiplier=2.0, residual_multiplier=0.5, attention_multiplier=0.1, logits_scaling=2.0)),
+    "gemma2": ("Gemma2", dict(head_dim=16, query_pre_attn_scalar=9, sliding_window=4)),
+    "gemma3_text": ("Gemma3", dict(head_dim=16, query_pre_attn_scalar=9, sliding_window=4, sliding_window_pattern=2)),
+}
 VIT = dict(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, patch_size=4, image_size=16, qkv_bias=True,
     qk_normalization=False, norm_type="layer_norm",
@@ -132,6 +177,7 @@ NOT_APPLICABLE = {
     "saveGguf without special tokens": "a GGUF file cannot say that there is no end: transformers then takes its class's, 2",
     "DecoderLM of phi3, saveGguf": "refused: llama.cpp has another layout for its projections",
     "SileroVad": "no class in transformers",
+    "Emotion2Vec": "no class in transformers; FunASR's folders are read, and compared by emotion2vec.py",
     "packed (nf4, int8, q8_0, q4_0)": "voxtorch's own quantization_config; transformers refuses it by name",
 }
 
@@ -155,6 +201,7 @@ NETWORKS = [
         )
         for task in ("", "ForCTC", "ForSequenceClassification")
     ],
+    ("Wav2Vec2Bert, rotary", "Wav2Vec2Bert", "Wav2Vec2BertModel", {**SPECTRA, "position_embeddings_type": "rotary"}, "features"),
     ("Whisper", "Whisper", "WhisperForConditionalGeneration", WHISPER, "mel"),
     ("ClipTextModel", "ClipTextModel", "CLIPTextModel", CLIP_TEXT, "ids"),
     ("ClipVisionModel", "ClipVisionModel", "CLIPVisionModel", CLIP_VISION, "image"),
@@ -175,6 +222,22 @@ NETWORKS = [
     ("qwen2, window", "DecoderLM", "Qwen2ForCausalLM",
      dict(model_type="qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1, **LM), "generate"),
     ("phi3", "DecoderLM", "Phi3ForCausalLM", dict(model_type="phi3", **LM), "generate"),
+    *[
+        (kind, "DecoderLM", f"{name}ForCausalLM", {**dict(model_type=kind, bos_token_id=1, eos_token_id=2, pad_token_id=0), **LM, **more}, "generate")
+        for kind, (name, more) in DECODERS.items()
+    ],
+    ("Moonshine", "Moonshine", "MoonshineForConditionalGeneration", MOONSHINE, "speech"),
+    ("Mimi", "Mimi", "MimiModel", MIMI, "codec"),
+    ("FastConformerEncoder", "FastConformerEncoder", "ParakeetEncoder", PARAKEET, "features"),
+    ("ParakeetForCTC", "ParakeetForCTC", "ParakeetForCTC", dict(vocab_size=12, pad_token_id=11, encoder_config=PARAKEET), "masked"),
+    ("ParakeetForRNNT", "ParakeetForRNNT", "ParakeetForRNNT", TRANSDUCER, "transducer"),
+    ("ParakeetForTDT", "ParakeetForTDT", "ParakeetForTDT", TRANSDUCER, "transducer"),
+    *[
+        (name, "SmolVLM", f"{name}ForConditionalGeneration", dict(
+            model_type=name.lower(), image_token_id=9, vision_config={**{k: v for k, v in CLIP_VISION.items() if k != "projection_dim"}, "image_size": 16},
+            text_config=dict(model_type="llama", **LM)), "smolvlm")
+        for name in ("SmolVLM", "Idefics3")
+    ],
     *[
         (f"{kind}, classifier", "DecoderLMForSequenceClassification", f"{name}ForSequenceClassification",
          dict(model_type=kind, pad_token_id=0, **LM), "ids")
@@ -205,10 +268,15 @@ const inputsOf = (reads, model) => {
   if (reads === 'mel') return { inputFeatures: tensors.mel, decoderInputIds: tensors.labels }
   if (reads === 'image') return { pixelValues: tensors.image }
   if (reads === 'ids+image') return { inputIds: tensors.ids, pixelValues: tensors.image }
+  if (reads === 'speech') return { inputValues: tensors.speech, decoderInputIds: tensors.labels }
+  if (reads === 'codec') return { inputValues: tensors.codec }
+  if (reads === 'masked') return { inputFeatures: tensors.features, attentionMask: tensors.mask }
+  if (reads === 'transducer') return { inputFeatures: tensors.features, attentionMask: tensors.mask, labels: tensors.targets, outputLogits: true }
+  if (reads === 'smolvlm') return { inputIds: tensors.pictured, pixelValues: tensors.tiles }
   if (reads === 'internvl') return { inputIds: tensors.pictured, pixelValues: tensors.tiles }
   return { inputIds: tensors.ids }
 }
-const outputOf = (output) => output.logits ?? output.logitsPerImage ?? output.lastHiddenState
+const outputOf = (output) => output.logits ?? output.logitsPerImage ?? output.audioValues ?? output.lastHiddenState
 for (const spec of specs) {
   v.manualSeed(0)
   const model = v[spec.here].fromConfig(spec.config).eval()
@@ -226,7 +294,9 @@ for (const spec of specs) {
   const inputs = inputsOf(spec.reads, model)
   results.output = outputOf(await model.forward(inputs))
   if (spec.reads === 'generate') {
-    const { tokens } = await model.generate({ inputIds: tensors.ids.narrow(0, 0, 1) }, { maxNewTokens: 24 })
+    // The ids at which answers end are those of the folder.
+    const reader = spec.adapter || spec.shards || spec.gguf ? model : (await v.DecoderLM.fromPretrained(folder)).eval()
+    const { tokens } = await reader.generate({ inputIds: tensors.ids.narrow(0, 0, 1) }, { maxNewTokens: 24 })
     results.tokens = v.tensor(tokens[0].map(Number), { dtype: 'int64' })
   }
   if (spec.reads === 'mel') {
@@ -271,11 +341,19 @@ def compared(spec, folder, given):
         "wave": lambda: dict(input_values=given["wave"]), "features": lambda: dict(input_features=given["features"]), "image": lambda: dict(pixel_values=given["image"]),
         "mel": lambda: dict(input_features=given["mel"], decoder_input_ids=given["labels"]),
         "ids+image": lambda: dict(input_ids=given["ids"], pixel_values=given["image"]),
+        "speech": lambda: dict(input_values=given["speech"], decoder_input_ids=given["labels"]),
+        "codec": lambda: dict(input_values=given["codec"]),
+        "masked": lambda: dict(input_features=given["features"], attention_mask=given["mask"].bool()),
+        "transducer": lambda: dict(
+            input_features=given["features"], attention_mask=given["mask"].bool(),
+            decoder_input_ids=torch.nn.functional.pad(given["targets"], (1, 0), value=11),
+        ),
+        "smolvlm": lambda: dict(input_ids=given["pictured"], pixel_values=given["tiles"][None]),
         "internvl": lambda: dict(input_ids=given["pictured"], pixel_values=given["tiles"]),
     }.get(reads, lambda: dict(input_ids=given["ids"]))()
     with torch.no_grad():
         output = model(**inputs)
-        expected = next(getattr(output, k) for k in ("logits", "logits_per_image", "last_hidden_state") if hasattr(output, k))
+        expected = next(getattr(output, k) for k in ("logits", "logits_per_image", "audio_values", "last_hidden_state") if hasattr(output, k))
         error = ((result["output"] - expected).abs().max() / expected.abs().max()).item()
         tokens = ""
         if reads == "generate":
@@ -368,6 +446,7 @@ def main():
         given = dict(
             ids=torch.tensor([[5, 6, 8, 9, 10, 11, 12, 39], [5, 3, 4, 38, 11, 12, 13, 39]]), wave=torch.randn(2, 400), features=torch.randn(2, 15, 8),
             mel=torch.randn(1, 8, 40), labels=torch.tensor([[5, 6, 7, 8]]), image=torch.randn(2, 3, 8, 8),
+            speech=torch.randn(1, 2400), codec=torch.randn(1, 1, 150), mask=torch.ones(2, 15, dtype=torch.int64), targets=torch.tensor([[5, 6], [7, 8]]),
             tiles=torch.randn(1, 3, 16, 16), pictured=torch.tensor([[5, 9, 9, 9, 9, 6, 7]]),
         )
         save_file(given, root / "inputs.safetensors")

@@ -139,11 +139,15 @@ export interface DecoderLMConfig extends NetworkConfig {
   slidingWindowPattern?: number
 }
 
+/** 'su' is an early name of 'longrope'. */
+const ROPE_TYPES = ['default', 'linear', 'dynamic', 'llama3', 'yarn', 'longrope', 'su']
+
 /** Known keys of a RoPE scaling. */
 const ropeKeys: ConfigKeys = {
   defaults: {},
+  only: { ropeType: ROPE_TYPES, type: ROPE_TYPES },
   unused: [
-    ...['ropeType', 'type', 'ropeTheta', 'factor', 'originalMaxPositionEmbeddings', 'lowFreqFactor', 'highFreqFactor'],
+    ...['ropeTheta', 'factor', 'originalMaxPositionEmbeddings', 'lowFreqFactor', 'highFreqFactor'],
     ...['shortFactor', 'longFactor', 'attentionFactor', 'betaFast', 'betaSlow', 'mscale', 'mscaleAllDim', 'truncate'],
     'partialRotaryFactor',
     // Some LLaMA derivatives use it to state that the network was trained with the scaling.

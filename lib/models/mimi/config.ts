@@ -98,11 +98,11 @@ export const mimiKeys: ConfigKeys = {
     headDim: typeof hiddenSize === 'number' && typeof heads === 'number' ? Math.floor(hiddenSize / heads) : null,
   }),
   nullable: ['frameRate', 'ropeParameters'],
-  // A stream needs causal convolutions, and transposed ones that are trimmed on the right.
-  only: { useCausalConv: [true], trimRightRatio: [1], ropeScaling: [null] },
+  // A stream needs causal convolutions, and transposed ones that are trimmed on the right. It is opened by `encoderStream`.
+  only: { useCausalConv: [true], trimRightRatio: [1], useStreaming: [false], ropeScaling: [null] },
   parts: { ropeParameters: plainRopeKeys },
-  // transformers' arguments of a call decide whether it streams; older files name a normalization that has been folded.
-  unused: ['useStreaming', 'normalize', 'norm', 'encoderConfig', 'decoderConfig'],
+  // Older files name a normalization that has been folded.
+  unused: ['normalize', 'norm', 'encoderConfig', 'decoderConfig'],
 }
 
 /** Return the number of samples that the convolutions make one frame of. */

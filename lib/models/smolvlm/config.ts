@@ -69,7 +69,8 @@ export const smolVLMKeys: ConfigKeys = {
   defaults: {
     modelType: 'smolvlm',
     visionConfig: {},
-    textConfig: {},
+    // transformers' default for a configuration without this part; a part without the key has LLaMA's.
+    textConfig: { rmsNormEps: 1e-5 },
     imageTokenId: 128257,
     scaleFactor: 2,
     tieWordEmbeddings: false,
