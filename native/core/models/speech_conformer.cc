@@ -55,11 +55,12 @@ ConformerPositions::ConformerPositions(const ModuleOptions& options, const Speec
       relative(c.positions == "relative"),
       dim(c.dim),
       // Files of Wav2Vec2Bert, which reads spectra, do not have it.
-      inverse(c.positions == "rotary" ? buffer("inv_freq", {c.dim / c.heads / 2}, options.dtype,
-                                               [width = c.dim / c.heads, base = c.rotary_base](const Tensor& tensor) {
-                                                 tensor.copy_(nn::inverse_frequencies(width, base, at::kCPU));
-                                               },
-                                               c.feature_dim == 0)
+      inverse(c.positions == "rotary" ? buffer(
+                                            "inv_freq", {c.dim / c.heads / 2}, options.dtype,
+                                            [width = c.dim / c.heads, base = c.rotary_base](const Tensor& tensor) {
+                                              tensor.copy_(nn::inverse_frequencies(width, base, at::kCPU));
+                                            },
+                                            c.feature_dim == 0)
                                       : Tensor()) {}
 
 Tensor ConformerPositions::forward(int64_t time, const at::TensorOptions& like) const {
