@@ -92,9 +92,11 @@ type Refuse = (reason: string, message: string) => void
 /** Return the tokens of a record; undefined if it was refused. */
 async function tokensOf(
   tokenizer: Tokenizer,
-  { prompt, chosen, rejected, tools }: Record<string, unknown>,
+  { chosen, rejected, tools, ...record }: Record<string, unknown>,
   refuse: Refuse,
 ): Promise<Tokens | undefined> {
+  // Parquet files have null for a missing value.
+  const prompt = record.prompt ?? undefined
   const invalid = (message: string) => refuse('invalid record', message)
   for (const [name, value] of Object.entries({ chosen, rejected, ...(prompt !== undefined && { prompt }) })) {
     if (typeof value === 'string' || isConversation(value)) continue
