@@ -137,11 +137,16 @@ type Refuse = (reason: string, message: string) => void
 async function tokensOf(
   model: TuningModel,
   tokenizer: Tokenizer,
-  { prompt, chosen, rejected, completion, label, tools }: Record<string, unknown>,
+  record: Record<string, unknown>,
   loss: PreferenceLoss,
   refuse: Refuse,
   root: string | undefined,
 ): Promise<Tokens | undefined> {
+  // Parquet files have null for a missing value.
+  const [prompt, chosen, rejected, completion] = ['prompt', 'chosen', 'rejected', 'completion'].map(
+    (name) => record[name] ?? undefined,
+  )
+  const { label, tools } = record
   const invalid = (message: string): undefined => {
     refuse('invalid record', message)
   }

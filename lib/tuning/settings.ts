@@ -175,7 +175,10 @@ export const SFT_SETTINGS = settings({
    * Optimizer, as in `TrainingArguments`. 'muon' updates the matrices of hidden layers by Muon, and embeddings, output layer, biases and
    * norms by AdamW. Default 'adamw_torch'.
    */
-  optim: { type: OPTIMIZER_NAMES, default: 'adamw_torch', help: 'optimizer', argument: 'optim' },
+  optim: {
+    ...{ type: OPTIMIZER_NAMES, default: 'adamw_torch', placeholder: 'name', argument: 'optim' },
+    help: 'optimizer, by its name in TrainingArguments, such as adamw_8bit or muon',
+  },
   /** Peak learning rate. Default 2e-5, for all weights; adapters need about ten times as much. */
   learningRate: { ...TRAINING.learningRate, default: 2e-5 },
   /**

@@ -8,7 +8,10 @@ import { plainMetrics, type RecipeResults, runRecipe } from '../kit/recipe.js'
 import { BadRecords } from '../kit/records.js'
 import { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
+import type { Module } from '../nn/module.js'
+import { isBlocks, quantizationOf } from '../nn/quantized-weight.js'
 import { PeftModel, peftModelOf } from '../peft/model.js'
+import { dequantizeLayer } from '../peft/packed-layer.js'
 import type { Tensor } from '../tensor/index.js'
 import { Tokenizer } from '../text/tokenizer.js'
 import type { TrainingArguments } from '../train/trainer/arguments.js'
@@ -74,6 +77,7 @@ interface SftBatch {
  * ```
  * Writes the adapter to `outputDir/adapter`, or the model to `outputDir/model`, and `results.json`. With `evalRecords`, these are the best
  * checkpoint's. The same call continues a run that was killed, bit for bit; without adapters, load the original weights before it.
+ * `merge` and `gguf` convert quantized layers of the network to floating point, after the training.
  * @param records conversations, or the source of `loadDataset`: a JSON Lines or Parquet file, a folder, a dataset of the Hub
  * @throws ConfigError for a wrong option; DataError, with file and line or index, for a record that cannot be used, see `onBadRecord`
  */
@@ -240,6 +244,12 @@ const saveFolder = (path: string, model: Pick<Trainer<SftModel>, 'saveModel'>, t
     tokenizer.saveTo(folder)
   })
 
+/** Whether a layer is quantized in a way that GGUF files do not have. */
+function isPacked(layer: Module): boolean {
+  const scheme = quantizationOf(layer)?.scheme
+  return scheme !== undefined && !isBlocks(scheme)
+}
+
 /** Save the model with its adapters merged, and its GGUF file, if the settings say so. */
 async function saveMerged(network: SftModel, tokenizer: Tokenizer, outputDir: string, { merge, gguf }: SftSettings) {
   if (!merge && gguf === null) return
@@ -249,6 +259,7 @@ async function saveMerged(network: SftModel, tokenizer: Tokenizer, outputDir: st
     const saved = { saveModel: (folder: string) => network.save(folder, { withoutAdapters: true }) } as never
     if (merge) await saveFolder(join(outputDir, 'model'), saved, tokenizer)
     if (gguf !== null && network instanceof DecoderLM) {
+      for (const layer of network.modules()) if (isPacked(layer)) dequantizeLayer(layer)
       await network.saveGguf(join(outputDir, 'model.gguf'), { tokenizer, type: gguf, withoutAdapters: true })
     }
   } finally {
