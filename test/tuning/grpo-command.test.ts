@@ -1,10 +1,11 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it, vi } from 'vitest'
 import { grpoRule } from '../../lib/cli/grpo.js'
 import { DecoderLM } from '../../lib/index.js'
 import { helpOf, runCommand } from '../../lib/kit/command.js'
+import { fixturePath } from '../helpers.js'
 import { writeTextModel } from '../serve/text-model.mjs'
 
 const directory = mkdtempSync(join(tmpdir(), 'voxtorch-grpo-command-'))
@@ -31,6 +32,11 @@ it('voxtorch grpo trains with rewards of a module and WER', async () => {
     expect(existsSync(at('run/adapter/adapter_config.json'))).toBe(true)
     expect(await grpo(`${usual} --reward wer --no-lora --output ${at('whole')}`)).toBe(0)
     expect(existsSync(at('whole/model/model.safetensors'))).toBe(true)
+    const messages = { prompt: [{ role: 'user', content: 'Who?' }], reference: 'a' }
+    writeFileSync(at('chats.jsonl'), JSON.stringify(messages))
+    const speech = `--model ${fixturePath('models/audio-lm-folder-qwen2_audio')} --data ${at('chats.jsonl')}`
+    expect(await grpo(`${usual} ${speech} --reward wer --beta 0.1 --lora-r 2 --output ${at('speech')}`)).toBe(0)
+    expect(readFileSync(at('speech/adapter/adapter_config.json'), 'utf8')).toContain('language_model')
   } finally {
     log.mockRestore()
   }
