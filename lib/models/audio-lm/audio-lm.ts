@@ -29,6 +29,7 @@ import {
   prepareConversations,
 } from './processor.js'
 import { type AudioLMTraining, trainParts } from './train-parts.js'
+import { type AudioLMTranscribeOptions, type AudioLMTranscription, transcribeClips } from './transcribe.js'
 
 /** Audio as features, states or embeddings: at most one of the three. */
 export interface AudioLMAudio {
@@ -188,6 +189,26 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     options: AudioLMPrepareOptions = {},
   ): Promise<AudioLMPrepared> {
     return prepareConversations(this, conversations, options)
+  }
+
+  /**
+   * Transcribe clips with the family's request, as its processor or model card writes it. Recordings that are longer than a piece are split
+   * at pauses. The audio of a list is read clip by clip.
+   *
+   * ```ts
+   * const { text } = await model.transcribe('talk.mp3')
+   * const all = await model.transcribe(['a.wav', 'b.wav'], { batchSize: 8 })
+   * ```
+   * @throws ConfigError without a tokenizer, for an option that the family does not have, and for a piece that is too long for the language
+   *   model; DataError naming the file for a clip that cannot be read
+   */
+  transcribe(clips: AudioClip, options?: AudioLMTranscribeOptions): Promise<AudioLMTranscription>
+  transcribe(clips: readonly AudioClip[], options?: AudioLMTranscribeOptions): Promise<AudioLMTranscription[]>
+  async transcribe(clips: AudioClip | readonly AudioClip[], options: AudioLMTranscribeOptions = {}) {
+    const isMany = Array.isArray(clips)
+    const all: AudioLMTranscription[] = []
+    for await (const one of transcribeClips(this, isMany ? clips : [clips as AudioClip], options)) all.push(one)
+    return isMany ? all : (all[0] as AudioLMTranscription)
   }
 
   /**

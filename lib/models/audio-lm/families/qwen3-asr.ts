@@ -14,6 +14,28 @@ const TEXT = {
   ...{ headDim: 128, maxPositionEmbeddings: 65536 },
 }
 
+/** Languages by code, with the names that the model was trained with. */
+const LANGUAGES = {
+  ...{ ar: 'Arabic', yue: 'Cantonese', zh: 'Chinese', cs: 'Czech', da: 'Danish', nl: 'Dutch', en: 'English' },
+  ...{ fil: 'Filipino', fi: 'Finnish', fr: 'French', de: 'German', el: 'Greek', hi: 'Hindi', hu: 'Hungarian' },
+  ...{ id: 'Indonesian', it: 'Italian', ja: 'Japanese', ko: 'Korean', mk: 'Macedonian', ms: 'Malay', fa: 'Persian' },
+  ...{ pl: 'Polish', pt: 'Portuguese', ro: 'Romanian', ru: 'Russian', es: 'Spanish', sv: 'Swedish', th: 'Thai' },
+  ...{ tr: 'Turkish', vi: 'Vietnamese' },
+}
+
+/** Text before the transcript, after `language NAME`. */
+const TRANSCRIPT = '<asr_text>'
+
+/** Split an answer `language NAME<asr_text>TRANSCRIPT`; the language of a clip without speech is None. */
+function transcriptOf(answer: string): { text: string; language: string | null } {
+  const end = answer.indexOf(TRANSCRIPT)
+  if (end < 0) return { text: answer, language: null }
+  const text = answer.slice(end + TRANSCRIPT.length).trim()
+  const [first = ''] = answer.slice(0, end).trim().split('\n')
+  const name = first.toLowerCase().startsWith('language ') ? first.slice('language '.length).trim() : first.trim()
+  return { text, language: name === '' || name.toLowerCase() === 'none' ? null : name }
+}
+
 /** Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337), in the layout of transformers (`Qwen/Qwen3-ASR-1.7B-hf`). */
 export const qwen3Asr: AudioFamily = {
   architecture: 'Qwen3ASRForConditionalGeneration',
@@ -81,6 +103,17 @@ export const qwen3Asr: AudioFamily = {
     },
     compute: (samples) => qwen3AsrFeatures(samples, audioOf(config)),
   }),
+  transcription: {
+    seconds: 1200,
+    prompt: '',
+    languages: LANGUAGES,
+    request: ({ prompt, language }) => {
+      const context = prompt === '' ? [] : [{ role: 'system', content: [prompt] }]
+      const answerStart = language === null ? '' : `language ${language}${TRANSCRIPT}`
+      return { messages: [...context, { role: 'user', content: [{ type: 'audio' as const }] }], answerStart }
+    },
+    parse: transcriptOf,
+  },
   sizes: {
     'qwen3-asr-1.7b': {
       modelType: 'qwen3_asr',
