@@ -87,6 +87,11 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   readonly language_model: DecoderLM
   /** Tokenizer for `prepare`; null if the folder has none. */
   tokenizer: Tokenizer | null = null
+  /**
+   * Adapter of the language model for texts with audio, of Granite Speech's folder; null without one. It is on in calls with audio, and off
+   * in calls without, also if a cache has audio. Merge or unload it to add other adapters.
+   */
+  audioAdapter: PeftModel<AudioLM> | null = null
 
   /** @throws ConfigError for a contradictory configuration */
   constructor(config: AudioLMConfig, options: MakeOptions = {}) {
@@ -269,6 +274,11 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     return { ...output, audioEmbeds: mediaEmbeds }
   }
 
+  protected override withAdapters<T>(hasMedia: boolean, fn: () => T): T {
+    const peft = this.audioAdapter
+    return hasMedia || peft === null || peft.adapterNames.length === 0 ? fn() : peft.disableAdapter(fn)
+  }
+
   protected async mediaEmbeds({ inputFeatures, featuresMask, audioFeatures, audioEmbeds }: AudioLMAudio) {
     if (audioEmbeds) {
       if (featuresMask != null) throw maskless('audioEmbeds')
@@ -307,7 +317,10 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     )
   }
 
-  /** Write config.json, safetensors, the tokenizer and the feature extractor, in the family's published layout. */
+  /**
+   * Write config.json, safetensors, the tokenizer, the feature extractor and the adapter for texts with audio, in the family's published
+   * layout.
+   */
   save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     return saveAudioLM(this, directory, options)
   }
