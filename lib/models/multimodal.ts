@@ -158,7 +158,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
         await steps.return()
       }
     } finally {
-      prompt.inputsEmbeds.dispose()
+      prompt.inputsEmbeds?.dispose()
       if (prompt.inputIds !== inputs.inputIds) prompt.inputIds.dispose()
     }
   }
@@ -181,10 +181,12 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     requireOptions(where, inputs, ['inputIds', 'attentionMask', 'cache', ...(this.#mediaKeys as string[])])
     const { inputIds, media } = this.#apart(inputs)
     const { inputsEmbeds, mediaEmbeds } = await this.#read(where, inputIds, media)
+    const hasMedia = mediaEmbeds !== null
     return {
-      hasMedia: mediaEmbeds !== null,
+      hasMedia,
       inputIds: upload(inputIds, inputsEmbeds.device),
-      inputsEmbeds,
+      // The prefix cache of a batching shares texts by their ids, which do not tell one clip from another.
+      ...(hasMedia && { inputsEmbeds }),
       attentionMask: inputs.attentionMask ?? null,
       cache: inputs.cache ?? null,
     }

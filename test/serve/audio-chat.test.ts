@@ -58,6 +58,24 @@ describe('a speech language model that is served', () => {
     expect(JSON.stringify(json)).toContain('audio')
   })
 
+  it('shares prefixes of texts, and none of clips', async () => {
+    const cached = async (...content: unknown[]) => {
+      const { json } = await ask(served.url, asking(...content))
+      return [json.choices[0].message.content, json.usage.prompt_tokens_details?.cached_tokens ?? 0] as const
+    }
+    const written = text('The same question, asked twice')
+    const [first] = await cached(written)
+    const [second, tokens] = await cached(written)
+    expect(second).toBe(first)
+    expect(tokens).toBeGreaterThan(8)
+    for (const seconds of [0.4, 0.8, 0.4]) {
+      expect(await cached(sound(tone(seconds)), written)).toEqual([
+        await alone(tone(seconds), 'The same question, asked twice'),
+        0,
+      ])
+    }
+  })
+
   it('refuses bad clips and conversations with a typed error', async () => {
     const status = async (body: unknown) => {
       const { status, json } = await ask(served.url, body)

@@ -41,7 +41,7 @@ export interface TranscriptionRequest {
   answerStart?: string
 }
 
-/** How a family transcribes. */
+/** Transcription settings of a family. */
 export interface AudioTranscription {
   /** Longest piece of a recording in seconds, by default. */
   seconds: number
@@ -87,7 +87,9 @@ export interface AudioFamily {
   prefixes?: { encoder?: string; connector?: string }
   /** Features of clips, for `AudioLM.features`. */
   features(config: NetworkConfig): AudioFeatureSettings
-  /** How it transcribes. */
+  /** Return why a folder with this config.json cannot be read, as `KEY: expected …, got …`; undefined for one that can. */
+  unreadable?(config: NetworkConfig): string | undefined
+  /** Its request for a transcript. */
   transcription: AudioTranscription
   /** Whether the chat template takes messages as texts with audio tokens, and not as lists of parts. Default false. */
   hasTextMessages?: boolean

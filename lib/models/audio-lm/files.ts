@@ -76,6 +76,11 @@ export async function loadAudioLM(
   const described = await readConfig(directory)
   requireModelType(directory, described, ANY)
   const family = familyOf(described)
+  const reason = family.unreadable?.(described)
+  if (reason !== undefined) {
+    const file = join(directory, 'config.json')
+    throw new CheckpointError(`${file}: ${reason}`, { file })
+  }
   const optional: RegExp[] = []
   const kind: NetworkKind = {
     ...{ kind: 'audio_lm', ...ANY, architecture: family.architecture, prefix: '', optional, rename: ownName(family) },

@@ -26,7 +26,7 @@ const LANGUAGES = {
 /** Text before the transcript, after `language NAME`. */
 const TRANSCRIPT = '<asr_text>'
 
-/** Split an answer `language NAME<asr_text>TRANSCRIPT`; the language of a clip without speech is None. */
+/** Split an answer `language NAME<asr_text>TRANSCRIPT`; a clip without speech has the language None. */
 function transcriptOf(answer: string): { text: string; language: string | null } {
   const end = answer.indexOf(TRANSCRIPT)
   if (end < 0) return { text: answer, language: null }
@@ -34,6 +34,16 @@ function transcriptOf(answer: string): { text: string; language: string | null }
   const [first = ''] = answer.slice(0, end).trim().split('\n')
   const name = first.toLowerCase().startsWith('language ') ? first.slice('language '.length).trim() : first.trim()
   return { text, language: name === '' || name.toLowerCase() === 'none' ? null : name }
+}
+
+/** Refuse the original layout, which transformers does not read either, and the forced aligner, which is another network. */
+function unreadable({ thinkerConfig, architectures }: NetworkConfig): string | undefined {
+  if (thinkerConfig !== undefined) {
+    return 'thinker_config: expected the layout of transformers, got the original one of Qwen. Load Qwen/Qwen3-ASR-1.7B-hf.'
+  }
+  const [name] = Array.isArray(architectures) ? architectures : []
+  if (name !== 'Qwen3ASRForTokenClassification') return undefined
+  return `architectures: expected Qwen3ASRForConditionalGeneration, got ${name}, the forced aligner, which AudioLM does not have. Load another checkpoint.`
 }
 
 /** Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337), in the layout of transformers (`Qwen/Qwen3-ASR-1.7B-hf`). */
@@ -56,6 +66,7 @@ export const qwen3Asr: AudioFamily = {
   token: { text: '<|audio_pad|>', key: 'audioTokenId' },
   isTied: ({ tieWordEmbeddings }) => tieWordEmbeddings !== false,
   hasModelPrefix: true,
+  unreadable,
   encoder: (config, options) => new Qwen3AsrEncoder(audioOf(config), options),
   connector: (config, hiddenSize, options) => {
     const { dModel, outputDim, activationFunction, initializerRange } = audioOf(config)
