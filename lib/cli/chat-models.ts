@@ -23,6 +23,13 @@ export const chatModels: Record<string, ChatModelLoader> = {
     const model = await DecoderLM.fromPretrained(directory, { device, dtype })
     return new TextChat(model, tokenizer, { name: basename(directory, '.gguf') })
   },
+  async audio(directory, options) {
+    const { AudioLM } = await import('../models/audio-lm/audio-lm.js')
+    const { AudioChat } = await import('../serve/audio-chat.js')
+    const { device, dtype } = options as { device?: Device; dtype?: DType }
+    const model = await AudioLM.fromPretrained(directory, { device, dtype })
+    return new AudioChat(model, { name: basename(directory) })
+  },
   async salmonn(directory, options) {
     const { Salmonn } = await import('../systems/salmonn/network/network.js')
     const { SalmonnChat } = await import('../systems/salmonn/answer/chat.js')

@@ -21,7 +21,7 @@ const optionsOf = <T extends OptionTable>(model: string, table: T): T =>
 const OPTIONS = {
   model: {
     type: 'string',
-    help: 'folder of the model; text: also a GGUF file or a name of `voxtorch weights`; usdm: default is the variable MODEL_CACHE_DIR',
+    help: 'folder of the model; text: also a GGUF file or a name of `voxtorch weights`; audio: any folder or repository of AudioLM; usdm: default is the variable MODEL_CACHE_DIR',
     placeholder: 'model',
   },
   device: { type: 'string', help: 'device: cpu, cuda or cuda:0', default: 'cpu' },
@@ -60,7 +60,7 @@ const OPTIONS = {
   concurrent: {
     type: 'integer',
     min: 1,
-    help: "requests processed at once; default: the model's limit, which is 8 for text",
+    help: "requests processed at once; default: the model's limit, which is 8 for text and audio",
   },
   queue: { type: 'integer', help: 'maximum number of waiting requests', default: 16 },
   answerTimeout: { type: 'number', help: 'time limit for an answer', placeholder: 'seconds', default: 300 },
@@ -82,6 +82,7 @@ export const serveRule = (models: Record<string, ChatModelLoader> = chatModels) 
     name: 'serve',
     summary: 'Serve a speech, vision or text model: a chat page, and an HTTP API.',
     details: `  voxtorch serve text --model smollm2-135m-instruct
+  voxtorch serve audio --model Qwen/Qwen2-Audio-7B-Instruct
   voxtorch serve salmonn --model runs/salmonn/model
   voxtorch serve usdm --model runs/usdm
   voxtorch serve emoverse --model runs/emoverse/model

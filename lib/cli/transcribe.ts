@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { readdir, stat } from 'node:fs/promises'
+import { extname, join } from 'node:path'
 import { defined } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { withFile } from '../files/byte-source.js'
 import { requireWeightsOf } from '../hub/weights.js'
 import { commandRule } from '../kit/command.js'
 import type { OptionsOf } from '../kit/options.js'
+import type { AudioLM } from '../models/audio-lm/audio-lm.js'
 import type { SpeechForCTC } from '../models/encoders/speech-ctc.js'
 import type { Moonshine } from '../models/moonshine/moonshine.js'
 import type { ParakeetModel } from '../models/parakeet/head.js'
@@ -15,7 +17,7 @@ import { requireNetworkDType } from '../tensor/dtype.js'
 const OPTIONS = {
   model: {
     type: 'string',
-    help: 'Whisper: a name of `voxtorch weights`; or a folder or repository of the Hugging Face Hub with Whisper, Parakeet, Moonshine or a CTC network, or a .nemo file',
+    help: 'Whisper: a name of `voxtorch weights`; or a folder or repository of the Hugging Face Hub with Whisper, Parakeet, Moonshine, a CTC network or a speech language model (Qwen3-ASR, Voxtral, ...), or a .nemo file',
     placeholder: 'model',
     default: 'whisper-base',
   },
@@ -29,7 +31,7 @@ const OPTIONS = {
   format: {
     type: ['lines', 'text', 'json', 'srt', 'vtt'],
     help: 'output format on the standard output: lines has segment times, json has all fields',
-    default: 'lines',
+    default: 'lines; text for speech language models',
   },
   words: { type: 'boolean', help: 'add word timestamps; needs --format json' },
   beams: { type: 'integer', min: 1, help: 'beam size; 1 for greedy decoding', default: 1 },
@@ -46,7 +48,7 @@ const OPTIONS = {
   batchSize: {
     type: 'integer',
     min: 1,
-    help: 'split at pauses and transcribe this many pieces at once; faster for long recordings',
+    help: 'transcribe this many pieces at once: with Whisper, pieces between pauses, faster for long recordings; with speech language models, pieces of all files',
   },
   vad: {
     type: 'string',
@@ -58,19 +60,20 @@ const OPTIONS = {
   quiet: { type: 'boolean', help: 'do not report downloads and parts without a transcript' },
 } as const
 
-/** `voxtorch transcribe`: transcribe recordings with Whisper, Parakeet, Moonshine or a CTC network. */
+/** `voxtorch transcribe`: transcribe recordings with Whisper, Parakeet, Moonshine, a CTC network or a speech language model. */
 export const transcribeRule = commandRule({
   name: 'transcribe',
-  summary: 'Transcribe recordings with Whisper, Parakeet, Moonshine or a CTC network.',
+  summary: 'Transcribe recordings with Whisper, Parakeet, Moonshine, a CTC network or a speech language model.',
   details: `  voxtorch transcribe talk.mp3 --model whisper-base
   voxtorch transcribe interview.flac --language de --format srt > interview.srt
   voxtorch transcribe lecture.mp3 --batch-size 8 --vad silero-vad --quantize int8
   voxtorch transcribe talk.mp3 --model nvidia/parakeet-tdt-0.6b-v3
   voxtorch transcribe note.wav --model UsefulSensors/moonshine-tiny
+  voxtorch transcribe calls/ --model Qwen/Qwen3-ASR-1.7B-hf --batch-size 8
 
-Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length. Named weights are downloaded once. Write \`> FILE\` after the
+Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length; of a folder all audio files, in the order of their names. Named weights are downloaded once. Write \`> FILE\` after the
 command to save the transcript.`,
-  files: 'FILE ...',
+  files: 'FILE_OR_FOLDER ...',
   options: OPTIONS,
   originalOptions: {
     ...Object.fromEntries(
@@ -95,14 +98,56 @@ interface Segment {
   text: string
 }
 
-async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): Promise<number> {
+/** Extensions of the files of a folder that are transcribed. */
+const AUDIO = [
+  '.wav',
+  '.aif',
+  '.aiff',
+  '.flac',
+  '.mp3',
+  '.ogg',
+  '.oga',
+  '.opus',
+  '.m4a',
+  '.mp4',
+  '.aac',
+  '.webm',
+  '.mka',
+]
+
+/** Return the files, with the audio files of folders in their places. @throws DataError for a folder without any */
+async function filesIn(paths: readonly string[]): Promise<string[]> {
+  const all: string[] = []
+  for (const path of paths) {
+    const isFolder = await stat(path).then(
+      (found) => found.isDirectory(),
+      () => false,
+    )
+    if (!isFolder) {
+      all.push(path)
+      continue
+    }
+    const entries = await readdir(path, { withFileTypes: true })
+    const names = entries.filter((one) => !one.isDirectory() && AUDIO.includes(extname(one.name).toLowerCase()))
+    if (names.length === 0) {
+      throw new DataError(`${path}: expected a folder with audio files (${AUDIO.join(', ')}), got none.`, {
+        file: path,
+      })
+    }
+    all.push(...names.map(({ name }) => join(path, name)).sort())
+  }
+  return all
+}
+
+async function transcribe(options: OptionsOf<typeof OPTIONS>, paths: string[]): Promise<number> {
   const { model = 'whisper-base', language, task, words = false, beams, prompt, device, dtype } = options
   const { format = 'lines', offline, quiet = false, quantize, batchSize, vad } = options
   const { languageDetectionSegments, carryInitialPrompt, resampling } = options
-  if (files.length === 0)
+  if (paths.length === 0)
     throw new ConfigError('transcribe: expected an audio file, got none. See `voxtorch transcribe --help`.')
   requireNetworkDType('--dtype', dtype)
   requireWeightsOf('transcribe: --model', model, 'Whisper')
+  const files = await filesIn(paths)
   if (files.length > 1 && (format === 'srt' || format === 'vtt')) {
     throw new ConfigError(
       `transcribe: --format ${format}: expected one recording, because its output is one file of subtitles, got ${files.length}. Run the command once for each.`,
@@ -119,7 +164,10 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   const fetching = defined({ offline, progress: !quiet })
   const loading = { device, dtype, quantize, ...fetching } as never
   const other = await otherThanWhisper(model, fetching, defined(loading))
-  if (other !== undefined) return transcribeWith(other, files, options)
+  if (other !== undefined) {
+    if ('audio_tower' in other) return transcribeAnswers(other, files, options)
+    return transcribeWith(other, files, options)
+  }
   const { Whisper } = await import('../models/whisper/whisper.js')
   const network = await Whisper.fromPretrained(model, defined(loading))
   const finder = vad === undefined ? undefined : await voiceActivity(vad, fetching)
@@ -148,6 +196,61 @@ async function transcribe(options: OptionsOf<typeof OPTIONS>, files: string[]): 
   return 0
 }
 
+/** Transcribe with a speech language model, which has no times of words or sentences. */
+async function transcribeAnswers(model: AudioLM, files: string[], options: OptionsOf<typeof OPTIONS>): Promise<number> {
+  const { format = 'text', words = false, language, prompt, beams, batchSize, vad, offline, quiet = false } = options
+  requireNone(
+    model.config.modelType,
+    options,
+    WHISPER_ONLY.filter(([name]) => !ANSWERED.includes(name)),
+  )
+  if (words || (format !== 'text' && format !== 'json')) {
+    const flag = words ? '--words' : `--format ${format}`
+    throw new ConfigError(
+      `transcribe: ${flag}: expected --format text or json for ${model.config.modelType}, which has no timestamps. Choose another format, or another model.`,
+      { option: words ? 'words' : 'format' },
+    )
+  }
+  const { transcribeClips } = await import('../models/audio-lm/transcribe.js')
+  const finder = vad === undefined ? undefined : await voiceActivity(vad, defined({ offline, progress: !quiet }))
+  const settings = defined({ language, prompt, batchSize, numBeams: beams, vad: finder })
+  let i = 0
+  for await (const { text, language, segments } of transcribeClips(model, files, settings)) {
+    const file = files[i] as string
+    if (format === 'json') console.log(JSON.stringify({ file, text, language, segments }, rounded))
+    else {
+      if (files.length > 1) console.log(`${i === 0 ? '' : '\n'}${file}`)
+      console.log(text)
+    }
+    const cut = segments.find((one) => !one.isComplete)
+    if (cut !== undefined && !quiet) {
+      const when = `${clock(cut.start)} → ${clock(cut.end)}`
+      console.error(`${file}: the transcript of ${when} is cut at its maximum number of tokens; --format json marks it`)
+    }
+    i += 1
+  }
+  return 0
+}
+
+/** Refuse options of another model. */
+function requireNone(
+  kind: string,
+  options: OptionsOf<typeof OPTIONS>,
+  unsupported: readonly (readonly [keyof OptionsOf<typeof OPTIONS>, unknown])[],
+): void {
+  for (const [name, none] of unsupported) {
+    const value = options[name]
+    if (value === undefined || value === none) continue
+    throw new ConfigError(
+      `transcribe: --${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}: expected none for ${kind}, got ${JSON.stringify(value)}. Leave it out.`,
+      { option: name },
+    )
+  }
+}
+
+/** Options of Whisper that speech language models have too. */
+const ANSWERED: readonly string[] = ['language', 'prompt', 'batchSize']
+
 /** Options of Whisper alone, with the values that mean none. */
 const WHISPER_ONLY: readonly [keyof OptionsOf<typeof OPTIONS>, unknown][] = [
   ['language', undefined],
@@ -174,12 +277,12 @@ const CTC_NETWORKS = {
   'wav2vec2-bert': 'Wav2Vec2BertForCTC',
 } as const
 
-/** Load a Parakeet, Moonshine or CTC model; undefined for a name, folder or repository of another one. */
+/** Load a Parakeet, Moonshine, CTC or speech language model; undefined for a name, folder or repository of another one. */
 async function otherThanWhisper(
   model: string,
   fetching: { offline?: boolean; progress?: boolean },
   loading: object,
-): Promise<ParakeetModel | Moonshine | SpeechForCTC | undefined> {
+): Promise<ParakeetModel | Moonshine | SpeechForCTC | AudioLM | undefined> {
   // Names of published weights are of Whisper.
   if (!/[./\\]/.test(model) && !existsSync(model)) return undefined
   const { describedNemo, isNemo } = await import('../models/parakeet/nemo.js')
@@ -191,6 +294,10 @@ async function otherThanWhisper(
   if (modelType === 'moonshine')
     return (await import('../models/moonshine/moonshine.js')).Moonshine.fromPretrained(directory, loading)
   if (typeof modelType !== 'string') return undefined
+  const { AUDIO_MODEL_TYPES } = await import('../models/audio-lm/families.js')
+  if ((AUDIO_MODEL_TYPES as readonly string[]).includes(modelType)) {
+    return (await import('../models/audio-lm/audio-lm.js')).AudioLM.fromPretrained(directory, loading)
+  }
   if (Object.hasOwn(CTC_NETWORKS, modelType)) {
     const name = CTC_NETWORKS[modelType as keyof typeof CTC_NETWORKS]
     const [architecture] = Array.isArray(architectures) ? architectures : []
@@ -223,14 +330,7 @@ async function transcribeWith(
   const isCtc = 'lm_head' in network
   const unsupported =
     isParakeet || isCtc ? WHISPER_ONLY : [...WHISPER_ONLY, ['words', false] as const, ['beams', 1] as const]
-  for (const [name, none] of unsupported) {
-    const value = options[name]
-    if (value === undefined || value === none) continue
-    throw new ConfigError(
-      `transcribe: --${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}: expected none for ${network.constructor.name}, got ${JSON.stringify(value)}. Leave it out.`,
-      { option: name },
-    )
-  }
+  requireNone(network.constructor.name, options, unsupported)
   const { format = 'lines', words = false, beams = 1 } = options
   const { segmentsOf } = await import('../models/parakeet/transcribe.js')
   const read = async (file: string): Promise<ParakeetTranscription> => {

@@ -57,6 +57,11 @@ export abstract class MultimodalLM<Media extends object> extends Module {
   /** Return the embeddings of the media in the order of their tokens, [..., hiddenSize]; null without media. */
   protected abstract mediaEmbeds(media: Media): Promise<Tensor | null>
 
+  /** Call `fn`, which runs the language model, with the adapters of a text with media, or of one without. */
+  protected withAdapters<T>(_hasMedia: boolean, fn: () => T): T {
+    return fn()
+  }
+
   /** Default generation settings of `generate` and `stream`. */
   get generationConfig(): GenerationConfig {
     return this.language_model.generationConfig
@@ -112,7 +117,9 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     }
     return scope(async () => {
       const { inputsEmbeds, mediaEmbeds } = await this.#read(where, inputIds, media)
-      const output = await this.language_model.forward({ ...rest, inputsEmbeds })
+      const output = await this.withAdapters(mediaEmbeds !== null, () =>
+        this.language_model.forward({ ...rest, inputsEmbeds }),
+      )
       return { ...output, mediaEmbeds }
     })
   }
@@ -126,7 +133,10 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     config: GenerationConfig = {},
     options: GenerateOptions = {},
   ): Promise<GenerateOutput> {
-    return scope(async () => generate(this.language_model, await this.#prompt(inputs), config, options))
+    return scope(async () => {
+      const { hasMedia, ...prompt } = await this.#prompt(inputs)
+      return this.withAdapters(hasMedia, () => generate(this.language_model, prompt, config, options))
+    })
   }
 
   /** Generate token by token. Leaving the loop, or aborting the signal in `options`, stops it and frees its memory. */
@@ -135,11 +145,20 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     config: GenerationConfig = {},
     options: GenerateOptions = {},
   ): AsyncGenerator<GenerateStep, void, void> {
-    const prompt = await scope(() => this.#prompt(inputs))
+    const { hasMedia, ...prompt } = await scope(() => this.#prompt(inputs))
     try {
-      yield* stream(this.language_model, prompt, config, options)
+      const steps = stream(this.language_model, prompt, config, options)
+      try {
+        for (;;) {
+          const { done, value } = await this.withAdapters(hasMedia, () => steps.next())
+          if (done) return
+          yield value
+        }
+      } finally {
+        await steps.return()
+      }
     } finally {
-      prompt.inputsEmbeds.dispose()
+      prompt.inputsEmbeds?.dispose()
       if (prompt.inputIds !== inputs.inputIds) prompt.inputIds.dispose()
     }
   }
@@ -161,10 +180,13 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     requireObject(where, 'inputs', inputs)
     requireOptions(where, inputs, ['inputIds', 'attentionMask', 'cache', ...(this.#mediaKeys as string[])])
     const { inputIds, media } = this.#apart(inputs)
-    const { inputsEmbeds } = await this.#read(where, inputIds, media)
+    const { inputsEmbeds, mediaEmbeds } = await this.#read(where, inputIds, media)
+    const hasMedia = mediaEmbeds !== null
     return {
+      hasMedia,
       inputIds: upload(inputIds, inputsEmbeds.device),
-      inputsEmbeds,
+      // The prefix cache of a batching shares texts by their ids, which do not tell one clip from another.
+      ...(hasMedia && { inputsEmbeds }),
       attentionMask: inputs.attentionMask ?? null,
       cache: inputs.cache ?? null,
     }

@@ -10,7 +10,7 @@ import type { Parameter } from '../nn/parameter.js'
 import type { Tensor } from '../tensor/index.js'
 import { checkedCombination, combine, configOfCombination, type WeightedAdapterOptions } from './combine.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
-import { fill, readAdapter, writeAdapter } from './files.js'
+import { type AdapterFile, fill, readAdapter, writeAdapter } from './files.js'
 import { LoraLayer } from './layer.js'
 import { MergedWeights } from './merge.js'
 import { NativeNetworks, nativeName } from './native.js'
@@ -73,6 +73,9 @@ const owners = new WeakMap<Module, PeftModel>()
 /** Return the PeftModel of a network; undefined without adapters. */
 export const peftModelOf = (model: Module): PeftModel | undefined => owners.get(model)
 
+/** Add the adapter of a file to a network, and dispose the file's tensors. @throws CheckpointError as `loadAdapter` does */
+export let adapterOfFile: <M extends Module>(model: M, file: AdapterFile) => PeftModel<M>
+
 /** Adapters of a network, created by {@link getPeftModel} or {@link PeftModel.fromPretrained}. */
 export class PeftModel<M extends Module = Module> {
   readonly model: M
@@ -83,6 +86,14 @@ export class PeftModel<M extends Module = Module> {
   readonly #heads: UntiedHeads
   readonly #merged = new MergedWeights()
   #active: readonly string[] = []
+
+  static {
+    adapterOfFile = (model, file) => {
+      const peft = new PeftModel(model)
+      peft.#load(file, {})
+      return peft
+    }
+  }
 
   /** Use {@link getPeftModel}. */
   constructor(model: M) {
@@ -322,9 +333,11 @@ export class PeftModel<M extends Module = Module> {
   async loadAdapter(directory: string, options: LoadAdapterOptions = {}): Promise<void> {
     requireString('loadAdapter', 'directory', directory)
     requireOptions('loadAdapter', options, ['isTrainable', 'adapterName'])
-    const { adapterName = 'default', isTrainable = false } = options
-    this.#requireNew(adapterName)
-    const file = await readAdapter(directory)
+    this.#requireNew(options.adapterName ?? 'default')
+    this.#load(await readAdapter(directory), options)
+  }
+
+  #load(file: AdapterFile, { adapterName = 'default', isTrainable = false }: LoadAdapterOptions): void {
     try {
       this.#add(adapterName, { ...file.config, inferenceMode: !isTrainable }, false)
       try {

@@ -1,3 +1,4 @@
+export { AudioChat, type AudioChatSettings } from './audio-chat.js'
 export type {
   ChatAnswerOptions,
   ChatDelta,

@@ -2,7 +2,7 @@ import { argumentError, defined, requireObject, requireOptions, requireString } 
 import { ConfigError } from '../base/errors.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../generation/batching.js'
 import type { GenerationConfig } from '../generation/config.js'
-import type { GenerateOptions } from '../generation/generate.js'
+import type { GenerateOptions, GenerateOutput, GenerateStep } from '../generation/generate.js'
 import { requireRoom } from '../kit/chat.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { tensor } from '../tensor/index.js'
@@ -20,7 +20,8 @@ export interface TextChatSettings {
 /** Most tokens of a prompt, for a model without `maxPositionEmbeddings`. */
 const MOST_TOKENS = 2 ** 20
 
-const DEFAULT_BATCHING: ContinuousBatchingOptions = { maxNumSeqs: 8, prefixCacheBytes: 256 * 2 ** 20 }
+/** Continuous batching by default. */
+export const DEFAULT_BATCHING: ContinuousBatchingOptions = { maxNumSeqs: 8, prefixCacheBytes: 256 * 2 ** 20 }
 
 /**
  * A language model as a chat model for `serve`. It applies the tokenizer's chat template and generates several answers at
@@ -69,34 +70,19 @@ export class TextChat implements ChatModel {
     const { maxNewTokens, seed, signal } = options
     const { maxPositionEmbeddings: most } = this.model.config
     const ids = await this.#promptOf(messages, most, signal)
-    if (most !== undefined && (ids === undefined || ids.length + maxNewTokens > most)) {
-      const [tokens, left] = ids === undefined ? [`more than ${most}`, 0] : [ids.length, Math.max(0, most - ids.length)]
-      throw new ConfigError(
-        `${this.name}: expected at most ${most} tokens for the conversation and the answer, but the conversation has ${tokens}, which leaves ${left} for the answer, and maxNewTokens is ${maxNewTokens}. Shorten the conversation or lower maxNewTokens.`,
-        { tokens: ids?.length, maxNewTokens, maxPositionEmbeddings: most },
-      )
-    }
+    requirePositions(this.name, ids?.length, maxNewTokens, most)
     if (ids === undefined)
       throw new ConfigError(`${this.name}: messages: expected at most ${MOST_TOKENS} tokens, got more`, {})
     const generator = seed === undefined ? undefined : new Generator({ seed })
     const inputIds = tensor([ids], { device: this.model.parameters()[0]?.device ?? 'cpu' })
     const control: GenerateOptions = { batching: this.#batching, ...defined({ signal, generator }) }
-    const decoder = this.tokenizer.decodeStream({ skipSpecialTokens: true })
-    const promptTokens = ids.length
     try {
-      const config = this.#configOf(options)
-      if ((config.numBeams ?? 1) > 1) {
-        const { tokens } = await this.model.generate({ inputIds }, config, control)
-        const answer = tokens[0] ?? []
-        yield { text: this.tokenizer.decode(answer, { skipSpecialTokens: true }), tokens: answer.length, promptTokens }
-        return
-      }
-      for await (const { tokens, cachedTokens } of this.model.stream({ inputIds }, config, control)) {
-        const text = decoder.push(tokens[0] as number)
-        yield { text, tokens: 1, promptTokens, ...defined({ cachedTokens }) }
-      }
-      const rest = decoder.end()
-      if (rest !== '') yield { text: rest, tokens: 0, promptTokens }
+      const ends = this.model.generationConfig.eosTokenId ?? this.tokenizer.eosTokenId
+      const config = answerConfig(ends, options)
+      yield* answerOf(this.tokenizer, ids.length, config, {
+        generate: () => this.model.generate({ inputIds }, config, control),
+        stream: () => this.model.stream({ inputIds }, config, control),
+      })
     } finally {
       inputIds.dispose()
       generator?.dispose()
@@ -105,13 +91,7 @@ export class TextChat implements ChatModel {
 
   /** Return the gauges of `/metrics`: running and waiting sequences, size of the prefix cache. */
   metrics(): Record<string, number> {
-    const { running, waiting, prefixCache } = this.#batching.stats()
-    return {
-      batch_running: running,
-      batch_waiting: waiting,
-      prefix_cache_texts: prefixCache.texts,
-      prefix_cache_bytes: prefixCache.bytes,
-    }
+    return batchingMetrics(this.#batching)
   }
 
   /** End running answers and free the prefix cache. */
@@ -144,14 +124,67 @@ export class TextChat implements ChatModel {
     const text = this.tokenizer.applyChatTemplate(plain, { addGenerationPrompt: true, tokenize: false })
     return this.tokenizer.encodeWithin(text, { maxTokens: most ?? MOST_TOKENS, signal })
   }
+}
 
-  #configOf({ maxNewTokens, temperature, topP, topK, numBeams }: ChatAnswerOptions): GenerationConfig {
-    const { eosTokenId } = this.model.generationConfig
-    const ends = eosTokenId ?? this.tokenizer.eosTokenId
-    return {
-      ...defined({ maxNewTokens, topP, topK, numBeams }),
-      ...(ends === null ? {} : { eosTokenId: ends }),
-      ...(temperature === undefined ? {} : temperature > 0 ? { doSample: true, temperature } : { doSample: false }),
-    }
+/** Return the gauges of a batching. */
+export function batchingMetrics(batching: ContinuousBatching): Record<string, number> {
+  const { running, waiting, prefixCache } = batching.stats()
+  return {
+    batch_running: running,
+    batch_waiting: waiting,
+    prefix_cache_texts: prefixCache.texts,
+    prefix_cache_bytes: prefixCache.bytes,
   }
+}
+
+/**
+ * Refuse a conversation that leaves too few positions for the answer.
+ * @param tokens tokens of the conversation; undefined for more than `most`
+ */
+export function requirePositions(
+  name: string,
+  tokens: number | undefined,
+  maxNewTokens: number,
+  most: number | undefined,
+): void {
+  if (most === undefined || (tokens !== undefined && tokens + maxNewTokens <= most)) return
+  const [count, left] = tokens === undefined ? [`more than ${most}`, 0] : [tokens, Math.max(0, most - tokens)]
+  throw new ConfigError(
+    `${name}: expected at most ${most} tokens for the conversation and the answer, but the conversation has ${count}, which leaves ${left} for the answer, and maxNewTokens is ${maxNewTokens}. Shorten the conversation or lower maxNewTokens.`,
+    { tokens, maxNewTokens, maxPositionEmbeddings: most },
+  )
+}
+
+/** Return the generation settings of an answer. @param ends tokens that end it */
+export function answerConfig(
+  ends: number | readonly number[] | null | undefined,
+  { maxNewTokens, temperature, topP, topK, numBeams }: ChatAnswerOptions,
+): GenerationConfig {
+  return {
+    ...defined({ maxNewTokens, topP, topK, numBeams }),
+    ...(ends == null ? {} : { eosTokenId: ends as number | number[] }),
+    ...(temperature === undefined ? {} : temperature > 0 ? { doSample: true, temperature } : { doSample: false }),
+  }
+}
+
+/** Yield an answer token by token, or with beams at once. */
+export async function* answerOf(
+  tokenizer: Tokenizer,
+  promptTokens: number,
+  config: GenerationConfig,
+  { generate, stream }: { generate(): Promise<GenerateOutput>; stream(): AsyncIterable<GenerateStep> },
+): AsyncGenerator<ChatDelta, void, void> {
+  if ((config.numBeams ?? 1) > 1) {
+    const { tokens } = await generate()
+    const answer = tokens[0] ?? []
+    yield { text: tokenizer.decode(answer, { skipSpecialTokens: true }), tokens: answer.length, promptTokens }
+    return
+  }
+  const decoder = tokenizer.decodeStream({ skipSpecialTokens: true })
+  for await (const { tokens, cachedTokens } of stream()) {
+    const text = decoder.push(tokens[0] as number)
+    yield { text, tokens: 1, promptTokens, ...defined({ cachedTokens }) }
+  }
+  const rest = decoder.end()
+  if (rest !== '') yield { text: rest, tokens: 0, promptTokens }
 }

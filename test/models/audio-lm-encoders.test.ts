@@ -1,8 +1,17 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it, vi } from 'vitest'
-import { AudioLM, type AudioLMConfig, KvCache, loadSafetensors, randn, type Tensor, tensor } from '../../lib/index.js'
+import { afterAll, describe, expect, it } from 'vitest'
+import {
+  AudioLM,
+  type AudioLMConfig,
+  KvCache,
+  loadSafetensors,
+  randn,
+  saveSafetensors,
+  type Tensor,
+  tensor,
+} from '../../lib/index.js'
 import { expectClose, fixture, fixturePath, ROUNDING, tensorsOf } from '../helpers.js'
 import { atReal, get } from './decoder.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
@@ -142,21 +151,84 @@ describe.each(FAMILIES)('%s against transformers', (name) => {
   })
 })
 
-it("reports an adapter in Granite Speech's folder, which it does not attach", async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'voxtorch-audio-lm-'))
-  const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
-  try {
-    cpSync(fixturePath('models/audio-lm-folder-granite_speech'), folder, { recursive: true })
-    const file = join(folder, 'config.json')
-    writeFileSync(file, readFileSync(file, 'utf8').replace('"has_lora_adapter": false', '"has_lora_adapter": true'))
-    await AudioLM.fromPretrained(folder)
-    expect(warned).not.toHaveBeenCalled()
-    writeFileSync(join(folder, 'adapter_config.json'), '{}')
-    await AudioLM.fromPretrained(folder)
-    expect(String(warned.mock.calls[0]?.[0])).toMatch(/adapter_config\.json: this adapter/)
-  } finally {
-    warned.mockRestore()
-    rmSync(folder, { recursive: true })
+describe("Granite Speech's adapter for texts with audio, against PEFT", async () => {
+  const name = 'granite_speech'
+  const file = await fixture<{ name: string; tokens: number[][]; plain: number[][] }>('models/audio-lm-granite-adapter')
+  const { tokens, plain } = get(file.cases[0])
+  const heardRead = tensorsOf(file, 'adapter', 'out')
+  /** A folder with the adapter, whose names in the file `rename` changes. */
+  const folderOf = async (title: string, rename = (key: string) => key) => {
+    const folder = join(directory, title)
+    cpSync(fixturePath(`models/audio-lm-folder-${name}`), folder, { recursive: true })
+    const path = join(folder, 'config.json')
+    writeFileSync(path, readFileSync(path, 'utf8').replace('"has_lora_adapter": false', '"has_lora_adapter": true'))
+    const adapter = fixturePath('models/audio-lm-granite-adapter')
+    cpSync(join(adapter, 'adapter_config.json'), join(folder, 'adapter_config.json'))
+    const { tensors } = await loadSafetensors(join(adapter, 'adapter_model.safetensors'))
+    const renamed = Object.fromEntries(Object.entries(tensors).map(([key, one]) => [rename(key), one]))
+    await saveSafetensors(join(folder, 'adapter_model.safetensors'), renamed)
+    return folder
+  }
+  const { inputs, real } = given(name)
+  const { inputFeatures, featuresMask } = inputs
+  const greedy = { maxNewTokens: 6, eosTokenId: [], suppressTokens: [26] }
+  const text = inputs.inputIds.narrow(0, 2, 1).narrow(1, 0, 4)
+  const check = async (model: AudioLM) => {
+    const { logits } = await model.forward({ ...inputs, logitsToKeep: 0, labels: null })
+    expectClose(atReal(get(logits), real, 1), get(heardRead.heard), 1e-5, 'logits with audio')
+    const read = await model.forward({ inputIds: text, logitsToKeep: 0 })
+    expectClose(get(read.logits), get(heardRead.read), 1e-5, 'logits without audio')
+    const prompt = { ...paddedLeft(inputs), inputFeatures, featuresMask }
+    expect((await model.generate(prompt, greedy)).tokens).toEqual(tokens)
+    expect((await model.generate({ inputIds: text }, greedy)).tokens).toEqual(plain)
+    const streamed: (number | null)[] = []
+    for await (const step of model.stream({ inputIds: text }, greedy)) streamed.push(get(step.tokens)[0] ?? null)
+    expect(streamed).toEqual(plain[0])
+    // A row with audio, streamed.
+    const rows = get(inputs.attentionMask.sum(1).toArray() as bigint[])
+    const first = { inputIds: inputs.inputIds.narrow(0, 0, 1).narrow(1, 0, Number(rows[0])) }
+    const audio = { inputFeatures: inputFeatures.narrow(0, 0, 2), featuresMask: featuresMask.narrow(0, 0, 2) }
+    const heard: (number | null)[] = []
+    for await (const step of model.stream({ ...first, ...audio }, greedy)) heard.push(get(step.tokens)[0] ?? null)
+    expect(heard).toEqual(tokens[0])
+  }
+
+  it('is on with audio and off without, and is saved again', async () => {
+    const model = await AudioLM.fromPretrained(await folderOf('adapter'))
+    await check(model)
+    const again = join(directory, 'adapter-again')
+    await model.save(again)
+    await check(await AudioLM.fromPretrained(again))
+    const names = async (path: string) =>
+      Object.keys((await loadSafetensors(join(path, 'adapter_model.safetensors'))).tensors).sort()
+    expect(await names(again)).toEqual(await names(fixturePath('models/audio-lm-granite-adapter')))
+    expect(() => model.trainParts({ connector: 'full' })).toThrow(/without adapters/)
+    get(model.audioAdapter).unload()
+    expect(get(model.trainParts({ decoder: 'lora' }, { r: 2 })).adapterNames).toEqual(['default'])
+  })
+
+  it('has the names of transformers 5 too; other names, and a file without the other, are refused', async () => {
+    const newer = (key: string) => key.replace('language_model.model.', 'model.language_model.')
+    await check(await AudioLM.fromPretrained(await folderOf('newer', newer)))
+    const wrong = await folderOf('wrong', (key) => key.replace('layers.0', 'layers.7'))
+    await expect(AudioLM.fromPretrained(wrong)).rejects.toThrow(/adapter_model\.safetensors.*layers\.7/s)
+    const half = await folderOf('half')
+    rmSync(join(half, 'adapter_model.safetensors'))
+    await expect(AudioLM.fromPretrained(half)).rejects.toThrow(/adapter_model\.safetensors/)
+  })
+})
+
+it("Qwen3-ASR's original layout and its forced aligner are refused by name", async () => {
+  const folder = join(directory, 'original')
+  cpSync(fixturePath('models/audio-lm-folder-qwen3_asr'), folder, { recursive: true })
+  const path = join(folder, 'config.json')
+  const config = JSON.parse(readFileSync(path, 'utf8'))
+  for (const [change, message] of [
+    [{ thinker_config: { audio_config: {} } }, /config\.json: thinker_config: .*Qwen3-ASR-1\.7B-hf/],
+    [{ architectures: ['Qwen3ASRForTokenClassification'] }, /config\.json: architectures: .*forced aligner/],
+  ] as const) {
+    writeFileSync(path, JSON.stringify({ ...config, ...change }))
+    await expect(AudioLM.fromPretrained(folder)).rejects.toThrow(message)
   }
 })
 

@@ -29,6 +29,7 @@ import {
   prepareConversations,
 } from './processor.js'
 import { type AudioLMTraining, trainParts } from './train-parts.js'
+import { type AudioLMTranscribeOptions, type AudioLMTranscription, transcribeClips } from './transcribe.js'
 
 /** Audio as features, states or embeddings: at most one of the three. */
 export interface AudioLMAudio {
@@ -86,6 +87,11 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   readonly language_model: DecoderLM
   /** Tokenizer for `prepare`; null if the folder has none. */
   tokenizer: Tokenizer | null = null
+  /**
+   * Adapter of the language model for texts with audio, of Granite Speech's folder; null without one. It is on in calls with audio, and off
+   * in calls without, also if a cache has audio. Merge or unload it to add other adapters.
+   */
+  audioAdapter: PeftModel<AudioLM> | null = null
 
   /** @throws ConfigError for a contradictory configuration */
   constructor(config: AudioLMConfig, options: MakeOptions = {}) {
@@ -191,6 +197,26 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   }
 
   /**
+   * Transcribe clips with the family's request, as its processor or model card writes it. Recordings that are longer than a piece are split
+   * at pauses. The audio of a list is read clip by clip.
+   *
+   * ```ts
+   * const { text } = await model.transcribe('talk.mp3')
+   * const all = await model.transcribe(['a.wav', 'b.wav'], { batchSize: 8 })
+   * ```
+   * @throws ConfigError without a tokenizer, for an option that the family does not have, and for a piece that is too long for the language
+   *   model; DataError naming the file for a clip that cannot be read
+   */
+  transcribe(clips: AudioClip, options?: AudioLMTranscribeOptions): Promise<AudioLMTranscription>
+  transcribe(clips: readonly AudioClip[], options?: AudioLMTranscribeOptions): Promise<AudioLMTranscription[]>
+  async transcribe(clips: AudioClip | readonly AudioClip[], options: AudioLMTranscribeOptions = {}) {
+    const isMany = Array.isArray(clips)
+    const all: AudioLMTranscription[] = []
+    for await (const one of transcribeClips(this, isMany ? clips : [clips as AudioClip], options)) all.push(one)
+    return isMany ? all : (all[0] as AudioLMTranscription)
+  }
+
+  /**
    * Choose how each part trains: frozen, in full, or by adapters of its linear layers (LoRA, DoRA). Adapters are saved with the
    * parts that train in full, as `modulesToSave`.
    *
@@ -248,6 +274,11 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     return { ...output, audioEmbeds: mediaEmbeds }
   }
 
+  protected override withAdapters<T>(hasMedia: boolean, fn: () => T): T {
+    const peft = this.audioAdapter
+    return hasMedia || peft === null || peft.adapterNames.length === 0 ? fn() : peft.disableAdapter(fn)
+  }
+
   protected async mediaEmbeds({ inputFeatures, featuresMask, audioFeatures, audioEmbeds }: AudioLMAudio) {
     if (audioEmbeds) {
       if (featuresMask != null) throw maskless('audioEmbeds')
@@ -286,7 +317,10 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     )
   }
 
-  /** Write config.json, safetensors, the tokenizer and the feature extractor, in the family's published layout. */
+  /**
+   * Write config.json, safetensors, the tokenizer, the feature extractor and the adapter for texts with audio, in the family's published
+   * layout.
+   */
   save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     return saveAudioLM(this, directory, options)
   }

@@ -33,6 +33,27 @@ export interface AudioFeatureSettings {
   mostSamples?: number
 }
 
+/** A request for the transcript of one clip, in terms of the chat template. */
+export interface TranscriptionRequest {
+  /** Messages with one clip, as an audio part or as the audio token in a text. */
+  messages: readonly { role: string; content: string | readonly (string | { type: 'audio' })[] }[]
+  /** Text after the rendered messages, with which the answer begins. */
+  answerStart?: string
+}
+
+/** Transcription settings of a family. */
+export interface AudioTranscription {
+  /** Longest piece of a recording in seconds, by default. */
+  seconds: number
+  /** Instruction in the request; null for a family whose request has none. */
+  prompt: string | null
+  /** Languages that a request may name, by code; `'codes'` for any two-letter code; null for none. */
+  languages: Readonly<Record<string, string>> | 'codes' | null
+  request(settings: { prompt: string; language: string | null; audioToken: string }): TranscriptionRequest
+  /** Return the transcript in an answer, and the language that it names. Default: the answer is the transcript. */
+  parse?(answer: string): { text: string; language: string | null }
+}
+
 /** A family of speech language models: an entry of the table in `families.ts`. */
 export interface AudioFamily {
   /** Name in `architectures` of a saved config.json. */
@@ -66,6 +87,12 @@ export interface AudioFamily {
   prefixes?: { encoder?: string; connector?: string }
   /** Features of clips, for `AudioLM.features`. */
   features(config: NetworkConfig): AudioFeatureSettings
+  /** Return why a folder with this config.json cannot be read, as `KEY: expected …, got …`; undefined for one that can. */
+  unreadable?(config: NetworkConfig): string | undefined
+  /** Its request for a transcript. */
+  transcription: AudioTranscription
+  /** Whether the chat template takes messages as texts with audio tokens, and not as lists of parts. Default false. */
+  hasTextMessages?: boolean
   /** Chat template of folders without one. */
   chatTemplate?: string
   /** Configurations by names of published sizes. */

@@ -10,6 +10,8 @@ import { saveSafetensorsSharded } from '../../files/safetensors/sharded.js'
 import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
 import { resolveModel } from '../../hub/resolve.js'
 import { quantizationOf } from '../../nn/quantized-weight.js'
+import { readAdapter } from '../../peft/files.js'
+import { adapterOfFile, type PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { Tokenizer } from '../../text/tokenizer.js'
 import { keepOthers, partedConfig, withOthers } from '../config-keys.js'
@@ -74,6 +76,11 @@ export async function loadAudioLM(
   const described = await readConfig(directory)
   requireModelType(directory, described, ANY)
   const family = familyOf(described)
+  const reason = family.unreadable?.(described)
+  if (reason !== undefined) {
+    const file = join(directory, 'config.json')
+    throw new CheckpointError(`${file}: ${reason}`, { file })
+  }
   const optional: RegExp[] = []
   const kind: NetworkKind = {
     ...{ kind: 'audio_lm', ...ANY, architecture: family.architecture, prefix: '', optional, rename: ownName(family) },
@@ -90,7 +97,7 @@ export async function loadAudioLM(
     network.generationConfig = await readGenerationConfig(directory, network.config.textConfig)
     await readFeatureExtractor(directory, family.features(network.config).keys)
     network.tokenizer = await tokenizerIn(directory)
-    if (network.config.hasLoraAdapter === true) warnOfFolderAdapter(directory)
+    if (network.config.hasLoraAdapter === true) network.audioAdapter = await folderAdapter(directory, network, family)
   } catch (error) {
     network.dispose()
     throw error
@@ -112,12 +119,22 @@ async function tokenizerIn(directory: string): Promise<Tokenizer | null> {
   return tokenizer
 }
 
-/** Report the adapter of a folder whose original adds it to every text with audio. */
-function warnOfFolderAdapter(directory: string): void {
-  const file = join(directory, 'adapter_config.json')
-  if (!existsSync(file)) return
-  const message = `${file}: this adapter, which the original uses for texts with audio, is not attached. Answers about audio will be worse.`
-  process.emitWarning(message, { type: 'AdapterWarning', code: 'VOXTORCH_FOLDER_ADAPTER' })
+const ADAPTER_PREFIX = 'base_model.model.'
+
+/** Load the adapter of a folder, which the original uses for texts with audio; null without one. */
+async function folderAdapter(
+  directory: string,
+  network: AudioLM,
+  family: AudioFamily,
+): Promise<PeftModel<AudioLM> | null> {
+  if (!existsSync(join(directory, 'adapter_config.json'))) return null
+  const file = await readAdapter(directory)
+  const nameOf = ownName(family)
+  const renamed = Object.entries(file.tensors).map(([name, one]) => [
+    name.startsWith(ADAPTER_PREFIX) ? ADAPTER_PREFIX + nameOf(name.slice(ADAPTER_PREFIX.length)) : name,
+    one,
+  ])
+  return adapterOfFile(network, { ...file, tensors: Object.fromEntries(renamed) })
 }
 
 /** Return config.json of a model. */
@@ -149,7 +166,10 @@ export async function saveAudioLM(model: AudioLM, directory: string, options: Sa
   const config = { ...configOf(model, family), architectures: [family.architecture], model_type: modelType }
   const saved = { ...config, dtype: commonDType(Object.values(state)) }
   await writeFolderAtomically(directory, CheckpointError, async (folder) => {
-    if (!withoutAdapters) warnOfAdapters(model, finalPath(folder))
+    const { audioAdapter } = model
+    const isAdapted = audioAdapter !== null && audioAdapter.adapterNames.length > 0 && !withoutAdapters
+    if (isAdapted) await audioAdapter.savePretrained(folder)
+    else if (!withoutAdapters) warnOfAdapters(model, finalPath(folder))
     await saveSafetensorsSharded(folder, state, defined({ maxShardBytes }))
     await writeJson(join(folder, 'config.json'), withFloats(saved), { indent: 2 })
     await writeGenerationConfig(folder, model.generationConfig)

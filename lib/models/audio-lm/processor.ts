@@ -158,19 +158,48 @@ export async function prepareConversations(
   }
   const isMany = Array.isArray(conversations[0])
   const all = (isMany ? conversations : [conversations]) as readonly AudioLMConversation[]
-  const read = all.map((messages, i) => clipsOf(isMany ? `conversations[${i}]` : 'messages', messages))
-  const { chatTemplate } = familyOf(config)
-  const texts = read.map(({ messages }) => {
-    const template = tokenizer.chatTemplate !== null || chatTemplate === undefined ? {} : { chatTemplate }
-    return tokenizer.applyChatTemplate(messages, { addGenerationPrompt, tokenize: false, ...template })
+  const { hasTextMessages = false } = familyOf(config)
+  const rows = all.map((messages, i) => {
+    const { messages: parts, clips } = clipsOf(isMany ? `conversations[${i}]` : 'messages', messages)
+    const rendered = hasTextMessages ? parts.map((message) => withText(message, audioToken)) : parts
+    return { text: renderChat(config, tokenizer, rendered, addGenerationPrompt), clips }
   })
+  return prepareTexts({ config, tokenizer, audioToken }, rows, { paddingSide, ...reading })
+}
+
+/** Render messages with the tokenizer's chat template, or else the family's. */
+export function renderChat(
+  config: CompleteAudioLMConfig,
+  tokenizer: Tokenizer,
+  messages: ChatMessage[],
+  addGenerationPrompt: boolean,
+): string {
+  const { chatTemplate } = familyOf(config)
+  const template = tokenizer.chatTemplate !== null || chatTemplate === undefined ? {} : { chatTemplate }
+  return tokenizer.applyChatTemplate(messages, { addGenerationPrompt, tokenize: false, ...template })
+}
+
+/** Return a message whose parts are one text, with the audio token for a clip. */
+function withText(message: ChatMessage, audioToken: string): ChatMessage {
+  const { content } = message
+  if (typeof content === 'string') return message
+  const parts = content as readonly { type: string; text?: string }[]
+  return { ...message, content: parts.map(({ type, text }) => (type === 'audio' ? audioToken : text)).join('') }
+}
+
+/** Encode texts with one audio token for each of their clips, and compute the features of the clips. */
+export async function prepareTexts(
+  { config, tokenizer, audioToken }: { config: CompleteAudioLMConfig; tokenizer: Tokenizer; audioToken: string },
+  texts: readonly { text: string; clips: readonly AudioClip[] }[],
+  { paddingSide = 'left', ...reading }: AudioLMFeatureOptions & Pick<AudioLMPrepareOptions, 'paddingSide'>,
+): Promise<AudioLMPrepared> {
   return scope(async () => {
-    const clips = read.flatMap((one) => one.clips)
+    const clips = texts.flatMap((one) => one.clips)
     const features = clips.length > 0 ? await audioFeatures(config, clips, reading) : undefined
     let at = 0
     const rows: number[][] = []
-    for (const [i, text] of texts.entries()) {
-      const count = (read[i] as { clips: unknown[] }).clips.length
+    for (const { text, clips } of texts) {
+      const count = clips.length
       const whole = audioPrompt(audioToken, text, features?.audioTokens.slice(at, at + count) ?? [])
       at += count
       const { signal } = reading

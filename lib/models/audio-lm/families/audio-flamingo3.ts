@@ -10,6 +10,24 @@ const audioOf = (config: NetworkConfig) => config.audioConfig as NetworkConfig
 /** Most windows of a clip: 10 minutes. */
 const MOST_WINDOWS = 20
 
+/** Beginnings of answers to a request for a transcript. */
+const FRAMES = [
+  'The spoken content of the audio is',
+  'The transcription of the audio is',
+  'The content of the input audio is',
+]
+
+/** Return the transcript without the sentence and the quotes around it, as AudioFlamingo3Processor does. Others stay as they are. */
+function unframed(answer: string): string {
+  const frame = FRAMES.find((start) => answer.startsWith(start))
+  if (frame === undefined) return answer
+  const said = answer.slice(frame.length).trim()
+  const bare = said.endsWith('.') ? said.slice(0, -1).trim() : said
+  const [quote] = bare
+  const isQuoted = bare.length >= 2 && (quote === '"' || quote === "'") && bare.endsWith(quote)
+  return isQuoted ? bare.slice(1, -1).trim() : bare
+}
+
 /** Audio Flamingo 3 (Goel et al. 2025, https://arxiv.org/abs/2507.08128). */
 export const audioFlamingo3: AudioFamily = {
   architecture: 'AudioFlamingo3ForConditionalGeneration',
@@ -32,6 +50,13 @@ export const audioFlamingo3: AudioFamily = {
   },
   tokens: pooledTokens,
   features: (config) => whisperFeatures(audioOf(config), { mostWindows: MOST_WINDOWS }),
+  transcription: {
+    seconds: 600,
+    prompt: 'Transcribe the input speech.',
+    languages: null,
+    request: ({ prompt }) => ({ messages: [{ role: 'user', content: [prompt, { type: 'audio' }] }] }),
+    parse: (answer) => ({ text: unframed(answer), language: null }),
+  },
   sizes: {
     // The language model is Qwen2.5-7B.
     'audio-flamingo-3': {

@@ -53,5 +53,11 @@ export const glmAsr: AudioFamily = {
     const { numMelBins } = audioOf(config)
     return whisperFeatures({ numMelBins, maxSourcePositions: 1500 }, { mostWindows: MOST_WINDOWS })
   },
+  transcription: {
+    seconds: 600,
+    prompt: 'Please transcribe this audio into text',
+    languages: null,
+    request: ({ prompt }) => ({ messages: [{ role: 'user', content: [{ type: 'audio' }, prompt] }] }),
+  },
   sizes: { 'glm-asr-nano-2512': { modelType: 'glmasr', textConfig: { modelType: 'llama', ...NANO } } },
 }

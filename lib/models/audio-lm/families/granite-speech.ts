@@ -77,5 +77,12 @@ export const graniteSpeech: AudioFamily = {
       compute: (samples) => graniteSpeechFeatures(samples, encoderOf(config)),
     }
   },
+  transcription: {
+    seconds: 600,
+    prompt: 'can you transcribe the speech into a written format?',
+    languages: null,
+    request: ({ prompt, audioToken }) => ({ messages: [{ role: 'user', content: `${audioToken}${prompt}` }] }),
+  },
+  hasTextMessages: true,
   sizes: {},
 }

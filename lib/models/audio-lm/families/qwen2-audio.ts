@@ -53,6 +53,15 @@ export const qwen2Audio: AudioFamily = {
   },
   tokens: pooledTokens,
   features: (config) => whisperFeatures(audioOf(config), { oneWindow: true }),
+  transcription: {
+    seconds: 30,
+    prompt: 'Detect the language and recognize the speech:',
+    languages: 'codes',
+    request: ({ prompt, language }) => {
+      const text = language === null ? prompt : `${prompt} <|${language}|>`
+      return { messages: [{ role: 'user', content: [{ type: 'audio' }, text] }] }
+    },
+  },
   chatTemplate: TEMPLATE,
   sizes: {
     'qwen2-audio-7b': {

@@ -14,6 +14,38 @@ const TEXT = {
   ...{ headDim: 128, maxPositionEmbeddings: 65536 },
 }
 
+/** Languages by code, with the names that the model was trained with. */
+const LANGUAGES = {
+  ...{ ar: 'Arabic', yue: 'Cantonese', zh: 'Chinese', cs: 'Czech', da: 'Danish', nl: 'Dutch', en: 'English' },
+  ...{ fil: 'Filipino', fi: 'Finnish', fr: 'French', de: 'German', el: 'Greek', hi: 'Hindi', hu: 'Hungarian' },
+  ...{ id: 'Indonesian', it: 'Italian', ja: 'Japanese', ko: 'Korean', mk: 'Macedonian', ms: 'Malay', fa: 'Persian' },
+  ...{ pl: 'Polish', pt: 'Portuguese', ro: 'Romanian', ru: 'Russian', es: 'Spanish', sv: 'Swedish', th: 'Thai' },
+  ...{ tr: 'Turkish', vi: 'Vietnamese' },
+}
+
+/** Text before the transcript, after `language NAME`. */
+const TRANSCRIPT = '<asr_text>'
+
+/** Split an answer `language NAME<asr_text>TRANSCRIPT`; a clip without speech has the language None. */
+function transcriptOf(answer: string): { text: string; language: string | null } {
+  const end = answer.indexOf(TRANSCRIPT)
+  if (end < 0) return { text: answer, language: null }
+  const text = answer.slice(end + TRANSCRIPT.length).trim()
+  const [first = ''] = answer.slice(0, end).trim().split('\n')
+  const name = first.toLowerCase().startsWith('language ') ? first.slice('language '.length).trim() : first.trim()
+  return { text, language: name === '' || name.toLowerCase() === 'none' ? null : name }
+}
+
+/** Refuse the original layout, which transformers does not read either, and the forced aligner, which is another network. */
+function unreadable({ thinkerConfig, architectures }: NetworkConfig): string | undefined {
+  if (thinkerConfig !== undefined) {
+    return 'thinker_config: expected the layout of transformers, got the original one of Qwen. Load Qwen/Qwen3-ASR-1.7B-hf.'
+  }
+  const [name] = Array.isArray(architectures) ? architectures : []
+  if (name !== 'Qwen3ASRForTokenClassification') return undefined
+  return `architectures: expected Qwen3ASRForConditionalGeneration, got ${name}, the forced aligner, which AudioLM does not have. Load another checkpoint.`
+}
+
 /** Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337), in the layout of transformers (`Qwen/Qwen3-ASR-1.7B-hf`). */
 export const qwen3Asr: AudioFamily = {
   architecture: 'Qwen3ASRForConditionalGeneration',
@@ -34,6 +66,7 @@ export const qwen3Asr: AudioFamily = {
   token: { text: '<|audio_pad|>', key: 'audioTokenId' },
   isTied: ({ tieWordEmbeddings }) => tieWordEmbeddings !== false,
   hasModelPrefix: true,
+  unreadable,
   encoder: (config, options) => new Qwen3AsrEncoder(audioOf(config), options),
   connector: (config, hiddenSize, options) => {
     const { dModel, outputDim, activationFunction, initializerRange } = audioOf(config)
@@ -81,6 +114,17 @@ export const qwen3Asr: AudioFamily = {
     },
     compute: (samples) => qwen3AsrFeatures(samples, audioOf(config)),
   }),
+  transcription: {
+    seconds: 1200,
+    prompt: '',
+    languages: LANGUAGES,
+    request: ({ prompt, language }) => {
+      const context = prompt === '' ? [] : [{ role: 'system', content: [prompt] }]
+      const answerStart = language === null ? '' : `language ${language}${TRANSCRIPT}`
+      return { messages: [...context, { role: 'user', content: [{ type: 'audio' as const }] }], answerStart }
+    },
+    parse: transcriptOf,
+  },
   sizes: {
     'qwen3-asr-1.7b': {
       modelType: 'qwen3_asr',

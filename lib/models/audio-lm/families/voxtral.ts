@@ -73,6 +73,15 @@ export const voxtral: AudioFamily = {
   },
   tokens: (_, config) => Number(audioOf(config).maxSourcePositions) / stackedFrames(config),
   features: (config) => whisperFeatures(audioOf(config), { wholeClip: true }),
+  transcription: {
+    seconds: 1800,
+    prompt: null,
+    languages: 'codes',
+    request: ({ language }) => ({
+      messages: [{ role: 'user', content: [{ type: 'audio' }] }],
+      answerStart: `${language === null ? '' : `lang:${language}`}[TRANSCRIBE]`,
+    }),
+  },
   chatTemplate: TEMPLATE,
   sizes: {
     'voxtral-mini-3b': { modelType: 'voxtral', textConfig: { modelType: 'llama', ...MINI } },

@@ -1,0 +1,107 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { chatModels } from '../../lib/cli/chat-models.js'
+import { AudioLM, ConfigError, readClip, scope } from '../../lib/index.js'
+import { AudioChat, type Served, serve } from '../../lib/serve/index.js'
+import { fixturePath } from '../helpers.js'
+import { ask, call, events, sound, text, user } from './client.js'
+import { sineWav } from './models.mjs'
+
+const folder = fixturePath('models/audio-lm-folder-qwen2_audio')
+let chat: AudioChat
+let served: Served
+beforeAll(async () => {
+  chat = (await chatModels.audio?.(folder, {})) as AudioChat
+  served = await serve(chat)
+})
+afterAll(async () => {
+  await served?.close({ now: true })
+  chat?.dispose()
+  chat?.model.dispose()
+})
+
+/** A tone of a number of seconds. */
+const tone = (seconds: number) => sineWav({ seconds })
+const asking = (...content: unknown[]) => ({ messages: [user(...content)], max_tokens: 12, temperature: 0 })
+
+/** The answer of the network by itself. */
+const alone = (...content: (string | Buffer)[]) =>
+  scope(async () => {
+    const { model } = chat
+    const parts = []
+    for (const part of content) {
+      if (typeof part === 'string') parts.push({ type: 'text' as const, text: part })
+      else parts.push({ type: 'audio' as const, audio: await readClip(part) })
+    }
+    const inputs = await model.prepare([{ role: 'user', content: parts }])
+    const { tokens } = await model.generate(inputs, { maxNewTokens: 12 })
+    return model.tokenizer?.decode(tokens[0] as number[], { skipSpecialTokens: true })
+  })
+
+describe('a speech language model that is served', () => {
+  it('answers clips and texts of several clients at once, whole and streamed, as alone', async () => {
+    const contents = [[tone(0.5), 'Who?'], ['Compare', tone(0.2), tone(0.9)], ['Only text'], [tone(0.7), 'Who?']]
+    const expected = []
+    for (const content of contents) expected.push(await alone(...content))
+    const bodies = contents.map((content) =>
+      asking(...content.map((part) => (typeof part === 'string' ? text(part) : sound(part)))),
+    )
+    const replies = await Promise.all(bodies.map((body) => ask(served.url, body)))
+    expect(replies.map(({ json }) => json.choices?.[0].message.content)).toEqual(expected)
+    expect(replies[0]?.json.usage.prompt_tokens).toBeGreaterThan(20)
+    const streamed = await ask(served.url, { ...bodies[1], stream: true })
+    const pieces = events(streamed)
+      .filter((event) => event !== '[DONE]')
+      .flatMap((event) => JSON.parse(event).choices.map((one: { delta: { content?: string } }) => one.delta.content))
+    expect(pieces.join('')).toBe(expected[1])
+    const { json } = await call(served.url, '/v1/models')
+    expect(json.data[0]).toMatchObject({ id: 'audio-lm-folder-qwen2_audio' })
+    expect(JSON.stringify(json)).toContain('audio')
+  })
+
+  it('shares prefixes of texts, and none of clips', async () => {
+    const cached = async (...content: unknown[]) => {
+      const { json } = await ask(served.url, asking(...content))
+      return [json.choices[0].message.content, json.usage.prompt_tokens_details?.cached_tokens ?? 0] as const
+    }
+    const written = text('The same question, asked twice')
+    const [first] = await cached(written)
+    const [second, tokens] = await cached(written)
+    expect(second).toBe(first)
+    expect(tokens).toBeGreaterThan(8)
+    for (const seconds of [0.4, 0.8, 0.4]) {
+      expect(await cached(sound(tone(seconds)), written)).toEqual([
+        await alone(tone(seconds), 'The same question, asked twice'),
+        0,
+      ])
+    }
+  })
+
+  it('refuses bad clips and conversations with a typed error', async () => {
+    const status = async (body: unknown) => {
+      const { status, json } = await ask(served.url, body)
+      return [status, json.error?.message] as const
+    }
+    expect(await status(asking(sound(tone(1.5))))).toEqual([400, expect.stringMatching(/1\.50 s, more than 1\.00 s/)])
+    expect(await status(asking(sound(Buffer.from('no audio'))))).toEqual([400, expect.stringMatching(/cannot decode/)])
+    expect(await status(asking({ type: 'input_audio', input_audio: { data: '' } }))).toEqual([
+      400,
+      expect.stringMatching(/base64/),
+    ])
+    expect((await status(asking({ type: 'image_url', image_url: { url: 'data:image/png;base64,AA==' } })))[0]).toBe(400)
+    const long = asking(...Array.from({ length: 30 }, () => sound(tone(0.9))))
+    expect(await status(long)).toEqual([400, expect.stringMatching(/at most 512 tokens/)])
+    expect(await status(asking(text('a <|AUDIO|> in the text')))).toEqual([
+      400,
+      expect.stringMatching(/expected 1 clips for 1 times/),
+    ])
+    expect((await ask(served.url, asking(text('still there')))).status).toBe(200)
+  })
+})
+
+it('AudioChat refuses a model without a tokenizer or a template, and unknown settings', async () => {
+  const { model } = chat
+  expect(() => new AudioChat(model, { names: 'x' } as never)).toThrow(/names/)
+  const bare = AudioLM.fromConfig(model.config)
+  expect(() => new AudioChat(bare)).toThrow(ConfigError)
+  bare.dispose()
+})
