@@ -6,7 +6,7 @@ import { compileTypeScript } from '../scripts/bootstrap.mjs'
 const MEMORY = '/dev/shm'
 const PREFIX = 'voxtorch-tests-'
 // Several times what all files of both tiers leave there.
-const ENOUGH = 6 * 2 ** 30
+const ENOUGH = 4 * 2 ** 30
 
 /** Where temporary files cost no disk: trainings and atomic files flush each file, which takes 10 ms on many disks. */
 function fastFolder(): string {

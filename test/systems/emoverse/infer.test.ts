@@ -11,7 +11,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { ConfigError, DataError, noGrad, scope, type Tensor, tensor, writeWav } from '../../../lib/index.js'
 import {
   EMOTION_LABELS,
@@ -366,18 +366,6 @@ describe('EmoVerse.generate', () => {
     expect(
       await model.generate([question], { numReturnSequences: 1, outputLogits: false, maxNewTokens: 1 }),
     ).toHaveLength(1)
-  })
-})
-
-describe('voxtorch emoverse', () => {
-  // biome-ignore format: one line
-  beforeAll(async () => {
-    using model = await tinyEmoVerse({ seed: 3 })
-    await model.save(join(folder, 'base'))
-    await writeSwiftDataset(join(folder, 'emt_data_first.json'), asked(30))
-    const labels: Record<string, string> = { 'Pos.': 'Positive.', 'Neg.': 'Negative.', 'Sad.': 'Sadness.' }
-    const test = asked(6).map((one) => ({ ...one, response: labels[one.response as string] ?? one.response }))
-    await writeSwiftDataset(join(folder, 'test.json'), test)
   })
 })
 

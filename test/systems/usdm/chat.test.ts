@@ -360,5 +360,3 @@ it('`voxtorch serve usdm --offload` keeps parts on the CPU while they do not wor
   expect(loaded).toHaveBeenCalledWith('own', { device: 'cuda', offload: true })
   loaded.mockRestore()
 })
-
-describe('voxtorch usdm respond', () => {})
