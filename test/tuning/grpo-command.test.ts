@@ -20,7 +20,8 @@ writeFileSync(
 writeFileSync(at('none.mjs'), 'export const text = 1\n')
 
 const grpo = (words: string) => runCommand('voxtorch grpo', grpoRule, words.split(' '))
-const usual = `--model ${at('model')} --data ${at('prompts.jsonl')} --no-progress --max-steps 1 --num-generations 2 --max-completion-length 4`
+const short = '--no-progress --max-steps 1 --num-generations 2 --max-completion-length 4'
+const usual = `--model ${at('model')} --data ${at('prompts.jsonl')} ${short}`
 
 it('voxtorch grpo trains with rewards of a module and WER', async () => {
   const log = vi.spyOn(console, 'log').mockImplementation(() => {})
@@ -35,7 +36,7 @@ it('voxtorch grpo trains with rewards of a module and WER', async () => {
     const messages = { prompt: [{ role: 'user', content: 'Who?' }], reference: 'a' }
     writeFileSync(at('chats.jsonl'), JSON.stringify(messages))
     const speech = `--model ${fixturePath('models/audio-lm-folder-qwen2_audio')} --data ${at('chats.jsonl')}`
-    expect(await grpo(`${usual} ${speech} --reward wer --beta 0.1 --lora-r 2 --output ${at('speech')}`)).toBe(0)
+    expect(await grpo(`${short} ${speech} --reward wer --beta 0.1 --lora-r 2 --output ${at('speech')}`)).toBe(0)
     expect(readFileSync(at('speech/adapter/adapter_config.json'), 'utf8')).toContain('language_model')
   } finally {
     log.mockRestore()
