@@ -73,7 +73,7 @@ export const transcribeRule = commandRule({
 
 Reads WAV, AIFF, FLAC, MP3, Ogg Vorbis and more, of any length; of a folder all audio files, in the order of their names. Named weights are downloaded once. Write \`> FILE\` after the
 command to save the transcript.`,
-  files: 'FILE_OR_FOLDER ...',
+  files: 'FILE ...',
   options: OPTIONS,
   originalOptions: {
     ...Object.fromEntries(
