@@ -4,12 +4,19 @@ import { commandRule } from '../kit/command.js'
 import { missingOption, type OptionsOf } from '../kit/options.js'
 import { requireNetworkDType } from '../tensor/dtype.js'
 import { PREFERENCE_SETTINGS, preferenceSettings } from '../tuning/settings.js'
-import { MODEL_OPTIONS, OUTPUT_OPTION, refuseWithoutAdapter, withAdapter } from './tuning.js'
+import {
+  MODEL_OPTIONS,
+  OUTPUT_OPTION,
+  openModel,
+  quantizeModel,
+  refuseWithoutAdapter,
+  withLanguageModel,
+} from './tuning.js'
 
 const OPTIONS = {
   model: {
     type: 'string',
-    help: 'folder, GGUF file, repository of the Hugging Face Hub or name of `voxtorch weights`, with tokenizer; required',
+    help: 'folder, GGUF file, repository of the Hugging Face Hub or name of `voxtorch weights`: a DecoderLM or an AudioLM; required',
     placeholder: 'model',
   },
   data: {
@@ -37,7 +44,7 @@ have "completion" and "label" (true or false) in place of a pair. OUTPUT/adapter
 })
 
 async function dpo(values: OptionsOf<typeof OPTIONS>): Promise<number> {
-  const { model, data, evalData, output = 'output', device, dtype, quantize: scheme } = values
+  const { model, data, evalData, output = 'output', dtype } = values
   const { gradientCheckpointing, bf16, progress } = values
   if (model === undefined) throw missingOption('model', 'a language model', 'DIR')
   if (data === undefined) throw missingOption('data', 'a file of pairs', 'FILE')
@@ -46,16 +53,15 @@ async function dpo(values: OptionsOf<typeof OPTIONS>): Promise<number> {
   const changes = PREFERENCE_SETTINGS.fromOptions(values)
   const { seed } = preferenceSettings('dpo', changes)
   if (values.lora === false) refuseWithoutAdapter('dpo', values, '--no-lora')
-  const { DecoderLM } = await import('../models/decoder/decoder-lm.js')
-  const { quantize } = await import('../peft/quantize.js')
-  const { Tokenizer } = await import('../text/tokenizer.js')
+  const { AudioLM } = await import('../models/audio-lm/audio-lm.js')
   const { manualSeed } = await import('../tensor/random.js')
   const { trainDpo } = await import('../tuning/dpo.js')
-  const tokenizer = await Tokenizer.fromPretrained(model)
-  using network = await DecoderLM.fromPretrained(model, defined({ device, dtype }) as never)
-  if (scheme !== undefined) quantize(network, { scheme })
+  const { network: loaded, tokenizer } = await openModel(model, values)
+  using network = loaded
+  await quantizeModel(network, values)
   manualSeed(seed)
-  const results = await trainDpo(await withAdapter(network, values), data, {
+  const trained = await withLanguageModel(network, network instanceof AudioLM, values)
+  const results = await trainDpo(trained, data, {
     ...{ ...changes, tokenizer, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
     ...defined({ evalRecords: evalData }),
   })

@@ -5,7 +5,6 @@ import { defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { commandRule } from '../kit/command.js'
 import { missingOption, type OptionsOf } from '../kit/options.js'
-import type { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { requireNetworkDType } from '../tensor/dtype.js'
 import { GRPO_SETTINGS } from '../tuning/grpo-settings.js'
 import type { RewardFunction } from '../tuning/rewards.js'
@@ -15,8 +14,7 @@ import {
   openModel,
   quantizeModel,
   refuseWithoutAdapter,
-  withAdapter,
-  withParts,
+  withLanguageModel,
 } from './tuning.js'
 
 const OPTIONS = {
@@ -79,10 +77,7 @@ async function grpo(values: OptionsOf<typeof OPTIONS>): Promise<number> {
   using network = loaded
   await quantizeModel(network, values)
   manualSeed(seed)
-  const trained =
-    network instanceof AudioLM && values.lora !== false
-      ? withParts(network, { decoder: 'lora' }, values)
-      : await withAdapter(network as DecoderLM, values)
+  const trained = await withLanguageModel(network, network instanceof AudioLM, values)
   const results = await trainGrpo(trained, data, {
     ...{ ...changes, tokenizer, rewards, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
     ...defined({ evalRecords: evalData }),

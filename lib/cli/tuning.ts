@@ -9,6 +9,7 @@ import type { AudioLMTraining } from '../models/audio-lm/train-parts.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
 import type { PeftModel } from '../peft/model.js'
 import type { Tokenizer } from '../text/tokenizer.js'
+import type { TuningModel } from '../tuning/audio.js'
 
 /** Options of the model, its adapter and its memory. */
 export const MODEL_OPTIONS = {
@@ -109,7 +110,11 @@ export async function quantizeModel(network: DecoderLM | AudioLM, { quantize: sc
 }
 
 /** Return an AudioLM whose parts train as stated, or the model itself where none has an adapter. */
-export function withParts(network: AudioLM, parts: AudioLMTraining, values: ModelOptions): AudioLM | PeftModel<AudioLM> {
+export function withParts(
+  network: AudioLM,
+  parts: AudioLMTraining,
+  values: ModelOptions,
+): AudioLM | PeftModel<AudioLM> {
   const { taskType: _, targetModules, ...lora } = loraConfigOf(values)
   const layers = targetModules === 'all-linear' ? {} : { targetModules }
   const hasAdapter = Object.values(parts).includes('lora')
@@ -121,4 +126,14 @@ export async function withAdapter(model: DecoderLM, values: ModelOptions): Promi
   if (values.lora === false) return model
   const { getPeftModel } = await import('../peft/model.js')
   return getPeftModel(model, loraConfigOf(values))
+}
+
+/** Return the model with an adapter for its language model, or the model itself with --no-lora. */
+export async function withLanguageModel(
+  network: DecoderLM | AudioLM,
+  isAudio: boolean,
+  values: ModelOptions,
+): Promise<TuningModel | PeftModel<TuningModel>> {
+  if (!isAudio) return withAdapter(network as DecoderLM, values)
+  return values.lora === false ? network : withParts(network as AudioLM, { decoder: 'lora' }, values)
 }
