@@ -175,11 +175,32 @@ async function tokensOf(reader: RecordReader, { record, root }: LocatedRecord, w
   if (tools !== undefined && !isList(tools)) {
     throw new Refused('invalid record', `tools: expected a list of JSON schemas, got ${shown(tools)}.`)
   }
-  const read = await readConversation(reader, Object.values(lists).flat() as ChatMessage[], record, root)
+  const all = Object.values(lists).flat() as ChatMessage[]
+  requireShort(all)
+  const read = await readConversation(reader, all, record, root)
   const template = templateOf(reader)
   const options = { ...template, ...(tools && { tools: tools as readonly unknown[] }) }
   const from = messages === undefined ? (prompt as readonly unknown[]).length : 0
   return chatTokens(reader, read, options, from, withAnswers)
+}
+
+/** The template renders a conversation some times for each message: this many characters take about a second. */
+const MOST_RENDERED = 2 ** 26
+
+function requireShort(messages: readonly ChatMessage[]): void {
+  const lengthOf = (part: unknown): number => {
+    const text = typeof part === 'string' ? part : (part as { text?: unknown } | null)?.text
+    return typeof text === 'string' ? text.length : 0
+  }
+  const characters = messages.reduce((sum, { content }) => {
+    const parts: readonly unknown[] = isList(content) ? content : [content]
+    return parts.reduce((own: number, part) => own + lengthOf(part), sum + 32)
+  }, 0)
+  if (characters * messages.length <= MOST_RENDERED) return
+  throw new Refused(
+    'long conversation',
+    `messages: expected at most ${MOST_RENDERED} for the number of messages times their characters, got ${messages.length} messages of ${characters} characters. Split the conversation.`,
+  )
 }
 
 const hasTemplate = (reader: RecordReader): boolean =>

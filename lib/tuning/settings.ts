@@ -1,7 +1,9 @@
 // Settings with command-line options, apart from modules that load libtorch, which `--help` must not do.
+
 import { argumentError, isList, requireOneOf, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { checkedBy, type SettingTable, settings, type ValuesOf } from '../base/settings.js'
+import { GGUF_SAVE_TYPES } from '../files/gguf/types.js'
 import { TRAINING } from '../kit/training-settings.js'
 import { OPTIMIZER_NAMES } from '../train/training-names.js'
 
@@ -217,7 +219,7 @@ export const SFT_SETTINGS = settings({
   merge: { type: 'boolean', default: false, help: 'save the model with the adapter merged too' },
   /** Save a GGUF file of a `DecoderLM` too, with merged adapters: `outputDir/model.gguf`. Null for none. Default null. */
   gguf: {
-    type: ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0'],
+    type: GGUF_SAVE_TYPES,
     ...{ nullable: true, default: null, defaultText: 'none', help: 'save a GGUF file with these weights too' },
   },
   /** Audio clips that are longer than the model takes, as in `AudioLM.prepare`. Default 'error': a record that cannot be used. */

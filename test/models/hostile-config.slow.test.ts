@@ -6,13 +6,18 @@ import {
   ClipTextModel,
   ClipVisionModel,
   ConfigError,
+  Data2VecAudio,
   DecoderLM,
+  FastConformerEncoder,
+  Hubert,
   InsufficientMemoryError,
   InternViT,
   Mimi,
   Moonshine,
   memoryStats,
   type NativeModule,
+  ParakeetForCTC,
+  ParakeetForTDT,
   QFormer,
   Roberta,
   RobertaForMaskedLM,
@@ -20,6 +25,8 @@ import {
   UnitVoicebox,
   VoxtorchError,
   Wav2Vec2,
+  Wav2Vec2Bert,
+  Wav2Vec2Conformer,
   WavLM,
   Whisper,
   WhisperEncoder,
@@ -56,6 +63,13 @@ const whisper = {
   decoderStartTokenId: 3,
 }
 
+const fastConformer = {
+  ...trunk,
+  ...{ numMelBins: 16, convKernelSize: 3, subsamplingFactor: 4, subsamplingConvChannels: 4, scaleInput: true },
+  ...{ subsamplingConvKernelSize: 3, subsamplingConvStride: 2, attentionBias: false, convolutionBias: false },
+  ...{ hiddenAct: 'silu', dropout: 0.1, layerdrop: 0.1 },
+}
+
 const clipText = {
   ...trunk,
   vocabSize: 12,
@@ -89,6 +103,39 @@ const networks: [string, Network, Record<string, unknown>][] = [
     { ...speech, numBuckets: 8, maxBucketDistance: 16, maskTimeProb: 0.05, maskTimeLength: 10 },
   ],
   ['Wav2Vec2', Wav2Vec2 as never, { ...speech, featExtractNorm: 'group', doStableLayerNorm: false, hiddenAct: 'gelu' }],
+  ['Hubert', Hubert as never, { ...speech, featProjLayerNorm: false, convPosBatchNorm: true }],
+  ['Data2VecAudio', Data2VecAudio as never, { ...speech, convPosKernelSize: 3, numConvPosEmbeddings: 2 }],
+  [
+    'Wav2Vec2Conformer',
+    Wav2Vec2Conformer as never,
+    {
+      ...{ ...speech, positionEmbeddingsType: 'rotary', rotaryEmbeddingBase: 100, convDepthwiseKernelSize: 3 },
+      ...{ maxSourcePositions: 50, layerdrop: 0.1 },
+    },
+  ],
+  [
+    'Wav2Vec2Bert',
+    Wav2Vec2Bert as never,
+    {
+      ...{ ...trunk, featureProjectionInputDim: 8, positionEmbeddingsType: 'relative_key', convDepthwiseKernelSize: 3 },
+      ...{ leftMaxPositionEmbeddings: 4, rightMaxPositionEmbeddings: 2, addAdapter: true, numAdapterLayers: 1 },
+      ...{ adapterKernelSize: 3, adapterStride: 2, adapterAct: 'relu', useIntermediateFfnBeforeAdapter: true },
+    },
+  ],
+  ['FastConformerEncoder', FastConformerEncoder as never, fastConformer],
+  [
+    'ParakeetForCTC',
+    ParakeetForCTC as never,
+    { vocabSize: 12, padTokenId: 11, encoderConfig: fastConformer, ctcLossReduction: 'mean', ctcZeroInfinity: true },
+  ],
+  [
+    'ParakeetForTDT',
+    ParakeetForTDT as never,
+    {
+      ...{ vocabSize: 12, padTokenId: 2, blankTokenId: 11, encoderConfig: fastConformer, durations: [0, 1, 2] },
+      ...{ decoderHiddenSize: 8, numDecoderLayers: 1, hiddenAct: 'relu', maxSymbolsPerStep: 2 },
+    },
+  ],
   ['Roberta', Roberta as never, roberta],
   ['RobertaForMaskedLM', RobertaForMaskedLM as never, roberta],
   [

@@ -31,7 +31,7 @@ it.each<[string, RegExp, string[]]>([
   [
     'a dtype has its names in other formats',
     /'BF16'|'BFloat16Storage'|\bf2: /,
-    ['files/gguf/types.ts', 'files/gguf/write.ts', 'tensor/dtype.ts'],
+    ['files/gguf/types.ts', 'tensor/dtype.ts'],
   ],
   ['a dtype has its number', /\bbfloat16: \{/, ['tensor/dtype.ts']],
   ['a word is looked for that is near', /\bfunction (?:distance|levenshtein)\(a: string/, ['base/words.ts']],

@@ -254,6 +254,11 @@ describe('trainSft', () => {
       [{ prompt: 'a' }, 'invalid record', /prompt: expected a list of messages with role and content, or two texts/],
       [{ ...good, tools: 'x' }, 'invalid record', /tools: expected a list/],
       [{ messages: [user('a'), assistant('')] }, 'empty answer', /messages\[1\]: expected an answer of the assistant/],
+      [
+        { messages: new Array(2000).fill([user('a'), assistant('b')]).flat() },
+        'long conversation',
+        /messages: expected at most 67108864 for the number of messages times their characters, got 4000/,
+      ],
       [{ prompt: 'a', completion: '' }, 'empty answer', /completion: expected an answer, got an empty one/],
       [{ messages: [user('a')] }, 'no answer', /expected a message of the assistant, got none/],
       [{ messages: [user('x'.repeat(80)), assistant('a')] }, 'truncated answer', /within maxLength 64/],

@@ -36,7 +36,8 @@ export type GgufType =
   | 'MXFP4'
 
 /** Types that `saveGguf` writes. */
-export type GgufSaveType = 'F32' | 'F16' | 'BF16' | 'Q8_0' | 'Q4_0'
+export const GGUF_SAVE_TYPES = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0'] as const
+export type GgufSaveType = (typeof GGUF_SAVE_TYPES)[number]
 
 interface TypeFacts {
   /** Code in files. */

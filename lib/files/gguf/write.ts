@@ -7,6 +7,7 @@ import { quoted } from '../byte-source.js'
 import { bytePart, requirePath, writeFileParts } from '../file-tensors.js'
 import {
   ARRAYS,
+  GGUF_SAVE_TYPES,
   type GgufElementType,
   type GgufSaveType,
   type GgufType,
@@ -38,7 +39,6 @@ export interface GgufBlocks {
   blocks: Tensor
 }
 
-const SAVED: readonly GgufSaveType[] = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0']
 const ALIGNMENT = 32
 
 const quantize = opAsync('voxtorch::gguf_quantize') as (values: Tensor, type: number) => Promise<Tensor>
@@ -60,7 +60,7 @@ export async function saveGguf(
   const { metadata = {}, metadataTypes = {}, type = 'F16' } = options
   requireRecord(where, metadata, [], 'metadata')
   requireRecord(where, metadataTypes, [], 'metadataTypes')
-  if (typeof type !== 'function') requireOneOf(where, 'type', type, SAVED)
+  if (typeof type !== 'function') requireOneOf(where, 'type', type, GGUF_SAVE_TYPES)
   const fail = (what: string, fields: Record<string, unknown>): never => {
     throw new CheckpointError(`${path}: ${what}`, { file: path, ...fields })
   }
@@ -72,8 +72,8 @@ export async function saveGguf(
       fail(`expected a floating-point tensor ${quoted(name)}, got ${value.dtype}`, { tensor: name })
     if (value.device === 'meta') fail(`${quoted(name)} is on the meta device and has no values`, { tensor: name })
     const savedType = typeof type === 'function' ? type(name, value) : value.ndim < 2 ? 'F32' : type
-    if (!SAVED.includes(savedType))
-      throw argumentError(where, 'type', `a function that returns ${SAVED.join(', ')}`, savedType)
+    if (!GGUF_SAVE_TYPES.includes(savedType))
+      throw argumentError(where, 'type', `a function that returns ${GGUF_SAVE_TYPES.join(', ')}`, savedType)
     const { block } = TYPES[savedType]
     const row = value.shape.at(-1) ?? 1
     if (row % block !== 0) {

@@ -4,6 +4,7 @@ import * as zlib from 'node:zlib'
 import { ConfigError } from '../../base/errors.js'
 import { packageDirectory } from '../../native/load.js'
 import { type BlockCodec, decompressed, isBlockCodec } from './block-codecs.js'
+import type { Unpacked } from './block-codecs-worker.js'
 
 /** The used parts of the optional packages hyparquet and hyparquet-compressors. */
 export type Packages = Awaited<ReturnType<typeof load>>
@@ -80,7 +81,10 @@ function inThread(codec: BlockCodec, bytes: Uint8Array, size: number): Promise<U
       workerData: { codec, bytes: own, size },
       transferList: [own.buffer],
     })
-    worker.once('message', resolve)
+    worker.once('message', (answer: Unpacked) => {
+      if ('bytes' in answer) resolve(answer.bytes)
+      else reject(new Error(answer.error))
+    })
     worker.once('error', reject)
     worker.once('exit', () => reject(new Error('its decompression ended early')))
   })
