@@ -215,13 +215,14 @@ async function transcribeAnswers(model: AudioLM, files: string[], options: Optio
   const finder = vad === undefined ? undefined : await voiceActivity(vad, defined({ offline, progress: !quiet }))
   const settings = defined({ language, prompt, batchSize, numBeams: beams, vad: finder })
   let i = 0
-  for await (const { text, language, segments } of transcribeClips(model, files, settings)) {
+  for await (const { text, language, segments, skipped } of transcribeClips(model, files, settings)) {
     const file = files[i] as string
-    if (format === 'json') console.log(JSON.stringify({ file, text, language, segments }, rounded))
+    if (format === 'json') console.log(JSON.stringify({ file, text, language, segments, skipped }, rounded))
     else {
       if (files.length > 1) console.log(`${i === 0 ? '' : '\n'}${file}`)
       console.log(text)
     }
+    if (format !== 'json' && !quiet) reportSkipped(file, skipped)
     const cut = segments.find((one) => !one.isComplete)
     if (cut !== undefined && !quiet) {
       const when = `${clock(cut.start)} → ${clock(cut.end)}`

@@ -108,7 +108,7 @@ export class StreamingDataset<T = Record<string, unknown>> implements IterableDa
       if (takesBadRecords) yield new BadRecord(error) as T
       else this.#badRecords++
     }
-    if (isUsable && !position.skip && this.#unseen.size > 0) this.#warnOfFeatures()
+    if (isUsable && !position.skip && (position.shards ?? 1) === 1 && this.#unseen.size > 0) this.#warnOfFeatures()
     if (firstError !== undefined && !isUsable && !(await this.#hasUsable())) throw firstError
   }
 

@@ -10,7 +10,7 @@ export interface ConfigKeys {
   defaults: NetworkConfig | ((config: NetworkConfig) => NetworkConfig)
   /** Keys for which null is a value. For other keys, null means the default. */
   nullable?: readonly string[]
-  /** Keys of published files for which the network supports only these values. */
+  /** Keys of published files for which the network supports only these values, and of other activations than usual. */
   only?: Readonly<Record<string, readonly unknown[]>>
   /** Keys of the published class that have no effect, neither here nor in the original. */
   unused?: readonly string[]
@@ -97,7 +97,8 @@ export function completedConfig<C extends NetworkConfig>(where: string, keys: Co
     if (value === undefined) continue
     if (isRead(keys, defaults, key)) {
       // Native code refuses what is not a string.
-      if (ACTIVATION_KEYS.has(key) && typeof value === 'string') requireValue(where, key, value, ACTIVATIONS)
+      if (ACTIVATION_KEYS.has(key) && typeof value === 'string')
+        requireValue(where, key, value, keys.only?.[key] ?? ACTIVATIONS)
       const isDefault = value === null && defaults[key] !== undefined && !keys.nullable?.includes(key)
       if (!isDefault) whole[key] = value
       continue

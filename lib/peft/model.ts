@@ -7,7 +7,7 @@ import { currentContext, withContext } from '../native/context.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
 import { outputLayerOf } from '../nn/output-layer.js'
 import type { Parameter } from '../nn/parameter.js'
-import type { Tensor } from '../tensor/index.js'
+import { keepForever, type Tensor } from '../tensor/index.js'
 import { checkedCombination, combine, configOfCombination, type WeightedAdapterOptions } from './combine.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
 import { type AdapterFile, fill, readAdapter, writeAdapter } from './files.js'
@@ -172,8 +172,24 @@ export class PeftModel<M extends Module = Module> {
     const run = () => withContext({ adapters }, fn)
     if (this.#saved.size === 0) return run()
     const before = this.#activeNow()
+    const gradients = this.#savedGradients()
     this.#placeSaved(names)
-    return finally_(run, () => this.#placeSaved(before))
+    return finally_(run, () => {
+      this.#placeSaved(before)
+      for (const [parameter, gradient] of gradients) {
+        parameter.grad = gradient
+        gradient.dispose()
+      }
+    })
+  }
+
+  /** Return the gradients of `modulesToSave`, which placing other values drops. They may be sums over several batches. */
+  #savedGradients(): [Parameter, Tensor][] {
+    const parameters = [...this.#saved.values()].flatMap(({ module }) => [...module.parameters()])
+    return [...new Set(parameters)].flatMap((parameter): [Parameter, Tensor][] => {
+      const gradient = parameter.requiresGrad ? parameter.grad : null
+      return gradient === null ? [] : [[parameter, keepForever(gradient)]]
+    })
   }
 
   /** Call `fn` with all adapters disabled. */
@@ -618,8 +634,13 @@ export class PeftModel<M extends Module = Module> {
       })
   }
 
+  /** Whether adapters are merged into the weights, until `unmergeAdapter`. */
+  get isMerged(): boolean {
+    return this.#merged.any
+  }
+
   #requireUnmerged(where: string): void {
-    if (this.#merged.any) throw new ConfigError(`${where}: expected unmerged adapters. Call unmergeAdapter() first`)
+    if (this.isMerged) throw new ConfigError(`${where}: expected unmerged adapters. Call unmergeAdapter() first`)
   }
 
   /** Check that adapters can be active together, since several adapters of one layer are computed as one. */

@@ -1,7 +1,7 @@
 import { padTokens } from '../kit/pad.js'
 import { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { ops, scope, type Tensor, tensor } from '../tensor/index.js'
-import { type AudioBatch, audioBatch, audioEmbeds, type TuningModel } from './audio.js'
+import { type AudioBatch, audioBatch, audioEmbeds, audioIdOf, type TuningModel } from './audio.js'
 import type { AnswerTokens, PreferencePair } from './pairs.js'
 import type { PreferenceLoss } from './settings.js'
 
@@ -79,7 +79,10 @@ export async function collateAnswers(
 ): Promise<AnswerBatch> {
   const ones = ({ ids }: AnswerTokens) => ids.map(() => 1)
   const marks = ({ ids, start }: AnswerTokens) => ids.map((_, i) => (i >= start ? 1 : 0))
-  const targets = answers.map(({ ids, start }, i) => ids.map((id, at) => (i < complete || at >= start ? id : -100)))
+  // The model does not predict audio.
+  const audioId = complete > 0 ? audioIdOf(model) : null
+  const isTarget = (id: number, at: number, start: number, i: number) => at >= start || (i < complete && id !== audioId)
+  const targets = answers.map(({ ids, start }, i) => ids.map((id, at) => (isTarget(id, at, start, i) ? id : -100)))
   const audio = await audioBatch(
     model,
     answers.map((one) => one.audio),

@@ -20,6 +20,10 @@ export function tuningModel(where: string, model: TuningModel | PeftModel<Tuning
   throw argumentError(where, 'model', 'a DecoderLM, an AudioLM, or a PeftModel of one', model)
 }
 
+/** Return the id of the audio token; null for a model of texts. */
+export const audioIdOf = (model: TuningModel): number | null =>
+  model instanceof AudioLM ? (model.config[familyOf(model.config).token.key] as number) : null
+
 /** Audio clips of a prompt, and the number of audio tokens of each. */
 export interface PromptAudio {
   clips: readonly AudioClip[]

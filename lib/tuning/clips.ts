@@ -12,7 +12,7 @@ export function clipOf(value: unknown, root: string | undefined, name: string): 
   const isObject = typeof value === 'object' && value !== null
   const { array, sampling_rate: rate } = (isObject ? value : {}) as { array?: unknown; sampling_rate?: unknown }
   if (array !== undefined && array !== null) {
-    const samples = array instanceof Float32Array ? array : isList(array) ? Float32Array.from(array as number[]) : null
+    const samples = array instanceof Float32Array ? array : isList(array) ? Float32Array.from(array, Number) : null
     if (samples !== null && Number.isSafeInteger(rate) && (rate as number) > 0) {
       return { samples, sampleRate: rate as number }
     }

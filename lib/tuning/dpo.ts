@@ -236,7 +236,7 @@ function rewardRows(chosen: Tensor, rejected: Tensor, { pairs, counts }: PairBat
 /** Return the mean cross-entropy of the chosen conversations, prompts included. */
 function supervised({ tokens }: AnswerLogps, batch: PairBatch): Tensor {
   const [chosen] = parts(tokens, batch)
-  const [mask] = parts(batch.answers.attentionMask.slice(-1, 1), batch)
+  const [mask] = parts(batch.answers.targets.slice(-1, 1).ne(-100), batch)
   return chosen.sum().div(mask.sum()).neg()
 }
 
@@ -246,11 +246,8 @@ function metricsOf(rewards: Tensor): PreferenceMetrics {
   const column = (at: 0 | 1) => rows.map((row) => row[at])
   const both = rows.filter((row) => !row.some(Number.isNaN))
   const [rewardsChosen, rewardsRejected] = [meanOf(column(0)), meanOf(column(1))]
-  return {
-    // Answers with a label have no other answer to compare with.
-    ...(both.length > 0 && {
-      rewardsAccuracies: both.filter(([better, worse]) => better > worse).length / both.length,
-    }),
-    ...{ rewardsMargins: rewardsChosen - rewardsRejected, rewardsChosen, rewardsRejected },
-  }
+  const rewardsAccuracies = both.filter(([better, worse]) => better > worse).length / both.length
+  const found = { rewardsAccuracies, rewardsMargins: rewardsChosen - rewardsRejected, rewardsChosen, rewardsRejected }
+  // Answers with a label have no other answer to compare with, and may all have the same.
+  return Object.fromEntries(Object.entries(found).filter(([, value]) => !Number.isNaN(value)))
 }

@@ -8,6 +8,7 @@ import { audioPrompt } from '../models/audio-lm/processor.js'
 import { scope } from '../tensor/index.js'
 import type { ChatMessage, ChatOptions } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
+import { audioIdOf } from './audio.js'
 import { clipOf } from './clips.js'
 import { commonLength, isConversation, type LocatedRecord, plainTokens, type Records, recordsOf } from './records.js'
 import type { SftSettings } from './settings.js'
@@ -121,7 +122,7 @@ async function exampleOf(
       `expected tokens of an answer within maxLength ${maxLength}, got a record of ${ids.length} tokens whose answers are cut off. Raise maxLength, or use another truncationMode.`,
     )
   }
-  const audioId = audioIdOf(reader)
+  const audioId = reader.audio && audioIdOf(reader.audio)
   if (removed > 0 && audioId !== null && countOf(inputIds, audioId) !== countOf(ids, audioId)) {
     throw new Refused(
       'truncated audio',
@@ -136,8 +137,6 @@ async function exampleOf(
   return { inputIds, labels, clips, ...(answer && { answer }) }
 }
 
-const audioIdOf = ({ audio }: RecordReader): number | null =>
-  audio === null ? null : (audio.config[familyOf(audio.config).token.key] as number)
 const countOf = (ids: readonly number[], id: number): number => ids.reduce((sum, one) => sum + Number(one === id), 0)
 
 interface Tokens {
@@ -160,6 +159,13 @@ async function tokensOf(reader: RecordReader, { record, root }: LocatedRecord, w
     if (completion === '') throw new Refused('empty answer', 'completion: expected an answer, got an empty one.')
     const alone = await plainTokens(tokenizer, prompt, null)
     const ids = await plainTokens(tokenizer, prompt, completion)
+    const audioId = reader.audio && audioIdOf(reader.audio)
+    if (givenClips(record).length > 0 || (audioId !== null && ids.includes(audioId))) {
+      throw new Refused('clips', 'prompt: expected messages with a record that has audio, got a text.')
+    }
+    if (withAnswers && alone.length === 0) {
+      throw new Refused('no prompt', 'prompt: expected at least one token before the answer, got none.')
+    }
     const answer = withAnswers && { promptIds: alone, clips: [], reference: completion, endIds: [] }
     return { ids, turns: [[commonLength(alone, ids), ids.length]], clips: [], ...(answer && { answer }) }
   }
@@ -176,7 +182,7 @@ async function tokensOf(reader: RecordReader, { record, root }: LocatedRecord, w
     throw new Refused('invalid record', `tools: expected a list of JSON schemas, got ${shown(tools)}.`)
   }
   const all = Object.values(lists).flat() as ChatMessage[]
-  requireShort(all)
+  requireShort(all, tools)
   const read = await readConversation(reader, all, record, root)
   const template = templateOf(reader)
   const options = { ...template, ...(tools && { tools: tools as readonly unknown[] }) }
@@ -187,15 +193,21 @@ async function tokensOf(reader: RecordReader, { record, root }: LocatedRecord, w
 /** The template renders a conversation some times for each message: this many characters take about a second. */
 const MOST_RENDERED = 2 ** 26
 
-function requireShort(messages: readonly ChatMessage[]): void {
-  const lengthOf = (part: unknown): number => {
-    const text = typeof part === 'string' ? part : (part as { text?: unknown } | null)?.text
-    return typeof text === 'string' ? text.length : 0
-  }
-  const characters = messages.reduce((sum, { content }) => {
-    const parts: readonly unknown[] = isList(content) ? content : [content]
-    return parts.reduce((own: number, part) => own + lengthOf(part), sum + 32)
-  }, 0)
+function requireShort(messages: readonly ChatMessage[], tools: unknown): void {
+  const lengthOf = (value: unknown): number =>
+    typeof value === 'string'
+      ? value.length
+      : value instanceof Uint8Array || value == null
+        ? 0
+        : JSON.stringify(value).length
+  const partsOf = (content: unknown): unknown[] =>
+    isList(content)
+      ? content.map((part: unknown) => (typeof part === 'string' ? part : (part as { text?: unknown } | null)?.text))
+      : [content]
+  const characters = messages.reduce((sum, { content, role, ...others }) => {
+    const own = [...partsOf(content), others].map(lengthOf)
+    return own.reduce((a, b) => a + b, sum + 32)
+  }, lengthOf(tools))
   if (characters * messages.length <= MOST_RENDERED) return
   throw new Refused(
     'long conversation',
@@ -244,7 +256,8 @@ async function chatTokens(
   const lastTurn = turns.at(-1) as Span
   const { eosTokenId } = tokenizer
   // Without an end token in the template, as in GLM's, the answer would never end.
-  if (lastTurn[1] === ids.length && eosTokenId !== null && !ids.slice(-3).some((id) => tokenizer.isSpecial(id))) {
+  const ends = () => ids.slice(Math.max(lastTurn[0], ids.length - 3)).filter((id) => tokenizer.isSpecial(id))
+  if (lastTurn[1] === ids.length && eosTokenId !== null && ends().length === 0) {
     ids.push(eosTokenId)
     lastTurn[1] = ids.length
   }
@@ -257,7 +270,7 @@ async function chatTokens(
   const { ids: promptIds } = await encoded(reader, text, [], counts.slice(0, before))
   const answer = {
     ...{ promptIds, clips: clips.slice(0, before), reference: textOf(messages[last] as ChatMessage) },
-    endIds: ids.slice(-3).filter((id) => tokenizer.isSpecial(id)),
+    endIds: ends(),
   }
   return { ids, turns, clips, answer }
 }
@@ -353,7 +366,7 @@ async function readConversation(
     let before = 0
     for (const { content } of read) {
       clipsBefore.push(before)
-      if (typeof content === 'string') before += placesOf(content, audio.audioToken).length
+      before += placesOf(textOf({ role: '', content }), audio.audioToken).length
     }
   }
   if (taken !== given.length) {

@@ -26,6 +26,7 @@ import {
   epochStrategies,
   loraplusOptimizer,
   ownWeight,
+  refuseOwned,
   requireAdapters,
   TRAINER_OPTIONS,
   trainingArguments,
@@ -91,6 +92,7 @@ export async function trainGrpo(
   RECORDS()(WHERE, 'records', records)
   const settings = GRPO_SETTINGS.read(WHERE, GRPO_SETTINGS.changesIn(options))
   const run = new GrpoRun(network, tokenizer, namedRewards(WHERE, rewards), settings)
+  refuseOwned(WHERE, args)
   const own = GRPO_SETTINGS.trainingArguments(settings)
   const training = trainingArguments(WHERE, outputDir, { ...epochStrategies(settings, evalRecords), ...own }, args)
   using optimizer = loraplusOptimizer(WHERE, network, settings.loraplusLrRatio, training)
@@ -317,7 +319,8 @@ class GrpoRun {
   /** Sample answers of prompts, in training with random numbers of the window. */
   #sample(prompts: readonly Prompt[], count: number, key?: number): Promise<SampledAnswer[]> {
     const { seed, maxCompletionLength, maxNumSeqs, topK, topP } = this.settings
-    const eosTokenId = this.model.generationConfig.eosTokenId ?? this.tokenizer.eosTokenId
+    const ends = [this.model.generationConfig.eosTokenId, this.tokenizer.eosTokenId].flat()
+    const eosTokenId = [...new Set(ends.filter((id) => id !== null && id !== undefined))]
     const settings = { eosTokenId, maxCompletionLength, maxNumSeqs, topK, topP }
     if (key === undefined) return sampleAnswers(this.model, prompts, count, settings)
     // Streams that no order of prompts uses.

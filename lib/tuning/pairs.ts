@@ -3,7 +3,7 @@ import { VoxtorchError } from '../base/errors.js'
 import type { BadRecords } from '../kit/records.js'
 import type { ChatMessage } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
-import { encodeChat, hasAudio, type PromptAudio, promptAudio, type TuningModel } from './audio.js'
+import { audioIdOf, encodeChat, hasAudio, type PromptAudio, promptAudio, type TuningModel } from './audio.js'
 import { commonLength, isConversation, plainTokens, type Records, recordsOf } from './records.js'
 import type { PreferenceLoss, PreferenceSettings } from './settings.js'
 
@@ -104,18 +104,21 @@ export async function pairsOf(
   }
   if (loss !== 'kto') return pairs
   const at = (i: number) => tokens.at(i) as Tokens
+  // The answer of another record may be longer than the own one: audio stays whole.
+  const other = (prompt: number[], answer: number[], audio: PromptAudio | undefined) =>
+    cut(prompt, audio ? answer.slice(0, Math.max(0, maxLength - prompt.length)) : answer, audio)
   for (const [i, pair] of pairs.entries()) {
     const { prompt, audio } = at(i)
     if (!pair.chosen || !pair.rejected) continue
-    pair.klChosen = cut(prompt, answerOf(at(i - 1), 'chosen'), audio)
-    pair.klRejected = cut(prompt, answerOf(at(i - 1), 'rejected'), audio)
+    pair.klChosen = other(prompt, answerOf(at(i - 1), 'chosen'), audio)
+    pair.klRejected = other(prompt, answerOf(at(i - 1), 'rejected'), audio)
   }
   const labeled = pairs.filter(({ chosen, rejected }) => !chosen || !rejected)
   for (const [i, pair] of labeled.entries()) {
     const { prompt, audio } = at(pair.index)
-    const other = labeled[rotated(i, labeled.length, batchSize)] ?? pairs.at(pair.index - 1)
+    const source = labeled[rotated(i, labeled.length, batchSize)] ?? pairs.at(pair.index - 1)
     const name = pair.chosen ? 'klChosen' : 'klRejected'
-    pair[name] = cut(prompt, answerOf(at((other as PreferencePair).index), 'chosen'), audio)
+    pair[name] = other(prompt, answerOf(at((source as PreferencePair).index), 'chosen'), audio)
   }
   return pairs
 }
@@ -190,9 +193,20 @@ async function tokensOf(
       : encodeChat(model, tokenizer, [...messages, ...((answer ?? []) as readonly ChatMessage[])], {
           ...{ ...options, addGenerationPrompt: answer === null },
         })
-  const alone = await encode(null)
   const encoded: (readonly [AnswerName, number[]])[] = []
-  for (const [name, answer] of Object.entries(parts.answers)) encoded.push([name as AnswerName, await encode(answer)])
+  let alone: number[]
+  try {
+    alone = await encode(null)
+    for (const [name, answer] of Object.entries(parts.answers)) encoded.push([name as AnswerName, await encode(answer)])
+  } catch (error) {
+    if (!(error instanceof VoxtorchError) || (typeof messages !== 'string' && tokenizer.chatTemplate === null))
+      throw error
+    return invalid(error.message)
+  }
+  const audioId = audio === undefined ? audioIdOf(model) : null
+  if (audioId !== null && encoded.some(([, ids]) => ids.includes(audioId))) {
+    return invalid('expected messages with audio parts, got a text with an audio token.')
+  }
   // Where the prompt's last tokens merge with the answer's first, the answer begins earlier.
   const start = Math.min(...encoded.map(([, ids]) => commonLength(alone, ids)))
   if (start === 0) return invalid('prompt: expected at least one token before the answers, got none.')

@@ -3,7 +3,7 @@ import { VoxtorchError } from '../base/errors.js'
 import type { BadRecords } from '../kit/records.js'
 import type { ChatMessage } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
-import { encodeChat, type PromptAudio, promptAudio, type TuningModel } from './audio.js'
+import { audioIdOf, encodeChat, type PromptAudio, promptAudio, type TuningModel } from './audio.js'
 import { isConversation, plainTokens, type Records, recordsOf } from './records.js'
 
 /** A prompt for GRPO: a text, or messages, for an AudioLM with audio parts. Reward functions get the further fields. */
@@ -56,6 +56,11 @@ export async function promptsOf(
       continue
     }
     const { ids } = found
+    const audioId = found.audio === undefined ? audioIdOf(model) : null
+    if (audioId !== null && ids.includes(audioId)) {
+      refuse('invalid record', 'prompt: expected messages with audio parts, got a text with an audio token.')
+      continue
+    }
     if (ids.length === 0 || ids.length > maxLength) {
       refuse('long prompt', `prompt: expected 1 to ${maxLength} tokens (maxLength), got ${ids.length}.`)
       continue

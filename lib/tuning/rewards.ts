@@ -1,4 +1,4 @@
-import { shown } from '../base/check.js'
+import { requireOptions, requireString, shown } from '../base/check.js'
 import { ConfigError, DataError } from '../base/errors.js'
 import { Turns } from '../base/turn.js'
 import type { BadRecords } from '../kit/records.js'
@@ -30,7 +30,9 @@ export type RewardFunction = (answer: RewardAnswer) => number | null | Promise<n
  * @param options `field` of the record with the reference text, by default `'reference'`
  */
 export function werReward(options: { field?: string } = {}): RewardFunction {
+  requireOptions('werReward', options, ['field'])
   const { field = 'reference' } = options
+  requireString('werReward', 'field', field)
   return Object.defineProperty(
     ({ completion, record }: RewardAnswer) => {
       const reference = record[field]

@@ -5,7 +5,7 @@ import { FINISH_REASONS, GenerationSession } from '../generation/session.js'
 import { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { withEvalMode } from '../nn/eval-mode.js'
 import { noGrad, scope, type Tensor, tensor } from '../tensor/index.js'
-import { audioBatch, audioEmbeds, type TuningModel } from './audio.js'
+import { audioBatch, audioEmbeds, audioIdOf, type TuningModel } from './audio.js'
 import type { Prompt } from './prompts.js'
 
 /** Settings of sampling. */
@@ -43,9 +43,12 @@ export async function sampleAnswers(
 ): Promise<SampledAnswer[]> {
   const { eosTokenId, maxCompletionLength: most, maxNumSeqs, topK, topP } = settings
   const decoder = model instanceof AudioLM ? model.language_model : model
+  const audioId = audioIdOf(model)
   const config = generationConfig({
     ...{ doSample: randomOf !== undefined, maxNewTokens: most, eosTokenId: eosTokenId ?? [] },
     ...(randomOf && { topK, topP }),
+    // An answer with it would have a place for a clip that there is not.
+    ...(audioId !== null && { suppressTokens: [audioId] }),
   })
   const sample = async () => {
     const inputs: { inputIds: Tensor; inputsEmbeds?: Tensor }[] = []

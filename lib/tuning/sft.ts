@@ -4,6 +4,7 @@ import { ConfigError } from '../base/errors.js'
 import { type ChangesOf, instanceOf } from '../base/settings.js'
 import { DataLoader } from '../data/loader.js'
 import { PackedBatchSampler, packSequences } from '../data/pack.js'
+import { isMainProcess } from '../distributed/index.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../kit/recipe.js'
 import { BadRecords } from '../kit/records.js'
 import { AudioLM } from '../models/audio-lm/audio-lm.js'
@@ -25,6 +26,7 @@ import { SFT_SETTINGS, type SftSettings } from './settings.js'
 import {
   type BadRecordCounts,
   loraplusOptimizer,
+  refuseOwned,
   requireAdapters,
   TRAINER_OPTIONS,
   trainingArguments,
@@ -96,6 +98,7 @@ export async function trainSft(
   RECORDS()(WHERE, 'records', records)
   const settings = SFT_SETTINGS.read(WHERE, SFT_SETTINGS.changesIn(options))
   requireFitting(network, settings, evalRecords !== undefined)
+  if (settings.packing) refuseOwned(WHERE, args)
   const audio = network instanceof AudioLM ? network : null
   const tokenizer = given.tokenizer ?? audio?.tokenizer
   if (tokenizer == null) throw argumentError(WHERE, 'tokenizer', 'the tokenizer of the model', tokenizer)
@@ -176,6 +179,13 @@ function requireFitting(network: SftModel, settings: SftSettings, evaluates: boo
   if (packing && groupByLength)
     refuse('groupByLength', 'it without packing, which fills batches, got both. Leave one of them out.')
   if (merge) requireAdapters(WHERE, network, 'merge')
+  const packed = network instanceof AudioLM && network.namedModules().find(([, module]) => quantizationOf(module))
+  if (merge && packed) {
+    refuse(
+      'merge',
+      `a model without quantization, since an AudioLM is saved without, got '${packed[0]}' quantized. Leave it out.`,
+    )
+  }
   if (gguf !== null && network instanceof AudioLM) {
     refuse('gguf', `none for an AudioLM, got '${gguf}'. Leave it out.`)
   }
@@ -238,11 +248,18 @@ const sum = (one: Truncated, other: Truncated = { records: 0, turns: 0, tokens: 
   tokens: one.tokens + other.tokens,
 })
 
-const saveFolder = (path: string, model: Pick<Trainer<SftModel>, 'saveModel'>, tokenizer: Tokenizer): Promise<void> =>
-  writeFolder(path, async (folder) => {
+/** Save a model with its tokenizer, in the main process. */
+async function saveFolder(
+  path: string,
+  model: Pick<Trainer<SftModel>, 'saveModel'>,
+  tokenizer: Tokenizer,
+): Promise<void> {
+  if (!isMainProcess()) return
+  await writeFolder(path, async (folder) => {
     await model.saveModel(folder)
     tokenizer.saveTo(folder)
   })
+}
 
 /** Whether a layer is quantized in a way that GGUF files do not have. */
 function isPacked(layer: Module): boolean {
@@ -258,7 +275,7 @@ async function saveMerged(network: SftModel, tokenizer: Tokenizer, outputDir: st
   try {
     const saved = { saveModel: (folder: string) => network.save(folder, { withoutAdapters: true }) } as never
     if (merge) await saveFolder(join(outputDir, 'model'), saved, tokenizer)
-    if (gguf !== null && network instanceof DecoderLM) {
+    if (gguf !== null && network instanceof DecoderLM && isMainProcess()) {
       for (const layer of network.modules()) if (isPacked(layer)) dequantizeLayer(layer)
       await network.saveGguf(join(outputDir, 'model.gguf'), { tokenizer, type: gguf, withoutAdapters: true })
     }

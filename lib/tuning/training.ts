@@ -49,6 +49,24 @@ export function trainingArguments(
   return { outputDir, ...own, ...args }
 }
 
+/** Arguments of the Trainer that follow from settings which more than the Trainer reads. */
+const OWNED = {
+  gradientAccumulationSteps: 'accumulation',
+  perDeviceTrainBatchSize: 'batchSize',
+  seed: 'seed',
+} as const satisfies Partial<Record<keyof TrainingArguments, string>>
+
+/** Refuse arguments of the Trainer whose settings other parts of a run read too. */
+export function refuseOwned(where: string, args: Partial<TrainingArguments> = {}): void {
+  for (const [name, setting] of Object.entries(OWNED)) {
+    const value = args[name as keyof typeof OWNED]
+    if (value === undefined) continue
+    throw new ConfigError(`${where}: args.${name}: expected none, got ${value}. Pass ${setting} instead.`, {
+      argument: 'args',
+    })
+  }
+}
+
 /** Return the arguments of a run that evaluates at the end of each epoch. */
 export const epochStrategies = (
   { saveSteps }: { saveSteps?: number },

@@ -49,20 +49,24 @@ const overlap = (one: Span, other: Span): boolean => one[0] < other[1] && other[
 const PRIVATE_USE = 0xe000
 
 class Conversation {
+  /** A character that the conversation does not have, so that both ends of the contents differ. */
+  readonly mark: string
+
   constructor(
     readonly tokenizer: Tokenizer,
     readonly messages: readonly ChatMessage[],
     readonly options: Pick<ChatOptions, 'tools' | 'chatTemplate'>,
     readonly text: string,
-  ) {}
+  ) {
+    const used = new Set(text)
+    let code = PRIVATE_USE
+    while (used.has(String.fromCharCode(code))) code++
+    this.mark = String.fromCharCode(code)
+  }
 
   /** Return the span of a turn; undefined if the template does not render it. */
   spanOf(turn: number): Span | undefined {
-    const { text, messages } = this
-    // A character that the conversation does not have, so that both ends of the contents differ.
-    let code = PRIVATE_USE
-    while (text.includes(String.fromCharCode(code))) code++
-    const mark = String.fromCharCode(code)
+    const { text, messages, mark } = this
     const other = this.#render(this.#replaced(turn, mark))
     if (!other.includes(mark)) return undefined
     const start = commonLength(text, other)

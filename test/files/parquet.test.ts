@@ -243,6 +243,12 @@ describe('readParquet: bad input', () => {
     expect(Buffer.from(await unpacked('LZ4', hadoop, sample.length))).toEqual(sample)
     const twice = Buffer.concat([hadoop, hadoop])
     expect(Buffer.from(await unpacked('LZ4', twice, 2 * sample.length)).toString()).toBe(`${sample}${sample}`)
+    // Two blocks of one write.
+    const chunk = Buffer.concat([head.subarray(4), lz4])
+    head.writeUInt32BE(2 * sample.length)
+    const chunked = Buffer.concat([head.subarray(0, 4), chunk, chunk])
+    expect(Buffer.from(await unpacked('LZ4', chunked, 2 * sample.length)).toString()).toBe(`${sample}${sample}`)
+    await expect(unpacked('LZ4', chunked.subarray(0, -lz4.length), 2 * sample.length)).rejects.toThrow('broken')
     await expect(unpacked('LZ4', twice.subarray(0, -3), 2 * sample.length)).rejects.toThrow('LZ4 data is broken')
     await expect(unpacked('LZ4', twice, 3 * sample.length)).rejects.toThrow('LZ4 data is broken')
   })

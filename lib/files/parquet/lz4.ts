@@ -1,11 +1,18 @@
+const broken = (size: number): never => {
+  throw new Error(`expected ${size} decompressed bytes, but its LZ4 data is broken`)
+}
+
 /**
  * Decompress a block of LZ4 (https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md) that fills `output`. npm's packages
  * that do this take a block of another length in silence. Throws an Error for one.
  */
 export function decompressLz4Block(input: Uint8Array, output: Uint8Array): Uint8Array {
-  const fail = (): never => {
-    throw new Error(`expected ${output.length} decompressed bytes, but its LZ4 data is broken`)
-  }
+  return decoded(input, output) === output.length ? output : broken(output.length)
+}
+
+/** Decompress a block into the beginning of `output`, and return its length. */
+function decoded(input: Uint8Array, output: Uint8Array): number {
+  const fail = () => broken(output.length)
   let from = 0
   let to = 0
   const length = (nibble: number): number => {
@@ -38,28 +45,41 @@ export function decompressLz4Block(input: Uint8Array, output: Uint8Array): Uint8
     }
     to += match
   }
-  return to === output.length ? output : fail()
+  return to
 }
 
-/** Decompress blocks of LZ4 after two sizes each, as Hadoop writes them; or one block alone, as older writers do. */
+/**
+ * Decompress LZ4 as Hadoop frames it: the size of some data, then blocks of it, each after its own length. Older writers have one block
+ * alone.
+ */
 export function decompressLz4(input: Uint8Array, size: number): Uint8Array {
+  try {
+    return framed(input, size)
+  } catch {
+    return decompressLz4Block(input, new Uint8Array(size))
+  }
+}
+
+function framed(input: Uint8Array, size: number): Uint8Array {
   const output = new Uint8Array(size)
   const view = new DataView(input.buffer, input.byteOffset, input.byteLength)
   let from = 0
   let to = 0
-  while (input.length - from >= 8) {
-    const unpacked = view.getUint32(from)
-    const packed = view.getUint32(from + 4)
-    if (packed > input.length - from - 8 || unpacked > size - to) break
-    const block = input.subarray(from + 8, from + 8 + packed)
-    try {
-      decompressLz4Block(block, output.subarray(to, to + unpacked))
-    } catch (error) {
-      if (from > 0) throw error
-      break
-    }
-    from += 8 + packed
-    to += unpacked
+  const length = (most: number): number => {
+    if (input.length - from < 4) broken(size)
+    const value = view.getUint32(from)
+    from += 4
+    return value <= most ? value : broken(size)
   }
-  return from === input.length && to === size ? output : decompressLz4Block(input, output)
+  while (from < input.length) {
+    const end = to + length(size - to)
+    while (to < end) {
+      const packed = length(input.length - from - 4)
+      const written = decoded(input.subarray(from, from + packed), output.subarray(to, end))
+      if (written === 0) broken(size)
+      from += packed
+      to += written
+    }
+  }
+  return to === size ? output : broken(size)
 }

@@ -75,7 +75,8 @@ async function expanded(codec: string | undefined, bytes: Uint8Array, size: numb
 
 function inThread(codec: BlockCodec, bytes: Uint8Array, size: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    const own = bytes.slice()
+    // A Buffer's slice would share its memory.
+    const own = new Uint8Array(bytes)
     const worker = new Worker(join(packageDirectory, 'dist/files/parquet/block-codecs-worker.js'), {
       execArgv: [],
       workerData: { codec, bytes: own, size },

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { optionsOf } from '../../base/arguments.js'
-import { finalPath, writeFolderAtomically } from '../../base/atomic-folder.js'
+import { filesIn, finalPath, writeFolderAtomically } from '../../base/atomic-folder.js'
 import { defined, requireObject, requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { toSnake } from '../../base/words.js'
@@ -10,7 +10,7 @@ import { saveSafetensorsSharded } from '../../files/safetensors/sharded.js'
 import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
 import { resolveModel } from '../../hub/resolve.js'
 import { quantizationOf } from '../../nn/quantized-weight.js'
-import { readAdapter } from '../../peft/files.js'
+import { ADAPTER_FILES, readAdapter } from '../../peft/files.js'
 import { adapterOfFile, type PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
 import { Tokenizer } from '../../text/tokenizer.js'
@@ -159,15 +159,21 @@ export async function saveAudioLM(model: AudioLM, directory: string, options: Sa
       { path: packed[0] },
     )
   }
+  const { audioAdapter } = model
+  const isAdapted = audioAdapter !== null && audioAdapter.adapterNames.length > 0 && !withoutAdapters
+  if (isAdapted && audioAdapter.isMerged) {
+    throw new ConfigError(
+      'AudioLM.save: audioAdapter: expected an adapter that is not merged, got a merged one. Call unmergeAdapter() or mergeAndUnload() first.',
+      { path: 'audioAdapter' },
+    )
+  }
   const family = familyOf(model.config)
   const nameOf = savedName(family)
   const state = Object.fromEntries(Object.entries(model.stateDict()).map(([name, one]) => [nameOf(name), one]))
   const { modelType } = model.config
   const config = { ...configOf(model, family), architectures: [family.architecture], model_type: modelType }
   const saved = { ...config, dtype: commonDType(Object.values(state)) }
-  await writeFolderAtomically(directory, CheckpointError, async (folder) => {
-    const { audioAdapter } = model
-    const isAdapted = audioAdapter !== null && audioAdapter.adapterNames.length > 0 && !withoutAdapters
+  const fill = async (folder: string) => {
     if (isAdapted) await audioAdapter.savePretrained(folder)
     else if (!withoutAdapters) warnOfAdapters(model, finalPath(folder))
     await saveSafetensorsSharded(folder, state, defined({ maxShardBytes }))
@@ -176,5 +182,10 @@ export async function saveAudioLM(model: AudioLM, directory: string, options: Sa
     const extractor = { ...family.features(model.config).saved, processor_class: family.processor }
     await writeJson(join(folder, 'preprocessor_config.json'), extractor, { indent: 2 })
     model.tokenizer?.saveTo(folder)
-  })
+  }
+  // Loading attaches the adapter of a folder: one of an earlier save would be applied to weights that have it.
+  const isRead = model.config.hasLoraAdapter === true
+  await writeFolderAtomically(directory, CheckpointError, fill, (folder) =>
+    isRead ? filesIn(folder, ADAPTER_FILES) : [],
+  )
 }

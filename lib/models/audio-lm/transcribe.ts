@@ -12,7 +12,10 @@ import { familyOf } from './config.js'
 import { type AudioLMPrepared, prepareTexts, renderChat } from './processor.js'
 
 const SETTINGS = settings({
-  /** Language of the speech, a code or an English name, for families whose request may name it. Default: the model finds out. */
+  /**
+   * Language of the speech, for families whose request may name it: a code of two letters, with Qwen3-ASR also an English name. Default: the
+   * model finds out.
+   */
   language: { type: 'string' },
   /** Instruction to the model. Default: the family's; Qwen3-ASR takes context such as names here. Voxtral has none. */
   prompt: { type: 'string' },
@@ -42,14 +45,23 @@ export interface AudioLMTranscription {
   language: string | null
   /** The pieces of the recording, and their times in seconds. `isComplete` is false if `maxNewTokens` ended the text. */
   segments: { start: number; end: number; text: string; isComplete: boolean }[]
+  /** Parts of a recording longer than `chunkSeconds`, in seconds, in which the voice activity detector found no speech. */
+  skipped: { start: number; end: number }[]
 }
 
 /** Tokens of a piece by default: speech has up to 8 a second. */
 const LEAST_TOKENS = 32
 const TOKENS_PER_SECOND = 10
 
+/** Seconds of a piece that is not transcribed: some families need 70 ms for an audio token, and no word is shorter. */
+const SHORTEST = 0.1
+/** Seconds between pieces that are reported. */
+const LEAST_SKIPPED = 0.02
+
 interface Piece {
   clip: number
+  /** Number of the piece in its recording. */
+  index: number
   samples: Tensor
   start: number
   end: number
@@ -119,12 +131,13 @@ export async function* transcribeClips(
   const generation = { doSample: false, numBeams }
   const { parse = (answer: string) => ({ text: answer, language: null }) } = transcription
 
-  const found: { segments: (AudioLMTranscription['segments'][number] | null)[]; language: string | null }[] = []
-  let queue: Piece[] = []
+  const found: (Pick<AudioLMTranscription, 'language' | 'skipped'> & {
+    segments: (AudioLMTranscription['segments'][number] | null)[]
+  })[] = []
+  const queue: Piece[] = []
   let next = 0
   const flush = async () => {
-    const pieces = queue
-    queue = []
+    const pieces = queue.splice(0, batchSize)
     try {
       const answers = await noGrad(() =>
         scope(async () => {
@@ -140,10 +153,10 @@ export async function* transcribeClips(
           }))
         }),
       )
-      for (const [i, { clip, start, end }] of pieces.entries()) {
+      for (const [i, { clip, index, start, end }] of pieces.entries()) {
         const { text, language, isComplete } = answers[i] as (typeof answers)[number]
         const one = found[clip] as (typeof found)[number]
-        one.segments[one.segments.indexOf(null)] = { start, end, text, isComplete }
+        one.segments[index] = { start, end, text, isComplete }
         one.language ??= language
       }
     } finally {
@@ -152,33 +165,48 @@ export async function* transcribeClips(
   }
   const ready = function* (): Generator<AudioLMTranscription> {
     for (; next < found.length; next += 1) {
-      const { segments, language: named } = found[next] as (typeof found)[number]
+      const { segments, language: named, skipped } = found[next] as (typeof found)[number]
       if (segments.includes(null)) return
       const all = segments as AudioLMTranscription['segments']
       const text = all
         .map((one) => one.text)
         .filter((one) => one !== '')
         .join(' ')
-      yield { text, language: named ?? language, segments: all }
+      yield { text, language: named ?? language, segments: all, skipped }
     }
   }
   try {
     for (const [clip, input] of clips.entries()) {
       signal?.throwIfAborted()
       const argument = clips.length > 1 ? `clips[${clip}]` : 'clips'
-      const pieces = await piecesOf({ where, argument }, input, most, defined({ vad, signal }))
-      found.push({ segments: pieces.map(() => null), language: null })
-      for (const piece of pieces) {
-        queue.push({ clip, ...piece })
-        if (queue.length >= batchSize) await flush()
+      const { pieces, duration } = await piecesOf({ where, argument }, input, most, defined({ vad, signal }))
+      const segments: (typeof found)[number]['segments'] = pieces.map(() => null)
+      found.push({ segments, language: null, skipped: between(pieces, duration) })
+      for (const [index, { samples, start, end }] of pieces.entries()) {
+        if (end - start >= SHORTEST) {
+          queue.push({ clip, index, samples, start, end })
+          continue
+        }
+        samples.dispose()
+        segments[index] = { start, end, text: '', isComplete: true }
       }
+      while (queue.length >= batchSize) await flush()
       yield* ready()
     }
-    if (queue.length > 0) await flush()
+    while (queue.length > 0) await flush()
     yield* ready()
   } finally {
     for (const { samples } of queue) samples.dispose()
   }
+}
+
+/** Return the parts of a recording that no piece has. */
+function between(pieces: readonly { start: number; end: number }[], duration: number): AudioLMTranscription['skipped'] {
+  const starts = [0, ...pieces.map(({ end }) => end)]
+  const ends = [...pieces.map(({ start }) => start), duration]
+  return starts
+    .map((start, i) => ({ start, end: ends[i] as number }))
+    .filter(({ start, end }) => end - start >= LEAST_SKIPPED)
 }
 
 /** Return the tokens that end an answer: those of the model, or else of the tokenizer. */
@@ -193,18 +221,19 @@ function piecesOf(
   clip: AudioClip,
   most: number,
   { vad, signal }: { vad?: VoiceActivity; signal?: AbortSignal },
-): Promise<{ samples: Tensor; start: number; end: number }[]> {
+): Promise<{ pieces: { samples: Tensor; start: number; end: number }[]; duration: number }> {
   return noGrad(() =>
     scope(async () => {
       const { samples } = await openClip(place, clip, defined({ signal }))
       const count = samples.size(0)
       const duration = count / SPEECH_RATE
-      const pieces: Segment[] = duration <= most ? [[0, duration]] : (await speechPieces(samples, most, vad)).pieces
-      return pieces.map(([start, end]) => {
+      const parts: Segment[] = duration <= most ? [[0, duration]] : (await speechPieces(samples, most, vad)).pieces
+      const pieces = parts.map(([start, end]) => {
         const from = Math.round(start * SPEECH_RATE)
         const length = Math.min(Math.round(end * SPEECH_RATE), count, from + Math.floor(most * SPEECH_RATE)) - from
         return { samples: samples.narrow(0, from, length), start, end }
       })
+      return { pieces, duration }
     }),
   )
 }

@@ -44,7 +44,8 @@ export interface ParakeetTDTConfig extends ParakeetRNNTConfig {
   durations?: number[]
 }
 
-const keysWith = (defaults: NetworkConfig): ConfigKeys => ({
+const keysWith = (defaults: NetworkConfig, only: ConfigKeys['only'] = {}): ConfigKeys => ({
+  only,
   defaults: { ...defaults, encoderConfig: {} },
   parts: { encoderConfig: fastConformerKeys },
   // transformers writes the encoder's here too.
@@ -62,8 +63,9 @@ const TRANSDUCER = {
 }
 
 export const ctcKeys = keysWith({ vocabSize: 1025, ctcLossReduction: 'mean', ctcZeroInfinity: true, padTokenId: 1024 })
-export const rnntKeys = keysWith(TRANSDUCER)
-export const tdtKeys = keysWith({ ...TRANSDUCER, durations: [0, 1, 2, 3, 4] })
+const JOINT = { hiddenAct: ['relu', 'tanh', 'sigmoid'] }
+export const rnntKeys = keysWith(TRANSDUCER, JOINT)
+export const tdtKeys = keysWith({ ...TRANSDUCER, durations: [0, 1, 2, 3, 4] }, JOINT)
 
 const sized = (name: string, config: NetworkConfig = {}): NetworkConfig => ({
   ...config,

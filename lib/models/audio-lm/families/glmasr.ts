@@ -54,7 +54,8 @@ export const glmAsr: AudioFamily = {
     return whisperFeatures({ numMelBins, maxSourcePositions: 1500 }, { mostWindows: MOST_WINDOWS })
   },
   transcription: {
-    seconds: 600,
+    // 300 s have 3,750 of 8,192 positions, and a transcript of them up to 3,032.
+    seconds: 300,
     prompt: 'Please transcribe this audio into text',
     languages: null,
     request: ({ prompt }) => ({ messages: [{ role: 'user', content: [{ type: 'audio' }, prompt] }] }),
