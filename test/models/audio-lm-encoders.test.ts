@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -203,6 +203,13 @@ describe("Granite Speech's adapter for texts with audio, against PEFT", async ()
       Object.keys((await loadSafetensors(join(path, 'adapter_model.safetensors'))).tensors).sort()
     expect(await names(again)).toEqual(await names(fixturePath('models/audio-lm-granite-adapter')))
     expect(() => model.trainParts({ connector: 'full' })).toThrow(/without adapters/)
+    const adapter = get(model.audioAdapter)
+    adapter.mergeAdapter()
+    await expect(model.save(again)).rejects.toThrow(/audioAdapter: expected an adapter that is not merged/)
+    adapter.unmergeAdapter()
+    // An adapter of an earlier save would be attached to the new weights.
+    await model.save(again, { withoutAdapters: true })
+    expect(existsSync(join(again, 'adapter_config.json'))).toBe(false)
     get(model.audioAdapter).unload()
     expect(get(model.trainParts({ decoder: 'lora' }, { r: 2 })).adapterNames).toEqual(['default'])
   })

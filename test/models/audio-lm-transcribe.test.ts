@@ -114,6 +114,17 @@ describe('transcribe', () => {
       [1, 1.875],
     ])
     expect(text).toBe(segments.flatMap((one) => (one.text === '' ? [] : [one.text])).join(' '))
+    const { skipped } = await model.transcribe(get(clips[2]), { chunkSeconds: 1, maxNewTokens: 1, vad })
+    expect(skipped).toEqual([{ start: 0.8, end: 1 }])
+    const pause = async () =>
+      [
+        [0, 0.8],
+        [1, 1.05],
+      ] as [number, number][]
+    const short = await model.transcribe(get(clips[2]), { chunkSeconds: 1, maxNewTokens: 4, vad: pause })
+    expect(short.segments[1]).toEqual({ start: 1, end: 1.05, text: '', isComplete: true })
+    const blip = await model.transcribe([samplesOf(300), get(clips[1])], { maxNewTokens: 8, batchSize: 2 })
+    expect(blip.map(({ text }) => text)).toEqual(['', get(alone[1]).text])
     const [first] = await model.transcribe([tensor([...samplesOf(16000).slice(0, 12800)])], { maxNewTokens: 4 })
     expect(get(first).text).toBe(get(segments[0]).text)
     const named = await model.transcribe(get(clips[0]), { language: 'fr', maxNewTokens: 1 })

@@ -57,8 +57,8 @@ const FAMILIES: [name: string, kind: string, config: Config, wrong: Wrong[]][] =
   ['Mimi', 'Mimi', mimi, [act, plainRope, ['padMode', 'reflect', /constant.*replicate/]]],
   ['FastConformerEncoder', 'FastConformerEncoder', encoder, [act, ['selfAttentionModel', 'abs_pos', /rel_pos.*rel_pos_local_attn/]]], // biome-ignore format: one line
   ['ParakeetForCTC', 'ParakeetForCTC', { vocabSize: 12, padTokenId: 11, encoderConfig: encoder }, [ctc, ['encoderConfig.hiddenAct', 'mish2', /gelu/]]], // biome-ignore format: one line
-  ['ParakeetForRNNT', 'ParakeetForRNNT', transducer, [['hiddenAct', 'gelu', /relu, tanh, sigmoid/]]],
-  ['ParakeetForTDT', 'ParakeetForTDT', transducer, [['hiddenAct', 'gelu', /relu, tanh, sigmoid/], ['durations', [0], /above 0/]]], // biome-ignore format: one line
+  ['ParakeetForRNNT', 'ParakeetForRNNT', transducer, [['hiddenAct', 'gelu', /"relu" or "tanh" or "sigmoid"/]]],
+  ['ParakeetForTDT', 'ParakeetForTDT', transducer, [['hiddenAct', 'gelu', /"relu" or "tanh" or "sigmoid"/], ['durations', [0], /above 0/]]], // biome-ignore format: one line
   ...(
     [
       ['qwen3', { useSlidingWindow: true, slidingWindow: 4 }, [act, rope, layers]],

@@ -196,7 +196,8 @@ describe('configurations', () => {
     expect(make({ encoderConfig: { hiddenSise: 8 } })).toThrow(/encoderConfig.*hiddenSise/)
     expect(make({ blankTokenId: 8193 })).toThrow(/blankTokenId: expected a token below vocabSize 8193, got 8193/)
     expect(make({ durations: [0] })).toThrow(/durations/)
-    expect(make({ hiddenAct: 'gelu' })).toThrow(/hiddenAct: expected relu, tanh, sigmoid, got "?'?gelu/)
+    expect(make({ hiddenAct: 'gelu' })).toThrow(/expected hiddenAct "relu" or "tanh" or "sigmoid", got "gelu"/)
+    make({ hiddenAct: 'sigmoid' })().dispose()
     expect(make({ decoderHiddenSize: 0 })).toThrow(/decoderHiddenSize/)
     expect(() => new ParakeetForRNNT({ durations: [0, 1] } as never, { device: 'meta' })).toThrow(/durations/)
     expect(() => new ParakeetForCTC({ ctcLossReduction: 'avg' } as never, { device: 'meta' })).toThrow(

@@ -317,6 +317,22 @@ describe('modules to save', () => {
     expectClose(model.forward(ids), outputA, 1e-5)
   })
 
+  it('keep their gradients while adapters are off, so that batches add up', async () => {
+    manualSeed(8)
+    const model = network('small') as Small
+    const peft = getPeftModel(model, config)
+    const step = () => model.forward(ids).sum().backward()
+    await step()
+    const once = model.head.weight.grad as Tensor
+    const half = once.clone()
+    expect(Number(half.abs().sum().item())).toBeGreaterThan(0)
+    peft.disableAdapter(() => noGrad(() => model.forward(ids)))
+    await peft.disableAdapter(async () => noGrad(() => model.forward(ids)))
+    expect(model.head.weight.grad?.equal(half)).toBe(true)
+    await step()
+    expectClose(model.head.weight.grad as Tensor, half.mul(2), 1e-6)
+  })
+
   it('come back as they were on unload', () => {
     const model = network('small') as Small
     const own = model.head.weight.clone()

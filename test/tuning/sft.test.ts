@@ -268,6 +268,11 @@ describe('trainSft', () => {
         /messages\[0\]\.content\[0\]: expected parts of type 'text' for a DecoderLM, got "audio"/,
       ],
       [{ ...good, audio: 'a.wav' }, 'clips', /expected none for a DecoderLM/],
+      [
+        { prompt: 'a', completion: 'b', audio: 'a.wav' },
+        'clips',
+        /prompt: expected messages with a record that has audio/,
+      ],
     ]
     for (const [record, , message] of bad) {
       const refused = trainSft(peft, [good, record] as SftRecord[], options({ maxLength: 64 }))

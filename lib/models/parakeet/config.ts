@@ -63,7 +63,9 @@ const TRANSDUCER = {
 }
 
 export const ctcKeys = keysWith({ vocabSize: 1025, ctcLossReduction: 'mean', ctcZeroInfinity: true, padTokenId: 1024 })
-const JOINT = { hiddenAct: ['relu', 'tanh', 'sigmoid'] }
+/** Activations of the joint network. */
+const ACTIVATIONS = ['relu', 'tanh', 'sigmoid']
+const JOINT = { hiddenAct: ACTIVATIONS }
 export const rnntKeys = keysWith(TRANSDUCER, JOINT)
 export const tdtKeys = keysWith({ ...TRANSDUCER, durations: [0, 1, 2, 3, 4] }, JOINT)
 
@@ -100,7 +102,6 @@ export const savedParakeet = (config: ParakeetConfig): NetworkConfig => ({
   encoderConfig: { ...toSnake(config.encoderConfig ?? {}), model_type: 'parakeet_encoder' },
 })
 
-const ACTIVATIONS = ['relu', 'tanh', 'sigmoid']
 const MOST = 2 ** 24
 
 /** Check the configuration of a transducer. @throws ConfigError with the key */
