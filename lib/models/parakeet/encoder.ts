@@ -91,9 +91,13 @@ const DEFAULTS = {
 
 export function fastConformerKeys(config: FastConformerConfig): ConfigKeys {
   const { hiddenSize = DEFAULTS.hiddenSize, numAttentionHeads = DEFAULTS.numAttentionHeads } = config
+  // Native code reports what is not a number.
+  const headDim = [hiddenSize, numAttentionHeads].every((one) => typeof one === 'number')
+    ? hiddenSize / numAttentionHeads
+    : undefined
   return {
     defaults: DEFAULTS,
-    only: { numKeyValueHeads: [numAttentionHeads], headDim: [hiddenSize / numAttentionHeads] },
+    only: { numKeyValueHeads: [numAttentionHeads], headDim: [headDim] },
     // Positions are computed for any length.
     unused: ['maxPositionEmbeddings'],
   }
