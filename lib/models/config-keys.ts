@@ -68,7 +68,7 @@ const valuesOf = (keys: ConfigKeys, key: string): readonly unknown[] | undefined
 export const keysOf = <C extends NetworkConfig>(
   keys: ConfigKeys | ((config: C) => ConfigKeys),
   config: C,
-): ConfigKeys => (typeof keys === 'function' ? keys(config) : keys)
+): ConfigKeys => (typeof keys === 'function' ? keys(isConfiguration(config) ? config : ({} as C)) : keys)
 
 const defaultsOf = (keys: ConfigKeys, config: NetworkConfig): NetworkConfig =>
   typeof keys.defaults === 'function' ? keys.defaults(config) : keys.defaults
