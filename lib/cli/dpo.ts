@@ -5,6 +5,7 @@ import { missingOption, type OptionsOf } from '../kit/options.js'
 import { requireNetworkDType } from '../tensor/dtype.js'
 import { PREFERENCE_SETTINGS, preferenceSettings } from '../tuning/settings.js'
 import {
+  inputOptions,
   MODEL_OPTIONS,
   OUTPUT_OPTION,
   openModel,
@@ -14,16 +15,7 @@ import {
 } from './tuning.js'
 
 const OPTIONS = {
-  model: {
-    type: 'string',
-    help: 'folder, GGUF file, repository of the Hugging Face Hub or name of `voxtorch weights`: a DecoderLM or an AudioLM; required',
-    placeholder: 'model',
-  },
-  data: {
-    type: 'string',
-    help: 'pairs, or for KTO answers with a label: a JSON Lines or Parquet file, a folder, or a dataset of the Hugging Face Hub; required',
-    placeholder: 'file',
-  },
+  ...inputOptions('pairs, or for KTO answers with a label'),
   evalData: { type: 'string', help: 'held-out pairs, evaluated at the end of each epoch', placeholder: 'file' },
   ...OUTPUT_OPTION,
   ...PREFERENCE_SETTINGS.options,
@@ -38,7 +30,8 @@ export const dpoRule = commandRule({
   voxtorch dpo --model smollm2-135m-instruct --data pairs.jsonl --loss simpo --beta 2 --simpo-gamma 1 --learning-rate 1e-5
 
 Each record of the data has "prompt", "chosen" and "rejected": texts, or lists of messages with role and content. With --loss kto a record may
-have "completion" and "label" (true or false) in place of a pair. OUTPUT/adapter is the adapter in PEFT's layout (with --no-lora OUTPUT/model), OUTPUT/report.html the report. The same command continues a killed run.`,
+have "completion" and "label" (true or false) in place of a pair. OUTPUT/adapter is the adapter in PEFT's layout (with --no-lora
+OUTPUT/model), OUTPUT/report.html the report. The same command continues a killed run.`,
   options: OPTIONS,
   run: dpo,
 })

@@ -9,6 +9,7 @@ import { requireNetworkDType } from '../tensor/dtype.js'
 import { GRPO_SETTINGS } from '../tuning/grpo-settings.js'
 import type { RewardFunction } from '../tuning/rewards.js'
 import {
+  inputOptions,
   MODEL_OPTIONS,
   OUTPUT_OPTION,
   openModel,
@@ -18,16 +19,7 @@ import {
 } from './tuning.js'
 
 const OPTIONS = {
-  model: {
-    type: 'string',
-    help: 'folder, GGUF file, repository of the Hugging Face Hub or name of `voxtorch weights`: a DecoderLM or an AudioLM; required',
-    placeholder: 'model',
-  },
-  data: {
-    type: 'string',
-    help: 'prompts: a JSON Lines or Parquet file, a folder, or a dataset of the Hugging Face Hub; required',
-    placeholder: 'file',
-  },
+  ...inputOptions('prompts'),
   reward: {
     type: 'list',
     help: 'reward functions: wer, or JavaScript modules, of which each exported function is one; required',

@@ -6,6 +6,7 @@ import { flagOf, missingOption, type OptionsOf } from '../kit/options.js'
 import { requireNetworkDType } from '../tensor/dtype.js'
 import { SFT_SETTINGS, type SftSettings } from '../tuning/settings.js'
 import {
+  inputOptions,
   MODEL_OPTIONS,
   OUTPUT_OPTION,
   openModel,
@@ -19,16 +20,7 @@ const PART = ['frozen', 'lora', 'full'] as const
 const PARTS = ['trainEncoder', 'trainConnector', 'trainDecoder'] as const
 
 const OPTIONS = {
-  model: {
-    type: 'string',
-    help: 'folder, GGUF file, repository of the Hugging Face Hub or name of `voxtorch weights`: a DecoderLM or an AudioLM; required',
-    placeholder: 'model',
-  },
-  data: {
-    type: 'string',
-    help: 'conversations: a JSON Lines or Parquet file, a folder, or a dataset of the Hugging Face Hub; required',
-    placeholder: 'file',
-  },
+  ...inputOptions('conversations'),
   evalData: { type: 'string', help: 'held-out records, which select the best checkpoint', placeholder: 'file' },
   ...OUTPUT_OPTION,
   ...SFT_SETTINGS.options,

@@ -11,6 +11,21 @@ import type { PeftModel } from '../peft/model.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import type { TuningModel } from '../tuning/audio.js'
 
+/** Return the options of the model and the data. @param records what each record of the data is, for the help */
+export const inputOptions = (records: string) =>
+  ({
+    model: {
+      type: 'string',
+      help: 'folder, GGUF file, repository of the Hugging Face Hub or name of `voxtorch weights`: a DecoderLM or an AudioLM; required',
+      placeholder: 'model',
+    },
+    data: {
+      type: 'string',
+      help: `${records}: a JSON Lines or Parquet file, a folder, or a dataset of the Hugging Face Hub; required`,
+      placeholder: 'file',
+    },
+  }) as const satisfies OptionTable
+
 /** Options of the model, its adapter and its memory. */
 export const MODEL_OPTIONS = {
   lora: { type: 'boolean', help: 'train an adapter; --no-lora trains all weights', default: true },

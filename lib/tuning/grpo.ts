@@ -202,7 +202,7 @@ class GrpoRun {
   }
 
   stateDict() {
-    // Without further steps with the same answers, they are no longer needed.
+    // A later step reads the answers only with several iterations.
     const rollouts = this.settings.numIterations > 1 ? this.#rollouts : null
     return { rollouts, tally: this.tally.stateDict() }
   }

@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { readAudioStream } from '../../lib/index.js'
 import { PATIENCE } from '../patience.js'
-import { chunk, formatChunk, riff } from './wav-bytes.js'
+import { writeSilence } from './wav-bytes.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-audio-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -12,17 +12,8 @@ afterAll(() => rmSync(folder, { recursive: true }))
 describe('a long file', () => {
   const seconds = 3600
   const path = join(folder, 'long.wav')
-  const make = () => {
-    const bytes = seconds * 16000 * 2
-    writeFileSync(
-      path,
-      riff([formatChunk({ sampleRate: 16000 }), chunk('data', Buffer.alloc(0), bytes)], 'RIFF', bytes + 36),
-    )
-    truncateSync(path, 44 + bytes)
-  }
-
   test('an hour streams in bounded memory, and the event loop turns', async () => {
-    make()
+    writeSilence(path, seconds)
     const rss = process.memoryUsage().rss
     let most = 0
     let turns = 0

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
@@ -8,7 +8,7 @@ import { FileSource } from '../../lib/files/byte-source.js'
 import { memoryStats, ops, readAudio, readAudioStream, resample, scope, type Tensor, zeros } from '../../lib/index.js'
 import { expectClose, fixture, settledTensors } from '../helpers.js'
 import { PATIENCE } from '../patience.js'
-import { chunk, formatChunk, pcm16, riff } from './wav-bytes.js'
+import { chunk, formatChunk, pcm16, riff, writeSilence } from './wav-bytes.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'voxtorch-audio-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -181,17 +181,8 @@ describe('options', () => {
 describe('a long file', () => {
   const seconds = 3600
   const path = join(folder, 'long.wav')
-  const make = () => {
-    const bytes = seconds * 16000 * 2
-    writeFileSync(
-      path,
-      riff([formatChunk({ sampleRate: 16000 }), chunk('data', Buffer.alloc(0), bytes)], 'RIFF', bytes + 36),
-    )
-    truncateSync(path, 44 + bytes)
-  }
-
   test('a part of it is read from where it is', async () => {
-    make()
+    writeSilence(path, seconds)
     const { samples } = await readAudio(path, { start: seconds - 1 })
     expect(samples.shape).toEqual([16000])
   })

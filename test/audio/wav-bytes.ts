@@ -1,3 +1,5 @@
+import { truncateSync, writeFileSync } from 'node:fs'
+
 /** A chunk of a RIFF file with its padding; `size` is what it claims. */
 export function chunk(id: string, body: Uint8Array, size = body.length): Buffer {
   const head = Buffer.alloc(8)
@@ -57,4 +59,14 @@ export const pcm16 = (...values: number[]): Buffer => {
     bytes.writeInt16LE(value, 2 * i)
   })
   return bytes
+}
+
+/** Write a file of silence at 16,000 Hz that takes no room on the disk. */
+export function writeSilence(path: string, seconds: number): void {
+  const bytes = seconds * 16000 * 2
+  writeFileSync(
+    path,
+    riff([formatChunk({ sampleRate: 16000 }), chunk('data', Buffer.alloc(0), bytes)], 'RIFF', bytes + 36),
+  )
+  truncateSync(path, 44 + bytes)
 }
