@@ -28,8 +28,14 @@ export interface Prompt {
   samples: vt.Tensor
 }
 
-/** Return the prompts whose text is in words. */
-export async function readPrompts(asterisk: string, transcripts: string, longest: number): Promise<Prompt[]> {
+/** Return the prompts whose text is in words, and that have so many seconds at most. */
+export async function readPrompts(
+  asterisk: string,
+  transcripts: string,
+  longest: number,
+  rate: number,
+): Promise<Prompt[]> {
+  // biome-ignore format: one line
   const prompts: Prompt[] = []
   for (const line of readFileSync(transcripts, 'utf8').split('\n')) {
     const [, name = '', written = ''] = /^([^:\s]+?)(?:\.wav)?:\s*(\S.*)$/.exec(line) ?? []
@@ -37,14 +43,19 @@ export async function readPrompts(asterisk: string, transcripts: string, longest
     const text = normalText(written)
     // Tones and silence stand in brackets. Numbers above 99 are not in words.
     if (/[[(<]/.test(written) || !/^[a-z' ]+$/.test(text) || name === '' || !existsSync(path)) continue
-    const samples = await vt.readClip(path, { sampleRate: RATE })
-    if (samples.size(0) <= longest * RATE) prompts.push({ name, path, text, samples })
+    const samples = await vt.readClip(path, { sampleRate: rate })
+    if (samples.size(0) <= longest * rate) prompts.push({ name, path, text, samples })
   }
   return prompts
 }
 
 /** Choose texts whose words all occur in texts that remain. */
-export function holdOut(prompts: readonly Prompt[], settings: ParakeetDataSettings, random: vt.Random): Set<string> {
+export function holdOut(
+  prompts: readonly Prompt[],
+  settings: Pick<ParakeetDataSettings, 'heldOut' | 'heldOutWords'>,
+  random: vt.Random,
+): Set<string> {
+  // biome-ignore format: one line
   const texts = random.shuffle([...new Set(prompts.map(({ text }) => text))])
   const counts = new Map<string, number>()
   for (const word of texts.flatMap(uniqueWords)) counts.set(word, (counts.get(word) ?? 0) + 1)

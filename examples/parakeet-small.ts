@@ -41,7 +41,7 @@ if (existsSync(used) && JSON.stringify(await vt.readJson(used)) !== JSON.stringi
   throw new Error(`${out} is of other settings: name another folder with --out, or remove it`)
 const { seed, data, training } = config
 
-const prompts = await readPrompts(asterisk, transcripts, data.longest)
+const prompts = await readPrompts(asterisk, transcripts, data.longest, RATE)
 const random = new vt.Random(seed)
 const heldOut = holdOut(prompts, data, random)
 const known = prompts.filter(({ text }) => !heldOut.has(text))

@@ -9,7 +9,7 @@ import {
   inputOptions,
   MODEL_OPTIONS,
   OUTPUT_OPTION,
-  openModel,
+  openSftModel,
   quantizeModel,
   refuseWithoutAdapter,
   withAdapter,
@@ -20,7 +20,7 @@ const PART = ['frozen', 'lora', 'full'] as const
 const PARTS = ['trainEncoder', 'trainConnector', 'trainDecoder'] as const
 
 const OPTIONS = {
-  ...inputOptions('conversations'),
+  ...inputOptions('conversations', 'a DecoderLM, an AudioLM or an InternVL'),
   evalData: { type: 'string', help: 'held-out records, which select the best checkpoint', placeholder: 'file' },
   ...OUTPUT_OPTION,
   ...SFT_SETTINGS.options,
@@ -31,20 +31,20 @@ const OPTIONS = {
     default: 'none',
   },
   ...MODEL_OPTIONS,
-  trainEncoder: { type: PART, help: 'AudioLM: training of the audio encoder', default: 'frozen' },
-  trainConnector: { type: PART, help: 'AudioLM: training of the connector', default: 'full' },
-  trainDecoder: { type: PART, help: 'AudioLM: training of the language model', default: 'lora' },
+  trainEncoder: { type: PART, help: 'AudioLM and InternVL: training of the encoder', default: 'frozen' },
+  trainConnector: { type: PART, help: 'AudioLM and InternVL: training of the connector', default: 'full' },
+  trainDecoder: { type: PART, help: 'AudioLM and InternVL: training of the language model', default: 'lora' },
 } as const
 
-/** `voxtorch sft`: fine-tune a language model or a speech language model on conversations. */
+/** `voxtorch sft`: fine-tune a language model, a speech language model or a vision-language model on conversations. */
 export const sftRule = commandRule({
   name: 'sft',
-  summary: 'Fine-tune a language model, or a speech language model, on conversations.',
+  summary: 'Fine-tune a language model, with speech or images, on conversations.',
   details: `  voxtorch sft --model smollm2-135m-instruct --data train.jsonl --eval-data held-out.jsonl --learning-rate 2e-4 --output runs/sft
   voxtorch sft --model Qwen/Qwen2-Audio-7B-Instruct --data train.jsonl --eval-data held-out.jsonl --metrics wer --key-metric wer --quantize nf4
 
 Each record of the data has "messages", a list of messages with role and content, or "prompt" and "completion". Content is a text, or a list
-of parts {"type": "text", "text": …} and {"type": "audio", "audio": "clip.wav"}. Answers of the assistant contribute to the loss.
+of parts {"type": "text", "text": …} and {"type": "audio", "audio": "clip.wav"} or {"type": "image", "image": "a.jpg"}. Answers of the assistant contribute to the loss.
 OUTPUT/adapter is the adapter in PEFT's layout (with --no-lora OUTPUT/model), OUTPUT/report.html the report. The same command continues a
 killed run.`,
   options: OPTIONS,
@@ -66,14 +66,14 @@ async function sft(values: OptionsOf<typeof OPTIONS>): Promise<number> {
   const { seed } = SFT_SETTINGS.read('sft', changes)
   const { manualSeed } = await import('../tensor/random.js')
   const { trainSft } = await import('../tuning/sft.js')
-  const { network: loaded, tokenizer } = await openModel(model, values)
+  const { network: loaded, tokenizer } = await openSftModel(model, values)
   using network = loaded
-  const { AudioLM } = await import('../models/audio-lm/audio-lm.js')
+  const { DecoderLM } = await import('../models/decoder/decoder-lm.js')
   const parts = partsOf(values)
-  refuseUnread(values, network instanceof AudioLM, parts)
+  refuseUnread(values, !(network instanceof DecoderLM), parts)
   await quantizeModel(network, values)
   manualSeed(seed)
-  const trained = network instanceof AudioLM ? withParts(network, parts, values) : await withAdapter(network, values)
+  const trained = network instanceof DecoderLM ? await withAdapter(network, values) : withParts(network, parts, values)
   const results = await trainSft(trained, data, {
     ...{ ...changes, tokenizer, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
     ...defined({ evalRecords: evalData }),
@@ -91,17 +91,17 @@ const partsOf = ({ lora = true, trainEncoder, trainConnector, trainDecoder }: Op
 /** Refuse options that nothing reads with this model. */
 function refuseUnread(
   values: OptionsOf<typeof OPTIONS>,
-  isAudio: boolean,
+  hasParts: boolean,
   parts: Readonly<Record<string, string>>,
 ): void {
   const own = PARTS.find((name) => values[name] !== undefined)
-  if (!isAudio && own !== undefined) {
+  if (!hasParts && own !== undefined) {
     throw new ConfigError(`sft: ${flagOf(own)}: expected none for a DecoderLM, got ${values[own]}. Leave it out.`, {
       option: own,
     })
   }
   const lora = PARTS.find((name) => values[name] === 'lora')
-  if (isAudio && values.lora === false && lora !== undefined) {
+  if (hasParts && values.lora === false && lora !== undefined) {
     throw new ConfigError(
       `sft: ${flagOf(lora)}: expected 'frozen' or 'full' with --no-lora, got lora. Leave one of them out.`,
       {
@@ -109,7 +109,7 @@ function refuseUnread(
       },
     )
   }
-  const hasAdapter = isAudio ? Object.values(parts).includes('lora') : values.lora !== false
+  const hasAdapter = hasParts ? Object.values(parts).includes('lora') : values.lora !== false
   if (hasAdapter) return
   const flag = values.lora === false ? '--no-lora' : 'no part that has an adapter'
   refuseWithoutAdapter('sft', values, flag, ['merge'])

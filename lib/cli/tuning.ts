@@ -5,18 +5,23 @@ import { isGguf } from '../files/gguf/find.js'
 import { isPublishedWeights } from '../hub/weights.js'
 import { flagOf, type OptionsOf, type OptionTable } from '../kit/options.js'
 import type { AudioLM } from '../models/audio-lm/audio-lm.js'
-import type { AudioLMTraining } from '../models/audio-lm/train-parts.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
+import type { InternVL } from '../models/internvl/internvl.js'
+import type { PartsTraining } from '../models/train-parts.js'
 import type { PeftModel } from '../peft/model.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import type { TuningModel } from '../tuning/audio.js'
 
-/** Return the options of the model and the data. @param records what each record of the data is, for the help */
-export const inputOptions = (records: string) =>
+/**
+ * Return the options of the model and the data.
+ * @param records content of the data, for the help
+ * @param models classes of the model, for the help
+ */
+export const inputOptions = (records: string, models = 'a DecoderLM or an AudioLM') =>
   ({
     model: {
       type: 'string',
-      help: 'folder, GGUF file, repository of the Hugging Face Hub or name of `voxtorch weights`: a DecoderLM or an AudioLM; required',
+      help: `folder, GGUF file, repository of the Hugging Face Hub or name of \`voxtorch weights\`: ${models}; required`,
       placeholder: 'model',
     },
     data: {
@@ -93,13 +98,21 @@ export function refuseWithoutAdapter(
 }
 
 /** Load a DecoderLM, or an AudioLM where config.json states one, with its tokenizer. */
-export async function openModel(
+export const openModel = (model: string, values: ModelOptions) =>
+  openNetwork(model, values, false) as Promise<{ network: DecoderLM | AudioLM; tokenizer: Tokenizer }>
+
+/** Load a DecoderLM, or an AudioLM or InternVL where config.json states one, with its tokenizer. */
+export const openSftModel = (model: string, values: ModelOptions) => openNetwork(model, values, true)
+
+async function openNetwork(
   model: string,
   { device, dtype }: ModelOptions,
-): Promise<{ network: DecoderLM | AudioLM; tokenizer: Tokenizer }> {
+  readsImages: boolean,
+): Promise<{ network: DecoderLM | AudioLM | InternVL; tokenizer: Tokenizer }> {
   const { DecoderLM } = await import('../models/decoder/decoder-lm.js')
   const { AudioLM } = await import('../models/audio-lm/audio-lm.js')
   const { AUDIO_MODEL_TYPES } = await import('../models/audio-lm/families.js')
+  const { InternVL } = await import('../models/internvl/internvl.js')
   const { ggufPath } = await import('../models/decoder/gguf.js')
   const { resolveModel } = await import('../hub/resolve.js')
   const { readConfig } = await import('../models/pretrained.js')
@@ -112,24 +125,28 @@ export async function openModel(
   const directory = await resolveModel(model)
   const { modelType } = ggufPath(directory) === null ? await readConfig(directory) : {}
   const isAudio = (AUDIO_MODEL_TYPES as readonly unknown[]).includes(modelType)
-  const network = await (isAudio ? AudioLM : DecoderLM).fromPretrained(directory, options)
+  const isImage = readsImages && (modelType === 'internvl_chat' || modelType === 'internvl')
+  const network = await (isAudio ? AudioLM : isImage ? InternVL : DecoderLM).fromPretrained(directory, options)
   const own = network instanceof AudioLM ? network.tokenizer : null
   return { network, tokenizer: own ?? (await Tokenizer.fromPretrained(directory)) }
 }
 
 /** Quantize the language model, if the options say so. */
-export async function quantizeModel(network: DecoderLM | AudioLM, { quantize: scheme }: ModelOptions): Promise<void> {
+export async function quantizeModel(
+  network: DecoderLM | AudioLM | InternVL,
+  { quantize: scheme }: ModelOptions,
+): Promise<void> {
   if (scheme === undefined) return
   const { quantize } = await import('../peft/quantize.js')
   quantize('language_model' in network ? network.language_model : network, { scheme })
 }
 
-/** Return an AudioLM whose parts train as stated, or the model itself where none has an adapter. */
+/** Return a model whose parts train as stated, or the model itself where none has an adapter. */
 export function withParts(
-  network: AudioLM,
-  parts: AudioLMTraining,
+  network: AudioLM | InternVL,
+  parts: PartsTraining,
   values: ModelOptions,
-): AudioLM | PeftModel<AudioLM> {
+): AudioLM | InternVL | PeftModel<AudioLM> | PeftModel<InternVL> {
   const { taskType: _, targetModules, ...lora } = loraConfigOf(values)
   const layers = targetModules === 'all-linear' ? {} : { targetModules }
   const hasAdapter = Object.values(parts).includes('lora')
@@ -150,5 +167,6 @@ export async function withLanguageModel(
   values: ModelOptions,
 ): Promise<TuningModel | PeftModel<TuningModel>> {
   if (!isAudio) return withAdapter(network as DecoderLM, values)
-  return values.lora === false ? network : withParts(network as AudioLM, { decoder: 'lora' }, values)
+  if (values.lora === false) return network
+  return withParts(network as AudioLM, { decoder: 'lora' }, values) as PeftModel<AudioLM>
 }

@@ -11,9 +11,12 @@ import {
 import type { KvCache } from '../generation/kv-cache.js'
 import { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
+import type { LoraConfig } from '../peft/config.js'
+import type { PeftModel } from '../peft/model.js'
 import { scope, Tensor } from '../tensor/index.js'
 import { upload } from '../tensor/upload.js'
 import type { DecoderLM, DecoderLMInputs, DecoderLMOutput } from './decoder/decoder-lm.js'
+import { type PartNames, type PartsTraining, trainParts } from './train-parts.js'
 
 /** Inputs of a pass, without those of its media. */
 export interface MultimodalInputs extends Omit<DecoderLMInputs, 'inputIds' | 'inputsEmbeds'> {
@@ -51,6 +54,8 @@ export abstract class MultimodalLM<Media extends object> extends Module {
   /** The network that encodes the media. */
   protected abstract readonly mediaEncoder: Module
   protected abstract readonly mediaToken: MediaToken
+  /** Names of the fields of encoder, connector and language model. */
+  protected abstract readonly partNames: PartNames
   /** Inputs that give embeddings, of which a call may have one, and others that go with them. */
   protected abstract readonly mediaInputs: { one: readonly (keyof Media)[]; more?: readonly (keyof Media)[] }
 
@@ -76,6 +81,23 @@ export abstract class MultimodalLM<Media extends object> extends Module {
   }
   get smoothsLabels(): true {
     return true
+  }
+
+  /**
+   * Choose how each part trains: frozen, in full, or by adapters of its linear layers (LoRA, DoRA). Adapters are saved with the
+   * parts that train in full, as `modulesToSave`.
+   *
+   * ```ts
+   * const peft = model.trainParts({ encoder: 'lora', connector: 'full', decoder: 'lora' }, { r: 16, loraAlpha: 32 })
+   * await peft?.savePretrained('adapter')
+   * ```
+   * @param training `'frozen'` (default), `'lora'` or `'full'` for `encoder`, `connector` and `decoder`
+   * @param lora settings of the adapters; `targetModules` lists names of layers, by default all linear ones but the output layer
+   * @returns the adapters; null if no part has any
+   * @throws ConfigError for invalid settings, if no part trains, and for a model with adapters
+   */
+  trainParts(training: PartsTraining, lora: Partial<LoraConfig> = {}): PeftModel<this> | null {
+    return trainParts(this, this.partNames, training, lora)
   }
 
   /** Reinitialize the parameters with these names from the default generator. */

@@ -1,15 +1,14 @@
-import { defined } from '../base/check.js'
 import { allGatherObject, getRank, getWorldSize } from '../distributed/index.js'
 import { padTokens } from '../kit/pad.js'
 import { rougeL } from '../kit/rouge-l.js'
 import { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { fillerId } from '../models/audio-lm/processor.js'
 import type { DecoderLM } from '../models/decoder/decoder-lm.js'
+import type { InternVL } from '../models/internvl/internvl.js'
 import { withEvalMode } from '../nn/eval-mode.js'
 import { scope } from '../tensor/index.js'
-import type { Tokenizer } from '../text/tokenizer.js'
 import { cer, wer } from '../train/metrics/error-rate.js'
-import type { SftExample } from './examples.js'
+import type { RecordReader, SftExample } from './examples.js'
 import { normalizeText } from './normalize-text.js'
 import type { AnswerMetric, SftSettings } from './settings.js'
 
@@ -35,10 +34,10 @@ export function answerMetrics(
 
 /** Generate an answer to each prompt greedily. Each process generates a part of them; all return all. */
 export async function generateAnswers(
-  model: DecoderLM | AudioLM,
-  tokenizer: Tokenizer,
+  model: DecoderLM | AudioLM | InternVL,
+  { tokenizer, media }: Pick<RecordReader, 'tokenizer' | 'media'>,
   answers: readonly Answer[],
-  { evalBatchSize, maxNewTokens, longAudio }: Pick<SftSettings, 'evalBatchSize' | 'maxNewTokens' | 'longAudio'>,
+  { evalBatchSize, maxNewTokens }: Pick<SftSettings, 'evalBatchSize' | 'maxNewTokens'>,
 ): Promise<string[]> {
   const { eosTokenId = [] } = model.generationConfig
   const ends = [eosTokenId, tokenizer.eosTokenId, ...answers.map(({ endIds }) => endIds)].flat()
@@ -62,14 +61,9 @@ export async function generateAnswers(
             { side: 'left' },
           ),
         }
-        if (!(model instanceof AudioLM)) return (await model.generate(text, config as never)).tokens
         const clips = some.flatMap((one) => one.clips)
-        const features = clips.length > 0 ? await model.features(clips, { longAudio }) : undefined
-        const audio = features && {
-          inputFeatures: features.inputFeatures,
-          ...defined({ featuresMask: features.featuresMask ?? undefined }),
-        }
-        return (await model.generate({ ...text, ...audio }, config as never)).tokens
+        const inputs = media !== null && clips.length > 0 ? await media.inputsOf(clips) : {}
+        return (await model.generate({ ...text, ...inputs }, config as never)).tokens
       })
       for (const ids of tokens) found.push(tokenizer.decode(ids, { skipSpecialTokens: true }))
     }

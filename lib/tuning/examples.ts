@@ -1,22 +1,18 @@
-import type { AudioClip } from '../audio/clip.js'
 import { isList, shown } from '../base/check.js'
 import { DataError, VoxtorchError } from '../base/errors.js'
 import type { BadRecords } from '../kit/records.js'
-import type { AudioLM } from '../models/audio-lm/audio-lm.js'
-import { familyOf } from '../models/audio-lm/config.js'
-import { audioPrompt } from '../models/audio-lm/processor.js'
-import { scope } from '../tensor/index.js'
 import type { ChatMessage, ChatOptions } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
-import { audioIdOf } from './audio.js'
-import { clipOf } from './clips.js'
+import { type MediaValue, mediaOf } from './clips.js'
+import type { ConversationMedia, MediaTokens } from './media.js'
 import { commonLength, isConversation, type LocatedRecord, plainTokens, type Records, recordsOf } from './records.js'
 import type { SftSettings } from './settings.js'
 import { renderTurns, type Span } from './turns.js'
 
 /**
- * A conversation, or a prompt with its completion. The content of a message is a text or a list of parts, `{ type: 'text', text }` and
- * `{ type: 'audio', audio }`. Clips of audio parts without `audio`, and those of audio tokens in texts, are in `audio` or `audios`.
+ * A conversation, or a prompt with its completion. The content of a message is a text or a list of parts, `{ type: 'text', text }`, and
+ * `{ type: 'audio', audio }` or `{ type: 'image', image }`. Clips of audio parts without `audio`, and those of audio tokens in texts, are in
+ * `audio` or `audios`; images likewise in `image` or `images`.
  */
 export interface SftRecord {
   messages?: readonly ChatMessage[]
@@ -28,6 +24,10 @@ export interface SftRecord {
   audio?: unknown
   /** Audio clips in the order of the conversation. */
   audios?: readonly unknown[]
+  /** An image. */
+  image?: unknown
+  /** Images in the order of the conversation. */
+  images?: readonly unknown[]
 }
 
 /** Tokens of a record. */
@@ -35,9 +35,10 @@ export interface SftExample {
   inputIds: number[]
   /** Token ids that contribute to the loss, -100 elsewhere. */
   labels: number[]
-  clips: AudioClip[]
+  /** Audio clips or images. */
+  clips: MediaValue[]
   /** For metrics of generated answers. */
-  answer?: { promptIds: number[]; clips: AudioClip[]; reference: string; endIds: number[] }
+  answer?: { promptIds: number[]; clips: MediaValue[]; reference: string; endIds: number[] }
 }
 
 /** Numbers of records, turns and tokens that truncation to `maxLength` removed in part. */
@@ -51,11 +52,11 @@ export interface Truncated {
 /** Tokenizer, model and settings that convert records to tokens. */
 export interface RecordReader {
   tokenizer: Tokenizer
-  /** Model whose audio the records may have; null for text alone. */
-  audio: AudioLM | null
-  /** Whether a record without audio has no trainable parameter in its loss. */
-  needsAudio?: boolean
-  settings: Pick<SftSettings, 'maxLength' | 'truncationMode' | 'trainOn' | 'longAudio'>
+  /** Audio or images that the records may have; null for text alone. */
+  media: ConversationMedia | null
+  /** Whether a record without audio or images has no trainable parameter in its loss. */
+  needsMedia?: boolean
+  settings: Pick<SftSettings, 'maxLength' | 'truncationMode' | 'trainOn'>
 }
 
 /** A refused record: its reason and message. */
@@ -69,7 +70,7 @@ class Refused extends Error {
 }
 
 /**
- * Return the tokens of records. Those that cannot be used go to `bad`. Each clip is decoded, to count its tokens.
+ * Return the tokens of records. Those that cannot be used go to `bad`. Each clip and image is decoded, to count its tokens.
  * @param withAnswers whether to keep the prompts and references for metrics
  */
 export async function examplesOf(
@@ -102,8 +103,8 @@ async function exampleOf(
   const found = await tokensOf(reader, located, withAnswers)
   const { maxLength, truncationMode } = reader.settings
   const { ids, turns, clips, answer } = found
-  if (reader.needsAudio && clips.length === 0) {
-    throw new Refused('clips', 'expected audio, since the language model is frozen, got none.')
+  if (reader.needsMedia && clips.length === 0) {
+    throw new Refused('clips', `expected ${reader.media?.type}, since the language model is frozen, got none.`)
   }
   const removed = Math.max(0, ids.length - maxLength)
   const first = truncationMode === 'keep_end' ? removed : 0
@@ -122,11 +123,11 @@ async function exampleOf(
       `expected tokens of an answer within maxLength ${maxLength}, got a record of ${ids.length} tokens whose answers are cut off. Raise maxLength, or use another truncationMode.`,
     )
   }
-  const audioId = reader.audio && audioIdOf(reader.audio)
-  if (removed > 0 && audioId !== null && countOf(inputIds, audioId) !== countOf(ids, audioId)) {
+  const { media } = reader
+  if (removed > 0 && media !== null && countOf(inputIds, media.id) !== countOf(ids, media.id)) {
     throw new Refused(
-      'truncated audio',
-      `expected all audio tokens within maxLength ${maxLength}, got ${countOf(ids, audioId)} of which ${countOf(inputIds, audioId)} are kept. Raise maxLength.`,
+      `truncated ${media.type}`,
+      `expected all ${media.type} tokens within maxLength ${maxLength}, got ${countOf(ids, media.id)} of which ${countOf(inputIds, media.id)} are kept. Raise maxLength.`,
     )
   }
   if (removed > 0) {
@@ -143,7 +144,7 @@ interface Tokens {
   ids: number[]
   /** Ranges of tokens that the model generates. */
   turns: Span[]
-  clips: AudioClip[]
+  clips: MediaValue[]
   answer?: NonNullable<SftExample['answer']>
 }
 
@@ -159,9 +160,10 @@ async function tokensOf(reader: RecordReader, { record, root }: LocatedRecord, w
     if (completion === '') throw new Refused('empty answer', 'completion: expected an answer, got an empty one.')
     const alone = await plainTokens(tokenizer, prompt, null)
     const ids = await plainTokens(tokenizer, prompt, completion)
-    const audioId = reader.audio && audioIdOf(reader.audio)
-    if (givenClips(record).length > 0 || (audioId !== null && ids.includes(audioId))) {
-      throw new Refused('clips', 'prompt: expected messages with a record that has audio, got a text.')
+    const { media } = reader
+    const type = ['audio', 'image'].find((one) => givenMedia(record, one).length > 0)
+    if (type !== undefined || (media !== null && ids.includes(media.id))) {
+      throw new Refused('clips', `prompt: expected messages with a record that has ${type ?? media?.type}, got a text.`)
     }
     if (withAnswers && alone.length === 0) {
       throw new Refused('no prompt', 'prompt: expected at least one token before the answer, got none.')
@@ -218,24 +220,22 @@ function requireShort(messages: readonly ChatMessage[], tools: unknown): void {
 const hasTemplate = (reader: RecordReader): boolean =>
   reader.tokenizer.chatTemplate !== null || templateOf(reader).chatTemplate !== undefined
 
-/** Return the template of a family whose folder has none. */
-function templateOf({ tokenizer, audio }: RecordReader): Pick<ChatOptions, 'chatTemplate'> {
-  const chatTemplate = audio === null ? undefined : familyOf(audio.config).chatTemplate
-  return tokenizer.chatTemplate !== null || chatTemplate === undefined ? {} : { chatTemplate }
-}
+/** Return the template of the model, in place of the tokenizer's. */
+const templateOf = ({ media }: RecordReader): Pick<ChatOptions, 'chatTemplate'> =>
+  media?.chatTemplate === undefined ? {} : { chatTemplate: media.chatTemplate }
 
 interface Conversation {
   messages: ChatMessage[]
-  clips: AudioClip[]
-  /** Number of audio tokens of each clip. */
-  counts: number[]
+  clips: MediaValue[]
+  /** Tokens of each clip. */
+  tokens: MediaTokens[]
   /** Number of clips before each message. */
   clipsBefore: number[]
 }
 
 async function chatTokens(
   reader: RecordReader,
-  { messages, clips, counts, clipsBefore }: Conversation,
+  { messages, clips, tokens, clipsBefore }: Conversation,
   options: Pick<ChatOptions, 'tools' | 'chatTemplate'>,
   from: number,
   withAnswers: boolean,
@@ -252,7 +252,7 @@ async function chatTokens(
   if (rendered.spans.length === 0) {
     throw new Refused('no answer', 'expected a message of the assistant, got none.')
   }
-  const { ids, turns } = await encoded(reader, rendered.text, rendered.spans, counts)
+  const { ids, turns } = await encoded(reader, rendered.text, rendered.spans, tokens)
   const lastTurn = turns.at(-1) as Span
   const { eosTokenId } = tokenizer
   // Without an end token in the template, as in GLM's, the answer would never end.
@@ -267,7 +267,7 @@ async function chatTokens(
   const prompt = messages.slice(0, last)
   const { text } = tokenizer.renderChat(prompt, { ...options, addGenerationPrompt: true })
   const before = last < clipsBefore.length ? (clipsBefore[last] as number) : clips.length
-  const { ids: promptIds } = await encoded(reader, text, [], counts.slice(0, before))
+  const { ids: promptIds } = await encoded(reader, text, [], tokens.slice(0, before))
   const answer = {
     ...{ promptIds, clips: clips.slice(0, before), reference: textOf(messages[last] as ChatMessage) },
     endIds: ends(),
@@ -275,22 +275,33 @@ async function chatTokens(
   return { ids, turns, clips, answer }
 }
 
-/** Encode a rendered text, with each audio token repeated as often as its clip has tokens. */
+/** Encode a rendered text, with the tokens of clips in their places. */
 async function encoded(
-  { tokenizer, audio }: RecordReader,
+  { tokenizer, media }: RecordReader,
   text: string,
   spans: readonly Span[],
-  counts: readonly number[],
+  tokens: readonly MediaTokens[],
 ): Promise<{ ids: number[]; turns: Span[] }> {
-  const token = audio?.audioToken
   let whole = text
   let moved = (at: number) => at
-  if (token !== undefined) {
-    whole = placeholders(token, text, counts)
+  if (media !== null) {
+    const { token } = media
     const places = placesOf(text, token)
-    moved = (at) => places.reduce((sum, place, i) => (place < at ? sum + token.length * (counts[i]! - 1) : sum), at)
+    if (places.length !== tokens.length) {
+      throw new Refused(
+        'clips',
+        `expected ${places.length} ${media.name}s for ${places.length} times ${token} in the rendered conversation, got ${tokens.length}.`,
+      )
+    }
+    whole = text.split(token).reduce((before, part, i) => before + tokens[i - 1]!.text + part)
+    moved = (at) =>
+      places.reduce((sum, place, i) => (place < at ? sum + tokens[i]!.text.length - token.length : sum), at)
   }
   const { inputIds, offsets } = await tokenizer.encodeAsync(whole, { addSpecialTokens: false })
+  const [found, expected] = [countOf(inputIds, media?.id ?? -1), tokens.reduce((sum, { count }) => sum + count, 0)]
+  if (found !== expected) {
+    throw new Refused('clips', `expected ${expected} ${media?.type} tokens in the rendered conversation, got ${found}.`)
+  }
   const turns = spans.map(([start, end]): Span => {
     const [first, last] = [moved(start), moved(end)]
     const begin = offsets.findIndex(([from, to]) => to > first && from < last)
@@ -302,15 +313,6 @@ async function encoded(
   return { ids: inputIds, turns }
 }
 
-function placeholders(token: string, text: string, counts: readonly number[]): string {
-  const places = placesOf(text, token).length
-  if (places === counts.length) return audioPrompt(token, text, counts)
-  throw new Refused(
-    'clips',
-    `expected ${places} clips for ${places} times ${token} in the rendered conversation, got ${counts.length}.`,
-  )
-}
-
 function placesOf(text: string, token: string): number[] {
   const places: number[] = []
   for (let at = text.indexOf(token); at >= 0; at = text.indexOf(token, at + token.length)) places.push(at)
@@ -319,12 +321,18 @@ function placesOf(text: string, token: string): number[] {
 
 /** Check messages, and decode their clips. */
 async function readConversation(
-  { audio, settings }: RecordReader,
+  { media }: RecordReader,
   messages: readonly ChatMessage[],
   record: Record<string, unknown>,
   root: string | undefined,
 ): Promise<Conversation> {
-  const given = givenClips(record)
+  const type = media?.type
+  const given = type === undefined ? [] : givenMedia(record, type)
+  for (const other of ['audio', 'image']) {
+    if (other === type || givenMedia(record, other).length === 0) continue
+    const model = type === undefined ? 'a DecoderLM' : `a model of ${type}`
+    throw new Refused('clips', `expected no ${other} for ${model}, got some.`)
+  }
   const values: [name: string, value: unknown][] = []
   const clipsBefore: number[] = []
   let taken = 0
@@ -336,15 +344,17 @@ async function readConversation(
     if (isList(content)) {
       parts = content.map((part: unknown, j) => {
         const inside = `${place}.content[${j}]`
-        const { type = typeof part === 'string' ? 'text' : undefined, text, audio: clip, path } = partOf(part)
-        if (type === 'text' && typeof (text ?? part) === 'string') return { type, text: (text ?? part) as string }
-        if (type !== 'audio' || audio === null) {
-          const expected = audio === null ? "parts of type 'text' for a DecoderLM" : "parts of type 'text' or 'audio'"
-          throw new Refused('invalid record', `${inside}: expected ${expected}, got ${shown(type ?? part)}.`)
+        const fields = partOf(part)
+        const { type: kind = typeof part === 'string' ? 'text' : undefined, text } = fields
+        if (kind === 'text' && typeof (text ?? part) === 'string') return { type: kind, text: (text ?? part) as string }
+        if (type === undefined || kind !== type) {
+          const expected =
+            type === undefined ? "parts of type 'text' for a DecoderLM" : `parts of type 'text' or '${type}'`
+          throw new Refused('invalid record', `${inside}: expected ${expected}, got ${shown(kind ?? part)}.`)
         }
-        values.push([inside, clip ?? path ?? given[taken++]])
+        values.push([inside, fields[type] ?? fields.path ?? given[taken++]])
         // Templates test the type, or this field.
-        return { type: 'audio', audio: '' }
+        return { type, [type]: '' }
       })
     } else if (typeof content !== 'string' && content !== null && content !== undefined) {
       throw new Refused(
@@ -352,35 +362,42 @@ async function readConversation(
         `${place}.content: expected a text or a list of parts, got ${shown(content)}.`,
       )
     }
-    const own = parts === undefined ? message : { ...message, content: audio ? parts : joined(parts) }
+    const own = parts === undefined ? message : { ...message, content: media ? parts : joined(parts) }
     if (message.role === 'assistant' && textOf(own).trim() === '' && !hasFields(own)) {
       throw new Refused('empty answer', `${place}: expected an answer of the assistant, got an empty one.`)
     }
     return own
   })
-  if (values.length === 0 && given.length > 0 && audio !== null) {
-    for (const [i, value] of given.entries()) values.push([`audios[${i}]`, value])
+  if (values.length === 0 && given.length > 0 && media !== null) {
+    for (const [i, value] of given.entries()) values.push([`${type}s[${i}]`, value])
     taken = given.length
     // The text of the messages has the places.
     clipsBefore.length = 0
     let before = 0
     for (const { content } of read) {
       clipsBefore.push(before)
-      before += placesOf(textOf({ role: '', content }), audio.audioToken).length
+      before += placesOf(textOf({ role: '', content }), media.token).length
     }
   }
   if (taken !== given.length) {
-    const what = audio === null ? 'none for a DecoderLM' : `${taken} clips in audio or audios`
-    throw new Refused('clips', `expected ${what}, as the messages have places for, got ${given.length}.`)
+    throw new Refused(
+      'clips',
+      `expected ${taken} ${media?.name}s in ${type} or ${type}s, as the messages have places for, got ${given.length}.`,
+    )
   }
-  const clips: AudioClip[] = []
-  const counts: number[] = []
+  const clips: MediaValue[] = []
+  const tokens: MediaTokens[] = []
   for (const [name, value] of values) {
-    const clip = clipIn(value, root, name)
-    clips.push(clip)
-    counts.push(await tokensOfClip(audio as AudioLM, clip, name, settings.longAudio))
+    try {
+      const clip = mediaOf(type as 'audio', value, root, name)
+      clips.push(clip)
+      tokens.push(await (media as ConversationMedia).tokensOf(clip))
+    } catch (error) {
+      if (!(error instanceof DataError)) throw error
+      throw new Refused('clips', error.message.startsWith(name) ? error.message : `${name}: ${error.message}`)
+    }
   }
-  return { messages: read, clips, counts, clipsBefore }
+  return { messages: read, clips, tokens, clipsBefore }
 }
 
 const partOf = (part: unknown): Record<string, unknown> =>
@@ -398,35 +415,10 @@ function textOf({ content }: ChatMessage): string {
   return isList(content) ? joined(content as { text?: string }[]) : ''
 }
 
-function givenClips({ audio, audios }: Record<string, unknown>): readonly unknown[] {
-  if (audios != null && !isList(audios)) {
-    throw new Refused('invalid record', `audios: expected a list of clips, got ${shown(audios)}.`)
+function givenMedia(record: Record<string, unknown>, type: string): readonly unknown[] {
+  const [one, list] = [record[type], record[`${type}s`]]
+  if (list != null && !isList(list)) {
+    throw new Refused('invalid record', `${type}s: expected a list, got ${shown(list)}.`)
   }
-  return [...(audio == null ? [] : [audio]), ...((audios as readonly unknown[] | null | undefined) ?? [])]
-}
-
-function clipIn(value: unknown, root: string | undefined, name: string): AudioClip {
-  try {
-    return clipOf(value, root, name)
-  } catch (error) {
-    if (error instanceof DataError) throw new Refused('clips', error.message)
-    throw error
-  }
-}
-
-async function tokensOfClip(
-  model: AudioLM,
-  clip: AudioClip,
-  name: string,
-  longAudio: SftSettings['longAudio'],
-): Promise<number> {
-  try {
-    return await scope(async () => {
-      const { audioTokens } = await model.features(clip, { longAudio })
-      return audioTokens[0] as number
-    })
-  } catch (error) {
-    if (error instanceof DataError) throw new Refused('clips', `${name}: ${error.message}`)
-    throw error
-  }
+  return [...(one == null ? [] : [one]), ...((list as readonly unknown[] | null | undefined) ?? [])]
 }

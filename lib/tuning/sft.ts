@@ -9,6 +9,7 @@ import { plainMetrics, type RecipeResults, runRecipe } from '../kit/recipe.js'
 import { BadRecords } from '../kit/records.js'
 import { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
+import { InternVL } from '../models/internvl/internvl.js'
 import type { Module } from '../nn/module.js'
 import { isBlocks, quantizationOf } from '../nn/quantized-weight.js'
 import { PeftModel, peftModelOf } from '../peft/model.js'
@@ -21,6 +22,7 @@ import { ask, type LossOutput } from '../train/trainer/loss.js'
 import { Trainer } from '../train/trainer/trainer.js'
 import { answerMetrics, generateAnswers } from './answer-metrics.js'
 import { examplesOf, type RecordReader, type SftExample, type SftRecord, type Truncated } from './examples.js'
+import { audioMedia, type ConversationMedia, imageMedia } from './media.js'
 import { noRecords, RECORDS, type Records } from './records.js'
 import { SFT_SETTINGS, type SftSettings } from './settings.js'
 import {
@@ -56,7 +58,7 @@ export interface TrainSftResults extends RecipeResults<Record<string, number>> {
 }
 
 /** Model for supervised fine-tuning. */
-export type SftModel = DecoderLM | AudioLM
+export type SftModel = DecoderLM | AudioLM | InternVL
 
 /** A batch without padding: all records in one row. */
 interface SftBatch {
@@ -64,12 +66,12 @@ interface SftBatch {
   inputIds: Tensor
   labels: Tensor
   sequenceLengths: number[]
-  inputFeatures?: Tensor
-  featuresMask?: Tensor
+  /** Audio features or tiles of images, by their names in `forward`. */
+  [media: string]: unknown
 }
 
 /**
- * Fine-tune a language model, or a speech language model, on conversations: only the answers of the assistant contribute to the loss.
+ * Fine-tune a language model, a speech language model or a vision-language model on conversations: only the answers of the assistant contribute to the loss.
  * Records of a batch are concatenated in one row, without padding.
  *
  * ```ts
@@ -84,13 +86,13 @@ interface SftBatch {
  * @throws ConfigError for a wrong option; DataError, with file and line or index, for a record that cannot be used, see `onBadRecord`
  */
 export async function trainSft(
-  model: SftModel | PeftModel<SftModel> | PeftModel<DecoderLM> | PeftModel<AudioLM>,
+  model: SftModel | PeftModel<SftModel> | PeftModel<DecoderLM> | PeftModel<AudioLM> | PeftModel<InternVL>,
   records: Records<SftRecord>,
   options: TrainSftOptions,
 ): Promise<TrainSftResults> {
   const network = model instanceof PeftModel ? model.model : model
-  if (!(network instanceof DecoderLM || network instanceof AudioLM)) {
-    throw argumentError(WHERE, 'model', 'a DecoderLM, an AudioLM, or a PeftModel of one', model)
+  if (!(network instanceof DecoderLM || network instanceof AudioLM || network instanceof InternVL)) {
+    throw argumentError(WHERE, 'model', 'a DecoderLM, an AudioLM, an InternVL, or a PeftModel of one', model)
   }
   const { evalRecords, args, callbacks, loggers, ...given } = OPTIONS.read(WHERE, options)
   const { outputDir } = given
@@ -99,15 +101,17 @@ export async function trainSft(
   const settings = SFT_SETTINGS.read(WHERE, SFT_SETTINGS.changesIn(options))
   requireFitting(network, settings, evalRecords !== undefined)
   if (settings.packing) refuseOwned(WHERE, args)
-  const audio = network instanceof AudioLM ? network : null
-  const tokenizer = given.tokenizer ?? audio?.tokenizer
+  const tokenizer = given.tokenizer ?? (network instanceof AudioLM ? network.tokenizer : null)
   if (tokenizer == null) throw argumentError(WHERE, 'tokenizer', 'the tokenizer of the model', tokenizer)
   const training = trainingArguments(WHERE, outputDir, ownArguments(settings, evalRecords !== undefined), args)
   using optimizer = loraplusOptimizer(WHERE, network, settings.loraplusLrRatio, training)
-  const reader: RecordReader = { tokenizer, audio, settings }
+  const media = mediaIn(network, tokenizer, settings)
+  const reader: RecordReader = { tokenizer, media, settings }
   const bad = new BadRecords(settings.onBadRecord)
-  const isFrozen = audio?.language_model.parameters().every(({ requiresGrad }) => !requiresGrad) ?? false
-  const train = await examplesOf({ ...reader, needsAudio: isFrozen }, records, bad, 'records')
+  const needsMedia = !languageModel(network)
+    .parameters()
+    .some(({ requiresGrad }) => requiresGrad)
+  const train = await examplesOf({ ...reader, needsMedia: media !== null && needsMedia }, records, bad, 'records')
   if (train.examples.length === 0) throw noRecords(WHERE, 'record', 'records', bad)
   const { metrics } = settings
   const withAnswers = metrics.length > 0
@@ -115,10 +119,10 @@ export async function trainSft(
     evalRecords === undefined ? undefined : await examplesOf(reader, evalRecords, bad, 'evalRecords', withAnswers)
   if (valid?.examples.length === 0) throw noRecords(WHERE, 'record', 'evalRecords', bad)
 
-  const collate = collateOf(audio, settings)
+  const collate = collateOf(media)
   const answers = valid?.examples.flatMap(({ answer }) => answer ?? []) ?? []
   const trainer = new Trainer<SftModel, SftExample, SftBatch>({
-    ...{ model: network, args: training, collate, collateAhead: audio !== null },
+    ...{ model: network, args: training, collate, collateAhead: media !== null },
     trainDataset: settings.packing ? packed(train.examples, collate, settings) : train.examples,
     ...defined({ callbacks, loggers }),
     ...(valid && { evalDataset: valid.examples }),
@@ -127,7 +131,7 @@ export async function trainSft(
       // The answers are generated apart from the pass that computes the loss.
       computeLoss: async (one, batch) => withLogits(await ask(one, batch, training.labelSmoothingFactor ?? 0)),
       computeMetrics: async () => {
-        const texts = await generateAnswers(network, tokenizer, answers, settings)
+        const texts = await generateAnswers(network, reader, answers, settings)
         return answerMetrics(
           metrics,
           texts,
@@ -179,15 +183,16 @@ function requireFitting(network: SftModel, settings: SftSettings, evaluates: boo
   if (packing && groupByLength)
     refuse('groupByLength', 'it without packing, which fills batches, got both. Leave one of them out.')
   if (merge) requireAdapters(WHERE, network, 'merge')
-  const packed = network instanceof AudioLM && network.namedModules().find(([, module]) => quantizationOf(module))
+  const kind = network.constructor.name
+  const packed = !(network instanceof DecoderLM) && network.namedModules().find(([, module]) => quantizationOf(module))
   if (merge && packed) {
     refuse(
       'merge',
-      `a model without quantization, since an AudioLM is saved without, got '${packed[0]}' quantized. Leave it out.`,
+      `a model without quantization, since ${kind} is saved without, got '${packed[0]}' quantized. Leave it out.`,
     )
   }
-  if (gguf !== null && network instanceof AudioLM) {
-    refuse('gguf', `none for an AudioLM, got '${gguf}'. Leave it out.`)
+  if (gguf !== null && !(network instanceof DecoderLM)) {
+    refuse('gguf', `none for ${kind}, got '${gguf}'. Leave it out.`)
   }
 }
 
@@ -212,16 +217,23 @@ function ownArguments(settings: SftSettings, evaluates: boolean): Omit<TrainingA
 
 const pack = packSequences(['inputIds', 'labels'])
 
-/** Return a function that concatenates records, and computes the features of their clips. */
+/** Return a function that concatenates records, and computes the features of their clips or images. */
 const collateOf =
-  (audio: AudioLM | null, { longAudio }: SftSettings) =>
+  (media: ConversationMedia | null) =>
   async (examples: SftExample[]): Promise<SftBatch> => {
     const { inputIds, labels, sequenceLengths } = pack(examples)
     const clips = examples.flatMap((example) => example.clips)
-    if (audio === null || clips.length === 0) return { inputIds, labels, sequenceLengths }
-    const { inputFeatures, featuresMask } = await audio.features(clips, { longAudio })
-    return { inputIds, labels, sequenceLengths, inputFeatures, ...(featuresMask && { featuresMask }) }
+    const inputs = media !== null && clips.length > 0 ? await media.inputsOf(clips) : {}
+    return { inputIds, labels, sequenceLengths, ...inputs }
   }
+
+function mediaIn(network: SftModel, tokenizer: Tokenizer, settings: SftSettings): ConversationMedia | null {
+  if (network instanceof AudioLM) return audioMedia(network, tokenizer, settings)
+  return network instanceof InternVL ? imageMedia(WHERE, network, tokenizer) : null
+}
+
+const languageModel = (network: SftModel): DecoderLM =>
+  network instanceof DecoderLM ? network : network.language_model
 
 function packed(
   examples: readonly SftExample[],

@@ -8,6 +8,7 @@ import { runCommand } from '../../lib/kit/command.js'
 import { BadRecords } from '../../lib/kit/records.js'
 import { examplesOf } from '../../lib/tuning/examples.js'
 import { type SftRecord, type TrainSftOptions, trainSft } from '../../lib/tuning/index.js'
+import { audioMedia } from '../../lib/tuning/media.js'
 import { expectClose, fixturePath, settledTensors } from '../helpers.js'
 
 vt.setNumThreads(1)
@@ -48,13 +49,12 @@ writeFileSync(file, [two, plain, two, plain].map((one) => JSON.stringify(one)).j
 
 const settings = { maxLength: 1024, truncationMode: 'keep_start', trainOn: 'assistant', longAudio: 'error' } as const
 const open = async () => (await vt.AudioLM.fromPretrained(folder)) as vt.AudioLM & { tokenizer: vt.Tokenizer }
+const readerOf = (model: Awaited<ReturnType<typeof open>>, changes: object = {}) => {
+  const all = { ...settings, ...changes }
+  return { tokenizer: model.tokenizer, media: audioMedia(model, model.tokenizer, all), settings: all }
+}
 const read = (model: Awaited<ReturnType<typeof open>>, records: string | SftRecord[], changes: object = {}) =>
-  examplesOf(
-    { tokenizer: model.tokenizer, audio: model, settings: { ...settings, ...changes } },
-    records,
-    new BadRecords('stop'),
-    'records',
-  )
+  examplesOf(readerOf(model, changes), records, new BadRecords('stop'), 'records')
 
 let runs = 0
 const options = (more: Partial<TrainSftOptions> = {}): TrainSftOptions => ({
@@ -88,7 +88,8 @@ it('a packed batch with audio has the loss and gradients of its records alone', 
   const count = [first, second].flatMap(({ labels }) => labels.filter((id) => id >= 0)).length
   let alone = 0
   for (const { inputIds, labels, clips } of [first, second]) {
-    const { inputFeatures = null, featuresMask = null } = clips.length > 0 ? await model.features(clips) : {}
+    const { inputFeatures = null, featuresMask = null } =
+      clips.length > 0 ? await model.features(clips as vt.AudioClip[]) : {}
     const { loss } = await model.forward({
       ...{
         inputIds: vt.tensor([inputIds]),
@@ -103,7 +104,7 @@ it('a packed batch with audio has the loss and gradients of its records alone', 
   }
   const expected = gradients()
   const { inputIds, labels, sequenceLengths } = vt.packSequences(['inputIds', 'labels'])([first, second])
-  const { inputFeatures, featuresMask } = await model.features(first.clips)
+  const { inputFeatures, featuresMask } = await model.features(first.clips as vt.AudioClip[])
   const { loss } = await model.forward({ inputIds, labels, sequenceLengths, inputFeatures, featuresMask })
   expect(Number(loss!.item())).toBeCloseTo(alone, 5)
   await loss!.backward()
@@ -129,7 +130,7 @@ it('reads clips as paths, bytes, samples, and from Parquet files and columns', a
   const { examples } = await read(model, given as SftRecord[])
   expect(new Set(examples.map(({ inputIds }) => String(inputIds))).size).toBe(1)
   const bad = new BadRecords('skip')
-  const parquet = await examplesOf({ tokenizer: model.tokenizer, audio: model, settings }, PARQUET, bad, 'records')
+  const parquet = await examplesOf(readerOf(model), PARQUET, bad, 'records')
   expect(parquet.examples[0]!.inputIds).toEqual(examples[0]!.inputIds)
   expect(parquet.examples[0]!.clips).toEqual([expect.any(Uint8Array)])
   expect(parquet.examples).toHaveLength(2)
@@ -186,7 +187,7 @@ it('trains parts, and evaluates generated answers', async () => {
   const before = await settledTensors()
   await trainSft(peft, file, options({ maxSteps: 2 }))
   expect(await settledTensors()).toBe(before)
-  await expect(trainSft(peft, file, options({ gguf: 'F16' }))).rejects.toThrow(/gguf: expected none for an AudioLM/)
+  await expect(trainSft(peft, file, options({ gguf: 'F16' }))).rejects.toThrow(/gguf: expected none for AudioLM/)
   model.dispose()
 })
 

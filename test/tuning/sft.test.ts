@@ -53,7 +53,7 @@ const settings = { maxLength: 1024, truncationMode: 'keep_start', trainOn: 'assi
 
 /** The examples of records, with the texts that contribute to the loss. */
 async function read(some: readonly SftRecord[], changes: object = {}, own: vt.Tokenizer = tokenizer) {
-  const reader = { tokenizer: own, audio: null, settings: { ...settings, ...changes } }
+  const reader = { tokenizer: own, media: null, settings: { ...settings, ...changes } }
   const bad = new BadRecords('stop')
   const { examples, truncated } = await examplesOf(reader, some, bad, 'records')
   const texts = examples.map(({ labels }) => own.decode(labels.filter((id) => id >= 0)))
@@ -267,7 +267,7 @@ describe('trainSft', () => {
         'invalid record',
         /messages\[0\]\.content\[0\]: expected parts of type 'text' for a DecoderLM, got "audio"/,
       ],
-      [{ ...good, audio: 'a.wav' }, 'clips', /expected none for a DecoderLM/],
+      [{ ...good, audio: 'a.wav' }, 'clips', /expected no audio for a DecoderLM/],
       [
         { prompt: 'a', completion: 'b', audio: 'a.wav' },
         'clips',

@@ -3,7 +3,6 @@ import { argumentError, requireObject, requireOptions } from '../../base/check.j
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
-import type { LoraConfig } from '../../peft/config.js'
 import type { PeftModel } from '../../peft/model.js'
 import { type Device, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { withSeed } from '../../tensor/random.js'
@@ -28,7 +27,6 @@ import {
   audioPrompt,
   prepareConversations,
 } from './processor.js'
-import { type AudioLMTraining, trainParts } from './train-parts.js'
 import { type AudioLMTranscribeOptions, type AudioLMTranscription, transcribeClips } from './transcribe.js'
 
 /** Audio as features, states or embeddings: at most one of the three. */
@@ -138,6 +136,9 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     return this.language_model
   }
 
+  protected get partNames() {
+    return { encoder: 'audio_tower', connector: 'multi_modal_projector', decoder: 'language_model' }
+  }
   protected get mediaEncoder(): AudioEncoder {
     return this.audio_tower
   }
@@ -214,23 +215,6 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     const all: AudioLMTranscription[] = []
     for await (const one of transcribeClips(this, isMany ? clips : [clips as AudioClip], options)) all.push(one)
     return isMany ? all : (all[0] as AudioLMTranscription)
-  }
-
-  /**
-   * Choose how each part trains: frozen, in full, or by adapters of its linear layers (LoRA, DoRA). Adapters are saved with the
-   * parts that train in full, as `modulesToSave`.
-   *
-   * ```ts
-   * const peft = model.trainParts({ encoder: 'lora', connector: 'full', decoder: 'lora' }, { r: 16, loraAlpha: 32 })
-   * await peft?.savePretrained('adapter')
-   * ```
-   * @param training `'frozen'` (default), `'lora'` or `'full'` for `encoder`, `connector` and `decoder`
-   * @param lora settings of the adapters; `targetModules` lists names of layers, by default all linear ones but the output layer
-   * @returns the adapters; null if no part has any
-   * @throws ConfigError for invalid settings, if no part trains, and for a model with adapters
-   */
-  trainParts(training: AudioLMTraining, lora: Partial<LoraConfig> = {}): PeftModel<AudioLM> | null {
-    return trainParts(this, training, lora)
   }
 
   /**

@@ -90,6 +90,9 @@ export class InternVL extends ImageTextModel implements SavableNetwork<InternVLC
   get projector(): InternVLProjector {
     return this.mlp1
   }
+  protected get partNames() {
+    return { encoder: 'vision_model', connector: 'mlp1', decoder: 'language_model' }
+  }
   protected get imageToken() {
     return { id: this.config.imgContextTokenId ?? null, token: '<IMG_CONTEXT>', key: 'imgContextTokenId' }
   }

@@ -65,6 +65,37 @@ const NAMES: Readonly<Record<string, InternVLTemplate>> = {
   'phi3-chat': 'phi3',
 }
 
+/**
+ * Return a chat template in Jinja. Content is a text or a list of parts; an image part becomes `<image>`, on a line of its own with the text of
+ * `afterImage`. Conversations without a system message get the default one.
+ */
+export function internVLChatTemplate(name: InternVLTemplate): string {
+  const { system, user, end, between, afterImage, defaultSystem } = INTERNVL_TEMPLATES[name]
+  const text = (value: string) => `'${value.replaceAll('\n', '\\n')}'`
+  const answerAt = user[1].lastIndexOf('<|', user[1].indexOf('assistant'))
+  const answer = text(user[1].slice(answerAt))
+  const image = text(afterImage === '' ? '<image>\n' : '<image>')
+  return `{%- if messages and messages[0]['role'] != 'system' -%}{{- ${text(system[0] + defaultSystem + system[1])} -}}{%- endif -%}
+{%- for message in messages -%}
+  {%- if message['role'] == 'system' -%}{{- ${text(system[0])} -}}
+  {%- elif message['role'] == 'assistant' -%}{{- ${answer} -}}
+  {%- elif message['role'] == 'user' -%}{{- ${text(user[0])} -}}
+  {%- else -%}{{- raise_exception('expected a role of system, user or assistant') -}}
+  {%- endif -%}
+  {%- if message['content'] is string -%}{{- message['content'] -}}
+  {%- else -%}
+    {%- for part in message['content'] -%}
+      {%- if part['type'] == 'image' -%}{{- ${image} -}}{%- else -%}{{- part['text'] -}}{%- endif -%}
+    {%- endfor -%}
+  {%- endif -%}
+  {%- if message['role'] == 'system' -%}{{- ${text(system[1])} -}}
+  {%- elif message['role'] == 'user' -%}{{- ${text(user[1].slice(0, answerAt))} -}}
+  {%- else -%}{{- ${text(end)} -}}{%- if not loop.last -%}{{- ${text(between)} -}}{%- endif -%}
+  {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- ${answer} -}}{%- endif -%}`
+}
+
 const [IMAGE, VIDEO, AUDIO, CONTEXT] = ['<image>', '<video>', '<audio>', '<IMG_CONTEXT>']
 
 /** Placeholder of an audio embedding; no token has this id. */

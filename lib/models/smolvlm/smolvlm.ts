@@ -108,6 +108,9 @@ export class SmolVLM extends ImageTextModel implements SavableNetwork<SmolVLMCon
   get projector(): SmolVLMConnector {
     return this.connector
   }
+  protected get partNames() {
+    return { encoder: 'vision_model', connector: 'connector', decoder: 'language_model' }
+  }
   protected get imageToken() {
     return { id: this.config.imageTokenId, token: '<image>', key: 'imageTokenId' }
   }

@@ -1,0 +1,86 @@
+import { argumentError, requireObject, requireOneOf, requireOptions } from '../base/check.js'
+import { ConfigError } from '../base/errors.js'
+import type { Module } from '../nn/module.js'
+import { NativeModule, nativeKind } from '../nn/native-module.js'
+import type { LoraConfig } from '../peft/config.js'
+import { getPeftModel, type PeftModel, peftModelOf } from '../peft/model.js'
+
+/** Training of a part: not at all, by an adapter of its linear layers, or in full. */
+export type PartTraining = 'frozen' | 'lora' | 'full'
+
+/** Training of each part. Default `'frozen'`. */
+export interface PartsTraining {
+  encoder?: PartTraining
+  connector?: PartTraining
+  decoder?: PartTraining
+}
+
+/** Names of the fields of a model's parts. */
+export type PartNames = Readonly<Record<keyof PartsTraining, string>>
+
+/** Freeze, adapt or unfreeze each part of a model; return its adapters, or null without one. */
+export function trainParts<M extends Module>(
+  model: M,
+  names: PartNames,
+  training: PartsTraining,
+  lora: Partial<LoraConfig>,
+): PeftModel<M> | null {
+  const where = `${model.constructor.name}.trainParts`
+  const freezeConstants = () => {
+    const encoder = Reflect.get(model, names.encoder) as { freezeConstants?(): void }
+    encoder.freezeConstants?.()
+  }
+  requireOptions(where, training, ['encoder', 'connector', 'decoder'])
+  requireObject(where, 'lora', lora)
+  const parts = (['encoder', 'connector', 'decoder'] as const).map((part) => {
+    const how = training[part] ?? 'frozen'
+    requireOneOf(where, part, how, ['frozen', 'lora', 'full'])
+    return { path: names[part], how }
+  })
+  const pathsOf = (how: PartTraining) => parts.filter((one) => one.how === how).map(({ path }) => path)
+  const [adapted, whole] = [pathsOf('lora'), pathsOf('full')]
+  if (adapted.length + whole.length === 0) {
+    throw new ConfigError(`${where}: expected a part with 'lora' or 'full', got none. Train at least one part.`, {})
+  }
+  if (peftModelOf(model) !== undefined) {
+    throw new ConfigError(
+      `${where}: expected a model without adapters, got one with them. Merge or unload them first.`,
+      {},
+    )
+  }
+  const { targetModules, modulesToSave, ...rest } = lora
+  if (modulesToSave != null) throw argumentError(where, 'lora.modulesToSave', 'left out: parts in full', modulesToSave)
+  if (typeof targetModules === 'string' && targetModules.toLowerCase() !== 'all-linear') {
+    throw argumentError(where, 'lora.targetModules', "a list of names of layers, or 'all-linear'", targetModules)
+  }
+  if (adapted.length === 0) {
+    if (Object.keys(lora).length > 0) {
+      throw new ConfigError(`${where}: expected no lora without a part that has 'lora', got one. Leave it out.`, {})
+    }
+    model.freeze()
+    for (const path of whole) model.unfreeze(path)
+    freezeConstants()
+    return null
+  }
+  const layers = Array.isArray(targetModules) ? targetModules : linearNames(model, adapted)
+  const paths = layers.map((name) => name.replaceAll('.', '\\.'))
+  const peft = getPeftModel(model, {
+    ...rest,
+    targetModules: `^(${adapted.join('|')})\\.(.*\\.)?(${paths.join('|')})$`,
+    ...(whole.length > 0 && { modulesToSave: whole }),
+  })
+  freezeConstants()
+  return peft
+}
+
+/** Return the names of the linear layers of parts, without the output layer. */
+function linearNames(model: Module, parts: readonly string[]): string[] {
+  const inside = model
+    .namedModules()
+    .filter(([path, module]) => {
+      if (!parts.some((part) => path.startsWith(`${part}.`))) return false
+      return module instanceof NativeModule && nativeKind(module) === 'Linear'
+    })
+    .map(([path]) => path.split('.').at(-1) as string)
+  return [...new Set(inside)].filter((name) => name !== 'lm_head')
+}
