@@ -4,7 +4,7 @@ import { DataError, VoxtorchError } from '../base/errors.js'
 import type { BadRecords } from '../kit/records.js'
 import type { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { familyOf } from '../models/audio-lm/config.js'
-import { audioPrompt } from '../models/audio-lm/processor.js'
+import { audioPrompt, templateMessages } from '../models/audio-lm/processor.js'
 import { scope } from '../tensor/index.js'
 import type { ChatMessage, ChatOptions } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
@@ -380,7 +380,7 @@ async function readConversation(
     clips.push(clip)
     counts.push(await tokensOfClip(audio as AudioLM, clip, name, settings.longAudio))
   }
-  return { messages: read, clips, counts, clipsBefore }
+  return { messages: audio === null ? read : templateMessages(audio, read), clips, counts, clipsBefore }
 }
 
 const partOf = (part: unknown): Record<string, unknown> =>
