@@ -43,6 +43,8 @@ export interface MediaToken {
   key: string
   /** The media's name: `'image'` or `'audio'`. */
   media: string
+  /** Token that the language model reads in its place, for a token that it does not have. Labels of such a token are ignored. */
+  standIn?: number
 }
 
 /**
@@ -139,8 +141,11 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     }
     return scope(async () => {
       const { inputsEmbeds, mediaEmbeds } = await this.#read(where, inputIds, media)
+      const { id, standIn } = this.mediaToken
+      const { labels } = rest as { labels?: Tensor | null }
+      const known = standIn !== undefined && labels && { labels: labels.maskedFill(labels.eq(id as number), -100) }
       const output = await this.withAdapters(mediaEmbeds !== null, () =>
-        this.language_model.forward({ ...rest, inputsEmbeds }),
+        this.language_model.forward({ ...rest, ...known, inputsEmbeds }),
       )
       return { ...output, mediaEmbeds }
     })
@@ -196,6 +201,12 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     return { inputIds, media: Object.fromEntries(of(true)) as Media, rest: Object.fromEntries(of(false)) }
   }
 
+  /** Return token ids that the language model has: of a media token that it does not have, those of its stand-in. @internal */
+  textIds(inputIds: Tensor): Tensor {
+    const { id, standIn } = this.mediaToken
+    return standIn === undefined ? inputIds : inputIds.maskedFill(inputIds.eq(id as number), standIn)
+  }
+
   /** Return the inputs of the language model. @internal */
   async #prompt(inputs: MultimodalGenerateInputs & Media) {
     const where = `${this.constructor.name}.generate`
@@ -206,7 +217,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     const hasMedia = mediaEmbeds !== null
     return {
       hasMedia,
-      inputIds: upload(inputIds, inputsEmbeds.device),
+      inputIds: upload(this.textIds(inputIds), inputsEmbeds.device),
       // The prefix cache of a batching shares texts by their ids, which do not tell one clip from another.
       ...(hasMedia && { inputsEmbeds }),
       attentionMask: inputs.attentionMask ?? null,
@@ -231,7 +242,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     return scope(async () => {
       const { device } = this.language_model.parameters()[0] as Tensor
       const ids = inputIds.device === 'cpu' && device !== 'cpu' ? upload(inputIds, device) : inputIds
-      const textEmbeds = await this.language_model.embedQueued(ids)
+      const textEmbeds = await this.language_model.embedQueued(this.textIds(ids))
       const mediaEmbeds = found.length > 0 ? await this.mediaEmbeds(media) : null
       const { id, token, key, media: name } = this.mediaToken
       if (id === null) {

@@ -214,6 +214,7 @@ const CLASSES: Record<string, string> = {
   qwen3_asr: 'AudioLM',
   glmasr: 'AudioLM',
   granite_speech: 'AudioLM',
+  ultravox: 'AudioLM',
   smolvlm: 'SmolVLM',
   idefics3: 'SmolVLM',
   siglip: 'SiglipVisionModel',

@@ -2,7 +2,7 @@ import type { AudioClip } from '../audio/clip.js'
 import { argumentError, isList } from '../base/check.js'
 import { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { familyOf } from '../models/audio-lm/config.js'
-import { type AudioLMConversation, audioPrompt, clipsOf } from '../models/audio-lm/processor.js'
+import { type AudioLMConversation, audioPrompt, clipsOf, templateMessages } from '../models/audio-lm/processor.js'
 import { DecoderLM } from '../models/decoder/decoder-lm.js'
 import { PeftModel } from '../peft/model.js'
 import { scope, type Tensor, tensor } from '../tensor/index.js'
@@ -52,7 +52,7 @@ export async function promptAudio(
   if (!(model instanceof AudioLM)) throw argumentError('messages', name, 'text alone with a DecoderLM', 'audio')
   const { messages: rendered, clips } = clipsOf(name, withClips(messages, name, root))
   const audioTokens = await scope(async () => (await model.features(clips)).audioTokens)
-  return { messages: rendered, audio: { clips, audioTokens } }
+  return { messages: templateMessages(model, rendered), audio: { clips, audioTokens } }
 }
 
 /** Return messages whose audio parts hold clips. Parquet files have a column for each field of the parts, null where it is not used. */

@@ -397,7 +397,7 @@ async function readConversation(
       throw new Refused('clips', error.message.startsWith(name) ? error.message : `${name}: ${error.message}`)
     }
   }
-  return { messages: read, clips, tokens, clipsBefore }
+  return { messages: media?.templateMessages?.(read) ?? read, clips, tokens, clipsBefore }
 }
 
 const partOf = (part: unknown): Record<string, unknown> =>

@@ -2,9 +2,11 @@ import type { AudioClip } from '../audio/clip.js'
 import { ConfigError } from '../base/errors.js'
 import type { AudioLM } from '../models/audio-lm/audio-lm.js'
 import { familyOf } from '../models/audio-lm/config.js'
+import { templateMessages } from '../models/audio-lm/processor.js'
 import type { InternVL } from '../models/internvl/internvl.js'
 import { INTERNVL_TEMPLATES, internVLChatTemplate, internVLTemplate } from '../models/internvl/prompt.js'
 import { cat, noGrad, scope, type Tensor, withDevice } from '../tensor/index.js'
+import type { ChatMessage } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import { type ImageInput, readImage } from '../vision/image.js'
 import { IMAGENET_STATISTICS, normalizeImage } from '../vision/resize.js'
@@ -32,6 +34,8 @@ export interface ConversationMedia {
   id: number
   /** Template of the model, in place of the tokenizer's. */
   chatTemplate?: string
+  /** Return messages as the chat template takes them. */
+  templateMessages?(messages: ChatMessage[]): ChatMessage[]
   /** Return the tokens in place of the token. @throws DataError for one that cannot be read */
   tokensOf(value: MediaValue): Promise<MediaTokens>
   /** Return inputs of the network for all of a batch, in order. */
@@ -49,6 +53,7 @@ export function audioMedia(
   return {
     ...{ type: 'audio', name: 'clip', token, id: audioIdOf(model) as number },
     ...(chatTemplate === null && own !== undefined && { chatTemplate: own }),
+    templateMessages: (messages) => templateMessages(model, messages),
     tokensOf: (clip) =>
       scope(async () => {
         const count = (await model.features(clip as AudioClip, { longAudio })).audioTokens[0] as number

@@ -48,7 +48,7 @@ export async function sampleAnswers(
     ...{ doSample: randomOf !== undefined, maxNewTokens: most, eosTokenId: eosTokenId ?? [] },
     ...(randomOf && { topK, topP }),
     // An answer with it would have a place for a clip that there is not.
-    ...(audioId !== null && { suppressTokens: [audioId] }),
+    ...(audioId !== null && audioId < (decoder.config.vocabSize ?? 0) && { suppressTokens: [audioId] }),
   })
   const sample = async () => {
     const inputs: { inputIds: Tensor; inputsEmbeds?: Tensor }[] = []
@@ -93,6 +93,6 @@ async function promptInputs(model: TuningModel, { ids, audio }: Prompt) {
   return scope(async () => {
     const batch = await audioBatch(model, [audio])
     const embeds = batch && { audioEmbeds: await audioEmbeds(model, batch) }
-    return { inputIds, inputsEmbeds: await model.embed(inputIds, embeds) }
+    return { inputIds: model.textIds(inputIds), inputsEmbeds: await model.embed(inputIds, embeds) }
   })
 }

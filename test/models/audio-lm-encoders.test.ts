@@ -2,17 +2,9 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import {
-  AudioLM,
-  type AudioLMConfig,
-  KvCache,
-  loadSafetensors,
-  randn,
-  saveSafetensors,
-  type Tensor,
-  tensor,
-} from '../../lib/index.js'
+import { AudioLM, type AudioLMConfig, KvCache, loadSafetensors, randn, saveSafetensors } from '../../lib/index.js'
 import { expectClose, fixture, fixturePath, ROUNDING, tensorsOf } from '../helpers.js'
+import { type Given, paddedLeft } from './audio-lm.js'
 import { atReal, get } from './decoder.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
@@ -21,14 +13,6 @@ interface Case {
   config: Record<string, unknown>
   tokens: number[][]
 }
-interface Given {
-  inputIds: Tensor
-  attentionMask: Tensor
-  labels: Tensor
-  inputFeatures: Tensor
-  featuresMask: Tensor
-}
-
 const FAMILIES = ['qwen3_asr', 'glmasr', 'granite_speech'] as const
 type Family = (typeof FAMILIES)[number]
 const files = new Map(
@@ -51,17 +35,6 @@ function open(name: Family) {
   const model = new AudioLM(camelKeys(get(all.file.cases[0]).config) as AudioLMConfig).eval()
   loadParameters(model, all.file, name)
   return { ...all, model }
-}
-
-/** Move the padding of rows to the left. */
-function paddedLeft({ inputIds, attentionMask }: Given) {
-  const masks = attentionMask.toArray() as bigint[][]
-  const moved = (list: bigint[], i: number) => {
-    const real = get(masks[i]).filter((one) => Number(one) === 1).length
-    return [...list.slice(real), ...list.slice(0, real)]
-  }
-  const all = (rows: bigint[][]) => tensor(rows.map(moved), { dtype: 'int64' })
-  return { inputIds: all(inputIds.toArray() as bigint[][]), attentionMask: all(masks) }
 }
 
 describe.each(FAMILIES)('%s against transformers', (name) => {

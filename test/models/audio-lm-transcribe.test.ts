@@ -6,6 +6,7 @@ import { transcribeRule } from '../../lib/cli/transcribe.js'
 import { AudioLM, type AudioLMConfig, Tokenizer, tensor, VoxtorchError, writeWav } from '../../lib/index.js'
 import { familyOf } from '../../lib/models/audio-lm/config.js'
 import { fixture, fixturePath, settledTensors } from '../helpers.js'
+import { samplesOf } from './audio-lm.js'
 import { get } from './decoder.js'
 import { camelKeys } from './networks.js'
 
@@ -22,9 +23,6 @@ interface Case {
 const { cases } = await fixture<Case>('models/audio-lm-transcribe')
 const directory = mkdtempSync(join(tmpdir(), 'voxtorch-audio-lm-transcribe-'))
 afterAll(() => rmSync(directory, { recursive: true }))
-
-const samplesOf = (count: number): Float32Array =>
-  Float32Array.from({ length: count }, (_, i) => (((i * i * 37 + i * 11) % 2001) - 1000) / 4096)
 
 const bytes = () => Tokenizer.fromPretrained(fixturePath('models/audio-lm-folder-qwen2_audio'))
 

@@ -15,12 +15,12 @@ import {
   scope,
   type Tensor,
   Tokenizer,
-  tensor,
   VoxtorchError,
 } from '../../lib/index.js'
 import type { AudioLMMessage } from '../../lib/models/audio-lm/processor.js'
 import { quantizationOf } from '../../lib/nn/quantized-weight.js'
 import { expectClose, fixture, fixturePath, ROUNDING, settledTensors, tensorsOf } from '../helpers.js'
+import { paddedLeft, samplesOf, type Given as WholeGiven } from './audio-lm.js'
 import { atReal, get } from './decoder.js'
 import { camelKeys, expectGradients, loadParameters } from './networks.js'
 
@@ -29,13 +29,7 @@ interface Case {
   config: Record<string, unknown>
   tokens: number[][]
 }
-interface Given {
-  inputIds: Tensor
-  attentionMask: Tensor
-  labels: Tensor
-  inputFeatures: Tensor
-  featuresMask?: Tensor
-}
+type Given = Omit<WholeGiven, 'featuresMask'> & Partial<Pick<WholeGiven, 'featuresMask'>>
 
 const VOXTRAL_TOWER = {
   ...{ hiddenSize: 12, numHiddenLayers: 1, numAttentionHeads: 3, intermediateSize: 48, numMelBins: 8 },
@@ -67,17 +61,6 @@ function open(name: Family) {
   const inputs = camelKeys(tensorsOf(file, name, 'in')) as unknown as Given
   const real = inputs.attentionMask.to({ dtype: 'float32' })
   return { file, model, inputs, expected: tensorsOf(file, name, 'out'), real, tokens: get(one).tokens }
-}
-
-/** Move the padding of rows to the left. */
-function paddedLeft({ inputIds, attentionMask }: Given) {
-  const masks = attentionMask.toArray() as number[][]
-  const moved = (list: number[], i: number) => {
-    const real = get(masks[i]).reduce((a, b) => a + b, 0)
-    return [...list.slice(real), ...list.slice(0, real)]
-  }
-  const all = (rows: number[][]) => tensor(rows.map(moved), { dtype: 'int64' })
-  return { inputIds: all(inputIds.toArray() as number[][]), attentionMask: all(masks) }
 }
 
 describe.each(FAMILIES)('%s against transformers', (name) => {
@@ -240,10 +223,6 @@ interface FolderCase {
   texts: string[]
   tokens: number[][]
 }
-
-/** The samples of a clip in a fixture. */
-const samplesOf = (count: number): Float32Array =>
-  Float32Array.from({ length: count }, (_, i) => (((i * i * 37 + i * 11) % 2001) - 1000) / 4096)
 
 const withClips = (conversations: AudioLMMessage[][]): AudioLMMessage[][] =>
   conversations.map((messages) =>

@@ -68,6 +68,7 @@ const SIZES: Record<string, NetworkConfig> = Object.assign(
  * | `qwen3_asr` | Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337) | Whisper's layers in windows | two layers |
  * | `glmasr` | GLM-ASR (https://huggingface.co/zai-org/GLM-ASR-Nano-2512) | Whisper with rotary positions | four stacked frames, two layers |
  * | `granite_speech` | Granite Speech (Saon et al. 2025, https://arxiv.org/abs/2505.08699) | Conformer | Q-Former of windows |
+ * | `ultravox` | Ultravox (https://github.com/fixie-ai/ultravox) | Whisper | eight stacked frames, two layers with norms |
  *
  * ```ts
  * const model = await AudioLM.fromPretrained('Qwen/Qwen2-Audio-7B-Instruct')
@@ -83,8 +84,7 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   readonly audio_tower: AudioEncoder
   readonly multi_modal_projector: AudioConnector
   readonly language_model: DecoderLM
-  /** Tokenizer for `prepare`; null if the folder has none. */
-  tokenizer: Tokenizer | null = null
+  #tokenizer: Tokenizer | null = null
   /**
    * Adapter of the language model for texts with audio, of Granite Speech's folder; null without one. It is on in calls with audio, and off
    * in calls without, also if a cache has audio. Merge or unload it to add other adapters.
@@ -113,14 +113,30 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
 
   /**
    * Load a folder or repository of the Hugging Face hub, in one file or in shards, with its tokenizer and feature extractor. The model is
-   * in evaluation mode.
-   * @throws CheckpointError that lists missing, unexpected and mis-shaped names
+   * in evaluation mode. Ultravox's folders may name others with the encoder and the language model:
+   *
+   * ```ts
+   * const model = await AudioLM.fromPretrained('ultravox', { config: { audioModelId: 'whisper', textModelId: 'llama' } })
+   * ```
+   * @throws CheckpointError that lists missing, unexpected and mis-shaped names, or that names a part whose folder is not available
    */
   static fromPretrained(
     from: string,
     options: LoadNetworkOptions & ConfigChanges<AudioLMConfig> = {},
   ): Promise<AudioLM> {
     return loadAudioLM(from, options, (config, factory) => new AudioLM(config, factory))
+  }
+
+  /** Tokenizer for `prepare`; null if the folder has none. Setting one of Ultravox adds the audio token to it. */
+  get tokenizer(): Tokenizer | null {
+    return this.#tokenizer
+  }
+  set tokenizer(tokenizer: Tokenizer | null) {
+    this.#tokenizer = tokenizer
+    const { text, key, isAdded = false } = familyOf(this.config).token
+    if (tokenizer === null || !isAdded) return
+    tokenizer.addSpecialTokens([text])
+    this.config[key] = tokenizer.tokenToId(text)
   }
 
   /** The audio encoder, `audio_tower`. */
@@ -143,8 +159,9 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     return this.audio_tower
   }
   protected get mediaToken() {
-    const { key } = familyOf(this.config).token
-    return { id: this.config[key] as number, token: this.audioToken, key, media: 'audio' }
+    const { key, isAdded = false } = familyOf(this.config).token
+    const media = { id: this.config[key] as number, token: this.audioToken, key, media: 'audio' }
+    return isAdded ? { ...media, standIn: this.#endId() } : media
   }
   protected get mediaInputs() {
     return { one: ['inputFeatures', 'audioFeatures', 'audioEmbeds'], more: ['featuresMask'] } as const
@@ -270,6 +287,13 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     }
     const states = audioFeatures ?? (await this.encodeAudio({ inputFeatures, featuresMask }))
     return this.projectAudio(states, featuresMask)
+  }
+
+  /** Return the token that ends texts, or else 0. */
+  #endId(): number {
+    const { eosTokenId, vocabSize = 0 } = this.language_model.config as { eosTokenId?: unknown; vocabSize?: number }
+    const [first] = [this.tokenizer?.eosTokenId ?? eosTokenId].flat()
+    return typeof first === 'number' && first < vocabSize ? first : 0
   }
 
   /** Return the number of steps of each window that are audio; null for all. */

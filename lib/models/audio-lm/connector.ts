@@ -16,8 +16,13 @@ export interface ProjectionConfig {
   stackedFrames?: number
   /** True for two layers, `linear_1` and `linear_2`, with an activation between them; false for one, `linear`. */
   hasActivation: boolean
+  /** Activation between two layers; `'swiglu'` multiplies the first half of the outputs by SiLU of the second. */
   activation?: string
   bias: boolean
+  /** RMS norms of Ultravox: of the input, and after the activation or the last layer. The last frames are stacked with zeros. Default none. */
+  norms?: 'middle' | 'end'
+  /** Initial weights of the norms. Default 1. */
+  normInit?: number
   initializerRange?: number
 }
 

@@ -3,6 +3,7 @@ import { glmAsr } from './families/glmasr.js'
 import { graniteSpeech } from './families/granite-speech.js'
 import { qwen2Audio } from './families/qwen2-audio.js'
 import { qwen3Asr } from './families/qwen3-asr.js'
+import { ultravox } from './families/ultravox.js'
 import { voxtral } from './families/voxtral.js'
 import type { AudioFamily } from './family.js'
 
@@ -14,6 +15,7 @@ export const AUDIO_FAMILIES = {
   qwen3_asr: qwen3Asr,
   glmasr: glmAsr,
   granite_speech: graniteSpeech,
+  ultravox,
 } satisfies Record<string, AudioFamily>
 
 export type AudioModelType = keyof typeof AUDIO_FAMILIES

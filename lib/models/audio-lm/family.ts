@@ -54,6 +54,16 @@ export interface AudioTranscription {
   parse?(answer: string): { text: string; language: string | null }
 }
 
+/** A part whose configuration and weights may be in a folder of its own. */
+export interface AudioPartSource {
+  /** Key of the part's configuration. */
+  part: string
+  /** The part's name in errors. */
+  name: string
+  /** Return the network's name of a tensor in that folder; undefined for one that the network does not have. */
+  nameOf(name: string): string | undefined
+}
+
 /** A family of speech language models: an entry of the table in `families.ts`. */
 export interface AudioFamily {
   /** Name in `architectures` of a saved config.json. */
@@ -66,8 +76,13 @@ export interface AudioFamily {
   aliases?: Readonly<Record<string, string | Readonly<Record<string, string>>>>
   /** `model_type` of parts of config.json, written when saved. */
   partTypes: Readonly<Record<string, string>>
-  /** The audio token: its text, and the key of its id. */
-  token: { text: string; key: string }
+  /**
+   * The audio token: its text, and the key of its id. `isAdded` if tokenizers do not have it: it is added to them, and the language model
+   * never reads it.
+   */
+  token: { text: string; key: string; isAdded?: boolean }
+  /** Parts in other folders, by the key of config.json with the folder or repository. */
+  sources?: Readonly<Record<string, AudioPartSource>>
   /** Configuration of the language model. Default: `textConfig`. */
   text?(config: NetworkConfig): DecoderLMConfig
   /** Whether embeddings and output layer of the language model are one. Default: they are not, whatever its configuration says. */

@@ -33,6 +33,7 @@ import type { AudioLM } from './audio-lm.js'
 import { type AudioLMConfig, familyOf, withoutAliases } from './config.js'
 import { AUDIO_MODEL_TYPES } from './families.js'
 import type { AudioFamily } from './family.js'
+import { composedCheckpoint } from './sources.js'
 
 const [FIRST, ...ALIKE] = AUDIO_MODEL_TYPES
 const ANY = { modelType: FIRST as string, alike: ALIKE as string[], architecture: 'AudioLM' }
@@ -69,14 +70,20 @@ export async function loadAudioLM(
   options: LoadNetworkOptions & ConfigChanges<AudioLMConfig>,
   build: (config: AudioLMConfig, factory: Factory) => AudioLM,
 ): Promise<AudioLM> {
-  const { config: changes = {}, ...others } = optionsOf(options, 'AudioLM.fromPretrained')
-  requireObject('AudioLM.fromPretrained', 'config', changes)
+  const { config: given = {}, ...others } = optionsOf(options, 'AudioLM.fromPretrained')
+  requireObject('AudioLM.fromPretrained', 'config', given)
   const { hub, ...load } = parted(others)
   const directory = await resolveModel(from, hub)
   const described = await readConfig(directory)
   requireModelType(directory, described, ANY)
   const family = familyOf(described)
-  const reason = family.unreadable?.(described)
+  // Places of parts are not part of the configuration of the network.
+  const isPlace = (key: string) => Object.hasOwn(family.sources ?? {}, key)
+  const entries = Object.entries(given)
+  const changes = Object.fromEntries(entries.filter(([key]) => !isPlace(key))) as AudioLMConfig
+  const places = Object.fromEntries(entries.filter(([key]) => isPlace(key)))
+  const composed = family.sources && (await composedCheckpoint(directory, family, { ...described, ...places }, hub))
+  const reason = family.unreadable?.(composed?.config ?? described)
   if (reason !== undefined) {
     const file = join(directory, 'config.json')
     throw new CheckpointError(`${file}: ${reason}`, { file })
@@ -85,6 +92,7 @@ export async function loadAudioLM(
   const kind: NetworkKind = {
     ...{ kind: 'audio_lm', ...ANY, architecture: family.architecture, prefix: '', optional, rename: ownName(family) },
     ...{ ignored: [/\.rotary_emb\.inv_freq$/], packed: 'language_model.model.layers' },
+    ...(composed && { foreign: async () => composed }),
   }
   const { network } = await loadNetwork(kind, directory, defined(load) as LoadNetworkOptions, (config, factory) => {
     const { known, others } = partedConfig(directory, family.keys, withoutAliases(family, config))
@@ -94,9 +102,11 @@ export async function loadAudioLM(
     return network
   })
   try {
-    network.generationConfig = await readGenerationConfig(directory, network.config.textConfig)
+    const { textConfig: textFolder = directory } = composed?.folders ?? {}
+    const isOwn = existsSync(join(directory, 'generation_config.json'))
+    network.generationConfig = await readGenerationConfig(isOwn ? directory : textFolder, network.config.textConfig)
     await readFeatureExtractor(directory, family.features(network.config).keys)
-    network.tokenizer = await tokenizerIn(directory)
+    network.tokenizer = (await tokenizerIn(directory)) ?? (await tokenizerIn(textFolder))
     if (network.config.hasLoraAdapter === true) network.audioAdapter = await folderAdapter(directory, network, family)
   } catch (error) {
     network.dispose()

@@ -158,10 +158,9 @@ export async function prepareConversations(
   }
   const isMany = Array.isArray(conversations[0])
   const all = (isMany ? conversations : [conversations]) as readonly AudioLMConversation[]
-  const { hasTextMessages = false } = familyOf(config)
   const rows = all.map((messages, i) => {
     const { messages: parts, clips } = clipsOf(isMany ? `conversations[${i}]` : 'messages', messages)
-    const rendered = hasTextMessages ? parts.map((message) => withText(message, audioToken)) : parts
+    const rendered = templateMessages({ config, audioToken }, parts)
     return { text: renderChat(config, tokenizer, rendered, addGenerationPrompt), clips }
   })
   return prepareTexts({ config, tokenizer, audioToken }, rows, { paddingSide, ...reading })
@@ -179,10 +178,17 @@ export function renderChat(
   return tokenizer.applyChatTemplate(messages, { addGenerationPrompt, tokenize: false, ...template })
 }
 
+/** Return messages as the family's chat template takes them. */
+export const templateMessages = (
+  { config, audioToken }: { config: CompleteAudioLMConfig; audioToken: string },
+  messages: ChatMessage[],
+): ChatMessage[] =>
+  familyOf(config).hasTextMessages ? messages.map((message) => withText(message, audioToken)) : messages
+
 /** Return a message whose parts are one text, with the audio token for a clip. */
 function withText(message: ChatMessage, audioToken: string): ChatMessage {
   const { content } = message
-  if (typeof content === 'string') return message
+  if (!Array.isArray(content)) return message
   const parts = content as readonly { type: string; text?: string }[]
   return { ...message, content: parts.map(({ type, text }) => (type === 'audio' ? audioToken : text)).join('') }
 }

@@ -104,6 +104,8 @@ function stepMask(lengths: readonly number[], steps: number, { device }: Tensor)
 export interface WhisperFeatureOptions {
   /** True for one spectrogram of the whole clip, padded to whole windows; false (default) for one of each window. */
   wholeClip?: boolean
+  /** True for one spectrogram of the whole clip, cut into windows, of which a lone one is as long as the clip. */
+  asLongAsClip?: boolean
   /** Whether a clip that is longer than a window is cut to one, and not into several. Default false. */
   oneWindow?: boolean
   /** Most windows of a clip; the rest is cut. Default: any number. */
@@ -112,7 +114,7 @@ export interface WhisperFeatureOptions {
 
 /** Whisper's log-mel spectrogram of windows. */
 export function whisperFeatures(config: NetworkConfig, options: WhisperFeatureOptions): AudioFeatureSettings {
-  const { wholeClip = false, oneWindow = false, mostWindows } = options
+  const { wholeClip = false, asLongAsClip = false, oneWindow = false, mostWindows } = options
   const [nMels, steps] = [Number(config.numMelBins), towerSteps(config)]
   const window = steps * HOP
   const most = oneWindow ? 1 : (mostWindows ?? Number.POSITIVE_INFINITY)
@@ -129,6 +131,14 @@ export function whisperFeatures(config: NetworkConfig, options: WhisperFeatureOp
         const windows = Math.max(1, Math.ceil(count / window))
         const whole = ops.constantPadNd(samples, [0, windows * window - count])
         const lengths = Array.from({ length: windows }, (_, i) => Math.ceil(Math.min(window, count - i * window) / HOP))
+        if (asLongAsClip) {
+          const length = Math.max(Math.ceil(count / HOP), Math.ceil(LEAST / HOP))
+          const clip = ops.constantPadNd(samples, [0, length * HOP - count])
+          const mels = await logMelSpectrogram(clip.unsqueeze(0), { nMels, length: null })
+          if (length <= steps) return { features: mels, lengths: [length] }
+          const features = ops.constantPadNd(mels, [0, windows * steps - length]).reshape([nMels, windows, steps])
+          return { features: features.transpose(0, 1).contiguous(), lengths }
+        }
         if (wholeClip) {
           const mels = await logMelSpectrogram(whole, { nMels, length: null })
           const features = mels.reshape([nMels, windows, steps]).transpose(0, 1).contiguous()

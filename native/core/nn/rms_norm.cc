@@ -8,9 +8,9 @@
 
 namespace voxtorch::nn {
 
-RmsNorm::RmsNorm(const ModuleOptions& options, int64_t dim, double eps, double offset)
+RmsNorm::RmsNorm(const ModuleOptions& options, int64_t dim, double eps, double offset, double initial)
     : Block("RmsNorm", options),
-      weight(parameter("weight", {dim}, init::constant(1 - offset))),
+      weight(parameter("weight", {dim}, init::constant(initial - offset))),
       eps(eps),
       offset(offset) {}
 

@@ -7,10 +7,10 @@
 namespace voxtorch::nn {
 
 // Root mean square norm (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467) over the last dimension, times
-// weight + offset. Gemma's offset is 1.
+// weight + offset, which begins as `initial`. Gemma's offset is 1.
 class RmsNorm : public Block {
  public:
-  RmsNorm(const ModuleOptions& options, int64_t dim, double eps, double offset = 0);
+  RmsNorm(const ModuleOptions& options, int64_t dim, double eps, double offset = 0, double initial = 1);
 
   // Of input + residual, and that sum. An undefined residual is 0.
   std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& input, const at::Tensor& residual = {}) const;
