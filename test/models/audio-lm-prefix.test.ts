@@ -7,6 +7,7 @@ import {
   noGrad,
   randn,
   scope,
+  type Tensor,
   tensor,
 } from '../../lib/index.js'
 import { fixturePath, settledTensors } from '../helpers.js'

@@ -50,6 +50,8 @@ export interface DecoderLMInputs {
    * the token's log-probability. Experts' `auxLoss` is added only to the mean. Default 'mean'.
    */
   reduction?: 'mean' | 'sum' | 'none'
+  /** Temperature of the loss: the number above 0 by which its logits are divided. Default 1. */
+  lossTemperature?: number
   /** KV cache; this pass appends its tokens. With a cache, no gradient is recorded. */
   cache?: KvCache | null
   /** Number of last tokens to compute logits for; 0 for all. Default: all without labels, none with labels. */
