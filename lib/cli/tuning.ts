@@ -152,3 +152,9 @@ export async function withLanguageModel(
   if (!isAudio) return withAdapter(network as DecoderLM, values)
   return values.lora === false ? network : withParts(network as AudioLM, { decoder: 'lora' }, values)
 }
+
+/** Print the results of a training, in the main process. */
+export async function printResults(results: object): Promise<void> {
+  const { isMainProcess } = await import('../distributed/index.js')
+  if (isMainProcess()) console.log(JSON.stringify(results, null, 2))
+}

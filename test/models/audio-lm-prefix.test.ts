@@ -58,7 +58,7 @@ describe.each(['qwen2_audio', 'qwen3_asr', 'granite_speech', 'glmasr'])(
         const { tokens, logprobs, cachedTokens } = await model.generate(inputs, NEW, options)
         return {
           tokens: tokens[0] as number[],
-          logprobs: (logprobs as Tensor).toArray()[0] as number[],
+          logprobs: ((logprobs as Tensor).toArray() as number[][])[0] as number[],
           positions: ids.length,
           audioAt: ids.indexOf(id),
           cached: cachedTokens ?? 0,
