@@ -9,6 +9,7 @@ import {
   MODEL_OPTIONS,
   OUTPUT_OPTION,
   openModel,
+  printResults,
   quantizeModel,
   refuseWithoutAdapter,
   withLanguageModel,
@@ -58,6 +59,6 @@ async function dpo(values: OptionsOf<typeof OPTIONS>): Promise<number> {
     ...{ ...changes, tokenizer, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
     ...defined({ evalRecords: evalData }),
   })
-  console.log(JSON.stringify(results, null, 2))
+  await printResults(results)
   return 0
 }

@@ -13,6 +13,7 @@ import {
   MODEL_OPTIONS,
   OUTPUT_OPTION,
   openModel,
+  printResults,
   quantizeModel,
   refuseWithoutAdapter,
   withLanguageModel,
@@ -74,7 +75,7 @@ async function grpo(values: OptionsOf<typeof OPTIONS>): Promise<number> {
     ...{ ...changes, tokenizer, rewards, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
     ...defined({ evalRecords: evalData }),
   })
-  console.log(JSON.stringify(results, null, 2))
+  await printResults(results)
   return 0
 }
 

@@ -10,6 +10,7 @@ import {
   MODEL_OPTIONS,
   OUTPUT_OPTION,
   openSftModel,
+  printResults,
   quantizeModel,
   refuseWithoutAdapter,
   withAdapter,
@@ -78,7 +79,7 @@ async function sft(values: OptionsOf<typeof OPTIONS>): Promise<number> {
     ...{ ...changes, tokenizer, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
     ...defined({ evalRecords: evalData }),
   })
-  console.log(JSON.stringify(results, null, 2))
+  await printResults(results)
   return 0
 }
 

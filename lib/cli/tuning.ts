@@ -170,3 +170,9 @@ export async function withLanguageModel(
   if (values.lora === false) return network
   return withParts(network as AudioLM, { decoder: 'lora' }, values) as PeftModel<AudioLM>
 }
+
+/** Print the results of a training, in the main process. */
+export async function printResults(results: object): Promise<void> {
+  const { isMainProcess } = await import('../distributed/index.js')
+  if (isMainProcess()) console.log(JSON.stringify(results, null, 2))
+}

@@ -7,7 +7,8 @@ import { type Context, currentContext, runInContext } from '../native/context.js
 import { handleOf } from '../native/handle.js'
 import type { ModuleHandle } from '../native/objects.js'
 import { handleOfNetwork, NativeModule, withActiveAdapters } from '../nn/native-module.js'
-import { noGrad } from '../tensor/index.js'
+import { noGrad, type Tensor } from '../tensor/index.js'
+import { TensorCache } from '../tensor/tensor-cache.js'
 import type { Added, GenerationSession } from './session.js'
 
 const make = op('voxtorch::generation_batch')
@@ -40,6 +41,11 @@ export interface ContinuousBatchingOptions {
    * angles depend on the length of the text, only texts with the same angles share. Default 0: no caching or sharing.
    */
   prefixCacheBytes?: number
+  /**
+   * With a prefix cache: bytes of embeddings of audio windows that stay cached, so that an encoder runs once for a clip that several prompts
+   * have. The least recently used go first. Default: a quarter of `prefixCacheBytes`.
+   */
+  mediaCacheBytes?: number
 }
 
 export interface ContinuousBatchingStats {
@@ -54,6 +60,18 @@ export interface ContinuousBatchingStats {
     /** Number of prompt tokens so far, and of those that came from the cache (`cachedTokens`). */
     promptTokens: number
     cachedTokens: number
+  }
+  /** Number of cached embeddings of audio windows, their `bytes`, and numbers of windows so far that were cached or not. */
+  mediaCache: { windows: number; bytes: number; hits: number; misses: number }
+}
+
+/** Embeddings of media by content. */
+export class MediaCache extends TensorCache<Tensor> {
+  protected tensorsOf(value: Tensor): Tensor[] {
+    return [value]
+  }
+  protected copied(value: Tensor, copy: (tensor: Tensor) => Tensor): Tensor {
+    return copy(value)
   }
 }
 
@@ -75,10 +93,11 @@ export interface BatchedToken extends Added {
   cachedTokens: number
 }
 
-/** Internals for generate(): network of a batching, a place in it, and whether the caller has the batching's adapters. */
+/** Internals: network of a batching, a place in it, whether the caller has its adapters, and its cache of media; none without prefixes. */
 export let networkOf: (batching: ContinuousBatching) => NativeModule
 export let enqueueIn: (batching: ContinuousBatching, request: SequenceRequest) => BatchedSequence
 export let hasAdaptersOf: (batching: ContinuousBatching) => boolean
+export let mediaCacheOf: (batching: ContinuousBatching) => MediaCache | undefined
 
 /**
  * Continuous batching (Yu et al. 2022, Orca): generates several sequences in the same passes of a network. Each joins between two tokens of
@@ -103,6 +122,8 @@ export class ContinuousBatching {
   readonly #handle: ModuleHandle
   readonly #context: Context
   readonly #limits: { seqs: number; bytes: number; tokenBytes: number }
+  readonly #media: MediaCache
+  readonly #prefixBytes: number
   readonly #waiting = new Set<BatchedSequence>()
   readonly #running = new Map<number, BatchedSequence>()
   #members = 0
@@ -114,21 +135,29 @@ export class ContinuousBatching {
   static {
     networkOf = (batching) => batching.#network
     enqueueIn = (batching, request) => batching.#enqueue(request)
+    mediaCacheOf = (batching) => (batching.#prefixBytes > 0 && !batching.#disposed ? batching.#media : undefined)
     hasAdaptersOf = (batching) => sameAdapters(batching.#context, currentContext())
   }
 
   constructor(network: NativeModule, options: ContinuousBatchingOptions = {}) {
     const where = 'ContinuousBatching'
     if (!(network instanceof NativeModule)) throw argumentError(where, 'model', 'a language model', network)
-    requireOptions(where, options, ['maxNumSeqs', 'maxNumBatchedTokens', 'maxCacheBytes', 'prefixCacheBytes'])
-    const { maxNumSeqs = 8, maxNumBatchedTokens = 128, maxCacheBytes, prefixCacheBytes = 0 } = options
+    const limits = ['maxNumSeqs', 'maxNumBatchedTokens', 'maxCacheBytes', 'prefixCacheBytes', 'mediaCacheBytes']
+    requireOptions(where, options, limits)
+    const { maxNumSeqs = 8, maxNumBatchedTokens = 128, maxCacheBytes, prefixCacheBytes = 0, mediaCacheBytes } = options
     requireWhole(where, 'maxNumSeqs', maxNumSeqs, 1)
     requireWhole(where, 'maxNumBatchedTokens', maxNumBatchedTokens, 1)
     if (maxCacheBytes !== undefined) requireWhole(where, 'maxCacheBytes', maxCacheBytes, 1)
     requireWhole(where, 'prefixCacheBytes', prefixCacheBytes)
+    if (mediaCacheBytes !== undefined) requireWhole(where, 'mediaCacheBytes', mediaCacheBytes)
+    if (mediaCacheBytes !== undefined && prefixCacheBytes === 0) {
+      throw new ConfigError(`${where}: expected prefixCacheBytes with mediaCacheBytes, got none. Set it.`, {})
+    }
     const perToken = bytesPerToken(network)
     if (perToken === 0) throw argumentError(where, 'model', 'a language model', network)
     this.#network = network
+    this.#prefixBytes = prefixCacheBytes
+    this.#media = new MediaCache(where, 'mediaCacheBytes', mediaCacheBytes ?? Math.floor(prefixCacheBytes / 4))
     this.#limits = { seqs: maxNumSeqs, bytes: maxCacheBytes ?? Number.POSITIVE_INFINITY, tokenBytes: perToken }
     this.#context = { ...currentContext(), scope: null }
     this.#handle = make(
@@ -146,7 +175,9 @@ export class ContinuousBatching {
       promptTokens: asked,
       cachedTokens: reused,
     } as ContinuousBatchingStats['prefixCache']
-    return { running: this.#running.size, waiting: this.#waiting.size, prefixCache }
+    const { length: windows, bytes: mediaBytes, hits, misses } = this.#media
+    const mediaCache = { windows, bytes: mediaBytes, hits, misses }
+    return { running: this.#running.size, waiting: this.#waiting.size, prefixCache, mediaCache }
   }
 
   /** Stop all sequences, whose callers get a ConfigError, and free the caches. */
@@ -157,6 +188,7 @@ export class ContinuousBatching {
     this.#waiting.clear()
     this.#running.clear()
     this.#wake()
+    this.#media.clear()
     native.release(handleOf(this.#handle))
   }
 

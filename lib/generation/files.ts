@@ -94,12 +94,7 @@ export async function readGenerationConfig(
 ): Promise<GenerationConfig> {
   const file = join(directory, FILE)
   if (!existsSync(file)) return generationConfig(fromNetwork(join(directory, 'config.json'), network))
-  const base: Record<string, unknown> = {}
-  for (const key of ['bosTokenId', 'eosTokenId', 'padTokenId'] as const) {
-    const value = network[key]
-    // Some published files use -1 for none.
-    if (value !== null && value !== undefined && kinds[key].test(value)) base[key] = value
-  }
+  const base = specialTokens(network)
   const read = await readJson(file)
   if (typeof read !== 'object' || read === null || Array.isArray(read)) {
     throw new CheckpointError(
@@ -118,7 +113,18 @@ export async function readGenerationConfig(
     else if (!irrelevant.has(key) && !ofNetworks[String(network.modelType)]?.includes(key)) unknown.push(snakeCase(key))
   }
   if (unknown.length > 0) report(file, unknown)
-  return generationConfig(known as GenerationConfig, base as GenerationConfig)
+  return generationConfig(known as GenerationConfig, base)
+}
+
+/** Return the special tokens of a network's configuration: the generation settings of one without files. */
+export function specialTokens(network: Readonly<Record<string, unknown>>): GenerationConfig {
+  const found: Record<string, unknown> = {}
+  for (const key of ['bosTokenId', 'eosTokenId', 'padTokenId'] as const) {
+    const value = network[key]
+    // Some published files use -1 for none.
+    if (value !== null && value !== undefined && kinds[key].test(value)) found[key] = value
+  }
+  return found as GenerationConfig
 }
 
 /** Read generation keys from a network's configuration, as in files before transformers 4.26. */

@@ -29,6 +29,11 @@ export interface GenerateInputs {
   /** [batch, time, hiddenSize], used in place of `inputIds`. If both are set, penalties use the ids. */
   inputsEmbeds?: Tensor | null
   /**
+   * int64 [1, time], with `inputsEmbeds` in a `batching`: a number for the content of each position, the token's id for a token's embedding.
+   * Prompts whose first numbers are equal share a prefix. Default: embeddings are not shared.
+   */
+  prefixKeys?: Tensor | null
+  /**
    * Cache of a prefix, such as a long prompt or an audio clip; the inputs follow it. All processed tokens except the last generated one are
    * added to it, so the next turn begins with that token. With several answers per prompt the cache does not change.
    */
@@ -247,7 +252,7 @@ class Run {
 
   #joinBatch(batching: ContinuousBatching): void {
     this.#begun = true
-    const { inputIds, attentionMask, inputsEmbeds, cache, contextIds } = this.#inputs
+    const { inputIds, attentionMask, inputsEmbeds, cache, contextIds, prefixKeys } = this.#inputs
     const { generator, uniforms, maxNewTokensPerRow: limits } = this.#options
     const { prefixAllowedTokensFn: fn, maxNewTokens, maxLength } = this.config
     const kv = cache ? nativeCacheOf(cache) : undefined
@@ -256,7 +261,10 @@ class Run {
     let first: number[][] | undefined = fn ? this.#prompts() : undefined
     this.#sequence = enqueueIn(batching, {
       session: this.#session,
-      inputs: present({ inputIds, attentionMask, inputsEmbeds, contextIds, generator, uniforms, limits, cache: kv }),
+      inputs: present({
+        ...{ inputIds, attentionMask, inputsEmbeds, contextIds, prefixKeys },
+        ...{ generator, uniforms, limits, cache: kv },
+      }),
       tokens: (cache?.length ?? 0) + prompt + Math.max(0, most),
       allowed: fn
         ? () => {
@@ -270,7 +278,7 @@ class Run {
 
   #begin(): Promise<Added> {
     this.#begun = true
-    const { cache, encoderCache, ...inputs } = present(this.#inputs)
+    const { cache, encoderCache, prefixKeys: _, ...inputs } = present(this.#inputs)
     const {
       generator,
       uniforms,
@@ -392,6 +400,7 @@ const INPUTS = [
   'inputIds',
   'attentionMask',
   'inputsEmbeds',
+  'prefixKeys',
   'cache',
   'contextIds',
   'encoderHiddenStates',

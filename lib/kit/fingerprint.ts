@@ -4,7 +4,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DataError } from '../base/errors.js'
 import type { Module } from '../nn/index.js'
-import { noGrad, scope, type Tensor } from '../tensor/index.js'
+import { tensorBytes } from '../tensor/bytes.js'
 
 /** Hashes of files by path, size and modification time. */
 const hashes = new Map<string, string>()
@@ -71,15 +71,3 @@ export async function weightsHash(network: Module): Promise<string> {
   }
   return hash.digest('hex')
 }
-
-/** Return the bytes of a tensor in row-major order, in its own dtype. */
-export const tensorBytes = (tensor: Tensor): Promise<Uint8Array> =>
-  noGrad(() =>
-    scope(async () => {
-      const flat = tensor.detach().to({ device: 'cpu' }).contiguous().reshape([-1])
-      // JavaScript has no typed array for these dtypes.
-      const plain = /^(bfloat16|float16)$/.test(flat.dtype) ? flat.view('int16') : flat
-      const { buffer, byteOffset, byteLength } = await plain.data()
-      return new Uint8Array(buffer.slice(byteOffset, byteOffset + byteLength))
-    }),
-  )

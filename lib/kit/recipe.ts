@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { isMainProcess } from '../distributed/index.js'
+import { allGatherObject, getWorldSize, isMainProcess } from '../distributed/index.js'
 import { readJson, writeJson } from '../files/json/json.js'
 import type { TrainingArguments } from '../train/trainer/arguments.js'
 import type { TrainerState } from '../train/trainer/state.js'
@@ -27,7 +27,7 @@ export interface RecipeSteps<M, R extends RecipeResults<M>, D extends { readonly
   /** Compute the metrics. Called on every process, at the end and once for the test data. */
   measure?(data: D): Promise<M>
   /** Return the further fields of the results. */
-  more(trained: T): Omit<R, keyof RecipeResults<M>>
+  more(trained: T): Omit<R, keyof RecipeResults<M>> | Promise<Omit<R, keyof RecipeResults<M>>>
   /** Convert metrics read from JSON, where NaN is null. Default: no change. */
   fromJson?(metrics: M): M
   /** Free the resources of the training. Called in any case. */
@@ -52,14 +52,17 @@ export async function runRecipe<
     const { globalStep, bestStep } = trained.state
     const [file, weights] = [join(outputDir, RESULTS), join(outputDir, best)]
     const before = existsSync(file) ? ((await readJson(file)) as R) : undefined
-    if (before?.globalStep === globalStep && existsSync(weights)) {
+    const own = before?.globalStep === globalStep && existsSync(weights)
+    // All processes decide alike: rank 0 may have written the weights in the meantime.
+    const [isDone] = getWorldSize() > 1 ? await allGatherObject(own) : [own]
+    if (isDone && before) {
       return { ...before, valid: before.valid && fromJson(before.valid), test: before.test && fromJson(before.test) }
     }
     await save(weights)
     const measured = async (part: D | undefined) => (measure && part && part.length > 0 ? await measure(part) : null)
     const [valid, test] = [await measured(data.valid), await measured(data.test)]
     const samples = { train: data.train.length, valid: data.valid?.length ?? 0, test: data.test?.length ?? 0 }
-    const results = { globalStep, bestStep, valid, test, samples, ...more(trained) } as R
+    const results = { globalStep, bestStep, valid, test, samples, ...(await more(trained)) } as R
     if (isMainProcess()) await writeJson(file, JSON.parse(JSON.stringify(results)))
     return results
   } finally {

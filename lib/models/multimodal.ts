@@ -1,5 +1,6 @@
 import { argumentError, requireObject, requireOptions } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
+import { ContinuousBatching, type MediaCache, mediaCacheOf } from '../generation/batching.js'
 import type { GenerationConfig } from '../generation/config.js'
 import {
   type GenerateOptions,
@@ -12,8 +13,9 @@ import type { KvCache } from '../generation/kv-cache.js'
 import { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
 import type { LoraConfig } from '../peft/config.js'
+import { weightsIdentity } from '../peft/identity.js'
 import type { PeftModel } from '../peft/model.js'
-import { scope, Tensor } from '../tensor/index.js'
+import { cat, noGrad, scope, Tensor, tensor } from '../tensor/index.js'
 import { upload } from '../tensor/upload.js'
 import type { DecoderLM, DecoderLMInputs, DecoderLMOutput } from './decoder/decoder-lm.js'
 import { type PartNames, type PartsTraining, trainParts } from './train-parts.js'
@@ -47,6 +49,14 @@ export interface MediaToken {
   standIn?: number
 }
 
+/** Media as units that are encoded one without another, such as windows of audio. */
+export interface MediaUnits {
+  /** Bytes of the content of each unit: everything but weights that its embeddings depend on. */
+  contents: readonly Uint8Array[]
+  /** Return the embeddings of a unit, [tokens, hiddenSize]. */
+  embed(unit: number): Promise<Tensor>
+}
+
 /**
  * Base class of models in which embeddings of images or audio replace tokens with one id in a language model's text. `Media` are the
  * inputs that give those embeddings.
@@ -63,6 +73,11 @@ export abstract class MultimodalLM<Media extends object> extends Module {
 
   /** Return the embeddings of the media in the order of their tokens, [..., hiddenSize]; null without media. */
   protected abstract mediaEmbeds(media: Media): Promise<Tensor | null>
+
+  /** Return the media as units for a cache by content; null for media that it does not keep. */
+  protected async mediaUnits(_media: Media): Promise<MediaUnits | null> {
+    return null
+  }
 
   /** Call `fn`, which runs the language model, with the adapters of a text with media, or of one without. */
   protected withAdapters<T>(_hasMedia: boolean, fn: () => T): T {
@@ -161,7 +176,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     options: GenerateOptions = {},
   ): Promise<GenerateOutput> {
     return scope(async () => {
-      const { hasMedia, ...prompt } = await this.#prompt(inputs)
+      const { hasMedia, ...prompt } = await this.#prompt(inputs, options)
       return this.withAdapters(hasMedia, () => generate(this.language_model, prompt, config, options))
     })
   }
@@ -172,7 +187,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     config: GenerationConfig = {},
     options: GenerateOptions = {},
   ): AsyncGenerator<GenerateStep, void, void> {
-    const { hasMedia, ...prompt } = await scope(() => this.#prompt(inputs))
+    const { hasMedia, ...prompt } = await scope(() => this.#prompt(inputs, options))
     try {
       const steps = stream(this.language_model, prompt, config, options)
       try {
@@ -186,6 +201,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
       }
     } finally {
       prompt.inputsEmbeds?.dispose()
+      prompt.prefixKeys?.dispose()
       if (prompt.inputIds !== inputs.inputIds) prompt.inputIds.dispose()
     }
   }
@@ -208,24 +224,55 @@ export abstract class MultimodalLM<Media extends object> extends Module {
   }
 
   /** Return the inputs of the language model. @internal */
-  async #prompt(inputs: MultimodalGenerateInputs & Media) {
+  async #prompt(inputs: MultimodalGenerateInputs & Media, { batching }: GenerateOptions) {
     const where = `${this.constructor.name}.generate`
     requireObject(where, 'inputs', inputs)
     requireOptions(where, inputs, ['inputIds', 'attentionMask', 'cache', ...(this.#mediaKeys as string[])])
     const { inputIds, media } = this.#apart(inputs)
-    const { inputsEmbeds, mediaEmbeds } = await this.#read(where, inputIds, media)
+    const isAlone = inputIds instanceof Tensor && inputIds.ndim === 2 && inputIds.size(0) === 1
+    const cache = isAlone && batching instanceof ContinuousBatching ? mediaCacheOf(batching) : undefined
+    const { inputsEmbeds, mediaEmbeds, prefixKeys } = await this.#read(where, inputIds, media, cache)
     const hasMedia = mediaEmbeds !== null
     return {
       hasMedia,
       inputIds: upload(this.textIds(inputIds), inputsEmbeds.device),
-      // The prefix cache of a batching shares texts by their ids, which do not tell one clip from another.
       ...(hasMedia && { inputsEmbeds }),
+      // The media's token does not tell one clip from another.
+      ...(prefixKeys && { prefixKeys }),
       attentionMask: inputs.attentionMask ?? null,
       cache: inputs.cache ?? null,
     }
   }
 
-  async #read(where: string, inputIds: Tensor, media: Media) {
+  /** Return the embeddings of media, and a number for the content of each, from a cache as far as it has them. */
+  async #cached(media: Media, cache: MediaCache): Promise<{ embeds: Tensor; keys: bigint[] } | null> {
+    const units = await noGrad(() => this.mediaUnits(media))
+    if (units === null) return null
+    const identity = new TextEncoder().encode(weightsIdentity(this))
+    const hashes: BigInt64Array[] = []
+    for (const content of units.contents) hashes.push(await contentHash(identity, content))
+    const names = hashes.map((hash) => hash.join(' '))
+    const found = new Map<string, Tensor>()
+    for (const [unit, name] of names.entries()) {
+      if (found.has(name)) continue
+      // A copy: the cache may free its own before the embeddings are joined.
+      const known = cache.get(name)?.clone()
+      const embeds = known ?? (await noGrad(() => units.embed(unit)))
+      if (known === undefined) cache.keep(name, embeds)
+      found.set(name, embeds)
+    }
+    const all = names.map((name) => found.get(name) as Tensor)
+    // All 256 bits of the hash take part, 63 in each position: a token's id is not below 0, so no text is equal to audio.
+    const keys = all.flatMap((embeds, unit) =>
+      Array.from(
+        { length: embeds.size(0) },
+        (_, i) => -1n - BigInt.asUintN(63, (hashes[unit] as BigInt64Array)[i % 4] as bigint),
+      ),
+    )
+    return { embeds: cat(all, 0), keys }
+  }
+
+  async #read(where: string, inputIds: Tensor, media: Media, cache?: MediaCache) {
     requireOptions(where, media, this.#mediaKeys as string[])
     if (!(inputIds instanceof Tensor)) throw argumentError(where, 'inputIds', 'a tensor', inputIds)
     const { one } = this.mediaInputs
@@ -243,10 +290,11 @@ export abstract class MultimodalLM<Media extends object> extends Module {
       const { device } = this.language_model.parameters()[0] as Tensor
       const ids = inputIds.device === 'cpu' && device !== 'cpu' ? upload(inputIds, device) : inputIds
       const textEmbeds = await this.language_model.embedQueued(this.textIds(ids))
-      const mediaEmbeds = found.length > 0 ? await this.mediaEmbeds(media) : null
+      const cached = found.length > 0 && cache !== undefined ? await this.#cached(media, cache) : null
+      const mediaEmbeds = cached?.embeds ?? (found.length > 0 ? await this.mediaEmbeds(media) : null)
       const { id, token, key, media: name } = this.mediaToken
       if (id === null) {
-        if (mediaEmbeds === null) return { inputsEmbeds: textEmbeds, mediaEmbeds }
+        if (mediaEmbeds === null) return { inputsEmbeds: textEmbeds, mediaEmbeds, prefixKeys: null }
         throw new ConfigError(
           `${where}: expected ${key}, the id of ${token}, in the configuration, got none. Set it.`,
           {},
@@ -260,7 +308,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
         const message = `${where}: expected ${tokens} times ${token} (${id}) for the ${name} tokens, got ${count} in inputIds.`
         throw new ShapeError(message, { places: count, tokens })
       }
-      if (mediaEmbeds === null) return { inputsEmbeds: textEmbeds, mediaEmbeds }
+      if (mediaEmbeds === null) return { inputsEmbeds: textEmbeds, mediaEmbeds, prefixKeys: null }
       if (mediaEmbeds.size(-1) !== textEmbeds.size(-1)) {
         const message = `${where}: ${String(found[0])}: expected embeddings of width ${textEmbeds.size(-1)}, got [${mediaEmbeds.shape.join(', ')}].`
         throw new ShapeError(message, { shape: mediaEmbeds.shape })
@@ -269,7 +317,22 @@ export abstract class MultimodalLM<Media extends object> extends Module {
       return {
         inputsEmbeds: textEmbeds.maskedScatter(upload(places, textEmbeds.device).unsqueeze(-1), rows),
         mediaEmbeds,
+        prefixKeys: cached && (await keysOf(inputIds, id, cached.keys)),
       }
     })
   }
+}
+
+/** Return the SHA-256 of contents, computed by another thread. */
+async function contentHash(...contents: Uint8Array[]): Promise<BigInt64Array> {
+  return new BigInt64Array(await crypto.subtle.digest('SHA-256', Buffer.concat(contents)))
+}
+
+/** Return token ids [1, time] with these numbers in place of the media's token. */
+async function keysOf(inputIds: Tensor, id: number, keys: readonly bigint[]): Promise<Tensor> {
+  let next = 0
+  const ids = Array.from((await inputIds.data()) as Iterable<bigint | number>, (one) =>
+    Number(one) === id ? (keys[next++] as bigint) : BigInt(one),
+  )
+  return tensor([ids], { dtype: 'int64', device: 'cpu' })
 }

@@ -128,12 +128,14 @@ export class TextChat implements ChatModel {
 
 /** Return the gauges of a batching. */
 export function batchingMetrics(batching: ContinuousBatching): Record<string, number> {
-  const { running, waiting, prefixCache } = batching.stats()
+  const { running, waiting, prefixCache, mediaCache } = batching.stats()
   return {
     batch_running: running,
     batch_waiting: waiting,
     prefix_cache_texts: prefixCache.texts,
     prefix_cache_bytes: prefixCache.bytes,
+    media_cache_windows: mediaCache.windows,
+    media_cache_bytes: mediaCache.bytes,
   }
 }
 

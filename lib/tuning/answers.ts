@@ -110,10 +110,10 @@ export interface AnswerLogps {
  * Compute the log-probabilities of answers with the fused linear layer and cross-entropy, so that the logits of the vocabulary never
  * exist as a whole.
  */
-export async function answerLogps(model: TuningModel, batch: AnswerBatch): Promise<AnswerLogps> {
+export async function answerLogps(model: TuningModel, batch: AnswerBatch, lossTemperature = 1): Promise<AnswerLogps> {
   const { inputIds, attentionMask, targets, answerMask, audio } = batch
   return scope(async () => {
-    const inputs = { inputIds, attentionMask, labels: targets, reduction: 'none' } as const
+    const inputs = { inputIds, attentionMask, labels: targets, reduction: 'none', lossTemperature } as const
     const media = audio && model instanceof AudioLM && { audioEmbeds: await audioEmbeds(model, audio) }
     const { loss } = await model.forward({ ...inputs, ...media })
     const tokens = (loss as Tensor).neg()

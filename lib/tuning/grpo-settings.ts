@@ -70,6 +70,11 @@ export const GRPO_SETTINGS = settings({
     ...{ type: 'boolean', default: false },
     help: 'leave answers that reach the maximum length out of the loss',
   },
+  /**
+   * Sampling: number above 0 by which the logits are divided. Log-probabilities in the loss, and of the reference, have the same temperature.
+   * Default 1.
+   */
+  temperature: { type: 'number', default: 1, help: 'sampling temperature, also of the log-probabilities in the loss' },
   /** Sampling: keep only the k most likely tokens; 0 for all. Default 0. */
   topK: { type: 'integer', default: 0, help: 'sampling: keep the k most likely tokens; 0 for all' },
   /** Sampling: keep the fewest top tokens whose probabilities sum to at least this value. Default 1. */

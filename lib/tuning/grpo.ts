@@ -1,15 +1,16 @@
-import { defined, requireString } from '../base/check.js'
-import { ConfigError } from '../base/errors.js'
+import { argumentError, defined, requireString } from '../base/check.js'
+import { ConfigError, DistributedError } from '../base/errors.js'
 import { type ChangesOf, checkedBy, instanceOf } from '../base/settings.js'
 import { Random } from '../data/random.js'
-import { getWorldSize } from '../distributed/index.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../kit/recipe.js'
 import { BadRecords } from '../kit/records.js'
 import { withEvalMode } from '../nn/eval-mode.js'
 import { type PeftModel, peftModelOf } from '../peft/model.js'
 import { noGrad, scope, type Tensor, tensor } from '../tensor/index.js'
 import { Tokenizer } from '../text/tokenizer.js'
+import { joinRanks, Ranks } from '../train/trainer/distributed.js'
 import { type LossOutput, onDevice } from '../train/trainer/loss.js'
+import { resolveArguments } from '../train/trainer/resolve-arguments.js'
 import { Trainer } from '../train/trainer/trainer.js'
 import { type AnswerBatch, answerLogps, collateAnswers } from './answers.js'
 import { type TuningModel, tuningModel } from './audio.js'
@@ -66,7 +67,7 @@ export interface TrainGrpoResults extends RecipeResults<GrpoMetrics> {
 
 /**
  * Train a language model with GRPO (Shao et al. 2024, https://arxiv.org/abs/2402.03300): sample `numGenerations` answers of each prompt, score
- * them with reward functions, and make answers above the mean of their group more likely. Answers are sampled at temperature 1 by continuous
+ * them with reward functions, and make answers above the mean of their group more likely. Answers are sampled by continuous
  * batching from the network in training. With `beta`, the reference model is the same network with its adapters off.
  *
  * ```ts
@@ -91,10 +92,12 @@ export async function trainGrpo(
   requireString(WHERE, 'outputDir', outputDir)
   RECORDS()(WHERE, 'records', records)
   const settings = GRPO_SETTINGS.read(WHERE, GRPO_SETTINGS.changesIn(options))
-  const run = new GrpoRun(network, tokenizer, namedRewards(WHERE, rewards), settings)
   refuseOwned(WHERE, args)
   const own = GRPO_SETTINGS.trainingArguments(settings)
   const training = trainingArguments(WHERE, outputDir, { ...epochStrategies(settings, evalRecords), ...own }, args)
+  const run = new GrpoRun(network, tokenizer, namedRewards(WHERE, rewards), settings)
+  const ranks = await joinRanks(network.parameters()[0]?.device ?? 'cpu', resolveArguments(training))
+  run.ranks = ranks
   using optimizer = loraplusOptimizer(WHERE, network, settings.loraplusLrRatio, training)
   const bad = new BadRecords(settings.onBadRecord)
   const read = async (from: Records<PromptRecord>, name: string) => {
@@ -105,11 +108,16 @@ export async function trainGrpo(
   const train = await read(records, 'records')
   const valid = evalRecords === undefined ? undefined : await read(evalRecords, 'evalRecords')
   const trainer = new Trainer<TuningModel, Prompt, PromptBatch>({
-    ...{ model: network, args: training, trainDataset: new PromptBatches(train, settings) },
+    ...{
+      model: network,
+      args: training,
+      trainDataset: new PromptBatches(train, settings, { rank: ranks.rank, worldSize: ranks.size }),
+    },
     collate: (prompts) => new PromptBatch(prompts, prompts, -1, 0, false),
     computeLoss: (_, batch) => run.lossOf(batch),
     // Batches of training have the same number of prompts.
     countItems: ({ prompts }) => prompts.length,
+    countTokens: (batch) => run.tokensOf(batch),
     computeMetrics: ({ predictions }) => run.metricsOf(predictions),
     logMetrics: () => run.tally.take(),
     extraState: { rollouts: run },
@@ -123,7 +131,11 @@ export async function trainGrpo(
     data: { train, ...(valid && { valid }) },
     save: (path) => trainer.saveModel(path),
     measure: async (prompts) => plainMetrics(await trainer.evaluate(prompts)),
-    more: ({ trainingLoss }) => ({ trainingLoss, badRecords: counts(bad), badRewards: counts(run.badRewards) }),
+    more: async ({ trainingLoss }) => ({
+      trainingLoss,
+      badRecords: counts(bad),
+      badRewards: await run.allBadRewards(),
+    }),
     dispose: () => trainer.dispose(),
   })
 }
@@ -171,6 +183,7 @@ interface Rollouts {
 class GrpoRun {
   readonly tally = new Tally()
   readonly badRewards: BadRecords
+  ranks = new Ranks()
   readonly #peft: PeftModel | undefined
   #rollouts: Rollouts | null = null
 
@@ -188,8 +201,8 @@ class GrpoRun {
         { argument: 'rewardWeights' },
       )
     }
-    if (getWorldSize() > 1) {
-      throw new ConfigError(`${WHERE}: expected one process, got ${getWorldSize()}. Start it without a launcher.`, {})
+    if (!(settings.temperature > 0)) {
+      throw argumentError(WHERE, 'temperature', 'a number above 0', settings.temperature)
     }
     if (beta === 0) return
     this.#peft = requireAdapters(WHERE, model, 'beta', '0 without adapters')
@@ -237,7 +250,7 @@ class GrpoRun {
     const { settings } = this
     const { numGenerations, numIterations, accumulation, beta, maskTruncatedCompletions } = settings
     const rollouts = await this.#rolloutsOf(batch)
-    const first = batch.part * settings.batchSize * numGenerations
+    const first = batch.first * numGenerations
     const rows = Array.from({ length: batch.prompts.length * numGenerations }, (_, i) => first + i)
     const counts = (row: number) => !(maskTruncatedCompletions && rollouts.answers[row]?.isTruncated)
     return scope(async () => {
@@ -249,7 +262,7 @@ class GrpoRun {
       const { device } = this.model.parameters()[0] as Tensor
       const answers = await onDevice(await collateAnswers(this.model, tokens, 0), device)
       const reference = beta > 0 ? await this.#reference(rollouts, rows, tokens, answers) : null
-      const { tokens: logps } = await answerLogps(this.model, answers)
+      const { tokens: logps } = await answerLogps(this.model, answers, settings.temperature)
       if (numIterations > 1 && !batch.isRepeated) await this.#keep(rollouts.old, rows, tokens, logps)
       const placed = (values: number[][]) => this.#placed(values, rows, tokens, logps)
       const kept = rows.map((row) => (counts(row) ? 1 : 0))
@@ -268,14 +281,12 @@ class GrpoRun {
         {
           ...{ beta, epsilon: settings.epsilon, epsilonHigh: settings.epsilonHigh, lossType: settings.lossType },
           ...{ useBiasCorrectionKl: settings.useBiasCorrectionKl, maxCompletionLength: settings.maxCompletionLength },
-          // The Trainer takes the mean over the batches of a step.
-          numItems: Math.max(1, this.#items(rollouts, counts)) / accumulation,
+          // The Trainer takes the mean over the batches of a step, of all processes.
+          numItems: Math.max(1, this.#items(rollouts, counts)) / (accumulation * this.ranks.size),
         },
       )
-      this.tally.add({
-        clipRatio: Number(found.clipRatio.item()),
-        ...(found.kl && { kl: Number(found.kl.item()) }),
-      })
+      const own = { clipRatio: Number(found.clipRatio.item()), ...(found.kl && { kl: Number(found.kl.item()) }) }
+      for (const one of await this.ranks.all(own)) this.tally.add(one)
       return found.loss
     })
   }
@@ -292,8 +303,7 @@ class GrpoRun {
       throw new ConfigError(`${WHERE}: expected the answers of the step before in the checkpoint, got none.`, {})
     }
     const { numGenerations, rewardWeights, scaleRewards } = this.settings
-    const answers = await this.#sample(window, numGenerations, key)
-    const rewards = await this.#score(window, answers)
+    const { answers, rewards } = await this.#scored(window, numGenerations, key)
     const advantages = grpoAdvantages(rewards, {
       numGenerations,
       scaleRewards,
@@ -316,16 +326,76 @@ class GrpoRun {
     return this.#rollouts
   }
 
-  /** Sample answers of prompts, in training with random numbers of the window. */
-  #sample(prompts: readonly Prompt[], count: number, key?: number): Promise<SampledAnswer[]> {
-    const { seed, maxCompletionLength, maxNumSeqs, topK, topP } = this.settings
+  /** Sample and score the answers of a window. Each process does so for its own prompts; all get all. */
+  async #scored(window: readonly Prompt[], count: number, key: number) {
+    const { rank, size } = this.ranks
+    const { batchSize } = this.settings
+    const places = window.map((_, i) => i).filter((i) => Math.floor(i / batchSize) % size === rank)
+    const prompts = places.map((place) => window[place] as Prompt)
+    const answers = await this.#sample(prompts, count, { key, places, of: window.length })
+    let failure: unknown
+    const rewards = await this.#score(prompts, answers).catch((error: unknown) => {
+      failure = error
+      return null
+    })
+    const parts = await this.ranks.all({
+      places,
+      answers,
+      rewards: rewards ?? [],
+      error: rewards ? null : String(failure),
+    })
+    if (failure !== undefined) throw failure
+    const failed = parts.findIndex(({ error }) => error !== null)
+    if (failed >= 0) {
+      const message = `${WHERE}: expected rewards from every process, got an error on rank ${failed}: ${parts[failed]?.error}`
+      throw new DistributedError(message, { rank: failed })
+    }
+    const all = { answers: [] as SampledAnswer[], rewards: [] as (number | null)[][] }
+    for (const part of parts) {
+      for (const [i, place] of part.places.entries()) {
+        for (let j = 0; j < count; j++) {
+          all.answers[place * count + j] = part.answers[i * count + j] as SampledAnswer
+          all.rewards[place * count + j] = part.rewards[i * count + j] as (number | null)[]
+        }
+      }
+    }
+    return all
+  }
+
+  /** Return the number of tokens that a batch of training has had, prompts and answers. */
+  tokensOf({ key, prompts, first }: PromptBatch): number {
+    const { numGenerations: count } = this.settings
+    if (this.#rollouts?.key !== key) return 0
+    const answers = this.#rollouts.answers.slice(first * count, (first + prompts.length) * count)
+    const ofPrompts = prompts.reduce((sum, { ids }) => sum + ids.length * count, 0)
+    return answers.reduce((sum, { ids }) => sum + ids.length, ofPrompts)
+  }
+
+  /** Return the counts of bad rewards of all processes. */
+  async allBadRewards(): Promise<BadRecordCounts> {
+    const total: BadRecordCounts = { count: 0, reasons: {} }
+    for (const { count, reasons } of await this.ranks.all(counts(this.badRewards))) {
+      total.count += count
+      for (const [name, one] of Object.entries(reasons)) total.reasons[name] = (total.reasons[name] ?? 0) + one
+    }
+    return total
+  }
+
+  /** Sample answers of prompts, in training with random numbers by their places in the window. */
+  #sample(
+    prompts: readonly Prompt[],
+    count: number,
+    window?: { key: number; places: readonly number[]; of: number },
+  ): Promise<SampledAnswer[]> {
+    const { seed, maxCompletionLength, maxNumSeqs, temperature, topK, topP } = this.settings
     const ends = [this.model.generationConfig.eosTokenId, this.tokenizer.eosTokenId].flat()
     const eosTokenId = [...new Set(ends.filter((id) => id !== null && id !== undefined))]
-    const settings = { eosTokenId, maxCompletionLength, maxNumSeqs, topK, topP }
-    if (key === undefined) return sampleAnswers(this.model, prompts, count, settings)
+    const settings = { eosTokenId, maxCompletionLength, maxNumSeqs, temperature, topK, topP }
+    if (window === undefined) return sampleAnswers(this.model, prompts, count, settings)
     // Streams that no order of prompts uses.
-    const first = 2 ** 32 + key * prompts.length * count
-    return sampleAnswers(this.model, prompts, count, settings, (answer) => new Random(seed, first + answer))
+    const first = 2 ** 32 + window.key * window.of * count
+    const placeOf = (answer: number) => (window.places[Math.floor(answer / count)] as number) * count + (answer % count)
+    return sampleAnswers(this.model, prompts, count, settings, (answer) => new Random(seed, first + placeOf(answer)))
   }
 
   #score(prompts: readonly Prompt[], answers: readonly SampledAnswer[]): Promise<(number | null)[][]> {
@@ -350,7 +420,7 @@ class GrpoRun {
   async #reference(rollouts: Rollouts, rows: readonly number[], tokens: readonly AnswerTokens[], answers: AnswerBatch) {
     const [row] = rows as [number]
     if (rollouts.reference[row] === undefined) {
-      const compute = async () => (await answerLogps(this.model, answers)).tokens
+      const compute = async () => (await answerLogps(this.model, answers, this.settings.temperature)).tokens
       const peft = this.#peft as PeftModel
       const logps = await noGrad(() => withEvalMode(this.model, () => peft.disableAdapter(compute)))
       if (this.settings.numIterations === 1) return logps
@@ -359,7 +429,7 @@ class GrpoRun {
     return this.#placed(rollouts.reference, rows, tokens, answers.answerMask.slice(-1, 1))
   }
 
-  /** Keep the values of the answers' tokens as numbers, which a checkpoint saves. */
+  /** Keep the values of the answers' tokens of all processes as numbers, which a checkpoint saves. */
   async #keep(
     into: number[][],
     rows: readonly number[],
@@ -368,11 +438,12 @@ class GrpoRun {
   ): Promise<void> {
     const values = (await logps.detach().to('float64').data()) as Float64Array
     const time = logps.size(1)
-    for (const [i, row] of rows.entries()) {
+    const own = rows.map((row, i) => {
       const { ids, start } = tokens[i] as AnswerTokens
       // The value at index t is that of token t + 1.
-      into[row] = Array.from(values.subarray(i * time + start - 1, i * time + ids.length - 1))
-    }
+      return [row, Array.from(values.subarray(i * time + start - 1, i * time + ids.length - 1))] as const
+    })
+    for (const [row, kept] of (await this.ranks.all(own)).flat()) into[row] = kept
   }
 
   /** Return kept values at the places of their tokens, [rows, time]. */

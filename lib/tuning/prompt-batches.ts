@@ -10,16 +10,16 @@ export class PromptBatch {
     readonly window: readonly Prompt[],
     /** Index of the window since the start of the training. */
     readonly key: number,
-    /** Index of the batch in its window. */
-    readonly part: number,
+    /** Index of the batch's first prompt in its window. */
+    readonly first: number,
     /** Whether the window has had a step before. */
     readonly isRepeated: boolean,
   ) {}
 }
 
 /**
- * Batches of prompts in a seeded order. `accumulation` batches make a window, which comes `numIterations` times. If the last window is
- * not full, prompts from the beginning of the pass complete it.
+ * Batches of prompts in a seeded order. `accumulation` batches of every process make a window, which comes `numIterations` times. If the
+ * last window is not full, prompts from the beginning of the pass complete it.
  */
 export class PromptBatches implements BatchSource<PromptBatch> {
   #epoch = 0
@@ -28,11 +28,17 @@ export class PromptBatches implements BatchSource<PromptBatch> {
   constructor(
     readonly prompts: readonly Prompt[],
     readonly options: { seed: number; batchSize: number; accumulation: number; numIterations: number },
+    readonly shard = { rank: 0, worldSize: 1 },
   ) {}
 
-  get #windows(): number {
+  /** Number of prompts of a window. */
+  get windowSize(): number {
     const { batchSize, accumulation } = this.options
-    return Math.ceil(this.prompts.length / (batchSize * accumulation))
+    return batchSize * accumulation * this.shard.worldSize
+  }
+
+  get #windows(): number {
+    return Math.ceil(this.prompts.length / this.windowSize)
   }
 
   get length(): number {
@@ -47,9 +53,9 @@ export class PromptBatches implements BatchSource<PromptBatch> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<PromptBatch, void, void> {
     const { seed, batchSize, accumulation, numIterations } = this.options
-    const { prompts } = this
+    const { prompts, windowSize: size } = this
+    const { rank, worldSize } = this.shard
     const order = shuffled(prompts.length, new Random(seed, this.#epoch))
-    const size = batchSize * accumulation
     for (let at = this.#first; at < this.length; at++) {
       const step = Math.floor(at / accumulation)
       const [part, number] = [at % accumulation, Math.floor(step / numIterations)]
@@ -57,8 +63,9 @@ export class PromptBatches implements BatchSource<PromptBatch> {
         { length: size },
         (_, i) => prompts[order[(number * size + i) % prompts.length] as number] as Prompt,
       )
-      const own = window.slice(part * batchSize, (part + 1) * batchSize)
-      yield new PromptBatch(own, window, this.#epoch * this.#windows + number, part, step % numIterations > 0)
+      const first = (part * worldSize + rank) * batchSize
+      const own = window.slice(first, first + batchSize)
+      yield new PromptBatch(own, window, this.#epoch * this.#windows + number, first, step % numIterations > 0)
     }
   }
 }

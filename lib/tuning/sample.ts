@@ -14,6 +14,7 @@ export interface SampleSettings {
   eosTokenId: number | number[] | null
   maxCompletionLength: number
   maxNumSeqs: number
+  temperature: number
   topK: number
   topP: number
 }
@@ -41,18 +42,18 @@ export async function sampleAnswers(
   settings: SampleSettings,
   randomOf?: (answer: number) => Random,
 ): Promise<SampledAnswer[]> {
-  const { eosTokenId, maxCompletionLength: most, maxNumSeqs, topK, topP } = settings
+  const { eosTokenId, maxCompletionLength: most, maxNumSeqs, temperature, topK, topP } = settings
   const decoder = model instanceof AudioLM ? model.language_model : model
   const audioId = audioIdOf(model)
   const config = generationConfig({
     ...{ doSample: randomOf !== undefined, maxNewTokens: most, eosTokenId: eosTokenId ?? [] },
-    ...(randomOf && { topK, topP }),
+    ...(randomOf && { temperature, topK, topP }),
     // An answer with it would have a place for a clip that there is not.
     ...(audioId !== null && audioId < (decoder.config.vocabSize ?? 0) && { suppressTokens: [audioId] }),
   })
   const sample = async () => {
-    const inputs: { inputIds: Tensor; inputsEmbeds?: Tensor }[] = []
-    for (const prompt of prompts) inputs.push(await promptInputs(model, prompt))
+    const inputs: { inputIds: Tensor; inputsEmbeds?: Tensor; prefixKeys?: Tensor }[] = []
+    for (const [i, prompt] of prompts.entries()) inputs.push(await promptInputs(model, prompt, i))
     using batching = new ContinuousBatching(decoder, { maxNumSeqs, prefixCacheBytes: PREFIX_BYTES })
     return await Promise.all(
       prompts.flatMap(({ ids }, i) =>
@@ -85,14 +86,17 @@ export async function sampleAnswers(
   return scope(() => noGrad(() => withEvalMode(model, sample)))
 }
 
-/** Return the inputs of the language model for a prompt. */
-async function promptInputs(model: TuningModel, { ids, audio }: Prompt) {
+/** Return the inputs of the language model for a prompt. The answers of a prompt share its keys and values, with those of its clips. */
+async function promptInputs(model: TuningModel, { ids, audio }: Prompt, index: number) {
   const { device } = model.parameters()[0] as Tensor
   const inputIds = tensor([ids], { dtype: 'int64', device: device as 'cpu' })
   if (audio === undefined || !(model instanceof AudioLM)) return { inputIds }
   return scope(async () => {
     const batch = await audioBatch(model, [audio])
     const embeds = batch && { audioEmbeds: await audioEmbeds(model, batch) }
-    return { inputIds: model.textIds(inputIds), inputsEmbeds: await model.embed(inputIds, embeds) }
+    const audioId = audioIdOf(model)
+    const keys = ids.map((id) => (id === audioId ? -1 - index : id))
+    const prefixKeys = tensor([keys], { dtype: 'int64', device: 'cpu' })
+    return { inputIds: model.textIds(inputIds), inputsEmbeds: await model.embed(inputIds, embeds), prefixKeys }
   })
 }

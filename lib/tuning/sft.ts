@@ -17,8 +17,10 @@ import { dequantizeLayer } from '../peft/packed-layer.js'
 import type { Tensor } from '../tensor/index.js'
 import { Tokenizer } from '../text/tokenizer.js'
 import type { TrainingArguments } from '../train/trainer/arguments.js'
+import { joinRanks, type Ranks } from '../train/trainer/distributed.js'
 import { writeFolder } from '../train/trainer/folders.js'
 import { ask, type LossOutput } from '../train/trainer/loss.js'
+import { resolveArguments } from '../train/trainer/resolve-arguments.js'
 import { Trainer } from '../train/trainer/trainer.js'
 import { answerMetrics, generateAnswers } from './answer-metrics.js'
 import { examplesOf, type RecordReader, type SftExample, type SftRecord, type Truncated } from './examples.js'
@@ -119,11 +121,12 @@ export async function trainSft(
     evalRecords === undefined ? undefined : await examplesOf(reader, evalRecords, bad, 'evalRecords', withAnswers)
   if (valid?.examples.length === 0) throw noRecords(WHERE, 'record', 'evalRecords', bad)
 
+  const ranks = await joinRanks(network.parameters()[0]?.device ?? 'cpu', resolveArguments(training))
   const collate = collateOf(media)
   const answers = valid?.examples.flatMap(({ answer }) => answer ?? []) ?? []
   const trainer = new Trainer<SftModel, SftExample, SftBatch>({
     ...{ model: network, args: training, collate, collateAhead: media !== null },
-    trainDataset: settings.packing ? packed(train.examples, collate, settings) : train.examples,
+    trainDataset: settings.packing ? packed(train.examples, collate, settings, ranks) : train.examples,
     ...defined({ callbacks, loggers }),
     ...(valid && { evalDataset: valid.examples }),
     ...(optimizer && { optimizers: { optimizer } }),
@@ -239,11 +242,20 @@ function packed(
   examples: readonly SftExample[],
   collate: (examples: SftExample[]) => Promise<SftBatch>,
   { batchSize, maxLength, seed }: SftSettings,
+  { rank, size }: Ranks,
 ): DataLoader<SftExample, SftBatch> {
   const lengths = examples.map(({ inputIds }) => inputIds.length)
-  const batchSampler = new PackedBatchSampler({ lengths, maxLength: batchSize * maxLength, shuffle: true, seed })
+  const rows = new PackedBatchSampler({ lengths, maxLength: batchSize * maxLength, shuffle: true, seed })
+  // Each process gets the next row of a batch; at the end some may get none.
+  const batchSampler = {
+    length: Math.ceil(rows.length / size),
+    *batches(epoch: number) {
+      const all = [...rows.batches(epoch)]
+      for (let at = 0; at < all.length; at += size) yield all[at + rank] ?? []
+    },
+  }
   return new DataLoader<SftExample, SftBatch>(examples, {
-    ...{ batchSampler, collate, freeBatches: false },
+    ...{ batchSampler, collate, freeBatches: false, shard: { rank: 0, worldSize: 1 } },
     collateAhead: examples.some(({ clips }) => clips.length > 0),
   })
 }

@@ -293,6 +293,10 @@ describe('LoRA', () => {
     expectClose(each, crossEntropy(0).reshape(labels.shape), 1e-5)
     expectClose(get((await model.forward({ ...inputs, reduction: 'sum' })).loss), crossEntropy(2), 1e-5)
     await expect(model.forward({ ...inputs, reduction: 'max' as never })).rejects.toThrow(/reduction/)
+    const colder = ops.crossEntropyLoss(get(logits).slice(-2, 0, -1).flatten(0, 1).div(0.7), labels.flatten(), null, 0)
+    const cold = get((await model.forward({ ...inputs, reduction: 'none', lossTemperature: 0.7 })).loss)
+    expectClose(cold, colder.reshape(labels.shape), 1e-5, 'temperature')
+    await expect(model.forward({ ...inputs, lossTemperature: 0 })).rejects.toThrow(/loss_temperature must be above 0/)
     await each.sum().backward()
     const gradient = get(model.parameters()[0]?.grad).clone()
     model.zeroGrad()
@@ -316,6 +320,27 @@ describe('LoRA', () => {
 })
 
 describe('the module', () => {
+  it('without files, stops at the configuration’s eosTokenId', async () => {
+    const sizes = { vocabSize: 30, hiddenSize: 16, intermediateSize: 16, numHiddenLayers: 1, numAttentionHeads: 2 }
+    const inputIds = tensor([[3, 4, 5]])
+    const answer = async (config: object) => {
+      using model = DecoderLM.fromConfig({ ...sizes, ...config }, { seed: 4 })
+      const { tokens, finishReasons } = await model.generate({ inputIds }, { maxNewTokens: 8 })
+      return { tokens: tokens[0] as number[], reason: finishReasons[0], own: model.generationConfig }
+    }
+    const long = await answer({})
+    expect(long).toMatchObject({ reason: 'length', own: {} })
+    const [, second] = long.tokens as [number, number]
+    for (const eosTokenId of [second, [second, 29]]) {
+      const short = await answer({ eosTokenId, padTokenId: 1 })
+      expect(short).toEqual({
+        tokens: long.tokens.slice(0, long.tokens.indexOf(second) + 1),
+        ...{ reason: 'eos', own: { eosTokenId, padTokenId: 1 } },
+      })
+    }
+    inputIds.dispose()
+  })
+
   it.each([
     ['vicuna-13b-v1.1', 13_015_864_320],
     ['llama2-7b', 6_738_415_616],

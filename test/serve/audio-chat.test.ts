@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { chatModels } from '../../lib/cli/chat-models.js'
 import { AudioLM, ConfigError, readClip, scope } from '../../lib/index.js'
 import { AudioChat, type Served, serve } from '../../lib/serve/index.js'
@@ -58,22 +58,45 @@ describe('a speech language model that is served', () => {
     expect(JSON.stringify(json)).toContain('audio')
   })
 
-  it('shares prefixes of texts, and none of clips', async () => {
-    const cached = async (...content: unknown[]) => {
-      const { json } = await ask(served.url, asking(...content))
-      return [json.choices[0].message.content, json.usage.prompt_tokens_details?.cached_tokens ?? 0] as const
+  it('computes a prefix once, of texts and of the same clips, and none of other clips', async () => {
+    const cached = async (...messages: unknown[]) => {
+      const { json } = await ask(served.url, { messages, max_tokens: 12, temperature: 0 })
+      return {
+        answer: json.choices[0].message.content as string,
+        tokens: json.usage.prompt_tokens as number,
+        cached: (json.usage.prompt_tokens_details?.cached_tokens ?? 0) as number,
+      }
     }
     const written = text('The same question, asked twice')
-    const [first] = await cached(written)
-    const [second, tokens] = await cached(written)
-    expect(second).toBe(first)
-    expect(tokens).toBeGreaterThan(8)
-    for (const seconds of [0.4, 0.8, 0.4]) {
-      expect(await cached(sound(tone(seconds)), written)).toEqual([
-        await alone(tone(seconds), 'The same question, asked twice'),
-        0,
-      ])
-    }
+    const [first, again] = [await cached(user(written)), await cached(user(written))]
+    expect(again.answer).toBe(first.answer)
+    expect(again.cached).toBeGreaterThan(8)
+    const encoded = vi.spyOn(chat.model.audio_tower, 'forward')
+    const turn = user(sound(tone(0.4)), written)
+    const one = await cached(turn)
+    // What comes before the clip may be that of another test's.
+    const before = one.cached
+    expect(encoded).toHaveBeenCalledTimes(1)
+    const expected = await alone(tone(0.4), 'The same question, asked twice')
+    expect(one.answer).toBe(expected)
+    encoded.mockClear()
+    const same = await cached(turn)
+    expect(same).toEqual({ answer: expected, tokens: one.tokens, cached: one.tokens - 1 })
+    const more = await cached(turn, { role: 'assistant', content: one.answer }, user(text('And now?')))
+    // Encoding the answer's text again may merge its tokens with others.
+    expect(more.cached).toBeGreaterThanOrEqual(one.tokens - 1)
+    expect(more.tokens).toBeGreaterThan(more.cached)
+    expect(encoded).not.toHaveBeenCalled()
+    // Another clip of the same length, and the same clip in another place.
+    const other = await cached(user(sound(sineWav({ seconds: 0.4, rising: true })), written))
+    expect(other.tokens).toBe(one.tokens)
+    expect(other.cached).toBe(before)
+    expect(encoded).toHaveBeenCalledTimes(1)
+    const moved = await cached(user(written, sound(tone(0.4))))
+    expect(moved.cached).toBeLessThanOrEqual(first.tokens)
+    expect(encoded).toHaveBeenCalledTimes(1)
+    encoded.mockRestore()
+    expect(chat.metrics()).toMatchObject({ media_cache_windows: expect.any(Number) })
   })
 
   it('refuses bad clips and conversations with a typed error', async () => {

@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
 import * as vt from '../../lib/index.js'
+import { BadRecords } from '../../lib/kit/records.js'
 import type { AudioLMConversation } from '../../lib/models/audio-lm/processor.js'
 import { type RewardAnswer, trainDpo, trainGrpo, werReward } from '../../lib/tuning/index.js'
+import { pairsOf } from '../../lib/tuning/pairs.js'
 import { fixturePath } from '../helpers.js'
 
 vt.setNumThreads(1)
@@ -33,8 +35,8 @@ async function adapted() {
   return { model, peft: peft as vt.PeftModel<vt.AudioLM>, tokenizer: model.tokenizer as vt.Tokenizer }
 }
 
-/** Sum of the log-probabilities of an answer, from the whole logits. */
-async function logpOf(model: vt.AudioLM, prompt: unknown, answer: unknown): Promise<number> {
+/** Log-probabilities of the tokens of a conversation, its ids, and where the answer starts; from the whole logits. */
+async function tokensOf(model: vt.AudioLM, prompt: unknown, answer: unknown) {
   const whole = [...(prompt as unknown[]), ...(answer as unknown[])] as unknown as AudioLMConversation
   return vt.scope(() =>
     vt.noGrad(async () => {
@@ -43,9 +45,17 @@ async function logpOf(model: vt.AudioLM, prompt: unknown, answer: unknown): Prom
       const { logits } = await model.eval().forward(inputs)
       const rows = vt.functional.logSoftmax((logits as vt.Tensor).squeeze(0), -1).toArray() as number[][]
       const ids = ((inputs.inputIds.toArray() as unknown[][])[0] as unknown[]).map(Number)
-      return ids.reduce((sum, id, i) => (i < start ? sum : sum + (rows[i - 1]?.[id] as number)), 0)
+      return { ids, start, logps: ids.map((id, i) => (i === 0 ? 0 : (rows[i - 1]?.[id] as number))) }
     }),
   )
+}
+
+const meanOf = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
+
+/** Sum of the log-probabilities of an answer. */
+async function logpOf(model: vt.AudioLM, prompt: unknown, answer: unknown): Promise<number> {
+  const { logps, start } = await tokensOf(model, prompt, answer)
+  return logps.slice(start).reduce((sum, value) => sum + value, 0)
 }
 
 it('DPO with clips in the prompt has the loss of the whole logits', async () => {
@@ -68,6 +78,98 @@ it('DPO with clips in the prompt has the loss of the whole logits', async () => 
       grown.some(([name]) => name.startsWith(part)),
       part,
     ).toBe(true)
+  model.dispose()
+})
+
+it('ORPO with clips has the odds of the whole logits, and a supervised loss without the audio tokens', async () => {
+  const { model, peft, tokenizer } = await adapted()
+  const { valid } = await trainDpo(peft, records as never, {
+    ...{ tokenizer, loss: 'orpo', outputDir: join(directory, 'orpo'), batchSize: 3, learningRate: 0.02, beta: 0.4 },
+    ...{ maxSteps: 2, evalRecords: records as never, args: { reportTo: 'none' } },
+  })
+  const supervised: number[] = []
+  const odds: number[] = []
+  for (const { prompt, chosen, rejected } of records) {
+    const [good, bad] = [await tokensOf(model, prompt, chosen), await tokensOf(model, prompt, rejected)]
+    const targets = good.ids.map((id, i) => i > 0 && id !== model.config.audioTokenIndex)
+    supervised.push(...good.logps.filter((_, i) => targets[i]))
+    const [better, worse] = [good, bad].map(({ logps, start }) => meanOf(logps.slice(start))) as [number, number]
+    const ratio = better - worse - (Math.log1p(-Math.exp(better)) - Math.log1p(-Math.exp(worse)))
+    odds.push(-Math.log1p(Math.exp(-ratio)))
+    if (prompt !== prompts[2]) expect(targets.filter((one) => !one).length).toBeGreaterThan(5)
+  }
+  const loss = -meanOf(supervised) - 0.4 * meanOf(odds)
+  expect(Math.abs((valid?.loss as number) / loss - 1)).toBeLessThan(1e-5)
+  model.dispose()
+})
+
+it.each(['keep_start', 'keep_end'] as const)(
+  'KTO cuts a longer answer of another record, and not the clip, with %s',
+  async (truncationMode) => {
+    const { model, peft, tokenizer } = await adapted()
+    const long = `${'very '.repeat(40)}long`
+    const labeled = prompts.map((prompt, i) => ({
+      prompt,
+      completion: assistant(i === 1 ? long : `yes ${i}`),
+      label: i !== 1,
+    }))
+    const length = (content: string) => tokenizer.encode(content, { addSpecialTokens: false }).inputIds.length
+    const { ids: whole, start } = await tokensOf(model, prompts[1], assistant(long))
+    const maxLength = whole.length
+    expect(maxLength).toBeGreaterThan(length(long))
+    const settings = { maxLength, truncationMode, loss: 'kto', batchSize: 3 } as const
+    const pairs = await pairsOf(model, tokenizer, labeled as never, settings, new BadRecords('stop'), 'records')
+    const audioId = model.config.audioTokenIndex as number
+    const countOf = (ids: readonly number[] = []) => ids.filter((id) => id === audioId).length
+    // Prompts 0 and 2 have other answers: that of the last record, and the long one.
+    const [first, second, third] = pairs as [(typeof pairs)[0], (typeof pairs)[0], (typeof pairs)[0]]
+    expect(countOf(first.klChosen?.ids)).toBe(countOf(first.chosen?.ids))
+    expect(countOf(first.klChosen?.ids)).toBeGreaterThan(5)
+    expect(countOf(second.klRejected?.ids)).toBe(countOf(second.rejected?.ids))
+    for (const one of pairs) expect((one.klChosen ?? one.klRejected)?.ids.length).toBeLessThanOrEqual(maxLength)
+    const answer = third.klChosen as { ids: number[]; start: number }
+    const own = third.chosen as { ids: number[]; start: number }
+    const expected = [...own.ids.slice(0, own.start), ...whole.slice(start)]
+    const kept = truncationMode === 'keep_start' ? expected.slice(0, maxLength) : expected.slice(-maxLength)
+    expect(answer.ids).toEqual(kept)
+    const results = await trainDpo(peft, labeled as never, {
+      ...{ tokenizer, ...settings, outputDir: join(directory, `kto-${truncationMode}`), maxSteps: 2 },
+      args: { reportTo: 'none' },
+    })
+    expect(Number.isFinite(results.trainingLoss)).toBe(true)
+    expect(results.badRecords.count).toBe(0)
+    model.dispose()
+  },
+)
+
+it('refuses a text with an audio token in prompts and answers', async () => {
+  const { model, peft, tokenizer } = await adapted()
+  const run = async (record: unknown, more: object = {}) => {
+    const { badRecords } = await trainDpo(peft, [records[0], records[2], record] as never, {
+      ...{ tokenizer, outputDir: join(directory, `token${refusals++}`), onBadRecord: 'skip', maxSteps: 1 },
+      ...{ args: { saveStrategy: 'no', reportTo: 'none' }, ...more },
+    })
+    return badRecords
+  }
+  let refusals = 0
+  const bad = { count: 1, reasons: { 'invalid record': 1 } }
+  const token = model.audioToken
+  expect(await run(records[1])).toEqual({ count: 0, reasons: {} })
+  for (const prompt of [prompts[0], prompts[2], 'Why? ']) {
+    const isText = typeof prompt === 'string'
+    const of = (content: string) => (isText ? content : assistant(content))
+    expect(await run({ prompt, chosen: of(`I hear ${token}`), rejected: of('no') })).toEqual(bad)
+    expect(await run({ prompt, chosen: of('yes'), rejected: of(`${token}${token}`) })).toEqual(bad)
+    expect(await run({ prompt, completion: of(token), label: true }, { loss: 'kto', onBadRecord: 'skip' })).toEqual(bad)
+  }
+  expect(await run({ prompt: `Why ${token}? `, chosen: 'yes', rejected: 'no' })).toEqual(bad)
+  for (const prompt of [user({ type: 'text', text: `Why ${token}?` }), `Why ${token}?`]) {
+    const { badRecords } = await trainGrpo(peft, [{ prompt: prompts[2] }, { prompt }] as never, {
+      ...{ tokenizer, rewards: () => 0, outputDir: join(directory, `token${refusals++}`), onBadRecord: 'skip' },
+      ...{ maxSteps: 1, numGenerations: 2, maxCompletionLength: 3, args: { saveStrategy: 'no', reportTo: 'none' } },
+    })
+    expect(badRecords).toEqual(bad)
+  }
   model.dispose()
 })
 

@@ -93,46 +93,89 @@ describe('trainGrpo', () => {
     expect(other.values).not.toEqual(whole.values)
   })
 
-  it('has the loss and reward of the whole logits in the first step', async () => {
-    const seen: { ids: readonly number[]; reward: number; prompt: unknown }[] = []
-    const rewards = (answer: RewardAnswer) => {
-      const reward = capitals(answer)
-      seen.push({ ids: answer.completionIds, reward, prompt: answer.prompt })
-      return reward
+  it.each([1, 0.7])(
+    'has the loss and reward of the whole logits in the first step, at temperature %d',
+    async (temperature) => {
+      const seen: { ids: readonly number[]; reward: number; prompt: unknown }[] = []
+      const rewards = (answer: RewardAnswer) => {
+        const reward = capitals(answer)
+        seen.push({ ids: answer.completionIds, reward, prompt: answer.prompt })
+        return reward
+      }
+      const peft = await adapted()
+      const shift = vt.noGrad(() => peft.model.parameters().filter(({ requiresGrad }) => requiresGrad))
+      // Adapters that are not those of the reference.
+      vt.noGrad(() => {
+        for (const one of shift) one.add_(0.02)
+      })
+      const logps = async (ids: number[], answer: readonly number[]) =>
+        vt.scope(() =>
+          vt.noGrad(async () => {
+            const { logits } = await peft.model.forward({ inputIds: vt.tensor([[...ids, ...answer]]) })
+            const rows = vt.functional
+              .logSoftmax((logits as vt.Tensor).squeeze(0).div(temperature), -1)
+              .toArray() as number[][]
+            return answer.map((id, i) => rows[ids.length - 1 + i]?.[id] as number)
+          }),
+        )
+      const losses: number[] = []
+      const onLog = ({ logs }: { logs: Record<string, number> }) => {
+        if (logs.reward !== undefined) losses.push(logs.loss as number)
+      }
+      const more = { temperature, beta: 0.3, maxSteps: 1, learningRate: 0, batchSize: 4, lossType: 'grpo' as const }
+      await trainGrpo(peft, records, { ...options({ ...more, rewards }), callbacks: [{ onLog }] })
+      // Ratios are 1 and advantages of a group sum to 0: what is left is KL.
+      let expected = 0
+      for (const { ids, prompt } of seen) {
+        const start = tokenizer.applyChatTemplate(prompt as vt.ChatMessage[], { addGenerationPrompt: true })
+        const own = await logps(start, ids)
+        const reference = await peft.disableAdapter(() => logps(start, ids))
+        const kl = own.map((value, i) => Math.exp(reference[i]! - value) - (reference[i]! - value) - 1)
+        expected += kl.reduce((sum, value) => sum + value, 0) / kl.length / seen.length
+      }
+      expect(seen).toHaveLength(16)
+      expect(expected).toBeGreaterThan(1e-4)
+      expect(Math.abs(losses[0]! / (0.3 * expected) - 1)).toBeLessThan(1e-3)
+      peft.model.dispose()
+    },
+  )
+
+  it('samples colder answers at a low temperature, and refuses 0', async () => {
+    const lengths = async (temperature: number) => {
+      const texts = new Set<string>()
+      const rewards = ({ completionIds }: RewardAnswer) => {
+        texts.add(`${completionIds}`)
+        return 0
+      }
+      await trained(options({ rewards, temperature, maxSteps: 1, batchSize: 4, numGenerations: 8 }))
+      return texts.size
     }
-    const peft = await adapted()
-    const shift = vt.noGrad(() => peft.model.parameters().filter(({ requiresGrad }) => requiresGrad))
-    // Adapters that are not those of the reference.
-    vt.noGrad(() => {
-      for (const one of shift) one.add_(0.02)
-    })
-    const logps = async (ids: number[], answer: readonly number[]) =>
-      vt.scope(() =>
-        vt.noGrad(async () => {
-          const { logits } = await peft.model.forward({ inputIds: vt.tensor([[...ids, ...answer]]) })
-          const rows = vt.functional.logSoftmax((logits as vt.Tensor).squeeze(0), -1).toArray() as number[][]
-          return answer.map((id, i) => rows[ids.length - 1 + i]?.[id] as number)
-        }),
-      )
-    const losses: number[] = []
-    const onLog = ({ logs }: { logs: Record<string, number> }) => {
-      if (logs.reward !== undefined) losses.push(logs.loss as number)
+    expect(await lengths(1e-6)).toBe(4)
+    expect(await lengths(1)).toBeGreaterThan(16)
+    await expect(trained(options({ temperature: 0 }))).rejects.toThrow(
+      /^trainGrpo: expected temperature to be a number above 0, got 0/,
+    )
+  })
+
+  it('counts the tokens of prompts and answers that a step has had', async () => {
+    let tokens = 0
+    const rewards = ({ prompt, completionIds }: RewardAnswer) => {
+      const ids = tokenizer.applyChatTemplate(prompt as vt.ChatMessage[], { addGenerationPrompt: true })
+      tokens += ids.length + completionIds.length
+      return 0
     }
-    const more = { beta: 0.3, maxSteps: 1, learningRate: 0, batchSize: 4, lossType: 'grpo' as const }
-    await trainGrpo(peft, records, { ...options({ ...more, rewards }), callbacks: [{ onLog }] })
-    // Ratios are 1 and advantages of a group sum to 0: what is left is KL.
-    let expected = 0
-    for (const { ids, prompt } of seen) {
-      const start = tokenizer.applyChatTemplate(prompt as vt.ChatMessage[], { addGenerationPrompt: true })
-      const own = await logps(start, ids)
-      const reference = await peft.disableAdapter(() => logps(start, ids))
-      const kl = own.map((value, i) => Math.exp(reference[i]! - value) - (reference[i]! - value) - 1)
-      expected += kl.reduce((sum, value) => sum + value, 0) / kl.length / seen.length
+    let state: vt.CallbackContext['state'] | undefined
+    const onTrainEnd = ({ state: end }: vt.CallbackContext) => {
+      state = end
     }
-    expect(seen).toHaveLength(16)
-    expect(expected).toBeGreaterThan(1e-4)
-    expect(Math.abs(losses[0]! / (0.3 * expected) - 1)).toBeLessThan(1e-3)
-    peft.model.dispose()
+    const speeds: number[] = []
+    const log = (_: unknown, speed?: { tokensPerSecond: number }) => void (speed && speeds.push(speed.tokensPerSecond))
+    const more = { maxSteps: 3, accumulation: 2, numIterations: 1, loggers: [{ log }] }
+    await trained(options({ rewards, ...more, callbacks: [{ onTrainEnd }] }))
+    expect(tokens).toBeGreaterThan(3 * 2 * 2 * 4 * 8)
+    expect(state?.tokensSeen).toBe(tokens)
+    expect(speeds).toHaveLength(3)
+    for (const speed of speeds) expect(speed).toBeGreaterThan(0)
   })
 
   it('refuses, or counts, rewards that are not numbers, by function and record', async () => {

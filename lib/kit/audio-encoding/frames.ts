@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import { requireNumber } from '../../base/check.js'
 import type { Tensor } from '../../tensor/index.js'
-import { keepForever } from '../../tensor/scope.js'
+import { TensorCache } from '../../tensor/tensor-cache.js'
 
 /** Output of one encoder for a batch of windows. */
 export interface EncoderFrames {
@@ -25,79 +24,21 @@ export interface AudioFrames {
  * One second has 50 frames of `dModel` numbers: 6 MB per minute for Whisper base in float32. The least recently used clip is
  * removed first.
  */
-export class SalmonnFrames {
-  /** Maximum size in bytes. */
-  readonly limit: number
-  /** Number of clips found in the cache, and of clips that were encoded. */
-  hits = 0
-  misses = 0
-  #bytes = 0
-  readonly #kept = new Map<string, AudioFrames>()
-
+export class SalmonnFrames extends TensorCache<AudioFrames> {
   /** @param limit maximum size in bytes. Default 2 GiB. */
   constructor(limit = 2 ** 31) {
-    requireNumber('SalmonnFrames', 'limit', limit, { least: 0 })
-    this.limit = limit
+    super('SalmonnFrames', 'limit', limit)
   }
 
-  /** Current size in bytes. */
-  get bytes(): number {
-    return this.#bytes
+  protected tensorsOf({ speech, audio }: AudioFrames): Tensor[] {
+    return [speech.states, ...(audio ? [audio.states] : [])]
   }
 
-  /** Number of cached windows; a clip longer than the encoder's window has several. */
-  get length(): number {
-    return this.#kept.size
-  }
-
-  /** @internal */
-  get(key: string): AudioFrames | undefined {
-    const found = this.#kept.get(key)
-    if (!found) {
-      this.misses += 1
-      return undefined
-    }
-    this.hits += 1
-    // A Map keeps insertion order, so reinserting marks the entry as most recently used.
-    this.#kept.delete(key)
-    this.#kept.set(key, found)
-    return found
-  }
-
-  /** Cache frames beyond the current scope, if they fit, and return them. @internal */
-  keep(key: string, frames: AudioFrames): AudioFrames {
-    const size = bytesOf(frames)
-    if (size > this.limit) return frames
-    for (const [oldest, old] of this.#kept) {
-      if (this.#bytes + size <= this.limit) break
-      this.#forget(oldest, old)
-    }
-    const kept = { speech: copied(frames.speech), audio: frames.audio && copied(frames.audio) }
-    this.#kept.set(key, kept)
-    this.#bytes += size
-    return kept
-  }
-
-  /** Free all entries. */
-  clear(): void {
-    for (const [key, frames] of this.#kept) this.#forget(key, frames)
-  }
-
-  #forget(key: string, frames: AudioFrames): void {
-    this.#kept.delete(key)
-    this.#bytes -= bytesOf(frames)
-    for (const states of tensorsOf(frames)) states.dispose()
+  protected copied({ speech, audio }: AudioFrames, copy: (tensor: Tensor) => Tensor): AudioFrames {
+    const copied = ({ states, lengths }: EncoderFrames): EncoderFrames => ({ states: copy(states), lengths })
+    return { speech: copied(speech), audio: audio && copied(audio) }
   }
 }
-
-const tensorsOf = ({ speech, audio }: AudioFrames): Tensor[] => [speech.states, ...(audio ? [audio.states] : [])]
-const BYTES: Record<string, number> = { float64: 8, float32: 4 }
-const bytesOf = (frames: AudioFrames): number =>
-  tensorsOf(frames).reduce((sum, states) => sum + states.numel() * (BYTES[states.dtype] ?? 2), 0)
-const copied = ({ states, lengths }: EncoderFrames): EncoderFrames => ({
-  states: keepForever(states.detach().clone()),
-  lengths,
-})
 
 /** Return a hash of samples. */
 export async function clipKey(samples: Tensor): Promise<string> {

@@ -4,13 +4,14 @@ import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
 import type { PeftModel } from '../../peft/model.js'
+import { tensorBytes } from '../../tensor/bytes.js'
 import { type Device, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { withSeed } from '../../tensor/random.js'
 import { upload } from '../../tensor/upload.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
 import type { DecoderLMOutput } from '../decoder/decoder-lm.js'
 import { DecoderLM } from '../decoder/decoder-lm.js'
-import { type MultimodalGenerateInputs, type MultimodalInputs, MultimodalLM } from '../multimodal.js'
+import { type MediaUnits, type MultimodalGenerateInputs, type MultimodalInputs, MultimodalLM } from '../multimodal.js'
 import { type ConfigChanges, configOf, type NetworkConfig, type SavableNetwork } from '../network.js'
 import type { LoadNetworkOptions, SaveNetworkOptions } from '../pretrained.js'
 import { type AudioLMConfig, type CompleteAudioLMConfig, completedAudioLM, familyOf } from './config.js'
@@ -294,6 +295,37 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     const { eosTokenId, vocabSize = 0 } = this.language_model.config as { eosTokenId?: unknown; vocabSize?: number }
     const [first] = [this.tokenizer?.eosTokenId ?? eosTokenId].flat()
     return typeof first === 'number' && first < vocabSize ? first : 0
+  }
+
+  /** Return windows of features as units; null for other inputs. */
+  protected override async mediaUnits({ inputFeatures, featuresMask }: AudioLMAudio): Promise<MediaUnits | null> {
+    if (!inputFeatures) return null
+    const where = 'AudioLM.generate'
+    const features = requireStates(where, 'inputFeatures', inputFeatures, 3)
+    const { stepDim = 2 } = familyOf(this.config).features(this.config)
+    const [windows, steps] = [features.size(0), features.size(stepDim)]
+    const lengths = (await this.#lengths(where, windows, featuresMask, steps)) ?? Array<number>(windows).fill(steps)
+    const contents: Uint8Array[] = []
+    for (const [window, length] of lengths.entries()) {
+      const bytes = await tensorBytes(features.select(0, window).transpose(0, stepDim - 1))
+      const stepBytes = bytes.length / steps
+      const zeros = new Uint8Array(stepBytes)
+      let end = steps
+      // Zeros after a clip are padding to the longest clip of the call.
+      while (end > length && Buffer.compare(bytes.subarray((end - 1) * stepBytes, end * stepBytes), zeros) === 0)
+        end -= 1
+      contents.push(Buffer.concat([Buffer.from(`${length} `), bytes.subarray(0, end * stepBytes)]))
+    }
+    return {
+      contents,
+      embed: async (window) => {
+        const mask = featuresMask?.narrow(0, window, 1)
+        return this.projectAudio(
+          await this.encodeAudio({ inputFeatures: features.narrow(0, window, 1), featuresMask: mask ?? null }),
+          mask,
+        )
+      },
+    }
   }
 
   /** Return the number of steps of each window that are audio; null for all. */

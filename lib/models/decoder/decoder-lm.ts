@@ -3,7 +3,7 @@ import { argumentError } from '../../base/check.js'
 import { CheckpointError } from '../../base/errors.js'
 import { toCamel } from '../../base/words.js'
 import type { GenerationConfig } from '../../generation/config.js'
-import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
+import { readGenerationConfig, specialTokens, writeGenerationConfig } from '../../generation/files.js'
 import {
   type GenerateInputs,
   type GenerateOptions,
@@ -50,6 +50,8 @@ export interface DecoderLMInputs {
    * the token's log-probability. Experts' `auxLoss` is added only to the mean. Default 'mean'.
    */
   reduction?: 'mean' | 'sum' | 'none'
+  /** Temperature of the loss: the number above 0 by which its logits are divided. Default 1. */
+  lossTemperature?: number
   /** KV cache; this pass appends its tokens. With a cache, no gradient is recorded. */
   cache?: KvCache | null
   /** Number of last tokens to compute logits for; 0 for all. Default: all without labels, none with labels. */
@@ -144,8 +146,11 @@ export const decoderLayout = {
 export class DecoderLM extends networkClass<DecoderLM, DecoderLMConfig, DecoderLMInputs, DecoderLMOutput>(
   decoderLayout,
 ) {
-  /** Defaults of `generate` and `stream`, for options missing in their own configuration. */
-  generationConfig: GenerationConfig = {}
+  /**
+   * Defaults of `generate` and `stream`, for options missing in their own configuration. Without files: the configuration's `eosTokenId`,
+   * `bosTokenId` and `padTokenId`.
+   */
+  generationConfig: GenerationConfig = specialTokens(this.config)
   /** For the Trainer: labels are shifted by one token, so the first label of a row does not count; `forward` takes `labelSmoothing`. */
   get shiftsLabels(): true {
     return true

@@ -23,6 +23,8 @@ export interface LoopParts<B> {
   device: string
   gradients: Gradients<B>
   countItems: (batch: B) => number
+  /** Called after the batch's step. */
+  countTokens: ((batch: B) => number) | undefined
   countRows: (batch: B) => number
   evaluate: () => Promise<Record<string, number>>
   logMetrics: (() => Record<string, number>) | undefined
@@ -118,6 +120,7 @@ export class TrainingLoop<B> {
           const window = await this.#window(taken.own)
           if (window.batches === 0) return false
           await this.#step(window, taken.first, () => ahead.begin())
+          await this.#countTokens(window.own)
           state.batchInEpoch += window.batches
           return true
         }).finally(() => taken.release())
@@ -144,17 +147,24 @@ export class TrainingLoop<B> {
 
   /** Exchange the numbers of batches and targets of a step with the other ranks. */
   async #window(own: B[]): Promise<Window<B>> {
-    const { run, countItems, countRows } = this.#parts
+    const { run, countItems, countRows, countTokens: later } = this.#parts
     const { state, ranks } = run
     const total = (count: (batch: B) => number) =>
       own.reduce((sum, batch) => sum + (isEmpty(batch) ? 0 : count(batch)), 0)
     const counts = own.map((batch) => (isEmpty(batch) ? 0 : countItems(batch)))
     const items = counts.reduce((sum, count) => sum + count, 0)
-    const all = await ranks.gather([items, total(countRows), total(countTokens), own.length])
+    const all = await ranks.gather([items, total(countRows), later ? 0 : total(countTokens), own.length])
     const sum = (column: number) => all.reduce((sum, row) => sum + (row[column] as number), 0)
     state.samplesSeen += sum(1)
     state.tokensSeen += sum(2)
     return { own, counts, items: sum(0), batches: Math.max(...all.map((row) => row[3] as number)) }
+  }
+
+  async #countTokens(own: readonly B[]): Promise<void> {
+    const { run, countTokens } = this.#parts
+    if (!countTokens) return
+    const count = own.reduce((sum, batch) => sum + (isEmpty(batch) ? 0 : countTokens(batch)), 0)
+    run.state.tokensSeen += (await run.ranks.sum([count]))[0] as number
   }
 
   /**

@@ -56,6 +56,11 @@ export interface TrainerOptions<M extends Module, T, B> {
    * true, as DecoderLM's); otherwise the batch's rows.
    */
   countItems?: (batch: B) => number
+  /**
+   * Number of tokens of a batch, for `tokensSeen` and `tokensPerSecond`; called after its step. Default: the sum of `batch.attentionMask`,
+   * or the elements of `inputIds`.
+   */
+  countTokens?: (batch: B) => number
   /** Compute metrics by name from the predictions on all of the evaluation data. Logged with the prefix `eval`. */
   computeMetrics?: (prediction: EvalPrediction) => Record<string, number> | Promise<Record<string, number>>
   /** Return further values for each log of training, such as means since the last log. */
@@ -134,6 +139,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       'collateAhead',
       'computeLoss',
       'countItems',
+      'countTokens',
       'computeMetrics',
       'logMetrics',
       'preprocessLogits',
@@ -323,6 +329,7 @@ export class Trainer<M extends Module, T = unknown, B = T[]> {
       device: this.#device(),
       gradients,
       countItems: this.#countItems,
+      countTokens: this.#options.countTokens,
       countRows,
       evaluate: () => this.evaluate(),
       logMetrics,
@@ -425,6 +432,7 @@ function check<M extends Module, T, B>(options: TrainerOptions<M, T, B>, model: 
     'logMetrics',
     'preprocessLogits',
     'countItems',
+    'countTokens',
     'lengthOf',
   ] as const) {
     if (options[name] !== undefined) requireFunction('Trainer', name, options[name])

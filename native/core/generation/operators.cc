@@ -77,9 +77,10 @@ StepResult step(const ModulePtr& self, const ModulePtr&, const OptionalIds& allo
 void join(const ModulePtr& self, int64_t member, const ModulePtr& session, const ModulePtr& network,
           const OptionalTensor& ids, const OptionalTensor& mask, const OptionalTensor& embeddings,
           const std::optional<ModulePtr>& cache, const OptionalTensor& context, std::optional<at::Generator> generator,
-          const OptionalTensor& uniforms, const OptionalIds& limits) {
+          const OptionalTensor& uniforms, const OptionalIds& limits, const OptionalTensor& prefix_keys) {
   const at::AutoGradMode unrecorded(false);
   Start start;
+  start.prefix_keys = prefix_keys.value_or(Tensor());
   start.prompt.ids = ids.value_or(Tensor());
   start.prompt.mask = mask.value_or(Tensor());
   start.prompt.embeddings = embeddings.value_or(Tensor());
@@ -119,7 +120,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "__torch__.torch.classes.voxtorch.Module session, __torch__.torch.classes.voxtorch.Module network, Tensor? "
       "input_ids=None, Tensor? attention_mask=None, *, Tensor? inputs_embeds=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, Tensor? context_ids=None, Generator? generator=None, "
-      "Tensor? uniforms=None, int[]? limits=None) -> ()",
+      "Tensor? uniforms=None, int[]? limits=None, Tensor? prefix_keys=None) -> ()",
       join);
   m.def("generation_batch_leave(__torch__.torch.classes.voxtorch.Module self, int member) -> ()",
         [](const ModulePtr& self, int64_t member) {

@@ -19,6 +19,7 @@ struct Start {
   Prompt prompt;
   at::Tensor context;  // int64 [batch, any]: what the processors take for the beginning of the text; may be undefined
   c10::intrusive_ptr<nn::KvCache> cache;
+  at::Tensor prefix_keys;  // int64 [1, time], with embeddings in a batch: positions with one key have one embedding
   std::optional<at::Generator> generator;
   at::Tensor uniforms;  // the draws, in place of a generator's: [steps, rows], with beams [steps, prompts, candidates]
   at::Tensor negative_ids;   // int64 [batch, any]: what guidance leads away from; undefined: each row's last token
@@ -70,8 +71,8 @@ class Session : public Module {
   Added choose_next(const Allowed* allowed);
   // Logits after the token that was chosen last, as a session that is in no batch computes them.
   at::Tensor read_alone();
-  // The prompt, if its ids alone determine it; and the tokens that are in the cache.
-  const Ids* prompt() const { return known_by_ids_ ? &rows_.front().ids : nullptr; }
+  // The prompt's ids, or the keys of its embeddings, if they determine it; and those of what is in the cache.
+  const Ids* prompt() const { return prompt_keys_ ? &*prompt_keys_ : nullptr; }
   Ids in_cache() const;
   nn::KvCache& cache() const { return *cache_; }
   // The first tokens of the prompt are in the cache already.
@@ -178,8 +179,9 @@ class Session : public Module {
   // In a batch:
   bool joined_ = false;
   c10::intrusive_ptr<nn::KvCache> cache_;
-  at::Tensor to_read_;         // of the prompt: ids [time] or embeddings [time, dim]
-  bool known_by_ids_ = false;  // nothing was read before the prompt, and its ids are all there is of it
+  at::Tensor to_read_;  // of the prompt: ids [time] or embeddings [time, dim]
+  std::optional<Ids>
+      prompt_keys_;  // none where other things than these determine what the prompt's keys and values are
 };
 
 }  // namespace voxtorch::generation

@@ -26,7 +26,14 @@ void Session::open(const c10::intrusive_ptr<Module>& network, const Start& start
                     "attention_mask must be [1, ", past_ + prompt_columns_, "], got ", prompt_mask_.sizes());
   const bool embedded = prompt.embeddings.defined();
   to_read_ = embedded ? prompt.embeddings.select(0, 0) : prompt_ids_.select(0, 0).clone();
-  known_by_ids_ = !embedded && !start.cache && !start.context.defined();
+  TORCH_CHECK_VALUE(!start.prefix_keys.defined() || embedded, "prefix_keys are for inputs_embeds; ids have none");
+  if (!start.cache && !start.context.defined() && (!embedded || start.prefix_keys.defined())) {
+    const Tensor& keys = embedded ? start.prefix_keys : prompt_ids_;
+    check_ids(keys, "prefix_keys");
+    TORCH_CHECK_VALUE(keys.dim() == 2 && keys.size(0) == 1 && keys.size(1) == prompt_columns_,
+                      "prefix_keys must be [1, ", prompt_columns_, "], got ", keys.sizes());
+    prompt_keys_ = values_of(keys.select(0, 0));
+  }
   cache_ = start.cache ? start.cache : c10::make_intrusive<nn::KvCache>(ModuleOptions(), Config());
   cache_->reserve(cache_->length() + prompt_columns_ + longest);
   stepper_ = dynamic_cast<const Generative&>(*network).stepper(cache_);
@@ -67,10 +74,12 @@ Added Session::choose_next(const Allowed* allowed) {
 Tensor Session::read_alone() { return stepper_->step(next_); }
 
 Ids Session::in_cache() const {
-  if (!known_by_ids_) return {};
-  const Ids& ids = rows_.front().ids;
-  const auto length = std::min(cache_->length(), static_cast<int64_t>(ids.size()));
-  return {ids.begin(), ids.begin() + length};
+  if (!prompt_keys_) return {};
+  const Row& row = rows_.front();
+  Ids keys = *prompt_keys_;
+  keys.insert(keys.end(), row.ids.end() - row.generated, row.ids.end());
+  keys.resize(std::min(static_cast<size_t>(cache_->length()), keys.size()));
+  return keys;
 }
 
 }  // namespace voxtorch::generation

@@ -111,11 +111,13 @@ Tensor DecoderLM::logits(const Tensor& hidden) const {
                        : kernels::linear(states, model.words.weight, std::nullopt));
 }
 
-Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smoothing, std::string_view reduction) const {
+Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smoothing, std::string_view reduction,
+                       double temperature) const {
   const bool none = reduction == "none";
   TORCH_CHECK(none || reduction == "mean" || reduction == "sum", "reduction must be 'mean', 'sum' or 'none', got '",
               reduction, "'");
   TORCH_CHECK(smoothing >= 0 && smoothing <= 1, "label_smoothing must be from 0 to 1, got ", smoothing);
+  TORCH_CHECK(temperature > 0, "loss_temperature must be above 0, got ", temperature);
   TORCH_CHECK(labels.sizes().equals(hidden.sizes().slice(0, 2)) && labels.scalar_type() == at::kLong,
               "labels must be int64 [", hidden.size(0), ", ", hidden.size(1), "] like the tokens, got ",
               labels.scalar_type(), " ", labels.sizes());
@@ -123,7 +125,8 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
   const auto own = own_head();
   const Linear* const head = own ? own.get() : lm_head;
   if (config.logit_cap > 0 || (head != nullptr ? head->altered() : model.words.quantized().has_value())) {
-    const Tensor all = logits(before).flatten(0, 1);
+    Tensor all = logits(before).flatten(0, 1);
+    if (temperature != 1) all = all / temperature;
     const auto reduced = none ? at::Reduction::None : reduction == "sum" ? at::Reduction::Sum : at::Reduction::Mean;
     const Tensor loss = at::cross_entropy_loss(all.to(at::toOpMathType(all.scalar_type())), next.flatten(),
                                                std::nullopt, reduced, -100, smoothing);
@@ -134,7 +137,8 @@ Tensor DecoderLM::loss(const Tensor& hidden, const Tensor& labels, double smooth
                              .typed<Tensor(const Tensor&, const Tensor&, const OptionalTensor&, const Tensor&, int64_t,
                                            double, double, std::string_view, int64_t)>();
   const Tensor& weight = head != nullptr ? head->weight : model.words.weight;
-  return op.call(scaled(before), weight, std::nullopt, next, -100, smoothing, 0, reduction, 0);
+  const Tensor states = temperature == 1 ? scaled(before) : scaled(before) / temperature;
+  return op.call(states, weight, std::nullopt, next, -100, smoothing, 0, reduction, 0);
 }
 
 Tensor DecoderLM::router_loss(const std::vector<Tensor>& router_logits, const Tensor& mask) const {
@@ -163,7 +167,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors, Tensor, Tensors> forward_de
     const ModulePtr& self, const OptionalTensor& ids, const OptionalTensor& mask, const OptionalTensor& positions,
     const OptionalTensor& embeddings, const OptionalTensor& labels, const std::optional<ModulePtr>& cache,
     std::optional<int64_t> logits_to_keep, bool hidden_states, bool attentions, double label_smoothing,
-    at::OptionalIntArrayRef sequence_lengths, std::optional<bool> router_logits, std::string_view reduction) {
+    at::OptionalIntArrayRef sequence_lengths, std::optional<bool> router_logits, std::string_view reduction,
+    double loss_temperature) {
   const auto& network = voxtorch::network<DecoderLM>(self, "decoder_lm_forward");
   DecoderLMInputs inputs{ids.value_or(Tensor()), mask.value_or(Tensor()), positions.value_or(Tensor()),
                          embeddings.value_or(Tensor())};
@@ -177,7 +182,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensors, Tensors, Tensor, Tensors> forward_de
   DecoderOutput result = network.forward(inputs, hidden_states, attentions);
   const Tensor& hidden = result.last_hidden_state;
   Tensor loss, logits;
-  if (labels) loss = network.loss(hidden, *labels, label_smoothing, reduction);
+  if (labels) loss = network.loss(hidden, *labels, label_smoothing, reduction, loss_temperature);
   const Tensor router_loss = network.router_loss(
       result.router_logits,
       inputs.mask.defined() ? inputs.mask.narrow(1, inputs.mask.size(1) - hidden.size(1), hidden.size(1)) : Tensor());
@@ -205,7 +210,7 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "attention_mask=None, *, Tensor? position_ids=None, Tensor? inputs_embeds=None, Tensor? labels=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, int? logits_to_keep=None, bool output_hidden_states=False, "
       "bool output_attentions=False, float label_smoothing=0., int[]? sequence_lengths=None, bool? "
-      "output_router_logits=None, str reduction='mean') -> (Tensor loss, Tensor logits, Tensor last_hidden_state, "
+      "output_router_logits=None, str reduction='mean', float loss_temperature=1.) -> (Tensor loss, Tensor logits, Tensor last_hidden_state, "
       "Tensor[] hidden_states, "
       "Tensor[] attentions, Tensor aux_loss, Tensor[] router_logits)",
       forward_decoder_lm);

@@ -1,10 +1,8 @@
 import { KvCache } from '../../../generation/kv-cache.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
-import { op } from '../../../native/call.js'
-import { adaptersOf, type Module } from '../../../nn/module.js'
-import { peftModelOf } from '../../../peft/model.js'
-import type { Tensor } from '../../../tensor/index.js'
+import type { Module } from '../../../nn/module.js'
+import { weightsIdentity } from '../../../peft/identity.js'
 
 /** Shortest common prefix, in tokens, that is worth reusing a cache for. */
 const LEAST = 8
@@ -22,8 +20,6 @@ export interface CachedPrefix {
   /** Return the cache with its current contents; without marks it is freed. */
   leave(marks?: readonly number[]): void
 }
-
-const versionOf = op('aten::_version') as (tensor: Tensor) => number
 
 /**
  * Caches of keys and values of recent prompts, images included. Another question about the same image, or the next turn, computes only
@@ -66,11 +62,7 @@ export class PrefixCaches {
 
   /** Free all caches if weights or active adapters have changed. */
   #check(): void {
-    const tensors = this.whole.parameters()
-    const versions = tensors.reduce((sum, tensor) => sum + versionOf(tensor), 0)
-    const adapters = this.model.modules().some((module) => adaptersOf(module) !== undefined)
-    const active = adapters ? peftModelOf(this.model)?.activeAdapters : undefined
-    const identity = `${tensors.length} ${versions} ${adapters} ${active}`
+    const identity = weightsIdentity(this.whole)
     if (identity !== this.#identity) this.dispose()
     this.#identity = identity
   }
