@@ -4,9 +4,10 @@ import type { GenerationConfig } from '../../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../../generation/generate.js'
 import type { AudioEncoding } from '../../../kit/audio-encoding/encode.js'
 import { clipKey } from '../../../kit/audio-encoding/frames.js'
+import type { CachedPosition } from '../../../kit/conversation-cache.js'
 import { type EmbeddedRows, embedRows } from '../../../kit/embed-rows.js'
 import { cat, noGrad, ones, scope, type Tensor } from '../../../tensor/index.js'
-import { type Read, SalmonnCache } from './cache.js'
+import { SalmonnCache } from './cache.js'
 import { isEncoded } from './clips.js'
 import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './network.js'
 import { AUDIO, requireRoom } from './prompt.js'
@@ -170,7 +171,8 @@ async function prepare(
   }
   const segments = await model.segments(prompt)
   const manner = encoding.compat ?? encoding.overlap
-  const read: Read[] = [...model.begin(segments)]
+  const read: CachedPosition[] = [...model.begin(segments)]
+  const left = (held: CachedPosition[]) => cache.keep(held).finally(() => cache.end())
   const inputs = await scope(() =>
     noGrad(async () => {
       const clips = await model.audios(prompt)
@@ -205,13 +207,13 @@ async function prepare(
         const attentionMask = ones([1, row.length], { dtype: 'int64', device: inputsEmbeds.device })
         return { inputsEmbeds, attentionMask }
       } catch (error) {
-        await cache.end([])
+        await left([])
         throw error
       }
     }),
   )
   // The last token is generated but not in the cache.
-  return { inputs, done: (written) => cache.end([...read, ...written.slice(0, -1)]) }
+  return { inputs, done: (written) => left([...read, ...written.slice(0, -1)]) }
 }
 
 /** Generate with a cache. With beams the cache stays as it was after the prompt, whose last token is part of the search. */
