@@ -2,13 +2,13 @@ import { ConfigError } from '../base/errors.js'
 import { commonLength } from '../base/words.js'
 import { KvCache } from '../generation/kv-cache.js'
 
-/** A cached position: a token id, or the key of a token of media. */
-export type CachedPosition = number | string
-
-/** Keys and values of a conversation, with what each position holds. One answer at a time uses it. */
-export class ConversationCache {
+/**
+ * Keys and values of a conversation, with what each position holds: a token id, or the key of a token of media. One answer at a time uses
+ * it.
+ */
+export class ConversationCache<Position extends number | string = number> {
   readonly #kv = new KvCache()
-  #read: readonly CachedPosition[] = []
+  #read: readonly Position[] = []
   #isBusy = false
 
   /** Number of cached tokens, those of media included. */
@@ -38,7 +38,7 @@ export class ConversationCache {
   }
 
   /** Return how many positions of a prompt are cached, and drop everything after them. The last one is always computed again. @internal */
-  async matching(prompt: readonly CachedPosition[]): Promise<number> {
+  async matching(prompt: readonly Position[]): Promise<number> {
     const same = Math.min(commonLength(this.#read, prompt), prompt.length - 1, this.#kv.length)
     this.#read = this.#read.slice(0, same)
     if (same < this.#kv.length) await this.#kv.crop(same)
@@ -46,7 +46,7 @@ export class ConversationCache {
   }
 
   /** Record what the cache holds, and drop everything after it. @internal */
-  async keep(read: readonly CachedPosition[]): Promise<void> {
+  async keep(read: readonly Position[]): Promise<void> {
     this.#read = []
     const length = Math.min(read.length, this.#kv.length)
     await this.#kv.crop(length)

@@ -1,6 +1,7 @@
 import { argumentError, requireObject, requireOptions } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
 import type { GenerationConfig } from '../generation/config.js'
+import { eachStep } from '../generation/each-step.js'
 import {
   type GenerateOptions,
   type GenerateOutput,
@@ -147,16 +148,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
   ): AsyncGenerator<GenerateStep, void, void> {
     const { hasMedia, ...prompt } = await scope(() => this.#prompt(inputs))
     try {
-      const steps = stream(this.language_model, prompt, config, options)
-      try {
-        for (;;) {
-          const { done, value } = await this.withAdapters(hasMedia, () => steps.next())
-          if (done) return
-          yield value
-        }
-      } finally {
-        await steps.return()
-      }
+      yield* eachStep(stream(this.language_model, prompt, config, options), (step) => this.withAdapters(hasMedia, step))
     } finally {
       prompt.inputsEmbeds?.dispose()
       if (prompt.inputIds !== inputs.inputIds) prompt.inputIds.dispose()

@@ -1,10 +1,10 @@
-import { isAbsolute, join } from 'node:path'
+import { join } from 'node:path'
 import { readClip } from '../../../audio/clip.js'
 import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, defined, requireOptions, requireWhole } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
-import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { weightFiles } from '../../../files/safetensors/sharded.js'
 import {
   type AudioEncoderParts,
@@ -14,13 +14,14 @@ import {
   heardTokens,
 } from '../../../kit/audio-encoding/encode.js'
 import { clipKey, SalmonnFrames } from '../../../kit/audio-encoding/frames.js'
+import { withTensors } from '../../../models/own-module.js'
 import { QFormer, type QFormerConfig } from '../../../models/q-former/q-former.js'
 import type { WhisperConfig } from '../../../models/whisper/config.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
 import { LayerNorm, Linear, Module } from '../../../nn/index.js'
 import { type Device, type DType, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
-import type { EmoVerseAudio, MediaPlace } from '../data/media.js'
+import { type EmoVerseAudio, type MediaPlace, placeIn } from '../data/media.js'
 
 /** Settings of a new speech branch. */
 export interface NewSpeechBranch {
@@ -137,7 +138,7 @@ export class SpeechBranch extends Module {
   async save(folder: string, { whole = true }: { whole?: boolean } = {}): Promise<void> {
     const save = async (temporary: string) => {
       if (whole) await this.speech_encoder.save(join(temporary, ENCODER))
-      await saveSafetensors(join(temporary, WEIGHTS), this.#trainedState(), { format: 'pt' })
+      await saveSafetensors(join(temporary, WEIGHTS), this.#state(false), { format: 'pt' })
       await writeJson(join(temporary, CONFIG), this.config)
     }
     await writeFolderAtomically(folder, CheckpointError, save, weightFiles)
@@ -145,28 +146,13 @@ export class SpeechBranch extends Module {
 
   /** Load the trained parts from a folder that `save` wrote. @throws CheckpointError for tensors that do not fit */
   async restore(folder: string): Promise<void> {
-    const file = join(folder, WEIGHTS)
-    const { tensors } = await loadSafetensors(file)
-    try {
-      const own = this.#trainedState()
-      const missing = Object.keys(own).filter((name) => String(tensors[name]?.shape) !== String(own[name]?.shape))
-      const unexpected = Object.keys(tensors).filter((name) => own[name] === undefined)
-      if (missing.length + unexpected.length > 0) {
-        const names = [...missing, ...unexpected].slice(0, 4).join(', ')
-        throw new CheckpointError(`${file}: expected the tensors of this speech branch, got others: ${names}.`, {
-          file,
-          missing,
-          unexpected,
-        })
-      }
-      this.loadStateDict({ ...this.stateDict(), ...tensors })
-    } finally {
-      for (const one of Object.values(tensors)) one.dispose()
-    }
+    const encoder = this.#state(true)
+    await withTensors(join(folder, WEIGHTS), (tensors) => void this.loadStateDict({ ...encoder, ...tensors }))
   }
 
-  #trainedState(): Record<string, Tensor> {
-    return Object.fromEntries(Object.entries(this.stateDict()).filter(([name]) => !name.startsWith('speech_encoder.')))
+  #state(isEncoder: boolean): Record<string, Tensor> {
+    const entries = Object.entries(this.stateDict())
+    return Object.fromEntries(entries.filter(([name]) => name.startsWith('speech_encoder.') === isEncoder))
   }
 
   /** Read the audio clips of a record. @throws DataError for one that is unreadable or empty */
@@ -176,13 +162,9 @@ export class SpeechBranch extends Module {
   ): Promise<EmoVerseSpeech[]> {
     const audioInputs: EmoVerseSpeech[] = []
     for (const audio of audios) {
-      const place = (path: string) => (mediaRoot === undefined || isAbsolute(path) ? path : join(mediaRoot, path))
-      const here =
-        typeof audio === 'string'
-          ? place(audio)
-          : typeof audio === 'object' && audio !== null && 'path' in audio
-            ? { ...audio, path: place(audio.path) }
-            : audio
+      const place = placeIn(mediaRoot)
+      const isPart = typeof audio === 'object' && audio !== null && 'path' in audio
+      const here = typeof audio === 'string' ? place(audio) : isPart ? { ...audio, path: place(audio.path) } : audio
       const audioInput = await scope(async () => {
         const clip = await readClip(here, defined({ signal }))
         const samples = (await clip.data()) as Float32Array

@@ -2,6 +2,9 @@ import { ConversationCache } from '../../../kit/conversation-cache.js'
 import type { Tensor } from '../../../tensor/index.js'
 import { keepForever } from '../../../tensor/scope.js'
 
+/** A cached position: a token id, or the clip and index of an audio token. */
+export type Read = number | string
+
 /**
  * Cache of a conversation: keys and values of the language model, and the embeddings of clips. Pass the same cache to each turn: the prefix
  * that a new prompt has in common with it, in particular its audio, is not computed again. A cache is for one conversation at a time, and
@@ -9,7 +12,7 @@ import { keepForever } from '../../../tensor/scope.js'
  *
  * Call `dispose()`, or declare it with `using`, to free its memory.
  */
-export class SalmonnCache extends ConversationCache {
+export class SalmonnCache extends ConversationCache<Read> {
   readonly #clips = new Map<string, Tensor>()
   #settings = ''
 

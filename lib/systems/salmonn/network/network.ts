@@ -315,14 +315,25 @@ export class Salmonn extends Module {
     for (const [i, prompt] of prompts.entries()) clips.push(...(await this.audios(prompt, `prompts[${i}].`)))
     const embeddings = await this.embeddingsOf(clips, encoding)
     let next = 0
-    const rows = segments.map((parts, index) => {
-      const counts = embeddings.slice(next, (next += parts.length - 1)).map((clip) => clip.size(0))
-      const marked = parts.flatMap((ids, i) => (i === 0 ? ids : [AUDIO, ...ids]))
-      const row = [...this.begin(parts), ...expandPlaceholders(marked, AUDIO, counts)]
-      requireRoom(this.#llm, row, `prompts[${index}]`)
-      return row
-    })
+    const rows = segments.map((parts, index) =>
+      this.rowOf(parts, embeddings.slice(next, (next += parts.length - 1)), `prompts[${index}]`),
+    )
     return { rows, audio: embeddings.length === 0 ? null : cat(embeddings, 0) }
+  }
+
+  /** Return the token ids of a prompt, with a placeholder for each audio embedding. @internal */
+  rowOf(segments: readonly (readonly number[])[], embeddings: readonly Tensor[], name: string): number[] {
+    const marked = segments.flatMap((ids, i) => (i === 0 ? ids : [AUDIO, ...ids]))
+    const counts = embeddings.map((clip) => clip.size(0))
+    const row = [...this.begin(segments), ...expandPlaceholders(marked, AUDIO, counts)]
+    requireRoom(this.#llm, row, name)
+    return row
+  }
+
+  /** Return the begin-of-sequence token of a row, unless a chat template has written it already. @internal */
+  begin([first]: readonly (readonly number[])[] = []): number[] {
+    const { bosTokenId } = this.tokenizer
+    return bosTokenId === null || first?.[0] === bosTokenId ? [] : [bosTokenId]
   }
 
   /** Return the token ids of a prompt's text between its clips. @internal */
@@ -332,12 +343,6 @@ export class Salmonn extends Module {
     if (!Array.isArray(prompt.clips))
       throw argumentError('Salmonn', "a prompt's clips", 'a list of clips', prompt.clips)
     return promptSegments(this.tokenizer, prompt.text, prompt.clips.length)
-  }
-
-  /** Return the begin-of-sequence token of a row, unless a chat template has written it already. @internal */
-  begin([first]: readonly (readonly number[])[] = []): number[] {
-    const { bosTokenId } = this.tokenizer
-    return bosTokenId === null || first?.[0] === bosTokenId ? [] : [bosTokenId]
   }
 
   /** Return the audio options of a call, with the model's defaults. @internal */
