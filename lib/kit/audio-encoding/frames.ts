@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { requireNumber } from '../../base/check.js'
+import { LruCache } from '../../base/lru-cache.js'
 import type { Tensor } from '../../tensor/index.js'
 import { keepForever } from '../../tensor/scope.js'
 
@@ -31,62 +32,48 @@ export class SalmonnFrames {
   /** Number of clips found in the cache, and of clips that were encoded. */
   hits = 0
   misses = 0
-  #bytes = 0
-  readonly #kept = new Map<string, AudioFrames>()
+  readonly #kept: LruCache<AudioFrames>
 
   /** @param limit maximum size in bytes. Default 2 GiB. */
   constructor(limit = 2 ** 31) {
     requireNumber('SalmonnFrames', 'limit', limit, { least: 0 })
     this.limit = limit
+    this.#kept = new LruCache(limit, bytesOf, (frames) => {
+      for (const states of tensorsOf(frames)) states.dispose()
+    })
   }
 
   /** Current size in bytes. */
   get bytes(): number {
-    return this.#bytes
+    return this.#kept.size
   }
 
   /** Number of cached windows; a clip longer than the encoder's window has several. */
   get length(): number {
-    return this.#kept.size
+    return this.#kept.length
   }
 
   /** @internal */
   get(key: string): AudioFrames | undefined {
     const found = this.#kept.get(key)
-    if (!found) {
-      this.misses += 1
-      return undefined
-    }
-    this.hits += 1
-    // A Map keeps insertion order, so reinserting marks the entry as most recently used.
-    this.#kept.delete(key)
-    this.#kept.set(key, found)
+    if (found) this.hits += 1
+    else this.misses += 1
     return found
   }
 
   /** Cache frames beyond the current scope, if they fit, and return them. @internal */
   keep(key: string, frames: AudioFrames): AudioFrames {
-    const size = bytesOf(frames)
-    if (size > this.limit) return frames
-    for (const [oldest, old] of this.#kept) {
-      if (this.#bytes + size <= this.limit) break
-      this.#forget(oldest, old)
-    }
+    // Another call may have encoded the same clip meanwhile.
+    const found = this.#kept.get(key)
+    if (found || bytesOf(frames) > this.limit) return found ?? frames
     const kept = { speech: copied(frames.speech), audio: frames.audio && copied(frames.audio) }
-    this.#kept.set(key, kept)
-    this.#bytes += size
+    this.#kept.put(key, kept)
     return kept
   }
 
   /** Free all entries. */
   clear(): void {
-    for (const [key, frames] of this.#kept) this.#forget(key, frames)
-  }
-
-  #forget(key: string, frames: AudioFrames): void {
-    this.#kept.delete(key)
-    this.#bytes -= bytesOf(frames)
-    for (const states of tensorsOf(frames)) states.dispose()
+    this.#kept.clear()
   }
 }
 
