@@ -1,7 +1,6 @@
 import { argumentError, requireObject, requireOptions } from '../base/check.js'
 import { ConfigError, ShapeError } from '../base/errors.js'
 import type { GenerationConfig } from '../generation/config.js'
-import { eachStep } from '../generation/each-step.js'
 import {
   type GenerateOptions,
   type GenerateOutput,
@@ -9,6 +8,7 @@ import {
   generate,
   stream,
 } from '../generation/generate.js'
+import { eachStep } from '../generation/generators.js'
 import type { KvCache } from '../generation/kv-cache.js'
 import { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'

@@ -133,15 +133,15 @@ export class Salmonn extends Module {
     this.#qformer = new QFormer(qformer, { ...factory, initialize })
     const fields = this.#qformer as unknown as { Qformer: Module; query_tokens: Parameter }
     const { device = fields.query_tokens.device, dtype } = factory
-    this.ln_speech = new LayerNorm(sizeOf(whisper.dModel, 384), { device, dtype })
-    this.ln_audio = beats && new LayerNorm(sizeOf(beats.encoderEmbedDim, 768), { device, dtype })
+    this.ln_speech = new LayerNorm(whisper.dModel as number, { device, dtype })
+    this.ln_audio = beats && new LayerNorm(beats.encoderEmbedDim as number, { device, dtype })
     this.speech_Qformer = fields.Qformer
     this.speech_query_tokens = fields.query_tokens
     this.#llm = parts?.llm ?? new DecoderLM(llm, factory)
     // The language model's own generation defaults are for text chat.
     this.#llm.generationConfig = {}
-    const hidden = sizeOf(this.#llm.config.hiddenSize, 4096)
-    this.speech_llama_proj = new Linear(sizeOf(qformer.hiddenSize, 768), hidden, { device, dtype })
+    const { hiddenSize = 4096 } = this.#llm.config
+    this.speech_llama_proj = new Linear(qformer.hiddenSize as number, hiddenSize, { device, dtype })
     for (const frozen of [this.speech_encoder, this.beats, this.#llm]) frozen?.freeze()
     this.#peft = lora ? getPeftModel(this.#llm, lora) : null
     this.llama_model = lora ? adapterNames(this.#llm) : this.#llm
@@ -416,8 +416,6 @@ export class Salmonn extends Module {
 /** Weight of each part that tells whether the part was trained. */
 const MARKS = { qformer: 'speech_query_tokens', projection: 'speech_llama_proj.weight' } as const
 const UNTRAINED_PARTS = ['qformer', 'projection'] as const
-
-const sizeOf = (value: number | undefined, otherwise: number): number => value ?? otherwise
 
 const configObject = (given: SalmonnConfig | string): SalmonnConfig =>
   typeof given === 'string' ? salmonnConfig(given) : given

@@ -16,3 +16,20 @@ export async function* eachStep<T>(
     await steps.return()
   }
 }
+
+/** Yield what `map` returns for the values of a generator, except undefined, and return the generator's result. */
+export async function* mapped<T, U, R>(
+  source: AsyncGenerator<T, R, void>,
+  map: (value: T) => U | undefined,
+): AsyncGenerator<U, R, void> {
+  try {
+    for (;;) {
+      const { value, done } = await source.next()
+      if (done) return value
+      const result = map(value)
+      if (result !== undefined) yield result
+    }
+  } finally {
+    await source.return(undefined as R)
+  }
+}
