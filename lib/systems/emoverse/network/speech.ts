@@ -6,19 +6,14 @@ import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { weightFiles } from '../../../files/safetensors/sharded.js'
-import {
-  type AudioEncoderParts,
-  type AudioEncoding,
-  audioEncoding,
-  encodeClips,
-  heardTokens,
-} from '../../../kit/audio-encoding/encode.js'
+import { AudioBranch } from '../../../kit/audio-encoding/branch.js'
+import { type AudioEncoding, audioEncoding, encodeClips, heardTokens } from '../../../kit/audio-encoding/encode.js'
 import { clipKey, SalmonnFrames } from '../../../kit/audio-encoding/frames.js'
 import { withTensors } from '../../../models/own-module.js'
 import { QFormer, type QFormerConfig } from '../../../models/q-former/q-former.js'
 import type { WhisperConfig } from '../../../models/whisper/config.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
-import { LayerNorm, Linear, Module } from '../../../nn/index.js'
+import { Linear } from '../../../nn/index.js'
 import { type Device, type DType, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
 import { type EmoVerseAudio, type MediaPlace, placeIn } from '../data/media.js'
@@ -55,19 +50,15 @@ const [ENCODER, CONFIG, WEIGHTS] = ['encoder', 'config.json', 'model.safetensors
  * Audio encoder of an EmoVerse, an addition to the published model: Whisper's frozen encoder, followed by SALMONN's Q-Former over windows of
  * a third of a second (Tang et al. 2024, https://arxiv.org/abs/2310.13289). Its tokens enter the language model's text like those of images.
  */
-export class SpeechBranch extends Module {
+export class SpeechBranch extends AudioBranch {
   readonly config: BranchConfig
-  readonly speech_encoder: WhisperEncoder
-  readonly ln_speech: LayerNorm
+  declare readonly speech_encoder: WhisperEncoder
   readonly qformer: QFormer
   readonly speech_proj: Linear
-  /** Cached outputs of the frozen encoder. */
-  readonly #frames = new SalmonnFrames()
   readonly #encoding: AudioEncoding
 
   /** Create a branch, which owns the encoder. @throws ConfigError if the Q-Former does not fit the encoder */
   constructor(encoder: WhisperEncoder, qformer: QFormerConfig, hiddenSize: number, dtype?: DType) {
-    super()
     const where = 'SpeechBranch'
     requireWhole(where, 'hiddenSize', hiddenSize, 1)
     const { dModel: encoderWidth = 384 } = encoder.config
@@ -79,14 +70,13 @@ export class SpeechBranch extends Module {
     }
     const { device } = encoder.parameters()[0] as Tensor
     const factory = { device: device as Device, ...defined({ dtype }) }
+    super(encoder, null, factory)
+    this.frames = new SalmonnFrames()
     const complete = { window: 17, stride: 17, ...qformer, encoderWidth }
-    this.speech_encoder = encoder
-    this.ln_speech = new LayerNorm(encoderWidth, factory)
     this.qformer = new QFormer(complete, factory)
     this.config = { whisper: encoder.config, qformer: this.qformer.config, hiddenSize }
     this.speech_proj = new Linear(this.qformer.config.hiddenSize as number, hiddenSize, factory)
     this.#encoding = audioEncoding(where, encoder.config, {})
-    encoder.freeze()
     this.train()
   }
 
@@ -117,13 +107,6 @@ export class SpeechBranch extends Module {
       branch.dispose()
       throw error
     }
-  }
-
-  /** Set training mode; the frozen encoder stays in evaluation mode. */
-  override train(mode = true): this {
-    super.train(mode)
-    this.speech_encoder.eval()
-    return this
   }
 
   /** Turn training of everything except the encoder on or off, dropout included. */
@@ -170,7 +153,7 @@ export class SpeechBranch extends Module {
         const samples = (await clip.data()) as Float32Array
         return { key: await clipKey(clip), samples: Float32Array.from(samples) }
       })
-      audioInputs.push({ ...audioInput, tokens: heardTokens(this.#hearing, audioInput.samples.length, this.#encoding) })
+      audioInputs.push({ ...audioInput, tokens: heardTokens(this.encoders, audioInput.samples.length, this.#encoding) })
     }
     return audioInputs
   }
@@ -180,21 +163,11 @@ export class SpeechBranch extends Module {
     if (audioInputs.length === 0) throw argumentError('SpeechBranch.encode', 'audioInputs', 'at least one', audioInputs)
     return scope(async () => {
       const clips = audioInputs.map(({ samples }) => tensor(samples))
-      return encodeClips(this.#hearing, clips, this.#encoding)
+      return encodeClips(this.encoders, clips, this.#encoding)
     })
   }
 
-  get #hearing(): AudioEncoderParts {
-    const { speech_encoder, ln_speech, qformer, speech_proj } = this
-    return {
-      ...{ whisper: speech_encoder, audio: null, lnSpeech: ln_speech, qformer },
-      projection: speech_proj,
-      frames: this.#frames,
-    }
-  }
-
-  override dispose(): void {
-    this.#frames.clear()
-    super.dispose()
+  protected get connector() {
+    return { qformer: this.qformer, projection: this.speech_proj }
   }
 }
