@@ -76,6 +76,14 @@ function distance(a: string, b: string): number {
   return row[b.length]!
 }
 
+/** Return the number of equal elements at the start of two lists, or of equal characters of two texts. */
+export function commonLength(one: ArrayLike<unknown>, other: ArrayLike<unknown>): number {
+  const most = Math.min(one.length, other.length)
+  let length = 0
+  while (length < most && one[length] === other[length]) length++
+  return length
+}
+
 /**
  * Return a text without the trailing characters that match a one-character pattern. A pattern such as `/[.!]+$/` would
  * take quadratic time on a long run of them in the middle of the text.

@@ -1,5 +1,6 @@
 import { argumentError, requireOneOf, shown } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
+import { commonLength } from '../base/words.js'
 
 /** A message of a conversation. The types of its parts depend on the model. */
 export interface ChatMessage<P> {
@@ -182,11 +183,4 @@ export class Conversations<C extends { dispose(): void }> {
   dispose(): void {
     for (const { cache } of this.#all.splice(0)) cache.dispose()
   }
-}
-
-function commonLength(a: string, b: string): number {
-  const most = Math.min(a.length, b.length)
-  let same = 0
-  while (same < most && a[same] === b[same]) same += 1
-  return same
 }

@@ -76,6 +76,10 @@ export const plainMetrics = (metrics: Readonly<Record<string, number>>): Record<
     Object.entries(metrics).map(([name, value]) => [name.charAt(4).toLowerCase() + name.slice(5), value]),
   )
 
+/** Return a finite number, or null, since JSON has no NaN. */
+export const finiteOrNull = (value: number | undefined): number | null =>
+  value !== undefined && Number.isFinite(value) ? value : null
+
 /** Return TrainingArguments that evaluate and save each epoch, and load the best weights at the end. */
 export const bestEpochBy = (keyMetric: string) =>
   ({

@@ -1,4 +1,8 @@
-import type { SettingTable } from '../base/settings.js'
+import { argumentError } from '../base/check.js'
+import { checkedBy, objectOf, type SettingTable } from '../base/settings.js'
+import type { TrainingArguments } from '../train/trainer/arguments.js'
+import type { TrainerCallback } from '../train/trainer/callbacks.js'
+import type { Logger } from '../train/trainer/logger.js'
 
 /** Settings that recipes share, without a default. A recipe adds its default and, if it differs, the help text. */
 export const TRAINING = {
@@ -17,4 +21,19 @@ export const TRAINING = {
   seed: { type: 'integer', help: 'random seed', argument: 'seed' },
   saveSteps: { type: 'integer', min: 1, help: 'steps between checkpoints', argument: 'saveSteps' },
   logSteps: { type: 'integer', min: 1, help: 'steps between logs', argument: 'loggingSteps' },
+} as const satisfies SettingTable
+
+const listOf = <T>() =>
+  checkedBy<readonly T[]>((where, name, value) => {
+    if (!Array.isArray(value)) throw argumentError(where, name, 'a list', value)
+  })
+
+/** Options that trainings pass to the Trainer. */
+export const TRAINER_OPTIONS = {
+  /** Arguments of the Trainer, such as `bf16` or `maxSteps`. They override what the other options say. */
+  args: { type: objectOf<Partial<TrainingArguments>>(), default: {} },
+  /** Callbacks of the Trainer. */
+  callbacks: { type: listOf<TrainerCallback>(), default: [] },
+  /** Additional loggers of the Trainer. */
+  loggers: { type: listOf<Logger>(), default: [] },
 } as const satisfies SettingTable

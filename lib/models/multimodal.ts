@@ -9,6 +9,7 @@ import {
   generate,
   stream,
 } from '../generation/generate.js'
+import { eachStep } from '../generation/generators.js'
 import type { KvCache } from '../generation/kv-cache.js'
 import { Module } from '../nn/module.js'
 import type { NativeModule } from '../nn/native-module.js'
@@ -189,16 +190,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
   ): AsyncGenerator<GenerateStep, void, void> {
     const { hasMedia, ...prompt } = await scope(() => this.#prompt(inputs, options))
     try {
-      const steps = stream(this.language_model, prompt, config, options)
-      try {
-        for (;;) {
-          const { done, value } = await this.withAdapters(hasMedia, () => steps.next())
-          if (done) return
-          yield value
-        }
-      } finally {
-        await steps.return()
-      }
+      yield* eachStep(stream(this.language_model, prompt, config, options), (step) => this.withAdapters(hasMedia, step))
     } finally {
       prompt.inputsEmbeds?.dispose()
       prompt.prefixKeys?.dispose()

@@ -8,6 +8,7 @@ import { loadSafetensors, saveSafetensors } from '../files/safetensors/safetenso
 import { weightFiles } from '../files/safetensors/sharded.js'
 import { Module } from '../nn/module.js'
 import { loadParts, saveParts } from '../peft/parts.js'
+import type { Tensor } from '../tensor/index.js'
 
 /**
  * Save a module of your own to a directory: `config.json` with `config` as JSON, and `model.safetensors` with the state dictionary.
@@ -72,17 +73,29 @@ export async function loadPretrained<M extends Module, C extends object>(
   requireString(where, 'directory', directory)
   requireFunction(where, 'build', build)
   const config = await readCheckpointJson(join(directory, 'config.json'))
-  const file = join(directory, 'model.safetensors')
-  const { tensors } = await loadSafetensors(file)
-  let module: M | undefined
-  try {
-    module = build(config as C)
+  return withTensors(join(directory, 'model.safetensors'), async (tensors) => {
+    const module = build(config as C)
     if (!(module instanceof Module)) throw argumentError(where, 'build', 'a function that returns a Module', module)
-    module.loadStateDict(tensors)
-    await loadParts(directory, module)
-    return module.eval()
+    try {
+      module.loadStateDict(tensors)
+      await loadParts(directory, module)
+      return module.eval()
+    } catch (error) {
+      module.dispose()
+      throw error
+    }
+  })
+}
+
+/** Call `load` with the tensors of a file, which are then freed. Its CheckpointErrors name the file. */
+export async function withTensors<T>(
+  file: string,
+  load: (tensors: Record<string, Tensor>) => T | Promise<T>,
+): Promise<T> {
+  const { tensors } = await loadSafetensors(file)
+  try {
+    return await load(tensors)
   } catch (error) {
-    if (module instanceof Module) module.dispose()
     if (!(error instanceof CheckpointError)) throw error
     const { missing, unexpected, mismatched } = error as CheckpointError & Record<string, unknown>
     throw new CheckpointError(`${file}: ${error.message}`, { file, missing, unexpected, mismatched, cause: error })

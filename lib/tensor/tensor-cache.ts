@@ -1,4 +1,5 @@
 import { requireNumber } from '../base/check.js'
+import { LruCache } from '../base/lru-cache.js'
 import { keepForever } from './scope.js'
 import type { Tensor } from './tensor.js'
 
@@ -12,12 +13,18 @@ export abstract class TensorCache<T> {
   /** Number of values found in the cache, and of those that were not. */
   hits = 0
   misses = 0
-  #bytes = 0
-  readonly #kept = new Map<string, T>()
+  readonly #kept: LruCache<T>
 
   constructor(where: string, name: string, limit: number) {
     requireNumber(where, name, limit, { least: 0 })
     this.limit = limit
+    this.#kept = new LruCache(
+      limit,
+      (value) => this.#sizeOf(value),
+      (value) => {
+        for (const tensor of this.tensorsOf(value)) tensor.dispose()
+      },
+    )
   }
 
   /** Return the tensors of a value. */
@@ -27,56 +34,38 @@ export abstract class TensorCache<T> {
 
   /** Current size in bytes. */
   get bytes(): number {
-    return this.#bytes
+    return this.#kept.size
   }
 
   /** Number of cached values. */
   get length(): number {
-    return this.#kept.size
+    return this.#kept.length
   }
 
   /** @internal */
   get(key: string): T | undefined {
     const found = this.#kept.get(key)
-    if (!found) {
-      this.misses += 1
-      return undefined
-    }
-    this.hits += 1
-    // A Map keeps insertion order, so reinserting marks the entry as most recently used.
-    this.#kept.delete(key)
-    this.#kept.set(key, found)
+    if (found === undefined) this.misses += 1
+    else this.hits += 1
     return found
   }
 
   /** Cache a copy of a value beyond the current scope, if it fits, and return it, or else the value. @internal */
   keep(key: string, value: T): T {
-    const before = this.#kept.get(key)
-    if (before !== undefined) this.#forget(key, before)
-    const size = this.#sizeOf(value)
-    if (size > this.limit) return value
-    for (const [oldest, old] of this.#kept) {
-      if (this.#bytes + size <= this.limit) break
-      this.#forget(oldest, old)
-    }
+    // Another call may have computed the same value meanwhile.
+    const found = this.#kept.get(key)
+    if (found !== undefined || this.#sizeOf(value) > this.limit) return found ?? value
     const kept = this.copied(value, (tensor) => keepForever(tensor.detach().clone()))
-    this.#kept.set(key, kept)
-    this.#bytes += size
+    this.#kept.put(key, kept)
     return kept
   }
 
   /** Free all values. */
   clear(): void {
-    for (const [key, value] of this.#kept) this.#forget(key, value)
+    this.#kept.clear()
   }
 
   #sizeOf(value: T): number {
     return this.tensorsOf(value).reduce((sum, { nbytes }) => sum + nbytes, 0)
-  }
-
-  #forget(key: string, value: T): void {
-    this.#kept.delete(key)
-    this.#bytes -= this.#sizeOf(value)
-    for (const tensor of this.tensorsOf(value)) tensor.dispose()
   }
 }

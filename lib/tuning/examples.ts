@@ -1,11 +1,12 @@
 import { isList, shown } from '../base/check.js'
 import { DataError, VoxtorchError } from '../base/errors.js'
+import { commonLength } from '../base/words.js'
 import type { BadRecords } from '../kit/records.js'
 import type { ChatMessage, ChatOptions } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import { type MediaValue, mediaOf } from './clips.js'
 import type { ConversationMedia, MediaTokens } from './media.js'
-import { commonLength, isConversation, type LocatedRecord, plainTokens, type Records, recordsOf } from './records.js'
+import { isConversation, type LocatedRecord, plainTokens, type Records, recordsOf } from './records.js'
 import type { SftSettings } from './settings.js'
 import { renderTurns, type Span } from './turns.js'
 

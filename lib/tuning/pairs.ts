@@ -1,10 +1,11 @@
 import { isList, shown } from '../base/check.js'
 import { VoxtorchError } from '../base/errors.js'
+import { commonLength } from '../base/words.js'
 import type { BadRecords } from '../kit/records.js'
 import type { ChatMessage } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import { audioIdOf, encodeChat, hasAudio, type PromptAudio, promptAudio, type TuningModel } from './audio.js'
-import { commonLength, isConversation, plainTokens, type Records, recordsOf } from './records.js'
+import { isConversation, plainTokens, type Records, recordsOf } from './records.js'
 import type { PreferenceLoss, PreferenceSettings } from './settings.js'
 
 /**

@@ -99,11 +99,3 @@ export async function plainTokens(tokenizer: Tokenizer, prompt: string, answer: 
 function withoutEnd({ eosTokenId }: Tokenizer, ids: number[]): number[] {
   return eosTokenId !== null && ids.at(-1) === eosTokenId ? ids.slice(0, -1) : ids
 }
-
-/** Return the number of equal elements at the start of two lists, or of equal characters of two texts. */
-export function commonLength(one: ArrayLike<unknown>, other: ArrayLike<unknown>): number {
-  const most = Math.min(one.length, other.length)
-  let length = 0
-  while (length < most && one[length] === other[length]) length++
-  return length
-}

@@ -1,30 +1,18 @@
-import { argumentError } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
-import { checkedBy, objectOf, type SettingTable } from '../base/settings.js'
+import type { SettingTable } from '../base/settings.js'
+import { TRAINER_OPTIONS as ALL_OPTIONS } from '../kit/training-settings.js'
 import type { Module } from '../nn/module.js'
 import { type PeftModel, peftModelOf } from '../peft/model.js'
 import { AdamW } from '../train/adam.js'
 import type { TrainingArguments } from '../train/trainer/arguments.js'
-import type { TrainerCallback } from '../train/trainer/callbacks.js'
-import type { Logger } from '../train/trainer/logger.js'
 import { resolveArguments } from '../train/trainer/resolve-arguments.js'
 import { createLoraplusOptimizer } from './lora-plus.js'
-
-const LIST = <T>() =>
-  checkedBy<readonly T[]>((where, name, value) => {
-    if (!Array.isArray(value)) throw argumentError(where, name, 'a list', value)
-  })
 
 /** Options that `trainSft`, `trainDpo` and `trainGrpo` pass to the Trainer. */
 export const TRAINER_OPTIONS = {
   /** Folder of checkpoints, logs, report and result. */
   outputDir: { type: 'string', required: true },
-  /** Further arguments of the Trainer, such as `bf16` or `lrSchedulerType`. They override what the settings say. */
-  args: { type: objectOf<Partial<TrainingArguments>>() },
-  /** Callbacks of the Trainer. */
-  callbacks: { type: LIST<TrainerCallback>() },
-  /** Additional loggers of the Trainer. */
-  loggers: { type: LIST<Logger>() },
+  ...ALL_OPTIONS,
 } as const satisfies SettingTable
 
 /** Count of records that were left out, in the results of a training. */

@@ -1,6 +1,6 @@
+import { commonLength } from '../base/words.js'
 import type { ChatMessage, ChatOptions } from '../text/chat.js'
 import type { Tokenizer } from '../text/tokenizer.js'
-import { commonLength } from './records.js'
 
 /** Range in a rendered text, in UTF-16 units. */
 export type Span = [start: number, end: number]

@@ -5,6 +5,7 @@ import { type ChangesOf, SIGNAL, settings } from '../../base/settings.js'
 import { cat, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import type { ChatMessage } from '../../text/chat.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
+import { requireTokenizer } from '../require-tokenizer.js'
 import type { CompleteAudioLMConfig } from './config.js'
 import { familyOf } from './config.js'
 
@@ -144,15 +145,14 @@ export function audioPrompt(token: string, text: string, audioTokens: readonly n
 
 /** Render conversations with the chat template, and compute the features of their clips. */
 export async function prepareConversations(
-  { config, tokenizer, audioToken }: { config: CompleteAudioLMConfig; tokenizer: Tokenizer | null; audioToken: string },
+  model: { config: CompleteAudioLMConfig; tokenizer: Tokenizer | null; audioToken: string },
   conversations: AudioLMConversation | readonly AudioLMConversation[],
   options: AudioLMPrepareOptions,
 ): Promise<AudioLMPrepared> {
   const where = 'AudioLM.prepare'
   const { addGenerationPrompt, paddingSide, ...reading } = PREPARE.read(where, options)
-  if (tokenizer === null) {
-    throw new ConfigError(`${where}: expected a model with a tokenizer, got none. Set model.tokenizer.`, {})
-  }
+  const { config, audioToken } = model
+  const tokenizer = requireTokenizer(where, model.tokenizer)
   if (!Array.isArray(conversations) || conversations.length === 0) {
     throw argumentError(where, 'conversations', 'a list of messages, or several', conversations)
   }

@@ -6,6 +6,7 @@ import { type ChangesOf, functionOf, SIGNAL, settings } from '../../base/setting
 import type { GenerationConfig } from '../../generation/config.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import type { ChatMessage } from '../../text/chat.js'
+import { requireTokenizer } from '../require-tokenizer.js'
 import { speechPieces } from '../whisper/speech-pieces.js'
 import type { AudioLM } from './audio-lm.js'
 import { familyOf } from './config.js'
@@ -97,11 +98,9 @@ export async function* transcribeClips(
   const where = 'AudioLM.transcribe'
   const { language: asked, prompt, batchSize, chunkSeconds, vad, numBeams, ...rest } = SETTINGS.read(where, options)
   const { signal, maxNewTokens } = rest
-  const { config, tokenizer, audioToken } = model
+  const { config, audioToken } = model
   const { transcription, features } = familyOf(config)
-  if (tokenizer === null) {
-    throw new ConfigError(`${where}: expected a model with a tokenizer, got none. Set model.tokenizer.`, {})
-  }
+  const tokenizer = requireTokenizer(where, model.tokenizer)
   if (prompt !== undefined && transcription.prompt === null) {
     throw new ConfigError(
       `${where}: prompt: expected none for ${config.modelType}, whose request has no instruction, got a text. Leave it out.`,

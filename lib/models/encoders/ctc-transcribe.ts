@@ -4,6 +4,7 @@ import { ConfigError, DataError } from '../../base/errors.js'
 import { type CtcHypothesis, ctcAlign, ctcBeamSearch } from '../../generation/ctc.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
 import type { CtcOffset, CtcTokenizer } from '../../text/ctc-tokenizer.js'
+import { requireTokenizer } from '../require-tokenizer.js'
 import { computePieces, type PieceOptions, type TimedText } from './pieces.js'
 import type { SpeechForCTC } from './speech-ctc.js'
 import { convolutionsOf, framesOf } from './speech-encoder.js'
@@ -68,13 +69,7 @@ export async function transcribeCtc(
       },
     )
   }
-  const { tokenizer } = model
-  if (tokenizer === null) {
-    throw new ConfigError(
-      `${where}: tokenizer: expected a CtcTokenizer, got null. Set model.tokenizer = await CtcTokenizer.fromPretrained(…).`,
-      {},
-    )
-  }
+  const tokenizer = requireTokenizer(where, model.tokenizer, 'CtcTokenizer')
   signal?.throwIfAborted()
   return noGrad(() =>
     scope(async () => {

@@ -2,8 +2,9 @@ import { type AudioClip, openClip, SPEECH_RATE } from '../../audio/clip.js'
 import { normalizeWav2Vec2 } from '../../audio/normalize.js'
 import type { Segment, VoiceActivity } from '../../audio/silence.js'
 import { requireFunction, requireNumber, requireOptions, requireSignal } from '../../base/check.js'
-import { ConfigError, DataError } from '../../base/errors.js'
+import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor } from '../../tensor/index.js'
+import { requireTokenizer } from '../require-tokenizer.js'
 import { speechPieces } from '../whisper/speech-pieces.js'
 import { FIRST_SAMPLES } from './config.js'
 import type { Moonshine } from './moonshine.js'
@@ -43,13 +44,7 @@ export async function transcribeMoonshine(
   requireNumber(where, 'chunkSeconds', chunkSeconds, { least: 1 })
   if (vad !== undefined) requireFunction(where, 'vad', vad)
   requireSignal(where, signal)
-  const { tokenizer } = model
-  if (tokenizer === null) {
-    throw new ConfigError(
-      `${where}: tokenizer: expected a Tokenizer, got null. Set model.tokenizer = await Tokenizer.fromPretrained(…).`,
-      {},
-    )
-  }
+  const tokenizer = requireTokenizer(where, model.tokenizer)
   signal?.throwIfAborted()
   return noGrad(() =>
     scope(async () => {

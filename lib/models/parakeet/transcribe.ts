@@ -1,9 +1,10 @@
 import { type AudioClip, openClip } from '../../audio/clip.js'
 import { defined, requireOneOf, requireOptions, requireSignal } from '../../base/check.js'
-import { ConfigError, DataError } from '../../base/errors.js'
+import { DataError } from '../../base/errors.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
 import { computePieces, type PieceOptions, type TimedText } from '../encoders/pieces.js'
+import { requireTokenizer } from '../require-tokenizer.js'
 import { subsamplingOf } from './encoder.js'
 import type { ParakeetBeamOptions, ParakeetHypothesis, ParakeetModel } from './head.js'
 
@@ -43,13 +44,7 @@ export async function transcribeParakeet(
   const beam = model.beamOptions(where, defined({ numBeams, lengthPenalty }))
   if (timestamps !== false) requireOneOf(where, 'timestamps', timestamps, ['word', 'segment', 'char'])
   requireSignal(where, signal)
-  const { tokenizer } = model
-  if (tokenizer === null) {
-    throw new ConfigError(
-      `${where}: tokenizer: expected a Tokenizer, got null. Set model.tokenizer = await Tokenizer.fromPretrained(…).`,
-      {},
-    )
-  }
+  const tokenizer = requireTokenizer(where, model.tokenizer)
   signal?.throwIfAborted()
   return noGrad(() =>
     scope(async () => {

@@ -1,6 +1,7 @@
 import { requireOptions, requireSignal, requireString } from '../../base/check.js'
-import { ConfigError, DataError } from '../../base/errors.js'
+import { DataError } from '../../base/errors.js'
 import { noGrad, scope } from '../../tensor/index.js'
+import { requireTokenizer } from '../require-tokenizer.js'
 import { positionsOf, windowOf } from './config.js'
 import { SECONDS_PER_STEP, samplesOf, spectrogramOf, type WhisperAudio } from './options.js'
 import { languageCode, tokenKinds } from './tokens.js'
@@ -27,10 +28,8 @@ export async function alignText(
   requireOptions(where, options, ['language', 'signal'])
   const { language, signal } = options
   requireSignal(where, signal)
-  const { tokenizer, tokens, config } = model
-  if (tokenizer === null) {
-    throw new ConfigError(`${where}: expected a model with a tokenizer, got one without. Set model.tokenizer.`)
-  }
+  const { tokens, config } = model
+  const tokenizer = requireTokenizer(where, model.tokenizer)
   const knowsOthers = Object.keys(tokens.languages).length > 0
   const code = language === undefined ? (knowsOthers ? 'en' : null) : languageCode(tokens, language)
   const said = text.trim()

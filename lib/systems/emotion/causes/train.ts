@@ -6,10 +6,10 @@ import { type EcfPairScores, scoreCauses } from '../../../kit/emotion/ecf-score.
 import { wholeSpan } from '../../../kit/emotion/span.js'
 import { evaluateBatches } from '../../../kit/evaluate.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
+import { TRAINER_OPTIONS } from '../../../kit/training-settings.js'
 import { savePretrained } from '../../../models/own-module.js'
 import { functional } from '../../../nn/index.js'
 import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
-import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import { onDevice } from '../../../train/trainer/loss.js'
 import type { EmotionSample } from '../data/collate.js'
 import { emotionAnswers, inBatches } from '../evaluation/evaluate.js'
@@ -54,7 +54,7 @@ const SETTINGS = settings({
   outputDir: { type: 'string', required: true },
   config: { type: unchecked<Omit<CauseScorerConfig, 'size' | 'emotions'>>() },
   recipe: { type: unchecked<Partial<CauseRecipe>>() },
-  args: { type: unchecked<Partial<TrainingArguments>>() },
+  ...TRAINER_OPTIONS,
 })
 
 /** Options of `trainCauses`. @interface */

@@ -3,9 +3,8 @@ import { argumentError, requireObject, requireOneOf } from '../../../base/check.
 import { ConfigError } from '../../../base/errors.js'
 import { checkedBy, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import type { Part } from '../../../kit/split.js'
+import { TRAINER_OPTIONS } from '../../../kit/training-settings.js'
 import type { Device } from '../../../tensor/index.js'
-import type { TrainingArguments } from '../../../train/trainer/arguments.js'
-import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { BadClips } from '../data/bad-clips.js'
 import { type EmotionSample, emotionSamples } from '../data/collate.js'
 import { emotionVectors, FeatureCache, type FeatureCacheOptions } from '../data/features.js'
@@ -88,9 +87,7 @@ export const TRAINING_SETTINGS = settings({
    * trains together with the adapters.
    */
   compat: { type: ['published'] },
-  /** TrainingArguments, which take precedence over `recipe`. */
-  args: { type: unchecked<Partial<TrainingArguments>>() },
-  callbacks: { type: unchecked<readonly TrainerCallback[]>() },
+  ...TRAINER_OPTIONS,
 })
 
 type TrainingOptions = Omit<ValuesOf<typeof TRAINING_SETTINGS.table>, 'tune'> & {

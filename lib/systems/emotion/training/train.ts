@@ -2,7 +2,6 @@ import { defined } from '../../../base/check.js'
 import { type ChangesOf, unchecked } from '../../../base/settings.js'
 import type { RecipeResults } from '../../../kit/recipe.js'
 import { manualSeed, scope, type Tensor } from '../../../tensor/index.js'
-import type { Logger } from '../../../train/trainer/logger.js'
 import { type EmotionBatch, type EmotionSample, emotionCollate } from '../data/collate.js'
 import type { FeatureCacheOptions } from '../data/features.js'
 import { calibrate, emotionAnswers, measureAnswers } from '../evaluation/evaluate.js'
@@ -20,7 +19,6 @@ const SETTINGS = TRAINING_SETTINGS.extend({
   /** Changes to the classifier's configuration. */
   config: { type: unchecked<Omit<EmotionClassifierConfig, 'labels' | 'sizes' | 'steps'>>() },
   recipe: { type: unchecked<Partial<EmotionRecipe>>() },
-  loggers: { type: unchecked<readonly Logger[]>() },
   onFeatures: { type: unchecked<NonNullable<FeatureCacheOptions['onProgress']>>() },
 })
 

@@ -57,6 +57,12 @@ export interface MediaPlace {
   mediaRoot?: string | undefined
 }
 
+/** Return a function that resolves relative paths. */
+export const placeIn =
+  (mediaRoot: string | undefined) =>
+  (path: string): string =>
+    mediaRoot === undefined || isAbsolute(path) ? path : join(mediaRoot, path)
+
 /** Return the SHA-256 of texts and bytes, with their lengths as delimiters. */
 export function keyOf(...parts: readonly (string | Uint8Array)[]): string {
   const hash = createHash('sha256')
@@ -70,7 +76,7 @@ export function keyOf(...parts: readonly (string | Uint8Array)[]): string {
  */
 export function mediaOf(record: EmoVerseQuestion, recipe: TilingRecipe, { mediaRoot }: MediaPlace = {}): Medium[] {
   const { images = [], videos = [] } = record
-  const here = (path: string) => (mediaRoot === undefined || isAbsolute(path) ? path : join(mediaRoot, path))
+  const here = placeIn(mediaRoot)
   const maxTiles = videos.length > 0 ? 1 : recipe.maxTiles
   const list = { '<image>': images.map((one) => imageOf(one, { ...recipe, maxTiles }, here)), '<video>': videos.map((one) => videoOf(one, recipe, here)) } // biome-ignore format: one line
   const texts = [...(record.history ?? []).map(([query]) => query), record.query]

@@ -4,6 +4,7 @@ import { requireForm } from '../../../base/form.js'
 import { ContinuousBatching } from '../../../generation/batching.js'
 import { type GenerationConfig, generationConfig } from '../../../generation/config.js'
 import { stream } from '../../../generation/generate.js'
+import { eachStep } from '../../../generation/generators.js'
 import { untilStop } from '../../../kit/chat.js'
 import { INTERNVL_TEMPLATES } from '../../../models/internvl/prompt.js'
 import { withEvalMode } from '../../../nn/index.js'
@@ -174,29 +175,13 @@ export async function* streamAnswer(
     }
   }
   try {
-    yield* evaluatingEach(model, async function* () {
-      for await (const piece of untilStop(pieces(), [end])) yield { ...piece, finishReason: null }
-    })
+    // Other code may set training mode between steps.
+    for await (const piece of eachStep(untilStop(pieces(), [end]), (step) => withEvalMode(model.whole, step))) {
+      yield { ...piece, finishReason: null }
+    }
     yield { text: '', tokens: 0, finishReason: reason ?? 'stop' }
   } finally {
     prefix.leave(isWhole ? [...marks, ...written.slice(0, -1)] : undefined)
-  }
-}
-
-/** Run each step of a generator with the network in evaluation mode, and restore its mode between steps. */
-async function* evaluatingEach<T>(
-  model: EmoVerse,
-  make: () => AsyncGenerator<T, void, void>,
-): AsyncGenerator<T, void, void> {
-  const steps = make()
-  try {
-    for (;;) {
-      const { value, done } = await withEvalMode(model.whole, () => steps.next())
-      if (done) return
-      yield value as T
-    }
-  } finally {
-    await steps.return()
   }
 }
 

@@ -20,7 +20,7 @@ import type { EmoVerseBatch, EmoVerseSampleTokens } from '../data/collate.js'
 import type { SwiftLength } from '../data/dataset.js'
 import { type EmoVerseQuestion, insertMarkers, MEDIA_KEYS, MEDIA_MARKERS } from '../data/entry.js'
 import type { EmoVerseLook } from '../data/media.js'
-import { encodeRecord, encodeRecordAsync, taskOf, templateOf } from '../data/prompt.js'
+import { type EncodeRecordOptions, encodeRecord, encodeRecordAsync, taskOf, templateOf } from '../data/prompt.js'
 import { EMOVERSE_SYSTEM } from '../published/wording.js'
 import {
   type EmoVerseAnswer,
@@ -41,8 +41,8 @@ import {
 import { PROMPT_LIMITS } from './limits.js'
 import { PrefixCaches } from './prefix-caches.js'
 import { causeProbabilities, type EmoVerseScoreOptions, labelProbabilities } from './probabilities.js'
-import { SpeechBranch } from './speech.js'
-import { EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
+import { type EmoVerseSpeech, SpeechBranch } from './speech.js'
+import { type EmoVerseImage, EmoVerseVision, type EmoVerseVisionOptions } from './vision.js'
 
 const PARTS = MODEL_SETTINGS.extend({
   /** InternVL for images and videos, or a text-only language model. */
@@ -191,34 +191,32 @@ export class EmoVerse {
    */
   async encode(record: EmoVerseQuestion, options: EncodeEmoVerseOptions = {}): Promise<EmoVerseSampleTokens> {
     const { answer, signal, mediaRoot } = ENCODE.read('EmoVerse.encode', options)
-    const { template, system, tokenizer, vision } = this
+    const { tokenizer, vision } = this
     const marked = this.#readable(record)
-    const settings = { template, system, answer }
-    const task = taskOf(record)
     const place = { mediaRoot, ...(signal && { signal }) }
     const audioInputs = marked.audios?.length && this.speech ? await this.speech.read(marked.audios, place) : []
-    const audios = audioInputs.map(({ tokens }) => tokens)
     const count = (marked.images?.length ?? 0) + (marked.videos?.length ?? 0)
-    if (vision === null || count === 0) {
-      return {
-        ...(await encodeRecordAsync(tokenizer, marked, { ...settings, audios }, signal)),
-        task,
-        imageInputs: [],
-        imagePlaces: [],
-        audioInputs,
-      }
+    const imageInputs = vision === null || count === 0 ? [] : await vision.read(marked, place)
+    const prompt = this.#promptOptions(answer, imageInputs, audioInputs)
+    const encoded = await encodeRecordAsync(tokenizer, marked, prompt, signal)
+    const imagePlaces =
+      count === 0 ? [] : encoded.inputIds.flatMap((id, place) => (id === vision?.contextTokenId ? [place] : []))
+    return { ...encoded, task: taskOf(record), imageInputs, imagePlaces, audioInputs }
+  }
+
+  /** Return the options that encode a record with these media. */
+  #promptOptions(
+    answer: boolean,
+    imageInputs: readonly Pick<EmoVerseImage, 'kind' | 'tiles'>[],
+    audioInputs: readonly EmoVerseSpeech[],
+  ): EncodeRecordOptions {
+    const { template, system, vision } = this
+    const tilesOf = (kind: string) => imageInputs.flatMap((one) => (one.kind === kind ? [one.tiles] : []))
+    return {
+      ...{ template, system, answer, images: tilesOf('image'), videos: tilesOf('video') },
+      audios: audioInputs.map(({ tokens }) => tokens),
+      ...(vision && { tileTokens: vision.tileTokens, imgContextTokenId: vision.contextTokenId }),
     }
-    const imageInputs = await vision.read(marked, place)
-    const tilesOf = (kind: string) =>
-      imageInputs.flatMap((imageInput) => (imageInput.kind === kind ? [imageInput.tiles] : []))
-    const media = {
-      ...{ ...settings, audios, images: tilesOf('image'), videos: tilesOf('video') },
-      tileTokens: vision.tileTokens,
-      imgContextTokenId: vision.contextTokenId,
-    }
-    const encoded = await encodeRecordAsync(tokenizer, marked, media, signal)
-    const imagePlaces = encoded.inputIds.flatMap((id, place) => (id === vision.contextTokenId ? [place] : []))
-    return { ...encoded, task, imageInputs, imagePlaces, audioInputs }
   }
 
   /** Return the number of tokens of a record as data limits count them: each of its media is one, as in ms-swift. */
@@ -237,18 +235,13 @@ export class EmoVerse {
    */
   async lengthsOf(record: EmoVerseQuestion, options: EmoVerseLengthOptions = {}): Promise<SwiftLength> {
     const { signal, mediaRoot, remember } = LENGTHS.read('EmoVerse.lengthsOf', options)
-    const { template, system, tokenizer, vision } = this
+    const { tokenizer, vision } = this
     const marked = this.#readable(record)
     const place = { mediaRoot, ...(signal && { signal }) }
     const audioInputs = marked.audios?.length && this.speech ? await this.speech.read(marked.audios, place) : []
     const imageInputs = vision === null ? [] : await vision.tilesOf(marked, { ...place, remember })
-    const tilesOf = (kind: string) =>
-      imageInputs.flatMap((imageInput) => (imageInput.kind === kind ? [imageInput.tiles] : []))
-    const { inputIds } = encodeRecord(tokenizer, marked, {
-      ...{ template, system, answer: record.response != null },
-      ...{ audios: audioInputs.map(({ tokens }) => tokens), images: tilesOf('image'), videos: tilesOf('video') },
-      ...(vision && { tileTokens: vision.tileTokens, imgContextTokenId: vision.contextTokenId }),
-    })
+    const prompt = this.#promptOptions(record.response != null, imageInputs, audioInputs)
+    const { inputIds } = encodeRecord(tokenizer, marked, prompt)
     return { text: this.lengthOf(record), expanded: inputIds.length }
   }
 
@@ -293,19 +286,13 @@ export class EmoVerse {
   /** Return what identifies a prompt: token ids, and at image and audio tokens a negative hash of the media. @internal */
   marksOf({ inputIds, imageInputs, audioInputs }: EmoVerseSampleTokens): readonly number[] {
     if (imageInputs.length + audioInputs.length === 0) return inputIds
-    const tileTokens = this.vision?.tileTokens ?? 0
-    const left = [
-      imageInputs.map(({ key, tiles }) => ({ mark: markOf(key), left: tiles * tileTokens })),
-      audioInputs.map(({ key, tokens }) => ({ mark: markOf(key), left: tokens })),
-    ] as const
+    const { tileTokens = 0, contextTokenId } = this.vision ?? {}
+    const marks = (key: string, tokens: number) => new Array<number>(tokens).fill(markOf(key))
+    const ofImages = imageInputs.flatMap(({ key, tiles }) => marks(key, tiles * tileTokens)).values()
+    const ofAudio = audioInputs.flatMap(({ key, tokens }) => marks(key, tokens)).values()
     return inputIds.map((id) => {
-      const isAudio = id === AUDIO_PLACE
-      if (!isAudio && (imageInputs.length === 0 || id !== this.vision?.contextTokenId)) return id
-      const numbers = left[isAudio ? 1 : 0]
-      if (numbers[0]?.left === 0) numbers.shift()
-      const first = numbers[0] as { mark: number; left: number }
-      first.left -= 1
-      return first.mark
+      if (id === AUDIO_PLACE) return ofAudio.next().value as number
+      return imageInputs.length > 0 && id === contextTokenId ? (ofImages.next().value as number) : id
     })
   }
 

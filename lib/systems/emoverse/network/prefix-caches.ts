@@ -1,3 +1,4 @@
+import { commonLength } from '../../../base/words.js'
 import { KvCache } from '../../../generation/kv-cache.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
@@ -71,11 +72,4 @@ export class PrefixCaches {
   dispose(): void {
     for (const { cache } of this.#free.splice(0)) cache.dispose()
   }
-}
-
-function commonLength(a: readonly number[], b: readonly number[]): number {
-  const most = Math.min(a.length, b.length)
-  let same = 0
-  while (same < most && a[same] === b[same]) same += 1
-  return same
 }

@@ -1,26 +1,22 @@
-import { isAbsolute, join } from 'node:path'
+import { join } from 'node:path'
 import { readClip } from '../../../audio/clip.js'
 import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { argumentError, defined, requireOptions, requireWhole } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { readCheckpointJson, writeJson } from '../../../files/json/json.js'
-import { loadSafetensors, saveSafetensors } from '../../../files/safetensors/safetensors.js'
+import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
 import { weightFiles } from '../../../files/safetensors/sharded.js'
-import {
-  type AudioEncoderParts,
-  type AudioEncoding,
-  audioEncoding,
-  encodeClips,
-  heardTokens,
-} from '../../../kit/audio-encoding/encode.js'
+import { AudioBranch } from '../../../kit/audio-encoding/branch.js'
+import { type AudioEncoding, audioEncoding, encodeClips, heardTokens } from '../../../kit/audio-encoding/encode.js'
 import { clipKey, SalmonnFrames } from '../../../kit/audio-encoding/frames.js'
+import { withTensors } from '../../../models/own-module.js'
 import { QFormer, type QFormerConfig } from '../../../models/q-former/q-former.js'
 import type { WhisperConfig } from '../../../models/whisper/config.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
-import { LayerNorm, Linear, Module } from '../../../nn/index.js'
+import { Linear } from '../../../nn/index.js'
 import { type Device, type DType, scope, type Tensor, tensor } from '../../../tensor/index.js'
 import { withSeed } from '../../../tensor/random.js'
-import type { EmoVerseAudio, MediaPlace } from '../data/media.js'
+import { type EmoVerseAudio, type MediaPlace, placeIn } from '../data/media.js'
 
 /** Settings of a new speech branch. */
 export interface NewSpeechBranch {
@@ -54,19 +50,15 @@ const [ENCODER, CONFIG, WEIGHTS] = ['encoder', 'config.json', 'model.safetensors
  * Audio encoder of an EmoVerse, an addition to the published model: Whisper's frozen encoder, followed by SALMONN's Q-Former over windows of
  * a third of a second (Tang et al. 2024, https://arxiv.org/abs/2310.13289). Its tokens enter the language model's text like those of images.
  */
-export class SpeechBranch extends Module {
+export class SpeechBranch extends AudioBranch {
   readonly config: BranchConfig
-  readonly speech_encoder: WhisperEncoder
-  readonly ln_speech: LayerNorm
+  declare readonly speech_encoder: WhisperEncoder
   readonly qformer: QFormer
   readonly speech_proj: Linear
-  /** Cached outputs of the frozen encoder. */
-  readonly #frames = new SalmonnFrames()
   readonly #encoding: AudioEncoding
 
   /** Create a branch, which owns the encoder. @throws ConfigError if the Q-Former does not fit the encoder */
   constructor(encoder: WhisperEncoder, qformer: QFormerConfig, hiddenSize: number, dtype?: DType) {
-    super()
     const where = 'SpeechBranch'
     requireWhole(where, 'hiddenSize', hiddenSize, 1)
     const { dModel: encoderWidth = 384 } = encoder.config
@@ -78,14 +70,13 @@ export class SpeechBranch extends Module {
     }
     const { device } = encoder.parameters()[0] as Tensor
     const factory = { device: device as Device, ...defined({ dtype }) }
+    super(encoder, null, factory)
+    this.frames = new SalmonnFrames()
     const complete = { window: 17, stride: 17, ...qformer, encoderWidth }
-    this.speech_encoder = encoder
-    this.ln_speech = new LayerNorm(encoderWidth, factory)
     this.qformer = new QFormer(complete, factory)
     this.config = { whisper: encoder.config, qformer: this.qformer.config, hiddenSize }
     this.speech_proj = new Linear(this.qformer.config.hiddenSize as number, hiddenSize, factory)
     this.#encoding = audioEncoding(where, encoder.config, {})
-    encoder.freeze()
     this.train()
   }
 
@@ -118,13 +109,6 @@ export class SpeechBranch extends Module {
     }
   }
 
-  /** Set training mode; the frozen encoder stays in evaluation mode. */
-  override train(mode = true): this {
-    super.train(mode)
-    this.speech_encoder.eval()
-    return this
-  }
-
   /** Turn training of everything except the encoder on or off, dropout included. */
   trains(wanted: boolean): void {
     this.train(wanted)
@@ -137,7 +121,7 @@ export class SpeechBranch extends Module {
   async save(folder: string, { whole = true }: { whole?: boolean } = {}): Promise<void> {
     const save = async (temporary: string) => {
       if (whole) await this.speech_encoder.save(join(temporary, ENCODER))
-      await saveSafetensors(join(temporary, WEIGHTS), this.#trainedState(), { format: 'pt' })
+      await saveSafetensors(join(temporary, WEIGHTS), this.#state(false), { format: 'pt' })
       await writeJson(join(temporary, CONFIG), this.config)
     }
     await writeFolderAtomically(folder, CheckpointError, save, weightFiles)
@@ -145,28 +129,13 @@ export class SpeechBranch extends Module {
 
   /** Load the trained parts from a folder that `save` wrote. @throws CheckpointError for tensors that do not fit */
   async restore(folder: string): Promise<void> {
-    const file = join(folder, WEIGHTS)
-    const { tensors } = await loadSafetensors(file)
-    try {
-      const own = this.#trainedState()
-      const missing = Object.keys(own).filter((name) => String(tensors[name]?.shape) !== String(own[name]?.shape))
-      const unexpected = Object.keys(tensors).filter((name) => own[name] === undefined)
-      if (missing.length + unexpected.length > 0) {
-        const names = [...missing, ...unexpected].slice(0, 4).join(', ')
-        throw new CheckpointError(`${file}: expected the tensors of this speech branch, got others: ${names}.`, {
-          file,
-          missing,
-          unexpected,
-        })
-      }
-      this.loadStateDict({ ...this.stateDict(), ...tensors })
-    } finally {
-      for (const one of Object.values(tensors)) one.dispose()
-    }
+    const encoder = this.#state(true)
+    await withTensors(join(folder, WEIGHTS), (tensors) => void this.loadStateDict({ ...encoder, ...tensors }))
   }
 
-  #trainedState(): Record<string, Tensor> {
-    return Object.fromEntries(Object.entries(this.stateDict()).filter(([name]) => !name.startsWith('speech_encoder.')))
+  #state(isEncoder: boolean): Record<string, Tensor> {
+    const entries = Object.entries(this.stateDict())
+    return Object.fromEntries(entries.filter(([name]) => name.startsWith('speech_encoder.') === isEncoder))
   }
 
   /** Read the audio clips of a record. @throws DataError for one that is unreadable or empty */
@@ -176,19 +145,15 @@ export class SpeechBranch extends Module {
   ): Promise<EmoVerseSpeech[]> {
     const audioInputs: EmoVerseSpeech[] = []
     for (const audio of audios) {
-      const place = (path: string) => (mediaRoot === undefined || isAbsolute(path) ? path : join(mediaRoot, path))
-      const here =
-        typeof audio === 'string'
-          ? place(audio)
-          : typeof audio === 'object' && audio !== null && 'path' in audio
-            ? { ...audio, path: place(audio.path) }
-            : audio
+      const place = placeIn(mediaRoot)
+      const isPart = typeof audio === 'object' && audio !== null && 'path' in audio
+      const here = typeof audio === 'string' ? place(audio) : isPart ? { ...audio, path: place(audio.path) } : audio
       const audioInput = await scope(async () => {
         const clip = await readClip(here, defined({ signal }))
         const samples = (await clip.data()) as Float32Array
         return { key: await clipKey(clip), samples: Float32Array.from(samples) }
       })
-      audioInputs.push({ ...audioInput, tokens: heardTokens(this.#hearing, audioInput.samples.length, this.#encoding) })
+      audioInputs.push({ ...audioInput, tokens: heardTokens(this.encoders, audioInput.samples.length, this.#encoding) })
     }
     return audioInputs
   }
@@ -198,21 +163,11 @@ export class SpeechBranch extends Module {
     if (audioInputs.length === 0) throw argumentError('SpeechBranch.encode', 'audioInputs', 'at least one', audioInputs)
     return scope(async () => {
       const clips = audioInputs.map(({ samples }) => tensor(samples))
-      return encodeClips(this.#hearing, clips, this.#encoding)
+      return encodeClips(this.encoders, clips, this.#encoding)
     })
   }
 
-  get #hearing(): AudioEncoderParts {
-    const { speech_encoder, ln_speech, qformer, speech_proj } = this
-    return {
-      ...{ whisper: speech_encoder, audio: null, lnSpeech: ln_speech, qformer },
-      projection: speech_proj,
-      frames: this.#frames,
-    }
-  }
-
-  override dispose(): void {
-    this.#frames.clear()
-    super.dispose()
+  protected get connector() {
+    return { qformer: this.qformer, projection: this.speech_proj }
   }
 }

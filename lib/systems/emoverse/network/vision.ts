@@ -1,4 +1,5 @@
 import { ConfigError, ShapeError } from '../../../base/errors.js'
+import { LruCache } from '../../../base/lru-cache.js'
 import type { ChangesOf } from '../../../base/settings.js'
 import type { InternVL } from '../../../models/internvl/internvl.js'
 import { op } from '../../../native/call.js'
@@ -87,7 +88,7 @@ export class EmoVerseVision {
     }
     config.imgContextTokenId = id
     this.contextTokenId = id
-    this.store = new VisionMemory(MEMORY_BYTES, () => this.#version)
+    this.store = new VisionMemory(() => this.#version)
   }
 
   /** Read the images and videos of a record in the order of their markers. Files with cached features are not decoded. */
@@ -210,41 +211,27 @@ export class EmoVerseVision {
 
 /** Memory store of the features of recent images, which is cleared when weights change. */
 class VisionMemory implements VisionStore {
-  readonly #kept = new Map<string, Uint8Array>()
-  #bytes = 0
+  readonly #kept = new LruCache<Uint8Array>(MEMORY_BYTES, ({ byteLength }) => byteLength)
   #version: number | undefined
 
-  constructor(
-    readonly most: number,
-    readonly versionNow: () => number,
-  ) {}
+  constructor(readonly versionNow: () => number) {}
 
   sizeOf(key: string): number | undefined {
-    const version = this.versionNow()
-    if (version !== this.#version) {
-      this.#kept.clear()
-      this.#bytes = 0
-      this.#version = version
-    }
-    return this.#kept.get(key)?.byteLength
+    return this.#current().sizeAt(key)
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
-    if (this.sizeOf(key) === undefined) return undefined
-    const found = this.#kept.get(key) as Uint8Array
-    this.#kept.delete(key)
-    this.#kept.set(key, found)
-    return found
+    return this.#current().get(key)
   }
 
   async put(key: string, features: Uint8Array): Promise<void> {
-    if (features.byteLength > this.most || this.sizeOf(key) !== undefined) return
-    this.#kept.set(key, features)
-    this.#bytes += features.byteLength
-    for (const [oldest, bytes] of this.#kept) {
-      if (this.#bytes <= this.most) return
-      this.#kept.delete(oldest)
-      this.#bytes -= bytes.byteLength
-    }
+    this.#current().put(key, features)
+  }
+
+  #current(): LruCache<Uint8Array> {
+    const version = this.versionNow()
+    if (version !== this.#version) this.#kept.clear()
+    this.#version = version
+    return this.#kept
   }
 }

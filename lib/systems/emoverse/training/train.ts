@@ -6,7 +6,8 @@ import { type ChangesOf, checkedBy, functionOf, unchecked, type ValuesOf } from 
 import { isMainProcess } from '../../../distributed/index.js'
 import { readJson } from '../../../files/json/json.js'
 import { writeJsonl } from '../../../files/json/jsonl.js'
-import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { bestEpochBy, finiteOrNull, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { TRAINER_OPTIONS } from '../../../kit/training-settings.js'
 import type { Module } from '../../../nn/index.js'
 import type { LoraConfig } from '../../../peft/config.js'
 import { peftModelOf } from '../../../peft/model.js'
@@ -15,7 +16,6 @@ import { withSeed } from '../../../tensor/random.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
 import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
-import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { STAGE_SETTINGS, TRAINING_SETTINGS } from '../configuration/settings.js'
 import { type EmoVerseBatch, type EmoVerseSampleTokens, emoverseCollate } from '../data/collate.js'
@@ -62,10 +62,7 @@ const SETTINGS = TRAINING_SETTINGS.extend({
    * merged: the trained model is then the base with its adapters.
    */
   saveModel: { type: 'boolean' },
-  /** Trainer arguments of each stage, which override the recipe. */
-  args: { type: unchecked<Partial<TrainingArguments>>(), default: {} },
-  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
-  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+  ...TRAINER_OPTIONS,
   /** Called with a sentence about data that was left out. Default: none. */
   onNote: { type: functionOf<(note: string) => void>() },
 })
@@ -372,6 +369,9 @@ async function measured(
     const { seconds: _, ...numbers } = numbersOf(own)
     return [task, numbers]
   })
-  const finite = (value: number | undefined) => (value !== undefined && Number.isFinite(value) ? value : null)
-  return { loss: finite(metrics.evalLoss), accuracy: finite(metrics.evalAccuracy), tasks: Object.fromEntries(tasks) }
+  return {
+    loss: finiteOrNull(metrics.evalLoss),
+    accuracy: finiteOrNull(metrics.evalAccuracy),
+    tasks: Object.fromEntries(tasks),
+  }
 }

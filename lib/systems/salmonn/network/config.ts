@@ -1,7 +1,6 @@
 import { requireKnown } from '../../../base/arguments.js'
 import { requireObject, requireOneOf, requireWhole } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { nearest } from '../../../base/words.js'
 import { type BeatsConfig, beatsKeys, beatsSizes } from '../../../models/beats/config.js'
 import { completedConfig } from '../../../models/config-keys.js'
 import { completed, type DecoderLMConfig, sizes as llmSizes } from '../../../models/decoder/config.js'
@@ -69,14 +68,7 @@ const LORA: Required<SalmonnLoraConfig> = { r: 8, loraAlpha: 32, loraDropout: 0.
 /** @throws ConfigError for an unknown key, naming the nearest, and for a part that does not fit */
 export function salmonnConfig(given: SalmonnConfig | string): CompleteSalmonnConfig {
   const config = configOf('Salmonn', given, salmonnSizes)
-  for (const key of Object.keys(config)) {
-    if (KEYS.includes(key)) continue
-    const near = nearest(key, KEYS)
-    throw new ConfigError(
-      `SalmonnConfig: expected one of ${KEYS.join(', ')}, got '${key}'.${near ? ` Did you mean '${near}'?` : ''}`,
-      { key },
-    )
-  }
+  requireKnown('SalmonnConfig', config, KEYS)
   const { lora = {}, maxTextLength = 300, endSymbol = '</s>', template = SALMONN_TEMPLATE } = config
   if (lora !== null) requireKnown('Salmonn: lora', lora, Object.keys(LORA))
   requireWhole('Salmonn', 'maxTextLength', maxTextLength, 1)

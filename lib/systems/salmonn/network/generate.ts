@@ -2,6 +2,7 @@ import { requireRecord } from '../../../base/arguments.js'
 import { argumentError, requireSignal } from '../../../base/check.js'
 import type { GenerationConfig } from '../../../generation/config.js'
 import { type GenerateOptions, generate, stream } from '../../../generation/generate.js'
+import { eachStep } from '../../../generation/generators.js'
 import type { AudioEncoding } from '../../../kit/audio-encoding/encode.js'
 import { clipKey } from '../../../kit/audio-encoding/frames.js'
 import { type EmbeddedRows, embedRows } from '../../../kit/embed-rows.js'
@@ -9,7 +10,7 @@ import { cat, noGrad, ones, scope, type Tensor } from '../../../tensor/index.js'
 import { type Read, SalmonnCache } from './cache.js'
 import { isEncoded } from './clips.js'
 import type { Salmonn, SalmonnOptions, SalmonnQuestion } from './network.js'
-import { AUDIO, requireRoom } from './prompt.js'
+import { AUDIO } from './prompt.js'
 
 /** Options of generation: the generation configuration, and SALMONN's own options. */
 export interface SalmonnGenerateOptions extends GenerationConfig, SalmonnOptions, GenerateOptions {
@@ -121,19 +122,12 @@ export async function* streamSalmonn(
   try {
     const inputs = { ...prepared.inputs, ...(cache && { cache: cache.kv }) }
     const steps = stream(model.llm, inputs, config, control)
-    try {
-      for (;;) {
-        // Set the LoRA scale for each step, since other code may run between steps.
-        const step = await model.scaled(loraScale, () => steps.next())
-        if (step.done) break
-        const token = step.value.tokens[0]
-        if (token === undefined || token === null) continue
-        const text = decoder.push(token)
-        written.push(token)
-        yield { text, tokens: [token], promptTokens }
-      }
-    } finally {
-      await steps.return()
+    for await (const { tokens } of eachStep(steps, (step) => model.scaled(loraScale, step))) {
+      const [token] = tokens
+      if (token === undefined || token === null) continue
+      const text = decoder.push(token)
+      written.push(token)
+      yield { text, tokens: [token], promptTokens }
     }
     const rest = decoder.end()
     if (rest !== '') yield { text: rest, tokens: [], promptTokens }
@@ -170,7 +164,8 @@ async function prepare(
   }
   const segments = await model.segments(prompt)
   const manner = encoding.compat ?? encoding.overlap
-  const read: Read[] = [...model.begin(segments)]
+  let read: Read[] = []
+  const left = (held: Read[]) => cache.keep(held).finally(() => cache.end())
   const inputs = await scope(() =>
     noGrad(async () => {
       const clips = await model.audios(prompt)
@@ -186,17 +181,12 @@ async function prepare(
         const encoded = await model.embeddingsOf([...fresh.values()], encoding)
         for (const [i, key] of [...fresh.keys()].entries()) cache.keepClip(key, (encoded[i] as Tensor).clone())
         const embeddings = clips.map((clip, i) => (isEncoded(clip) ? clip : (cache.clip(keys[i] as string) as Tensor)))
-        const row = model.begin(segments)
-        for (const [i, ids] of segments.entries()) {
-          read.push(...ids)
-          row.push(...ids)
-          const count = i < embeddings.length ? (embeddings[i] as Tensor).size(0) : 0
-          for (let token = 0; token < count; token += 1) {
-            read.push(`${keys[i]}/${token}`)
-            row.push(AUDIO)
-          }
-        }
-        requireRoom(model.llm, row, 'the prompt')
+        const row = model.rowOf(segments, embeddings, 'the prompt')
+        const tokenKeys = embeddings.flatMap((clip, i) =>
+          Array.from({ length: clip.size(0) }, (_, j) => `${keys[i]}/${j}`),
+        )
+        let next = 0
+        read = row.map((id) => (id === AUDIO ? (tokenKeys[next++] as string) : id))
         const past = await cache.matching(read)
         const rest = row.slice(past)
         const used = rest.filter((id) => id === AUDIO).length
@@ -205,13 +195,13 @@ async function prepare(
         const attentionMask = ones([1, row.length], { dtype: 'int64', device: inputsEmbeds.device })
         return { inputsEmbeds, attentionMask }
       } catch (error) {
-        await cache.end([])
+        await left([])
         throw error
       }
     }),
   )
   // The last token is generated but not in the cache.
-  return { inputs, done: (written) => cache.end([...read, ...written.slice(0, -1)]) }
+  return { inputs, done: (written) => left([...read, ...written.slice(0, -1)]) }
 }
 
 /** Generate with a cache. With beams the cache stays as it was after the prompt, whose last token is part of the search. */

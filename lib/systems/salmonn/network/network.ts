@@ -1,13 +1,8 @@
 import { argumentError, requireObject, requireOptions, requireString } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import type { GenerationConfig } from '../../../generation/config.js'
-import {
-  type AudioEncoderParts,
-  type AudioEncoding,
-  audioEncoding,
-  encodeClips,
-} from '../../../kit/audio-encoding/encode.js'
-import type { SalmonnFrames } from '../../../kit/audio-encoding/frames.js'
+import { AudioBranch } from '../../../kit/audio-encoding/branch.js'
+import { type AudioEncoding, audioEncoding, encodeClips } from '../../../kit/audio-encoding/encode.js'
 import { embedRows, expandPlaceholders } from '../../../kit/embed-rows.js'
 import { FreshValues } from '../../../kit/fresh-values.js'
 import { Beats } from '../../../models/beats/beats.js'
@@ -16,7 +11,6 @@ import { QFormer } from '../../../models/q-former/q-former.js'
 import { WhisperEncoder } from '../../../models/whisper/whisper.js'
 import { Linear } from '../../../nn/linear.js'
 import { Module } from '../../../nn/module.js'
-import { LayerNorm } from '../../../nn/normalization.js'
 import type { NetworkOptions, Parameter } from '../../../nn/parameter.js'
 import { getPeftModel, type PeftModel } from '../../../peft/model.js'
 import { cat, noGrad, scope, type Tensor } from '../../../tensor/index.js'
@@ -92,13 +86,8 @@ class Wrapped extends Module {}
  * Names in the state dictionary are those of the published code. Encoders and language model are frozen; the trainable parts are those of
  * the published adapter file. The model owns the networks that it receives, and disposes them.
  */
-export class Salmonn extends Module {
+export class Salmonn extends AudioBranch {
   readonly config: CompleteSalmonnConfig
-  speech_encoder: WhisperEncoder | null
-  beats: Beats | null
-  readonly ln_speech: LayerNorm
-  /** Null without BEATs. */
-  readonly ln_audio: LayerNorm | null
   readonly speech_Qformer: Module
   readonly speech_query_tokens: Parameter
   readonly speech_llama_proj: Linear
@@ -106,8 +95,6 @@ export class Salmonn extends Module {
   /** Default audio options of calls; see {@link SalmonnOptions}. */
   compat: 'published' | undefined
   overlap: number | undefined
-  /** Cache of the frozen encoders' outputs, which is freed with the model. Default null: no cache. */
-  frames: SalmonnFrames | null = null
   /** Locations of its parts, which `save` records. */
   origin: Pick<SalmonnPartsFrom, 'whisper' | 'beats' | 'llm'> | null = null
   /** Default generation options of `generate` and `stream`. */
@@ -123,26 +110,24 @@ export class Salmonn extends Module {
     given: SalmonnConfig | string,
     options: NetworkOptions & { parts?: SalmonnParts; initialize?: boolean } = {},
   ) {
-    super()
     const { parts, initialize = true, ...factory } = options
-    this.config = salmonnConfig(parts ? { ...configObject(given), ...configsOf(parts) } : given)
-    const { whisper, beats, llm, qformer, lora } = this.config
-    this.speech_encoder = parts?.whisper ?? new WhisperEncoder(whisper, factory)
-    this.beats = beats && (parts?.beats ?? new Beats(beats, factory))
+    const config = salmonnConfig(parts ? { ...configObject(given), ...configsOf(parts) } : given)
+    const { whisper, beats, llm, qformer, lora } = config
+    const encoder = parts?.whisper ?? new WhisperEncoder(whisper, factory)
+    super(encoder, beats && (parts?.beats ?? new Beats(beats, factory)), factory)
+    this.config = config
     // The fields below have the names of the published file, so the Q-Former itself is private.
     this.#qformer = new QFormer(qformer, { ...factory, initialize })
     const fields = this.#qformer as unknown as { Qformer: Module; query_tokens: Parameter }
     const { device = fields.query_tokens.device, dtype } = factory
-    this.ln_speech = new LayerNorm(sizeOf(whisper.dModel, 384), { device, dtype })
-    this.ln_audio = beats && new LayerNorm(sizeOf(beats.encoderEmbedDim, 768), { device, dtype })
     this.speech_Qformer = fields.Qformer
     this.speech_query_tokens = fields.query_tokens
     this.#llm = parts?.llm ?? new DecoderLM(llm, factory)
     // The language model's own generation defaults are for text chat.
     this.#llm.generationConfig = {}
-    const hidden = sizeOf(this.#llm.config.hiddenSize, 4096)
-    this.speech_llama_proj = new Linear(sizeOf(qformer.hiddenSize, 768), hidden, { device, dtype })
-    for (const frozen of [this.speech_encoder, this.beats, this.#llm]) frozen?.freeze()
+    const { hiddenSize = 4096 } = this.#llm.config
+    this.speech_llama_proj = new Linear(qformer.hiddenSize as number, hiddenSize, { device, dtype })
+    this.#llm.freeze()
     this.#peft = lora ? getPeftModel(this.#llm, lora) : null
     this.llama_model = lora ? adapterNames(this.#llm) : this.#llm
     if (initialize) this.noteUntrained(UNTRAINED_PARTS)
@@ -213,15 +198,6 @@ export class Salmonn extends Module {
     )
   }
 
-  /** Set training mode. Frozen encoders stay in evaluation mode, without layer drop. */
-  override train(mode = true): this {
-    super.train(mode)
-    for (const part of [this.speech_encoder, this.beats]) {
-      if (part?.parameters().every(({ requiresGrad }) => !requiresGrad)) part.eval()
-    }
-    return this
-  }
-
   /** Free the encoders after all audio is encoded. `encodeAudio` then fails; use its earlier outputs in prompts. */
   releaseEncoders(): void {
     this.speech_encoder?.dispose()
@@ -246,7 +222,7 @@ export class Salmonn extends Module {
     return scope(async () => {
       const samples: Tensor[] = []
       for (const [i, clip] of clips.entries()) samples.push(await salmonnSamples(clip, `clips[${i}]`))
-      return samples.length === 0 ? [] : encodeClips(this.#encoders(), samples, encoding)
+      return samples.length === 0 ? [] : encodeClips(this.encoders, samples, encoding)
     })
   }
 
@@ -315,14 +291,25 @@ export class Salmonn extends Module {
     for (const [i, prompt] of prompts.entries()) clips.push(...(await this.audios(prompt, `prompts[${i}].`)))
     const embeddings = await this.embeddingsOf(clips, encoding)
     let next = 0
-    const rows = segments.map((parts, index) => {
-      const counts = embeddings.slice(next, (next += parts.length - 1)).map((clip) => clip.size(0))
-      const marked = parts.flatMap((ids, i) => (i === 0 ? ids : [AUDIO, ...ids]))
-      const row = [...this.begin(parts), ...expandPlaceholders(marked, AUDIO, counts)]
-      requireRoom(this.#llm, row, `prompts[${index}]`)
-      return row
-    })
+    const rows = segments.map((parts, index) =>
+      this.rowOf(parts, embeddings.slice(next, (next += parts.length - 1)), `prompts[${index}]`),
+    )
     return { rows, audio: embeddings.length === 0 ? null : cat(embeddings, 0) }
+  }
+
+  /** Return the token ids of a prompt, with a placeholder for each audio embedding. @internal */
+  rowOf(segments: readonly (readonly number[])[], embeddings: readonly Tensor[], name: string): number[] {
+    const marked = segments.flatMap((ids, i) => (i === 0 ? ids : [AUDIO, ...ids]))
+    const counts = embeddings.map((clip) => clip.size(0))
+    const row = [...this.begin(segments), ...expandPlaceholders(marked, AUDIO, counts)]
+    requireRoom(this.#llm, row, name)
+    return row
+  }
+
+  /** Return the begin-of-sequence token of a row, unless a chat template has written it already. @internal */
+  begin([first]: readonly (readonly number[])[] = []): number[] {
+    const { bosTokenId } = this.tokenizer
+    return bosTokenId === null || first?.[0] === bosTokenId ? [] : [bosTokenId]
   }
 
   /** Return the token ids of a prompt's text between its clips. @internal */
@@ -332,12 +319,6 @@ export class Salmonn extends Module {
     if (!Array.isArray(prompt.clips))
       throw argumentError('Salmonn', "a prompt's clips", 'a list of clips', prompt.clips)
     return promptSegments(this.tokenizer, prompt.text, prompt.clips.length)
-  }
-
-  /** Return the begin-of-sequence token of a row, unless a chat template has written it already. @internal */
-  begin([first]: readonly (readonly number[])[] = []): number[] {
-    const { bosTokenId } = this.tokenizer
-    return bosTokenId === null || first?.[0] === bosTokenId ? [] : [bosTokenId]
   }
 
   /** Return the audio options of a call, with the model's defaults. @internal */
@@ -361,7 +342,7 @@ export class Salmonn extends Module {
   /** Return the embeddings of clips, some of which can be encoded already. @internal */
   async embeddingsOf(clips: readonly Tensor[], encoding: AudioEncoding): Promise<Tensor[]> {
     const fresh = clips.filter((clip) => !isEncoded(clip))
-    const encoded = fresh.length === 0 ? [] : await encodeClips(this.#encoders(), fresh, encoding)
+    const encoded = fresh.length === 0 ? [] : await encodeClips(this.encoders, fresh, encoding)
     return clips.map((clip) => (isEncoded(clip) ? clip : (encoded.shift() as Tensor)))
   }
 
@@ -377,7 +358,7 @@ export class Salmonn extends Module {
   }
 
   protected override freeNative(): void {
-    this.frames?.clear()
+    super.freeNative()
     this.#qformer.dispose()
   }
 
@@ -389,30 +370,15 @@ export class Salmonn extends Module {
     throw new ConfigError('Salmonn.forward.targets: expected at least one token in each target, got none.', { target })
   }
 
-  #encoders(): AudioEncoderParts {
-    if (!this.speech_encoder || (this.ln_audio && !this.beats)) {
-      throw new ConfigError(
-        'Salmonn: clips: expected outputs of encodeAudio(), since the encoders were freed, got audio.',
-        {},
-      )
-    }
+  protected get connector() {
     this.#qformer.training = this.speech_Qformer.training
-    return {
-      whisper: this.speech_encoder,
-      audio: this.beats && this.ln_audio && { beats: this.beats, lnAudio: this.ln_audio },
-      lnSpeech: this.ln_speech,
-      qformer: this.#qformer,
-      projection: this.speech_llama_proj,
-      frames: this.frames,
-    }
+    return { qformer: this.#qformer, projection: this.speech_llama_proj }
   }
 }
 
 /** Weight of each part that tells whether the part was trained. */
 const MARKS = { qformer: 'speech_query_tokens', projection: 'speech_llama_proj.weight' } as const
 const UNTRAINED_PARTS = ['qformer', 'projection'] as const
-
-const sizeOf = (value: number | undefined, otherwise: number): number => value ?? otherwise
 
 const configObject = (given: SalmonnConfig | string): SalmonnConfig =>
   typeof given === 'string' ? salmonnConfig(given) : given

@@ -1,15 +1,14 @@
 import { join } from 'node:path'
 import { argumentError, requireOneOf } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { type ChangesOf, instanceOf, objectOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
+import { type ChangesOf, instanceOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { getWorldSize, isMainProcess } from '../../../distributed/index.js'
 import { saveSafetensors } from '../../../files/safetensors/safetensors.js'
-import { bestEpochBy, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { bestEpochBy, finiteOrNull, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { TRAINER_OPTIONS } from '../../../kit/training-settings.js'
 import { Module } from '../../../nn/index.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
-import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
-import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { type SalmonnBatch, salmonnCollate } from '../data/collate.js'
 import { SalmonnDataset, type SalmonnSample } from '../data/dataset.js'
@@ -43,13 +42,7 @@ const TRAIN_SETTINGS = settings({
   compat: { type: ['published'] },
   /** Options of scored answers to validation and test data at the end. Default: no answers. */
   score: { type: unchecked<ScoreSalmonnOptions>() },
-  /**
-   * Trainer arguments, which override the recipe. `progress` is true: a progress bar on standard error, or occasional lines without a
-   * terminal.
-   */
-  args: { type: objectOf<Partial<TrainingArguments>>(), default: {} },
-  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
-  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+  ...TRAINER_OPTIONS,
   /** Ignored; the result of `openSalmonnData` is valid as it is. */
   notes: { type: unchecked<string[]>() },
   badItems: { type: 'integer' },
@@ -82,7 +75,7 @@ const WEIGHTS = 'adapter.safetensors'
 /**
  * Train SALMONN, or any module whose `forward` takes a {@link SalmonnBatch} and returns its loss. It evaluates after each epoch, restores the
  * best weights by token accuracy, saves the trained parts in `best/adapter.safetensors`, and measures. The same call on the same folder
- * continues a killed run. Checkpoints contain only the trained parts.
+ * continues a killed run. Checkpoints contain only the trained parts. Progress is shown on standard error, unless `args.progress` is false.
  *
  * @throws as the Trainer; ConfigError if validation and training have common dialogs
  */
@@ -92,7 +85,7 @@ export async function trainSalmonn<M extends Module>(model: M, options: TrainSal
   const measure = async (data: SalmonnDataset): Promise<SalmonnMeasured> => {
     const { evalLoss, evalAccuracy } = await trainer.evaluate(data)
     const answers = score ? (await scoreSalmonn(model, data, score)).scores : undefined
-    return { loss: finite(evalLoss), accuracy: finite(evalAccuracy), ...(answers && { answers }) }
+    return { loss: finiteOrNull(evalLoss), accuracy: finiteOrNull(evalAccuracy), ...(answers && { answers }) }
   }
   return runRecipe<SalmonnMeasured, SalmonnResults, SalmonnDataset>({
     ...{ trainer, outputDir, data: { train, valid, ...(test && { test }) }, measure, dispose },
@@ -217,7 +210,3 @@ function total(datasets: readonly SalmonnDataset[]): { count: number; seconds: n
   const sum = (pick: (data: SalmonnDataset) => number) => datasets.reduce((all, data) => all + pick(data), 0)
   return { count: sum(({ cuts }) => cuts.count), seconds: sum(({ cuts }) => cuts.seconds) }
 }
-
-/** Return a finite number, or null, since JSON has no NaN. */
-const finite = (value: number | undefined): number | null =>
-  value !== undefined && Number.isFinite(value) ? value : null

@@ -1,10 +1,11 @@
 import { argumentError, requireFunction, requireString, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { type ChangesOf, functionOf, objectOf, settings, unchecked } from '../../../base/settings.js'
+import { TRAINER_OPTIONS } from '../../../kit/training-settings.js'
 import { Module } from '../../../nn/index.js'
 import { noGrad, scope, stack, Tensor, zeros } from '../../../tensor/index.js'
 import { keepForever } from '../../../tensor/scope.js'
-import { Trainer, type TrainerOptions, type TrainingArguments, type TrainOutput } from '../../../train/index.js'
+import { Trainer, type TrainingArguments, type TrainOutput } from '../../../train/index.js'
 import { type SpectraPretrainingBatch, spectraPretrainingCollate } from './collate.js'
 import { SpectraPretrainingDataset, type SpectraPretrainingSample } from './dataset.js'
 import type { MaskFramesOptions, MaskTokensOptions } from './masking.js'
@@ -23,13 +24,12 @@ export const SPECTRA_LOSSES = ['mlmLoss', 'mamLoss', 'crsLoss', 'tppLoss'] as co
 
 export type SpectraLosses = { step: number } & Partial<Record<(typeof SPECTRA_LOSSES)[number], number>>
 
-type SpectraTrainerOptions = TrainerOptions<SpectraPretrainingModel, SpectraPretrainingSample, SpectraPretrainingBatch>
-
 const PRETRAIN_SETTINGS = settings({
   model: { type: unchecked<SpectraPretrainingModel>(), required: true },
   /** A prepared folder, or a result of `openSpectraPretraining`. */
   data: { type: unchecked<string | SpectraPretrainingSource>(), required: true },
   evalData: { type: unchecked<string | SpectraPretrainingSource>() },
+  ...TRAINER_OPTIONS,
   /**
    * Changes to `SPECTRA_PRETRAINING_ARGUMENTS`. The original uses 8 processes, so 768 examples per step: with fewer processes, raise
    * `gradientAccumulationSteps`.
@@ -46,8 +46,6 @@ const PRETRAIN_SETTINGS = settings({
   mam: { type: unchecked<MaskFramesOptions>() },
   /** Called at each log with the mean of each loss since the last log. Steps before a resume are not included. */
   onLosses: { type: functionOf<(losses: SpectraLosses) => void>() },
-  callbacks: { type: unchecked<NonNullable<SpectraTrainerOptions['callbacks']>>(), default: [] },
-  loggers: { type: unchecked<NonNullable<SpectraTrainerOptions['loggers']>>(), default: [] },
 })
 
 /** @interface */

@@ -2,16 +2,14 @@ import { writeFolderAtomically } from '../../../base/atomic-folder.js'
 import { defined } from '../../../base/check.js'
 import { CheckpointError, ConfigError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
-import { type ChangesOf, instanceOf, objectOf, settings, unchecked } from '../../../base/settings.js'
+import { type ChangesOf, instanceOf, objectOf, settings } from '../../../base/settings.js'
 import { getWorldSize, isMainProcess } from '../../../distributed/index.js'
 import { bestEpochBy, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
 import { taskLoss } from '../../../kit/task.js'
+import { TRAINER_OPTIONS } from '../../../kit/training-settings.js'
 import { Module } from '../../../nn/index.js'
 import { peftModelOf } from '../../../peft/model.js'
 import { scope, Tensor } from '../../../tensor/index.js'
-import type { TrainingArguments } from '../../../train/trainer/arguments.js'
-import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
-import type { Logger } from '../../../train/trainer/logger.js'
 import type { LossOutput } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { SpectraClassifier } from '../answer/classifier.js'
@@ -46,10 +44,7 @@ const FINETUNE_SETTINGS = settings({
    */
   earlyStopping: { type: ['metric', 'published', 'none'] },
   ...SPECTRA_LENGTHS.table,
-  /** Trainer arguments, which override the above. */
-  args: { type: objectOf<Partial<TrainingArguments>>(), default: {} },
-  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
-  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+  ...TRAINER_OPTIONS,
 })
 
 /** @interface */

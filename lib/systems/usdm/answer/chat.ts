@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { abortable, argumentError, defined, requireObject } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
+import { LruCache } from '../../../base/lru-cache.js'
 import { type ChangesOf, checkedBy, settings } from '../../../base/settings.js'
 import { ContinuousBatching, type ContinuousBatchingOptions } from '../../../generation/batching.js'
 import { Conversations, requireConversation, requireParts, requireRoom } from '../../../kit/chat.js'
@@ -57,9 +58,9 @@ export class UsdmChat implements ChatModel {
   readonly #steps: number
   readonly #batching: ContinuousBatching
   readonly #conversations: Conversations<UsdmCache>
-  readonly #clips = new LatestCache<Promise<Int32Array>>(KEPT.clips)
-  readonly #turns = new LatestCache<UsdmTurn>(KEPT.turns)
-  readonly #voices = new LatestCache<Voice>(KEPT.voices, (voice) => voice.leave())
+  readonly #clips = new LruCache<Promise<Int32Array>>(KEPT.clips)
+  readonly #turns = new LruCache<UsdmTurn>(KEPT.turns)
+  readonly #voices = new LruCache<Voice>(KEPT.voices, undefined, (voice) => voice.leave())
 
   constructor(model: Usdm, options: UsdmChatSettings = {}) {
     if (!(model instanceof Usdm)) throw argumentError('UsdmChat', 'model', 'a Usdm', model)
@@ -255,44 +256,6 @@ class Voice {
   }
   leave(): void {
     if (--this.#users === 0) this.value.dispose()
-  }
-}
-
-/** A cache of the `most` latest values, by name. */
-class LatestCache<T> {
-  readonly #all = new Map<string, T>()
-  constructor(
-    readonly most: number,
-    readonly forget: (value: T) => void = () => {},
-  ) {}
-
-  get(name: string): T | undefined {
-    const found = this.#all.get(name)
-    if (found !== undefined) {
-      this.#all.delete(name)
-      this.#all.set(name, found)
-    }
-    return found
-  }
-
-  put(name: string, value: T): void {
-    const before = this.#all.get(name)
-    this.#all.delete(name)
-    if (before !== undefined && before !== value) this.forget(before)
-    this.#all.set(name, value)
-    const [oldest] = this.#all.keys()
-    if (this.#all.size > this.most && oldest !== undefined) this.delete(oldest)
-  }
-
-  delete(name: string): void {
-    const found = this.#all.get(name)
-    if (found === undefined) return
-    this.#all.delete(name)
-    this.forget(found)
-  }
-
-  clear(): void {
-    for (const name of [...this.#all.keys()]) this.delete(name)
   }
 }
 

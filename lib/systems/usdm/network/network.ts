@@ -3,6 +3,7 @@ import { type AudioClip, openClip } from '../../../audio/clip.js'
 import { abortable, argumentError, defined, isArrayLike, requireOptions, requireSignal } from '../../../base/check.js'
 import { ConfigError, DataError } from '../../../base/errors.js'
 import { requireForm } from '../../../base/form.js'
+import { mapped } from '../../../generation/generators.js'
 import { configurations, weightsHash } from '../../../kit/fingerprint.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { UnitExtractor } from '../../../models/units/unit-extractor.js'
@@ -237,7 +238,10 @@ export class Usdm {
       const audioPieces: Float32Array[] = []
       let end: UsdmFinish = 'stop'
       const source = (async function* () {
-        end = yield* recorded(pass, unitsSoFar)
+        end = yield* mapped(pass, (unit) => {
+          unitsSoFar.push(unit)
+          return unit
+        })
       })()
       let reported = 0
       const event = (samples: Float32Array | null): UsdmEvent => {
@@ -304,20 +308,6 @@ export class Usdm {
 
 const VOICEBOX = { config: 'object', generate: 'function', normalize: 'function', denormalize: 'function' } as const
 const VOCODER = { sampleRate: 'number', samplesPerFrame: 'number', forward: 'function', 'stream?': 'function' } as const
-
-/** Yield the values of a generator, and append them to a list. */
-async function* recorded<T, R>(source: AsyncGenerator<T, R>, list: T[]): AsyncGenerator<T, R> {
-  try {
-    for (;;) {
-      const { value, done } = await source.next()
-      if (done) return value
-      list.push(value)
-      yield value
-    }
-  } finally {
-    await source.return(undefined as R)
-  }
-}
 
 function joined(parts: readonly Float32Array[]): Float32Array {
   const whole = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))

@@ -2,6 +2,7 @@ import { DataError } from '../../../base/errors.js'
 import type { ChangesOf } from '../../../base/settings.js'
 import { withoutEnd } from '../../../base/words.js'
 import type { ContinuousBatching } from '../../../generation/batching.js'
+import { mapped } from '../../../generation/generators.js'
 import type { FinishReason } from '../../../generation/session.js'
 import type { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import { type Generator, tensor } from '../../../tensor/index.js'
@@ -87,15 +88,7 @@ export async function* pronounced(writing: Writing, input: UsdmPromptInput): Asy
     most: maxUnits,
   }
   const pass = written(writing, usdmPrompt(tokenizer, input), rule)
-  try {
-    for (;;) {
-      const { value, done } = await pass.next()
-      if (done) return value
-      if (tokenizer.isUnit(value)) yield value - ids.firstUnit
-    }
-  } finally {
-    await pass.return('stop')
-  }
+  return yield* mapped(pass, (id) => (tokenizer.isUnit(id) ? id - ids.firstUnit : undefined))
 }
 
 async function* texts<T extends 'transcript' | 'text'>(
@@ -105,18 +98,13 @@ async function* texts<T extends 'transcript' | 'text'>(
 ): AsyncGenerator<Text<T>, TextEnd> {
   const found: number[] = []
   let text = ''
-  try {
-    for (;;) {
-      const { value, done } = await pass.next()
-      if (done) return { text, finish: value }
-      found.push(value)
-      text = read(found)
-      // The last character may be incomplete.
-      yield { type, text: withoutEnd(text, /\ufffd/) }
-    }
-  } finally {
-    await pass.return('stop')
-  }
+  const finish = yield* mapped(pass, (id) => {
+    found.push(id)
+    text = read(found)
+    // The last character may be incomplete.
+    return { type, text: withoutEnd(text, /\ufffd/) }
+  })
+  return { text, finish }
 }
 
 /** Generate tokens after a prompt, the end token included. Cached tokens of the prompt are not encoded again. */

@@ -2,17 +2,16 @@ import { argumentError } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
 import { type ChangesOf, checkedBy, instanceOf, settings, unchecked, type ValuesOf } from '../../../base/settings.js'
 import { isMainProcess } from '../../../distributed/index.js'
-import { plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { finiteOrNull, plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { TRAINER_OPTIONS } from '../../../kit/training-settings.js'
 import { hasWindow } from '../../../models/decoder/config.js'
 import { DecoderLM } from '../../../models/decoder/decoder-lm.js'
 import type { LoraConfig } from '../../../peft/config.js'
 import { getPeftModel, peftModelOf } from '../../../peft/model.js'
 import { withSeed } from '../../../tensor/random.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
-import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
 import type { TrainerData } from '../../../train/trainer/data-source.js'
 import { writeFolder } from '../../../train/trainer/folders.js'
-import type { Logger } from '../../../train/trainer/logger.js'
 import { countItems } from '../../../train/trainer/loss.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import type { UsdmBatch } from '../data/collate.js'
@@ -42,10 +41,7 @@ export const TRAINING_SETTINGS = settings({
   },
   /** Maximum text length (`model_max_length`) of the saved tokenizer. Default: unchanged. */
   maxLength: { type: 'integer', min: 1 },
-  /** Trainer arguments, which override the above: `bf16` (for a float32 model), `zero`, `loadBestModelAtEnd`, `maxSteps`, … */
-  args: { type: unchecked<Partial<TrainingArguments>>(), default: {} },
-  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
-  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+  ...TRAINER_OPTIONS,
 })
 
 /** Options of pre-training and fine-tuning. @interface */
@@ -120,8 +116,8 @@ export async function runUsdmTraining<T>(training: UsdmTraining<T>): Promise<Usd
     data: { train: { length: examples }, ...(valid && { valid }), ...(test && { test }) },
     measure: async (data) => {
       const { loss } = plainMetrics(await trainer.evaluate(data as Sized<T>))
-      const known = loss !== undefined && Number.isFinite(loss)
-      return { loss: known ? loss : null, perplexity: known ? Math.exp(loss) : null }
+      const known = finiteOrNull(loss)
+      return { loss: known, perplexity: known === null ? null : Math.exp(known) }
     },
     async save(folder) {
       if (isMainProcess()) await saveTrained(folder, model, tokenizer)

@@ -1,10 +1,9 @@
 import { type ChangesOf, instanceOf, settings, unchecked } from '../../../base/settings.js'
 import { isMainProcess } from '../../../distributed/index.js'
-import { plainMetrics, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { finiteOrNull, type RecipeResults, runRecipe } from '../../../kit/recipe.js'
+import { TRAINER_OPTIONS } from '../../../kit/training-settings.js'
 import { UnitVoicebox } from '../../../models/unit-voicebox/unit-voicebox.js'
 import type { TrainingArguments } from '../../../train/trainer/arguments.js'
-import type { TrainerCallback } from '../../../train/trainer/callbacks.js'
-import type { Logger } from '../../../train/trainer/logger.js'
 import { Trainer } from '../../../train/trainer/trainer.js'
 import { openRows } from '../data/dataset.js'
 import { type VoiceboxBatch, VoiceboxDataset, type VoiceboxSample, voiceboxCollate } from './dataset.js'
@@ -24,10 +23,7 @@ const SETTINGS = settings({
   recipe: { type: unchecked<Partial<VoiceboxRecipe>>() },
   /** Folder that paths in file lists are relative to. Default: the working directory. */
   audioRoot: { type: 'string' },
-  /** Trainer arguments, which override the above: `maxSteps`, `gradientCheckpointing`, `zero`, `reportTo`, … */
-  args: { type: unchecked<Partial<TrainingArguments>>() },
-  callbacks: { type: unchecked<readonly TrainerCallback[]>(), default: [] },
-  loggers: { type: unchecked<readonly Logger[]>(), default: [] },
+  ...TRAINER_OPTIONS,
 })
 
 /** Options of `trainUnitVoicebox`. @interface */
@@ -86,10 +82,7 @@ export async function trainUnitVoicebox(options: TrainUnitVoiceboxOptions): Prom
     Awaited<ReturnType<Trainer<UnitVoicebox>['train']>>
   >({
     ...{ trainer, outputDir, best: 'model', data: { train, ...(valid && { valid }) } },
-    measure: async (data) => {
-      const { loss } = plainMetrics(await trainer.evaluate(data))
-      return { loss: loss !== undefined && Number.isFinite(loss) ? loss : null }
-    },
+    measure: async (data) => ({ loss: finiteOrNull((await trainer.evaluate(data)).evalLoss) }),
     async save(folder) {
       if (isMainProcess()) await model.save(folder)
     },
