@@ -19,8 +19,9 @@ export interface Sources {
   asterisk: string
   transcripts: string
   /** Folder with one of each speaker; the last two speakers are held out. Default: none. */
-  librispeech?: string
-  whisper: vt.Whisper
+  librispeech?: string | undefined
+  /** Name or folder of the Whisper that transcribes them. */
+  whisper: string
 }
 
 /** Number of held-out texts, and the least number of their words. */
@@ -66,13 +67,14 @@ export async function writeClips(out: string, sources: Sources): Promise<{ train
   }
 
   const speakers = sources.librispeech === undefined ? [] : folders(sources.librispeech)
+  const whisper = speakers.length === 0 ? null : await vt.Whisper.fromPretrained(sources.whisper)
   for (const [i, folder] of speakers.entries()) {
     for (const name of readdirSync(folder)
       .filter((file) => file.endsWith('.flac'))
       .sort()) {
       const samples = await vt.readClip(join(folder, name), { sampleRate: RATE })
       if (samples.size(0) > LONGEST * RATE) continue
-      const { text } = await sources.whisper.transcribe(join(folder, name), { language: 'en' })
+      const { text } = await whisper!.transcribe(join(folder, name), { language: 'en' })
       await write(i >= speakers.length - 2 ? heldOut : train, 'librispeech', normalText(text), samples)
     }
   }
@@ -91,11 +93,12 @@ function withErrors(text: string, words: readonly string[], random: vt.Random): 
   const right = text.split(' ')
   const other = () => words[random.below(words.length)]!
   const certain = random.below(right.length)
-  const wrong = right.flatMap((word, i) => {
+  const changed = right.flatMap((word, i) => {
     if (i !== certain && random.float() > 0.33) return word
     return [[other()], [], [word, word]][right.length === 1 ? 0 : random.below(3)]!
   })
-  return wrong.join(' ') === text ? `${text} ${other()}` : wrong.join(' ')
+  const wrong = changed.join(' ')
+  return wrong === text || wrong === '' ? `${wrong} ${other()}`.trim() : wrong
 }
 
 const folders = (root: string): string[] =>

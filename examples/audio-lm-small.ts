@@ -2,7 +2,7 @@
  * Build a speech language model from Whisper's encoder and SmolLM2, with a new connector, and its data: spoken prompts, sequences of
  * them, and clips of LibriSpeech. Then train it with the commands `voxtorch sft`, `dpo` and `grpo`, and measure it.
  *
- * `npx tsx examples/audio-lm-small.ts make --asterisk DIR --transcripts FILE [--librispeech DIR] [--out DIR]`
+ * `npx tsx examples/audio-lm-small.ts make --asterisk DIR --transcripts FILE [--librispeech DIR] [--whisper NAME] [--llm NAME] [--out DIR]`
  * `npx voxtorch sft --model OUT/model --data OUT/train.jsonl --eval-data OUT/held-out.jsonl --metrics wer --merge --output OUT/sft …`
  * `npx voxtorch dpo --model OUT/sft/model --data OUT/pairs.jsonl --eval-data OUT/held-out-pairs.jsonl --output OUT/dpo …`
  * `npx voxtorch grpo --model OUT/sft/model --data OUT/prompts.jsonl --reward wer --output OUT/grpo …`
@@ -26,34 +26,22 @@ const { positionals, values: options } = parseArgs({
     transcripts: { type: 'string' },
     librispeech: { type: 'string' },
     out: { type: 'string', default: 'audio-lm-small' },
+    whisper: { type: 'string', default: 'whisper-base' },
+    llm: { type: 'string', default: 'smollm2-135m-instruct' },
     model: { type: 'string' },
     adapter: { type: 'string' },
   },
 })
-const { out } = options
-/** A token of SmolLM2's vocabulary that its texts do not use. */
-const AUDIO_TOKEN = '<file_sep>'
+const { out, whisper: encoderName, llm } = options
 /** The request of `voxtorch transcribe` for this family. */
-const REQUEST = 'Transcribe the input speech.'
-const TEMPLATE = `{%- for message in messages -%}{{- '<|im_start|>' + message['role'] + '\\n' -}}
-{%- if message['content'] is string -%}{{- message['content'] -}}
-{%- else -%}{%- for part in message['content'] -%}
-{%- if part['type'] == 'audio' -%}{{- '${AUDIO_TOKEN}' -}}{%- else -%}{{- part['text'] -}}{%- endif -%}
-{%- endfor -%}{%- endif -%}{{- '<|im_end|>\\n' -}}{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}`
+const REQUEST = 'Repeat the following text, without any explanation: '
 
 /** Write OUT/model, the clips and the records. */
 async function make(): Promise<void> {
   const { asterisk, transcripts, librispeech } = options
   if (!asterisk || !transcripts) throw new Error('say where the recordings are: --asterisk DIR --transcripts FILE')
-  const whisper = await vt.Whisper.fromPretrained('whisper-base', { dtype: 'float32' })
   await saveModel()
-  const { train, heldOut } = await writeClips(out, {
-    asterisk,
-    transcripts,
-    ...(librispeech && { librispeech }),
-    whisper,
-  })
+  const { train, heldOut } = await writeClips(out, { asterisk, transcripts, librispeech, whisper: encoderName })
   writeRecords('train.jsonl', train.map(conversation))
   writeRecords('held-out.jsonl', heldOut.map(conversation))
   writeRecords('pairs.jsonl', train.map(pair))
@@ -66,29 +54,20 @@ async function make(): Promise<void> {
   console.log(`${train.length} clips, ${minutes.toFixed(1)} minutes; held out: ${heldOut.length}`)
 }
 
-/** Compose the model: the connector has random weights. */
+/** Compose an Ultravox: the connector, which stacks eight frames, has random weights. */
 async function saveModel(): Promise<void> {
-  const encoder = await vt.WhisperEncoder.fromPretrained('whisper-base', { dtype: 'float32' })
-  const decoder = await vt.DecoderLM.fromPretrained('smollm2-135m-instruct', { quantize: false, dtype: 'float32' })
-  const { encoderLayers, encoderAttentionHeads, encoderFfnDim, dModel, numMelBins } = encoder.config
-  const tokenizer = await vt.Tokenizer.fromPretrained('smollm2-135m-instruct')
-  tokenizer.chatTemplate = TEMPLATE
+  const encoder = await vt.WhisperEncoder.fromPretrained(encoderName, { dtype: 'float32' })
+  const decoder = await vt.DecoderLM.fromPretrained(llm, { quantize: false, dtype: 'float32' })
+  const { dModel, encoderLayers, encoderAttentionHeads, encoderFfnDim, numMelBins, maxSourcePositions } = encoder.config
+  const sizes = { dModel, encoderLayers, encoderAttentionHeads, encoderFfnDim, numMelBins, maxSourcePositions }
+  const textConfig = decoder.config
   const model = vt.AudioLM.fromConfig(
-    {
-      modelType: 'audioflamingo3',
-      audioTokenId: tokenizer.tokenToId(AUDIO_TOKEN)!,
-      textConfig: decoder.config,
-      audioConfig: {
-        ...{ hiddenSize: dModel, numHiddenLayers: encoderLayers, numAttentionHeads: encoderAttentionHeads },
-        ...{ intermediateSize: encoderFfnDim, numMelBins },
-      },
-    },
+    { modelType: 'ultravox', hiddenSize: 1024, projectorLnMid: true, audioConfig: sizes, textConfig },
     { seed: 0, dtype: 'float32' },
   )
-  const weights = decoder.stateDict()
-  model.decoder.loadStateDict({ ...weights, 'lm_head.weight': weights['model.embed_tokens.weight']! })
   model.encoder.loadStateDict(encoder.stateDict())
-  model.tokenizer = tokenizer
+  model.decoder.loadStateDict(decoder.stateDict())
+  model.tokenizer = await vt.Tokenizer.fromPretrained(llm)
   await model.save(join(out, 'model'))
 }
 

@@ -68,6 +68,26 @@ function whisper() {
   return { model: new Whisper(), inputs: { inputFeatures, labels: ids(2, 64, 50000) } }
 }
 
+/** Two clips of 10 seconds, with texts. */
+function qwen2Audio() {
+  const audioTokenIndex = 31999
+  const model = vt.AudioLM.fromConfig({
+    ...{ modelType: 'qwen2_audio', audioTokenIndex },
+    audioConfig: { dModel: 640, encoderLayers: 6, encoderAttentionHeads: 10, encoderFfnDim: 2560, numMelBins: 128 },
+    textConfig: {
+      ...{ modelType: 'qwen2', vocabSize: 32000, hiddenSize: 1024, intermediateSize: 2752, numHiddenLayers: 6 },
+      ...{ numAttentionHeads: 8, numKeyValueHeads: 8 },
+    },
+  })
+  const inputFeatures = pattern.narrow(0, 0, 2 * 128 * 3000).view([2, 128, 3000])
+  const featuresMask = vt.arange(3000).lt(1000).to('int64').expand([2, 3000])
+  const audio = vt.full([2, 250], audioTokenIndex, { dtype: 'int64' })
+  const text = ids(2, 64, 31000)
+  const inputIds = vt.cat([text.narrow(1, 0, 16), audio, text.narrow(1, 16, 48)], 1)
+  const labels = inputIds.maskedFill(inputIds.eq(audioTokenIndex), -100)
+  return { model, inputs: { inputIds, inputFeatures, featuresMask, labels } }
+}
+
 class Block extends vt.Module {
   constructor(width, heads) {
     super()
@@ -119,6 +139,7 @@ const cases = {
   llamaLoraAll: [llama, seven],
   whisper: [whisper],
   whisperLora: [whisper, ['q_proj', 'v_proj']],
+  qwen2AudioLora: [qwen2Audio, ['q_proj', 'v_proj']],
   gpt: [gpt],
 }
 

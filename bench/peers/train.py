@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    Qwen2AudioConfig,
+    Qwen2AudioForConditionalGeneration,
     RobertaConfig,
     RobertaModel,
     WavLMConfig,
@@ -102,6 +104,49 @@ def whisper():
     return Whisper(), {"input_features": features, "labels": ids(2, 64, 50000)}
 
 
+class Qwen2Audio(nn.Module):
+    def __init__(self):
+        super().__init__()
+        config = Qwen2AudioConfig(
+            audio_token_index=AUDIO_TOKEN,
+            audio_config={
+                "d_model": 640,
+                "encoder_layers": 6,
+                "encoder_attention_heads": 10,
+                "encoder_ffn_dim": 2560,
+                "num_mel_bins": 128,
+            },
+            text_config={
+                "model_type": "qwen2",
+                "vocab_size": 32000,
+                "hidden_size": 1024,
+                "intermediate_size": 2752,
+                "num_hidden_layers": 6,
+                "num_attention_heads": 8,
+                "num_key_value_heads": 8,
+            },
+        )
+        self.network = Qwen2AudioForConditionalGeneration._from_config(config, attn_implementation="eager")
+
+    def forward(self, **inputs):
+        return self.network(**inputs, use_cache=False).loss
+
+
+AUDIO_TOKEN = 31999
+
+
+def qwen2_audio():
+    text = ids(2, 64, 31000)
+    audio = torch.full((2, 250), AUDIO_TOKEN)
+    input_ids = torch.cat([text[:, :16], audio, text[:, 16:]], 1)
+    mask = (torch.arange(3000) < 1000).long().expand(2, 3000)
+    features = pattern[: 2 * 128 * 3000].view(2, 128, 3000)
+    labels = input_ids.masked_fill(input_ids == AUDIO_TOKEN, -100)
+    ones = torch.ones_like(input_ids)
+    inputs = {"input_ids": input_ids, "attention_mask": ones, "input_features": features, "labels": labels}
+    return Qwen2Audio(), {**inputs, "feature_attention_mask": mask}
+
+
 class Block(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
@@ -153,6 +198,7 @@ CASES = {
     "llamaLoraAll": (llama, SEVEN),
     "whisper": (whisper, None),
     "whisperLora": (whisper, ["q_proj", "v_proj"]),
+    "qwen2AudioLora": (qwen2_audio, ["q_proj", "v_proj"]),
     "gpt": (gpt, None),
 }
 
