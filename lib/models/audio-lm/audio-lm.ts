@@ -4,6 +4,7 @@ import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
 import type { LoraConfig } from '../../peft/config.js'
+import type { AdapterFileNames } from '../../peft/file-names.js'
 import type { PeftModel } from '../../peft/model.js'
 import { tensorBytes } from '../../tensor/bytes.js'
 import { type Device, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
@@ -18,7 +19,7 @@ import type { LoadNetworkOptions, SaveNetworkOptions } from '../pretrained.js'
 import { type AudioLMConfig, type CompleteAudioLMConfig, completedAudioLM, familyOf } from './config.js'
 import { AUDIO_FAMILIES } from './families.js'
 import type { AudioConnector, AudioEncoder, AudioFamily } from './family.js'
-import { loadAudioLM, saveAudioLM } from './files.js'
+import { adapterFileNames, loadAudioLM, saveAudioLM } from './files.js'
 import {
   type AudioLMConversation,
   type AudioLMFeatureOptions,
@@ -137,6 +138,11 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   /** The language model, `language_model`. */
   get decoder(): DecoderLM {
     return this.language_model
+  }
+
+  /** Names in PEFT's files. @internal */
+  get adapterFileNames(): AdapterFileNames {
+    return adapterFileNames(familyOf(this.config), !this.language_model.config.tieWordEmbeddings)
   }
 
   protected get mediaEncoder(): AudioEncoder {

@@ -58,9 +58,11 @@ export function trainParts(
   }
   const names = Array.isArray(targetModules) ? targetModules : linearNames(model, adapted)
   const paths = names.map((name) => name.replaceAll('.', '\\.'))
+  // PEFT matches the whole name in transformers' network, which has other prefixes.
+  const prefixes = adapted.flatMap((path) => [path, model.adapterFileNames.toFile(path).replaceAll('.', '\\.')])
   const peft = getPeftModel(model, {
     ...rest,
-    targetModules: `^(${adapted.join('|')})\\.(.*\\.)?(${paths.join('|')})$`,
+    targetModules: `^(${prefixes.join('|')})\\.(.*\\.)?(${paths.join('|')})$`,
     ...(whole.length > 0 && { modulesToSave: whole }),
   })
   model.audio_tower.freezeConstants?.()
