@@ -10,7 +10,6 @@ import { scope } from '../tensor/index.js'
 import type { Tokenizer } from '../text/tokenizer.js'
 import { cer, wer } from '../train/metrics/error-rate.js'
 import type { SftExample } from './examples.js'
-import { normalizeText } from './normalize-text.js'
 import type { AnswerMetric, SftSettings } from './settings.js'
 
 type Answer = NonNullable<SftExample['answer']>
@@ -20,8 +19,9 @@ export function answerMetrics(
   metrics: readonly AnswerMetric[],
   answers: readonly string[],
   references: readonly string[],
+  normalize: (text: string) => string,
 ): Record<string, number> {
-  const normalized = (texts: readonly string[]) => texts.map(normalizeText)
+  const normalized = (texts: readonly string[]) => texts.map((text) => normalize(text))
   const mean = (of: (answer: string, reference: string) => number) =>
     answers.reduce((sum, answer, i) => sum + of(answer, references[i] as string), 0) / answers.length
   const compute: Record<AnswerMetric, () => number> = {
