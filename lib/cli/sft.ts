@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { defined } from '../base/check.js'
 import { ConfigError } from '../base/errors.js'
 import { requireWeightsOf } from '../hub/weights.js'
@@ -63,6 +65,7 @@ async function sft(values: OptionsOf<typeof OPTIONS>): Promise<number> {
   const changes: Partial<SftSettings> = {
     ...SFT_SETTINGS.fromOptions(options),
     ...(metrics && { metrics: metrics as [] }),
+    ...(values.normalizer === 'english' && values.spellings === undefined && spellingsIn(model)),
   }
   const { seed } = SFT_SETTINGS.read('sft', changes)
   const { manualSeed } = await import('../tensor/random.js')
@@ -81,6 +84,12 @@ async function sft(values: OptionsOf<typeof OPTIONS>): Promise<number> {
   })
   await printResults(results)
   return 0
+}
+
+/** Return the setting for the table of spellings in a model's folder; none without the file. */
+const spellingsIn = (folder: string) => {
+  const file = join(folder, 'normalizer.json')
+  return existsSync(file) ? { spellings: file } : {}
 }
 
 const partsOf = ({ lora = true, trainEncoder, trainConnector, trainDecoder }: OptionsOf<typeof OPTIONS>) => ({

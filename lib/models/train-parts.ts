@@ -3,6 +3,7 @@ import { ConfigError } from '../base/errors.js'
 import type { Module } from '../nn/module.js'
 import { NativeModule, nativeKind } from '../nn/native-module.js'
 import type { LoraConfig } from '../peft/config.js'
+import { fileNamesOf } from '../peft/file-names.js'
 import { getPeftModel, type PeftModel, peftModelOf } from '../peft/model.js'
 
 /** Training of a part: not at all, by an adapter of its linear layers, or in full. */
@@ -64,9 +65,14 @@ export function trainParts<M extends Module>(
   }
   const layers = Array.isArray(targetModules) ? targetModules : linearNames(model, adapted)
   const paths = layers.map((name) => name.replaceAll('.', '\\.'))
+  // PEFT matches the whole name in transformers' network, which may have other prefixes.
+  const files = fileNamesOf(model)
+  const prefixes = new Set(
+    adapted.flatMap((path) => [path, ...(files ? [files.toFile(path).replaceAll('.', '\\.')] : [])]),
+  )
   const peft = getPeftModel(model, {
     ...rest,
-    targetModules: `^(${adapted.join('|')})\\.(.*\\.)?(${paths.join('|')})$`,
+    targetModules: `^(${[...prefixes].join('|')})\\.(.*\\.)?(${paths.join('|')})$`,
     ...(whole.length > 0 && { modulesToSave: whole }),
   })
   freezeConstants()

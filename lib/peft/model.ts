@@ -10,6 +10,7 @@ import type { Parameter } from '../nn/parameter.js'
 import { keepForever, type Tensor } from '../tensor/index.js'
 import { checkedCombination, combine, configOfCombination, type WeightedAdapterOptions } from './combine.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
+import { fileNamesOf, namedForFile, namedForModel } from './file-names.js'
 import { type AdapterFile, fill, readAdapter, writeAdapter } from './files.js'
 import { LoraLayer } from './layer.js'
 import { MergedWeights } from './merge.js'
@@ -337,7 +338,7 @@ export class PeftModel<M extends Module = Module> {
         const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
         const whole = known && config.trainableTokenIndices === null
         const tensors = { ...this.#entries(name), ...(whole && embeddingWeights(this.model, this.#lorasOf(name))) }
-        await writeAdapter(folder, { ...config, targetModules }, tensors)
+        await writeAdapter(folder, ...namedForFile(this.model, { ...config, targetModules }, tensors))
       }
     })
   }
@@ -353,7 +354,8 @@ export class PeftModel<M extends Module = Module> {
     this.#load(await readAdapter(directory), options)
   }
 
-  #load(file: AdapterFile, { adapterName = 'default', isTrainable = false }: LoadAdapterOptions): void {
+  #load(given: AdapterFile, { adapterName = 'default', isTrainable = false }: LoadAdapterOptions): void {
+    const file = namedForModel(this.model, given)
     try {
       this.#add(adapterName, { ...file.config, inferenceMode: !isTrainable }, false)
       try {
@@ -374,7 +376,7 @@ export class PeftModel<M extends Module = Module> {
   async restore(directory: string): Promise<void> {
     requireString('restore', 'directory', directory)
     for (const name of this.#adapters.keys()) {
-      const file = await readAdapter(name === 'default' ? directory : join(directory, name))
+      const file = namedForModel(this.model, await readAdapter(name === 'default' ? directory : join(directory, name)))
       try {
         fill(this.#entries(name), file, embeddingWeights(this.model, this.#lorasOf(name)))
       } finally {
@@ -458,8 +460,18 @@ export class PeftModel<M extends Module = Module> {
       const whole = findModulesToSave(this.model, config, targets, !initialize)
       const tokens = findTokenTargets(this.model, config, targets, whole)
       const paths = targets.map(({ path }) => path)
-      const ranks = patternValues('LoraConfig.rankPattern', config.rankPattern, paths)
-      const alphas = patternValues('LoraConfig.alphaPattern', config.alphaPattern, paths)
+      const toFile = fileNamesOf(this.model)?.toFile ?? ((path: string) => path)
+      const valuesOf = (name: 'rankPattern' | 'alphaPattern') => {
+        const own = patternValues(`LoraConfig.${name}`, config[name], paths)
+        const other = patternValues(`LoraConfig.${name}`, config[name], paths.map(toFile))
+        return new Map(
+          paths.flatMap((path) => {
+            const value = own.get(path) ?? other.get(toFile(path))
+            return value === undefined ? [] : [[path, value] as const]
+          }),
+        )
+      }
+      const [ranks, alphas] = [valuesOf('rankPattern'), valuesOf('alphaPattern')]
       return { targets, whole, tokens, ranks, alphas }
     })
     const layers = targets.map((target) => this.#layers.get(target.module) ?? this.#newLayer(target))

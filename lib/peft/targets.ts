@@ -7,6 +7,7 @@ import { NativeModule, nativeKind } from '../nn/native-module.js'
 import { outputLayerOf } from '../nn/output-layer.js'
 import { joined } from '../nn/text.js'
 import type { ResolvedLoraConfig } from './config.js'
+import { fileNamesOf } from './file-names.js'
 import { groups, matches } from './patterns.js'
 
 export type LayerKind = 'linear' | 'conv1d' | 'embedding'
@@ -34,9 +35,10 @@ export interface Target {
 export function findTargets(model: Module, config: ResolvedLoraConfig): Target[] {
   const found: Target[] = []
   const modules = model.namedModules()
-  const named = isAllLinear(config) ? undefined : targeted(config, pathsOf(modules))
+  const either = inEitherName(model, pathsOf(modules))
+  const named = isAllLinear(config) ? undefined : targeted(config, pathsOf(modules), either)
   const left = isAllLinear(config)
-    ? new Set([...outputs(model, config), ...excluded(config, pathsOf(modules))])
+    ? new Set([...outputs(model, config), ...either((paths) => excluded(config, paths))])
     : undefined
   for (const [path, module] of modules) {
     const kind = layerKind(module)
@@ -138,15 +140,39 @@ const holder = (paths: ReadonlySet<string>, path: string): string | undefined =>
 function outputs(model: Module, { taskType }: ResolvedLoraConfig): string[] {
   const layer = outputLayerOf(model)
   if (layer) return [layer.head]
+  const inner: unknown = Reflect.get(model, 'language_model')
+  const head = inner instanceof NativeModule ? outputLayerOf(inner)?.head : undefined
+  if (head !== undefined) return [joined('language_model', head)]
   if (taskType !== 'SEQ_CLS') return []
-  const head = ['score', 'classifier'].find((name) => Reflect.get(model, name) !== undefined)
-  return head === undefined ? [] : [head]
+  const classifier = ['score', 'classifier'].find((name) => Reflect.get(model, name) !== undefined)
+  return classifier === undefined ? [] : [classifier]
 }
 
 /** Return the paths that the configuration selects and does not exclude. */
-function targeted(config: ResolvedLoraConfig, paths: readonly string[]): Set<string> {
+function targeted(
+  config: ResolvedLoraConfig,
+  all: readonly string[],
+  either: (select: Select) => Set<string> = (select) => select(all),
+): Set<string> {
+  const out = either((paths) => excluded(config, paths))
+  return new Set([...either((paths) => selected(config, paths))].filter((path) => !out.has(path)))
+}
+
+type Select = (paths: readonly string[]) => Set<string>
+
+/** Return a function that selects of these paths those that are selected by their name in the network, or by that in files. */
+function inEitherName(model: Module, paths: readonly string[]): (select: Select) => Set<string> {
+  const names = fileNamesOf(model)
+  return (select) => {
+    const own = select(paths)
+    if (names === undefined) return own
+    const found = select(paths.map((path) => names.toFile(path)))
+    return new Set(paths.filter((path) => own.has(path) || found.has(names.toFile(path))))
+  }
+}
+
+function selected(config: ResolvedLoraConfig, paths: readonly string[]): Set<string> {
   const { targetModules, layersToTransform, layersPattern } = config
-  const out = excluded(config, paths)
   const found = new Set<string>()
   if (typeof targetModules === 'string') {
     for (const path of matches(targetModules, paths)) found.add(path)
@@ -156,7 +182,7 @@ function targeted(config: ResolvedLoraConfig, paths: readonly string[]): Set<str
     for (const path of layers.length === 0 ? ends : ofLayers(ends, layers, layersPattern)) found.add(path)
     for (const path of paths) if (targetModules.includes(path)) found.add(path)
   }
-  return new Set([...found].filter((path) => !out.has(path)))
+  return found
 }
 
 function excluded({ excludeModules, modulesToSave }: ResolvedLoraConfig, paths: readonly string[]): Set<string> {

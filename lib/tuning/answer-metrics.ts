@@ -9,7 +9,6 @@ import { withEvalMode } from '../nn/eval-mode.js'
 import { scope } from '../tensor/index.js'
 import { cer, wer } from '../train/metrics/error-rate.js'
 import type { RecordReader, SftExample } from './examples.js'
-import { normalizeText } from './normalize-text.js'
 import type { AnswerMetric, SftSettings } from './settings.js'
 
 type Answer = NonNullable<SftExample['answer']>
@@ -19,8 +18,9 @@ export function answerMetrics(
   metrics: readonly AnswerMetric[],
   answers: readonly string[],
   references: readonly string[],
+  normalize: (text: string) => string,
 ): Record<string, number> {
-  const normalized = (texts: readonly string[]) => texts.map(normalizeText)
+  const normalized = (texts: readonly string[]) => texts.map((text) => normalize(text))
   const mean = (of: (answer: string, reference: string) => number) =>
     answers.reduce((sum, answer, i) => sum + of(answer, references[i] as string), 0) / answers.length
   const compute: Record<AnswerMetric, () => number> = {

@@ -151,6 +151,10 @@ export const PREFERENCE_SETTINGS = settings({
 export const ANSWER_METRICS = ['wer', 'cer', 'exactMatch', 'rougeL'] as const
 export type AnswerMetric = (typeof ANSWER_METRICS)[number]
 
+/** Whisper's normalizers of texts for error rates. */
+export const NORMALIZERS = ['basic', 'english'] as const
+export type NormalizerName = (typeof NORMALIZERS)[number]
+
 /** Settings of supervised fine-tuning. */
 export const SFT_SETTINGS = settings({
   /**
@@ -185,7 +189,7 @@ export const SFT_SETTINGS = settings({
   learningRate: { ...TRAINING.learningRate, default: 2e-5 },
   /**
    * Metrics of answers that the model generates greedily to the prompts of `evalRecords`, at each evaluation: 'wer' and 'cer' on texts
-   * normalized by Whisper's basic normalizer, 'exactMatch', and 'rougeL' (F1). Default: none.
+   * normalized by `normalizer`, 'exactMatch', and 'rougeL' (F1). Default: none.
    */
   metrics: {
     type: checkedBy<readonly AnswerMetric[]>((where, name, value) => {
@@ -193,6 +197,28 @@ export const SFT_SETTINGS = settings({
       for (const [i, one] of value.entries()) requireOneOf(where, `${name}[${i}]`, one, ANSWER_METRICS)
     }),
     default: [],
+  },
+  /**
+   * Whisper's normalizer of texts for 'wer' and 'cer': 'basic' for any language; 'english' also removes fillers and diacritics, spells out
+   * contractions and titles, and writes numbers as digits. Default 'basic'.
+   */
+  normalizer: {
+    ...{ type: NORMALIZERS, default: 'basic' },
+    help: "Whisper's normalizer of texts for wer and cer",
+  },
+  /**
+   * normalizer.json of a Whisper checkpoint, or its folder, with the American spellings of the English normalizer. Default: none; for the
+   * command, the file in the folder of the model, if there is one.
+   */
+  spellings: {
+    ...{
+      type: 'string',
+      nullable: true,
+      default: null,
+      placeholder: 'path',
+      defaultText: 'normalizer.json of the model',
+    },
+    help: 'normalizer.json with the spellings of the English normalizer',
   },
   /** Maximum number of tokens of a generated answer. Default 128. */
   maxNewTokens: { type: 'integer', min: 1, default: 128, help: 'maximum number of tokens of generated answers' },

@@ -25,6 +25,7 @@ import { Trainer } from '../train/trainer/trainer.js'
 import { answerMetrics, generateAnswers } from './answer-metrics.js'
 import { examplesOf, type RecordReader, type SftExample, type SftRecord, type Truncated } from './examples.js'
 import { audioMedia, type ConversationMedia, imageMedia } from './media.js'
+import { normalizeEnglish, normalizeText, readSpellings } from './normalize-text.js'
 import { noRecords, RECORDS, type Records } from './records.js'
 import { SFT_SETTINGS, type SftSettings } from './settings.js'
 import {
@@ -116,6 +117,7 @@ export async function trainSft(
   const train = await examplesOf({ ...reader, needsMedia: media !== null && needsMedia }, records, bad, 'records')
   if (train.examples.length === 0) throw noRecords(WHERE, 'record', 'records', bad)
   const { metrics } = settings
+  const normalize = await normalizerOf(settings)
   const withAnswers = metrics.length > 0
   const valid =
     evalRecords === undefined ? undefined : await examplesOf(reader, evalRecords, bad, 'evalRecords', withAnswers)
@@ -139,6 +141,7 @@ export async function trainSft(
           metrics,
           texts,
           answers.map(({ reference }) => reference),
+          normalize,
         )
       },
     }),
@@ -183,6 +186,12 @@ function requireFitting(network: SftModel, settings: SftSettings, evaluates: boo
   if (keyMetric !== 'loss' && !metrics.includes(keyMetric)) {
     refuse('keyMetric', `'loss' or one of metrics, got '${keyMetric}'. Add it to metrics.`)
   }
+  if (settings.normalizer !== 'basic' && !metrics.some((one) => one === 'wer' || one === 'cer')) {
+    refuse('normalizer', `it with the metric wer or cer, got '${settings.normalizer}' with none. Leave it out.`)
+  }
+  if (settings.spellings !== null && settings.normalizer !== 'english') {
+    refuse('spellings', `it with normalizer 'english', got '${settings.normalizer}'. Leave it out.`)
+  }
   if (packing && groupByLength)
     refuse('groupByLength', 'it without packing, which fills batches, got both. Leave one of them out.')
   if (merge) requireAdapters(WHERE, network, 'merge')
@@ -216,6 +225,16 @@ function ownArguments(settings: SftSettings, evaluates: boolean): Omit<TrainingA
     }),
     ...SFT_SETTINGS.trainingArguments(settings),
   }
+}
+
+/** Return the function that normalizes texts for error rates. */
+async function normalizerOf({ normalizer, spellings }: SftSettings): Promise<(text: string) => string> {
+  if (normalizer === 'basic') return normalizeText
+  const table = spellings === null ? undefined : await readSpellings(spellings)
+  if (table !== undefined || spellings === null) return (text) => normalizeEnglish(text, table)
+  throw new ConfigError(`${WHERE}: spellings: expected normalizer.json or its folder, got ${spellings}.`, {
+    argument: 'spellings',
+  })
 }
 
 const pack = packSequences(['inputIds', 'labels'])

@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import * as vt from '../../lib/index.js'
 import { BadRecords } from '../../lib/kit/records.js'
 import { examplesOf } from '../../lib/tuning/examples.js'
@@ -309,6 +309,18 @@ describe('trainSft', () => {
       [{ earlyStoppingPatience: 2 }, /^trainSft: earlyStoppingPatience: expected evalRecords/],
       [{ evalRecords: heldOut, keyMetric: 'wer' }, /^trainSft: keyMetric: expected 'loss' or one of metrics/],
       [{ evalRecords: heldOut, metrics: ['bleu' as never] }, /metrics\[0\]/],
+      [
+        { evalRecords: heldOut, metrics: ['rougeL'], normalizer: 'english' },
+        /^trainSft: normalizer: expected it with the metric wer or cer/,
+      ],
+      [
+        { evalRecords: heldOut, metrics: ['wer'], spellings: 'normalizer.json' },
+        /^trainSft: spellings: expected it with normalizer 'english'/,
+      ],
+      [
+        { evalRecords: heldOut, metrics: ['wer'], normalizer: 'english', spellings: directory },
+        /^trainSft: spellings: expected normalizer\.json or its folder/,
+      ],
       [{ packing: true, groupByLength: true }, /groupByLength: expected it without packing/],
       [{ optim: 'adam' as never }, /optim/],
       [{ loraplusLrRatio: 4, optim: 'muon' }, /expected optim 'adamw_torch' with it, got 'muon'/],
@@ -320,6 +332,29 @@ describe('trainSft', () => {
     const network = await vt.DecoderLM.fromPretrained(model)
     await expect(trainSft(network, records, options({ merge: true }))).rejects.toThrow(/without adapters/)
     network.dispose()
+  })
+
+  it('computes the error rates of texts that a normalizer has changed', async () => {
+    const spellings = join(directory, 'normalizer.json')
+    writeFileSync(spellings, JSON.stringify({ colour: 'color' }))
+    const answer = 'Mr. Grey won’t pay twenty for the colour'.replace('’', "'")
+    const reference = 'mister grey will not pay 20 for the color'
+    const held = [{ messages: [user('Say it'), assistant(reference)] }]
+    const real = vt.Tokenizer.prototype.decode
+    const decode = vi.spyOn(vt.Tokenizer.prototype, 'decode').mockImplementation(function (
+      this: vt.Tokenizer,
+      ...given
+    ) {
+      return (given[1] as { skipSpecialTokens?: boolean })?.skipSpecialTokens ? answer : real.apply(this, given)
+    })
+    const more = { evalRecords: held, metrics: ['wer'], maxSteps: 1, maxNewTokens: 2 } as const
+    try {
+      expect((await trained({ ...more, normalizer: 'english', spellings })).results.valid?.wer).toBe(0)
+      expect((await trained({ ...more, normalizer: 'english' })).results.valid?.wer).toBeCloseTo(1 / 9, 6)
+      expect((await trained(more)).results.valid?.wer).toBeGreaterThan(0.4)
+    } finally {
+      decode.mockRestore()
+    }
   })
 
   it('leaves nothing behind', async () => {

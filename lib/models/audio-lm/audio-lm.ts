@@ -3,6 +3,7 @@ import { argumentError, requireObject, requireOptions } from '../../base/check.j
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
+import type { AdapterFileNames } from '../../peft/file-names.js'
 import type { PeftModel } from '../../peft/model.js'
 import { tensorBytes } from '../../tensor/bytes.js'
 import { type Device, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
@@ -17,7 +18,7 @@ import type { LoadNetworkOptions, SaveNetworkOptions } from '../pretrained.js'
 import { type AudioLMConfig, type CompleteAudioLMConfig, completedAudioLM, familyOf } from './config.js'
 import { AUDIO_FAMILIES } from './families.js'
 import type { AudioConnector, AudioEncoder, AudioFamily } from './family.js'
-import { loadAudioLM, saveAudioLM } from './files.js'
+import { adapterFileNames, loadAudioLM, saveAudioLM } from './files.js'
 import {
   type AudioLMConversation,
   type AudioLMFeatureOptions,
@@ -156,6 +157,12 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   protected get partNames() {
     return { encoder: 'audio_tower', connector: 'multi_modal_projector', decoder: 'language_model' }
   }
+
+  /** Names in PEFT's files. @internal */
+  get adapterFileNames(): AdapterFileNames {
+    return adapterFileNames(familyOf(this.config), !this.language_model.config.tieWordEmbeddings)
+  }
+
   protected get mediaEncoder(): AudioEncoder {
     return this.audio_tower
   }

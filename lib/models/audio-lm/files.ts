@@ -6,10 +6,12 @@ import { defined, requireObject, requireOptions, requireString } from '../../bas
 import { CheckpointError, ConfigError } from '../../base/errors.js'
 import { toSnake } from '../../base/words.js'
 import { readJson, writeJson } from '../../files/json/json.js'
+import { saveSafetensors } from '../../files/safetensors/safetensors.js'
 import { saveSafetensorsSharded } from '../../files/safetensors/sharded.js'
 import { readGenerationConfig, writeGenerationConfig } from '../../generation/files.js'
 import { resolveModel } from '../../hub/resolve.js'
 import { quantizationOf } from '../../nn/quantized-weight.js'
+import { type AdapterFileNames, renamed } from '../../peft/file-names.js'
 import { ADAPTER_FILES, readAdapter } from '../../peft/files.js'
 import { adapterOfFile, type PeftModel } from '../../peft/model.js'
 import { warnOfAdapters } from '../../peft/parts.js'
@@ -65,6 +67,35 @@ const savedName =
     return part('audio_tower', encoder) ?? part('multi_modal_projector', connector) ?? name
   }
 
+/** Return names in PEFT's files: those of transformers 5; older ones are read too. */
+export function adapterFileNames(family: AudioFamily, hasHead: boolean): AdapterFileNames {
+  const { encoder = 'audio_tower', connector = 'multi_modal_projector' } = family.prefixes ?? {}
+  const parts = { audio_tower: encoder, multi_modal_projector: connector } as Record<string, string>
+  const own = Object.fromEntries(Object.entries(parts).map(([name, file]) => [file, name]))
+  return {
+    toFile: (name) =>
+      name
+        .replace(/^language_model\.(?=lm_head(\.|$))/, '')
+        .replace(/^language_model(\.model)?(?=\.|$)/, 'model.language_model')
+        .replace(/^(audio_tower|multi_modal_projector)(?=\.|$)/, (part) => `model.${parts[part]}`),
+    toModel: ownName(family),
+    savedToFile: (names) =>
+      names.flatMap((name) => {
+        if (name === 'language_model.model') return ['language_model']
+        if (name === 'language_model') return hasHead ? ['language_model', 'lm_head'] : ['language_model']
+        return [parts[name] ?? name]
+      }),
+    savedToModel: (names) => {
+      const isWhole = names.includes('lm_head') || !hasHead
+      const found = names.map((given) => {
+        const name = given.replace(/^model\./, '')
+        return name === 'language_model' && !isWhole ? 'language_model.model' : (own[name] ?? name)
+      })
+      return found.includes('language_model') ? found.filter((name) => name !== 'lm_head') : found
+    },
+  }
+}
+
 export async function loadAudioLM(
   from: string,
   options: LoadNetworkOptions & ConfigChanges<AudioLMConfig>,
@@ -107,7 +138,7 @@ export async function loadAudioLM(
     network.generationConfig = await readGenerationConfig(isOwn ? directory : textFolder, network.config.textConfig)
     await readFeatureExtractor(directory, family.features(network.config).keys)
     network.tokenizer = (await tokenizerIn(directory)) ?? (await tokenizerIn(textFolder))
-    if (network.config.hasLoraAdapter === true) network.audioAdapter = await folderAdapter(directory, network, family)
+    if (network.config.hasLoraAdapter === true) network.audioAdapter = await folderAdapter(directory, network)
   } catch (error) {
     network.dispose()
     throw error
@@ -129,22 +160,26 @@ async function tokenizerIn(directory: string): Promise<Tokenizer | null> {
   return tokenizer
 }
 
-const ADAPTER_PREFIX = 'base_model.model.'
-
 /** Load the adapter of a folder, which the original uses for texts with audio; null without one. */
-async function folderAdapter(
-  directory: string,
-  network: AudioLM,
-  family: AudioFamily,
-): Promise<PeftModel<AudioLM> | null> {
+async function folderAdapter(directory: string, network: AudioLM): Promise<PeftModel<AudioLM> | null> {
   if (!existsSync(join(directory, 'adapter_config.json'))) return null
-  const file = await readAdapter(directory)
-  const nameOf = ownName(family)
-  const renamed = Object.entries(file.tensors).map(([name, one]) => [
-    name.startsWith(ADAPTER_PREFIX) ? ADAPTER_PREFIX + nameOf(name.slice(ADAPTER_PREFIX.length)) : name,
-    one,
-  ])
-  return adapterOfFile(network, { ...file, tensors: Object.fromEntries(renamed) })
+  return adapterOfFile(network, await readAdapter(directory))
+}
+
+/** Write the adapter of a folder with the names of the family's published files. */
+async function saveFolderAdapter(folder: string, adapter: PeftModel<AudioLM>, family: AudioFamily): Promise<void> {
+  await adapter.savePretrained(folder)
+  const { file, tensors } = await readAdapter(folder)
+  const [own, saved] = [ownName(family), savedName(family)]
+  try {
+    await saveSafetensors(
+      file,
+      renamed(tensors, (name) => saved(own(name))),
+      { format: 'pt' },
+    )
+  } finally {
+    for (const tensor of Object.values(tensors)) tensor.dispose()
+  }
 }
 
 /** Return config.json of a model. */
@@ -184,7 +219,7 @@ export async function saveAudioLM(model: AudioLM, directory: string, options: Sa
   const config = { ...configOf(model, family), architectures: [family.architecture], model_type: modelType }
   const saved = { ...config, dtype: commonDType(Object.values(state)) }
   const fill = async (folder: string) => {
-    if (isAdapted) await audioAdapter.savePretrained(folder)
+    if (isAdapted) await saveFolderAdapter(folder, audioAdapter, family)
     else if (!withoutAdapters) warnOfAdapters(model, finalPath(folder))
     await saveSafetensorsSharded(folder, state, defined({ maxShardBytes }))
     await writeJson(join(folder, 'config.json'), withFloats(saved), { indent: 2 })
