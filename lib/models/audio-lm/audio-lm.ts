@@ -4,6 +4,7 @@ import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
 import { Linear } from '../../nn/linear.js'
 import { crossEntropy } from '../../nn/losses.js'
+import { isConfiguration } from '../../nn/native-module.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
 import type { LoraConfig } from '../../peft/config.js'
 import type { PeftModel } from '../../peft/model.js'
@@ -102,7 +103,7 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   /** @throws ConfigError for a contradictory configuration */
   constructor(config: AudioLMConfig, options: MakeOptions = {}) {
     super()
-    requireObject('AudioLM', 'config', config)
+    if (!isConfiguration(config)) throw argumentError('AudioLM', 'config', 'a configuration', config)
     this.config = completedAudioLM(config)
     const family = familyOf(this.config)
     this.audio_tower = family.encoder(this.config, options)
@@ -324,7 +325,8 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   }
 
   /**
-   * Of a forced aligner, `logits` and `labels` are classes of time, and labels belong to their own token.
+   * Run the encoder, the connector and the language model. With a forced aligner, `logits` and `labels` are classes of time, and labels
+   * belong to their own token.
    * @throws ShapeError with both numbers if the text has more or fewer positions than the audio has tokens
    */
   override async forward(inputs: AudioLMInputs): Promise<AudioLMOutput> {
