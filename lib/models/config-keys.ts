@@ -50,9 +50,9 @@ const COMMON_ONLY: Readonly<Record<string, readonly unknown[]>> = {
 /** Keys that name an activation, and its names in native code (native/core/nn/functions.cc). */
 const ACTIVATION_KEYS: ReadonlySet<string> = new Set([
   ...['hiddenAct', 'hiddenActivation', 'encoderHiddenAct', 'decoderHiddenAct', 'activationFunction', 'adapterAct'],
-  'featExtractActivation',
+  ...['featExtractActivation', 'projectorHiddenAct', 'projectorAct'],
 ])
-const ACTIVATIONS: readonly string[] = [
+export const ACTIVATIONS: readonly string[] = [
   ...['gelu', 'gelu_new', 'gelu_fast', 'gelu_pytorch_tanh', 'quick_gelu', 'relu', 'silu', 'swish', 'tanh', 'mish'],
 ]
 

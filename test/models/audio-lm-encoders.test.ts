@@ -198,20 +198,6 @@ describe("Granite Speech's adapter for texts with audio, against PEFT", async ()
   })
 })
 
-it("Qwen3-ASR's original layout and its forced aligner are refused by name", async () => {
-  const folder = join(directory, 'original')
-  cpSync(fixturePath('models/audio-lm-folder-qwen3_asr'), folder, { recursive: true })
-  const path = join(folder, 'config.json')
-  const config = JSON.parse(readFileSync(path, 'utf8'))
-  for (const [change, message] of [
-    [{ thinker_config: { audio_config: {} } }, /config\.json: thinker_config: .*Qwen3-ASR-1\.7B-hf/],
-    [{ architectures: ['Qwen3ASRForTokenClassification'] }, /config\.json: architectures: .*forced aligner/],
-  ] as const) {
-    writeFileSync(path, JSON.stringify({ ...config, ...change }))
-    await expect(AudioLM.fromPretrained(folder)).rejects.toThrow(message)
-  }
-})
-
 it('contradictory widths are refused with the key', () => {
   const meta = { device: 'meta' } as const
   const qwen = { modelType: 'qwen3_asr', audioConfig: { outputDim: 2000 } } as const

@@ -171,12 +171,28 @@ async function rowsOf(states: Tensor, mask?: Tensor): Promise<Tensor> {
   return ops.cat(kept, 0)
 }
 
-const sizes = await fixture<{ name: string; parameters?: number; defaults?: Record<string, unknown> }>(
-  'models/audio-lm-sizes',
-)
-it.each(sizes.cases.filter((one) => one.parameters))('$name has $parameters parameters', ({ name, parameters }) => {
-  const model = AudioLM.fromConfig(name, { device: 'meta' })
+interface Size {
+  name: string
+  parameters?: number
+  shapes?: Record<string, unknown>
+  defaults?: Record<string, unknown>
+}
+const sizes = await fixture<Size>('models/audio-lm-sizes')
+const ultravoxSizes = (await fixture<Size>('models/audio-lm-ultravox')).cases
+const published = [...sizes.cases, ...ultravoxSizes].filter((one) => one.parameters)
+it.each(published)('$name has $parameters parameters with their names', ({ name, parameters, shapes }) => {
+  const isType = name === 'granite_speech'
+  const model = AudioLM.fromConfig(isType ? { modelType: name } : name, { device: 'meta' })
   expect(model.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0)).toBe(parameters)
+  const found: Record<string, [shape: number[], count: number]> = {}
+  // The embeddings are the output layer of a tied model.
+  const skipped = model.config.textConfig.tieWordEmbeddings ? 'language_model.lm_head.weight' : ''
+  for (const [key, { shape }] of Object.entries(model.stateDict())) {
+    if (key === skipped) continue
+    const pattern = key.replace(/\.\d+\./g, '.*.')
+    found[pattern] = [shape, (found[pattern]?.[1] ?? 0) + 1]
+  }
+  expect(found).toEqual(shapes)
 })
 
 it.each(sizes.cases.filter((one) => one.defaults))('$name has the defaults of transformers', ({ name, defaults }) => {

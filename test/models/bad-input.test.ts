@@ -30,6 +30,19 @@ const experts = { numExpertsPerTok: 1, moeIntermediateSize: 8 }
 const gemma = { queryPreAttnScalar: 8, slidingWindow: 4 }
 const text = decoder('llama')
 
+const ear = { dModel: 16, encoderLayers: 1, encoderAttentionHeads: 2, encoderFfnDim: 16, numMelBins: 8, maxSourcePositions: 12 } // biome-ignore format: one line
+const tower = { ...trunk, numMelBins: 8, maxSourcePositions: 12 }
+const conformer = { inputDim: 16, numLayers: 2, hiddenDim: 16, numHeads: 2, outputDim: 8, contextSize: 5, maxPosEmb: 8, convKernelSize: 5 } // biome-ignore format: one line
+const audioLMs: Record<string, [config: Config, text: string, wrong: [string, unknown, RegExp][]]> = {
+  qwen2_audio: [{ audioConfig: ear }, 'qwen2', [['audioConfig.activationFunction', 'mish2', /gelu/]]],
+  voxtral: [{ audioConfig: { ...tower, intermediateSize: 64 } }, 'llama', [['projectorHiddenAct', 'mish2', /gelu/]]],
+  audioflamingo3: [{ audioConfig: tower }, 'qwen2', [['projectorHiddenAct', 'mish2', /gelu/]]],
+  qwen3_asr: [{ audioConfig: { ...ear, maxSourcePositions: undefined, outputDim: 16, downsampleHiddenSize: 4 } }, 'qwen3', [['audioConfig.activationFunction', 'mish2', /gelu/]]], // biome-ignore format: one line
+  glmasr: [{ audioConfig: { ...trunk, intermediateSize: 64, numMelBins: 8 } }, 'llama', [['audioConfig.hiddenAct', 'mish2', /gelu/], ['audioConfig.ropeParameters', { ropeType: 'spiral' }, /"default"/]]], // biome-ignore format: one line
+  granite_speech: [{ encoderConfig: conformer, projectorConfig: { ...trunk, encoderHiddenSize: 16 }, windowSize: 6, downsampleRate: 2, hasLoraAdapter: false }, 'granite', [['projectorConfig.hiddenAct', 'mish2', /gelu/]]], // biome-ignore format: one line
+  ultravox: [{ audioConfig: ear, hiddenSize: 16, stackFactor: 4 }, 'llama', [['projectorAct', 'mish2', /gelu/], ['llmOnlyTraining', true, /false/]]], // biome-ignore format: one line
+}
+
 /** An unknown value: the key, or the keys of a part and of the value; the value; and what the error says is supported. */
 type Wrong = [path: string, value: unknown, supported: RegExp]
 const act: Wrong = ['hiddenAct', 'mish2', /"gelu" or .*"silu"/]
@@ -53,6 +66,17 @@ const FAMILIES: [name: string, kind: string, config: Config, wrong: Wrong[]][] =
     ['textConfig.ropeParameters', { ropeType: 'spiral', factor: 2 }, /linear/],
     ['modelType', 'smolvlm3', /'smolvlm' or 'idefics3'/],
   ]], // biome-ignore format: a row
+  ...Object.entries(audioLMs).map(([modelType, [parts, kind, wrong]]): [string, string, Config, Wrong[]] => [
+    ...([modelType, 'AudioLM', { modelType, ...parts, textConfig: decoder(kind) }] as const),
+    [
+      ...wrong,
+      ['textConfig.hiddenAct', 'mish2', /gelu/],
+      ['textConfig.modelType', 'mamba', /llama/],
+      ['textConfig.ropeParameters', { ropeType: 'spiral', factor: 2 }, /linear/],
+      ['modelType', 'qwen9_audio', /qwen2_audio.*ultravox/],
+    ],
+  ]),
+  ['Emotion2Vec', 'Emotion2Vec', { ...waves, vocabSize: undefined, convPosKernelSize: 3, numExtraTokens: 2, numLabels: 3 }, [['problemType', 'ranking', /regression/]]], // biome-ignore format: one line
   ['Moonshine', 'Moonshine', moonshine, [['encoderHiddenAct', 'mish2', /gelu/], ['decoderHiddenAct', 'mish2', /silu/], plainRope]], // biome-ignore format: one line
   ['Mimi', 'Mimi', mimi, [act, plainRope, ['padMode', 'reflect', /constant.*replicate/]]],
   ['FastConformerEncoder', 'FastConformerEncoder', encoder, [act, ['selfAttentionModel', 'abs_pos', /rel_pos.*rel_pos_local_attn/]]], // biome-ignore format: one line

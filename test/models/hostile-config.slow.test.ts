@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import {
+  AudioLM,
   Beats,
   BigVGAN,
   Clip,
@@ -8,6 +9,7 @@ import {
   ConfigError,
   Data2VecAudio,
   DecoderLM,
+  Emotion2Vec,
   FastConformerEncoder,
   Hubert,
   InsufficientMemoryError,
@@ -69,6 +71,69 @@ const fastConformer = {
   ...{ subsamplingConvKernelSize: 3, subsamplingConvStride: 2, attentionBias: false, convolutionBias: false },
   ...{ hiddenAct: 'silu', dropout: 0.1, layerdrop: 0.1 },
 }
+
+const ear = {
+  ...{ dModel: 8, encoderLayers: 1, encoderAttentionHeads: 2, encoderFfnDim: 8, numMelBins: 4 },
+  maxSourcePositions: 12,
+}
+const tower = { ...trunk, numMelBins: 4, maxSourcePositions: 12 }
+const encoderConfig = {
+  ...{
+    inputDim: 8,
+    numLayers: 2,
+    hiddenDim: 8,
+    numHeads: 2,
+    outputDim: 8,
+    contextSize: 5,
+    maxPosEmb: 8,
+    convKernelSize: 5,
+  },
+}
+const projectorConfig = { ...trunk, encoderHiddenSize: 8 }
+
+/** Keys of an AudioLM, and those of its audio part in place of the whole. */
+const audioLMs: [string, Network, Record<string, unknown>][] = Object.entries({
+  qwen2_audio: { audioConfig: ear, audioTokenIndex: 3 },
+  voxtral: { audioConfig: { ...tower, intermediateSize: 32 }, audioTokenId: 3, projectorHiddenAct: 'gelu' },
+  audioflamingo3: { audioConfig: tower, audioTokenId: 3, projectorHiddenAct: 'gelu', projectorBias: true },
+  qwen3_asr: {
+    ...{
+      audioConfig: { ...ear, maxSourcePositions: undefined, outputDim: 8, downsampleHiddenSize: 4 },
+      audioTokenId: 3,
+    },
+    ...{ numLabels: 3, timestampTokenId: 4, timestampSegmentTime: 80, tokenClassificationBias: true },
+  },
+  glmasr: {
+    audioConfig: { ...trunk, intermediateSize: 32, numMelBins: 4 },
+    audioTokenId: 3,
+    projectorHiddenAct: 'gelu',
+  },
+  granite_speech: {
+    encoderConfig,
+    projectorConfig,
+    audioTokenIndex: 3,
+    windowSize: 6,
+    downsampleRate: 2,
+    hasLoraAdapter: true,
+  },
+  ultravox: {
+    ...{ audioConfig: ear, hiddenSize: 8, stackFactor: 2, normInit: 0.4, projectorAct: 'swiglu', projectorLnMid: true },
+    audioTokenIndex: 12,
+  },
+}).flatMap(([modelType, config]) => {
+  const textConfig = { modelType: 'llama', ...trunk, vocabSize: 12, numKeyValueHeads: 1, headDim: 4 }
+  const whole = { modelType, textConfig, ...config }
+  const { audioConfig } = config as { audioConfig?: Record<string, unknown> }
+  class OfAudio extends AudioLM {
+    constructor(part: object, options: object) {
+      // Without a part, its defaults count.
+      super((part ? { ...whole, audioConfig: part } : part) as never, options)
+    }
+  }
+  const rows: [string, Network, Record<string, unknown>][] = [[modelType, AudioLM as never, whole]]
+  if (audioConfig !== undefined) rows.push([`audioConfig of ${modelType}`, OfAudio as never, audioConfig])
+  return rows
+})
 
 const clipText = {
   ...trunk,
@@ -237,6 +302,17 @@ const networks: [string, Network, Record<string, unknown>][] = [
         hiddenAct: 'gelu',
         padMode: 'constant',
       },
+    },
+  ],
+  ...audioLMs,
+  [
+    'Emotion2Vec',
+    Emotion2Vec as never,
+    {
+      ...{ ...trunk, ...convolutions, numConvPosEmbeddings: 1, convPosKernelSize: 3, numConvPosEmbeddingGroups: 2 },
+      ...{ numExtraTokens: 2, alibiScale: 1, learnedAlibiScalePerLayer: true, learnedAlibiScalePerHead: true },
+      ...{ hiddenDropout: 0.1, attentionDropout: 0.1, activationDropout: 0.1, postMlpDrop: 0.1, prenetDropout: 0.1 },
+      ...{ layerdrop: 0.1, normalize: true, numAlibiHeads: 2, numLabels: 2, initializerRange: 0.02 },
     },
   ],
   ['ClipTextModel', ClipTextModel as never, clipText],

@@ -5,8 +5,10 @@ conversations: audio-lm-folder-<family>.
 
 import json
 import logging
+import re
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AudioFlamingo3Config,
@@ -64,6 +66,30 @@ SIZES = {
         ),
     ),
 }
+
+
+# Those of the other families, by the names of their classes.
+MORE_SIZES = {
+    'qwen3-asr-1.7b': ('Qwen3ASR', dict(audio_config=dict(output_dim=2048))),
+    'glm-asr-nano-2512': ('GlmAsr', {}),
+    # Of the class, since published sizes state other numbers of layers.
+    'granite_speech': ('GraniteSpeech', {}),
+}
+
+
+def shapes(model):
+    """Names of parameters and statistics under voxtorch's names, with `*` for the numbers of layers: their shape and how many there are."""
+    kept = set(model.state_dict())
+    found = {}
+    for key, value in [*model.named_parameters(), *(one for one in model.named_buffers() if one[0] in kept)]:
+        name = named(key).replace('language_model.model.model.', 'language_model.model.')
+        for theirs, ours in (('encoder.', 'audio_tower.'), ('projector.', 'multi_modal_projector.')):
+            name = ours + name.removeprefix(theirs) if name.startswith(theirs) else name
+        pattern = re.sub(r'\.\d+\.', '.*.', name)
+        shape, count = found.get(pattern, (list(value.shape), 0))
+        assert shape == list(value.shape), pattern
+        found[pattern] = (shape, count + 1)
+    return dict(sorted(found.items()))
 
 
 def build(name, family):
@@ -152,7 +178,11 @@ def sizes():
     for name, (family, settings) in SIZES.items():
         with torch.device('meta'):
             model = FAMILIES[family]['network'](FAMILIES[family]['config'](**settings))
-        fixture.case(dict(name=name, parameters=sum(p.numel() for p in model.parameters())))
+        fixture.case(dict(name=name, parameters=sum(p.numel() for p in model.parameters()), shapes=shapes(model)))
+    for name, (kind, settings) in MORE_SIZES.items():
+        with torch.device('meta'):
+            model = getattr(transformers, f'{kind}ForConditionalGeneration')(getattr(transformers, f'{kind}Config')(**settings))
+        fixture.case(dict(name=name, parameters=sum(p.numel() for p in model.parameters()), shapes=shapes(model)))
     for name, kind in FAMILIES.items():
         config = kind['config']().to_dict()
         fixture.case(dict(name=name, defaults={key: value for key, value in config.items() if key not in BASE and key != 'text_config'}))

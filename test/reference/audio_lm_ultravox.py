@@ -10,6 +10,7 @@ time, in an environment of its own: transformers==4.51.3, peft==0.15.2, accelera
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -308,10 +309,36 @@ def conversations(fixture, model):
         fixture.case(dict(name=name, messages=messages, chat=greedy(model, inputs)), out={**told, 'last': logits.float()})
 
 
+# Whisper large-v3-turbo, and the language models of Ultravox v0.5.
+TURBO = dict(d_model=1280, encoder_layers=32, encoder_attention_heads=20, encoder_ffn_dim=5120, num_mel_bins=128)
+SIZES = {
+    'ultravox-v0.5-llama-3.2-1b': dict(
+        hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, head_dim=64, tie_word_embeddings=True,
+    ),
+    'ultravox-v0.5-llama-3.1-8b': dict(intermediate_size=14336),
+}
+
+
+def sizes(fixture):
+    for name, text in SIZES.items():
+        config = ultravox_config.UltravoxConfig(
+            audio_config=dict(model_type='whisper', _name_or_path='openai/whisper-large-v3-turbo', **TURBO), projector_ln_mid=True,
+            text_config=dict(model_type='llama', vocab_size=128256, num_key_value_heads=8, **text), torch_dtype='bfloat16',
+        )
+        model = ultravox_model.UltravoxModel(config)
+        model.tie_weights()
+        found = {}
+        for key, value in model.named_parameters():
+            pattern = re.sub(r'\.\d+\.', '.*.', key)
+            found[pattern] = (list(value.shape), found.get(pattern, (None, 0))[1] + 1)
+        fixture.case(dict(name=name, parameters=sum(one.numel() for one in model.parameters()), shapes=dict(sorted(found.items()))))
+
+
 def all_cases():
     fixture = Fixture()
     for name in CASES:
         model_case(fixture, name)
+    sizes(fixture)
     return fixture
 
 

@@ -177,12 +177,33 @@ NOT_APPLICABLE = {
     "saveGguf without special tokens": "a GGUF file cannot say that there is no end: transformers then takes its class's, 2",
     "DecoderLM of phi3, saveGguf": "refused: llama.cpp has another layout for its projections",
     "SileroVad": "no class in transformers",
+    "AudioLM of ultravox": "remote code of its repository, which audio_lm_ultravox.py --saved runs",
     "Emotion2Vec": "no class in transformers; FunASR's folders are read, and compared by emotion2vec.py",
     "packed (nf4, int8, q8_0, q4_0)": "voxtorch's own quantization_config; transformers refuses it by name",
 }
 
+EAR = dict(d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24, num_mel_bins=8)
+TOWER = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, num_mel_bins=8)
+CONFORMER = dict(input_dim=16, num_layers=2, hidden_dim=16, num_heads=2, output_dim=8, context_size=5, max_pos_emb=8, conv_kernel_size=5)
+FORMER = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, encoder_hidden_size=16)
+# model type, class there, language model, the other keys; texts alone are read, and audio in audio_lm_files_check.py and audio_lm_encoders.py --saved
+AUDIO = [
+    ("qwen2_audio", "Qwen2Audio", "qwen2", dict(audio_config=dict(max_source_positions=12, **EAR), audio_token_index=30)),
+    ("voxtral", "Voxtral", "llama", dict(audio_config={**TOWER, "intermediate_size": 64, "max_source_positions": 12}, audio_token_id=30)),
+    ("audioflamingo3", "AudioFlamingo3", "qwen2", dict(audio_config=dict(max_source_positions=12, **TOWER), audio_token_id=30)),
+    ("qwen3_asr", "Qwen3ASR", "qwen3", dict(audio_config=dict(output_dim=64, downsample_hidden_size=4, **EAR), audio_token_id=30)),
+    ("glmasr", "GlmAsr", "llama", dict(audio_config={**TOWER, "intermediate_size": 64}, audio_token_id=30)),
+    ("granite_speech", "GraniteSpeech", "granite", dict(
+        encoder_config=CONFORMER, projector_config=FORMER, audio_token_index=30, window_size=6, downsample_rate=2, has_lora_adapter=False,
+    )),
+]
+
 # name, class here, class there, configuration, what it reads
 NETWORKS = [
+    *[
+        (name, "AudioLM", f"{there}ForConditionalGeneration", dict(model_type=name, text_config=dict(model_type=text, **LM), **more), "ids")
+        for name, there, text, more in AUDIO
+    ],
     ("Bert", "Bert", "BertModel", TEXT, "ids"), ("Roberta", "Roberta", "RobertaModel", TEXT, "ids"),
     ("RobertaForMaskedLM", "RobertaForMaskedLM", "RobertaForMaskedLM", TEXT, "ids"),
     ("RobertaForSequenceClassification", "RobertaForSequenceClassification", "RobertaForSequenceClassification", TEXT, "ids"),

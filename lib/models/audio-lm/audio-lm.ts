@@ -2,19 +2,24 @@ import type { AudioClip } from '../../audio/clip.js'
 import { argumentError, requireObject, requireOptions } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
+import { Linear } from '../../nn/linear.js'
+import { crossEntropy } from '../../nn/losses.js'
+import { isConfiguration } from '../../nn/native-module.js'
 import type { MakeOptions, NetworkOptions } from '../../nn/parameter.js'
 import type { AdapterFileNames } from '../../peft/file-names.js'
 import type { PeftModel } from '../../peft/model.js'
 import { tensorBytes } from '../../tensor/bytes.js'
-import { type Device, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
+import { type Device, noGrad, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { withSeed } from '../../tensor/random.js'
 import { upload } from '../../tensor/upload.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
 import type { DecoderLMOutput } from '../decoder/decoder-lm.js'
 import { DecoderLM } from '../decoder/decoder-lm.js'
+import { labelCount } from '../labels.js'
 import { type MediaUnits, type MultimodalGenerateInputs, type MultimodalInputs, MultimodalLM } from '../multimodal.js'
 import { type ConfigChanges, configOf, type NetworkConfig, type SavableNetwork } from '../network.js'
 import type { LoadNetworkOptions, SaveNetworkOptions } from '../pretrained.js'
+import { type AlignedWord, type AudioLMAlignOptions, alignClip } from './align.js'
 import { type AudioLMConfig, type CompleteAudioLMConfig, completedAudioLM, familyOf } from './config.js'
 import { AUDIO_FAMILIES } from './families.js'
 import type { AudioConnector, AudioEncoder, AudioFamily } from './family.js'
@@ -86,6 +91,8 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   readonly audio_tower: AudioEncoder
   readonly multi_modal_projector: AudioConnector
   readonly language_model: DecoderLM
+  /** Classifier of a forced aligner, from states of the language model to bins of time; null for other models. */
+  readonly score: Linear | null
   #tokenizer: Tokenizer | null = null
   /**
    * Adapter of the language model for texts with audio, of Granite Speech's folder; null without one. It is on in calls with audio, and off
@@ -96,13 +103,30 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   /** @throws ConfigError for a contradictory configuration */
   constructor(config: AudioLMConfig, options: MakeOptions = {}) {
     super()
-    requireObject('AudioLM', 'config', config)
+    if (!isConfiguration(config)) throw argumentError('AudioLM', 'config', 'a configuration', config)
     this.config = completedAudioLM(config)
     const family = familyOf(this.config)
     this.audio_tower = family.encoder(this.config, options)
     this.language_model = new DecoderLM(this.config.textConfig, options)
     const { hiddenSize = 4096 } = this.language_model.config
     this.multi_modal_projector = family.connector(this.config, hiddenSize, options)
+    this.score = this.#classifier(hiddenSize, options)
+  }
+
+  #classifier(hiddenSize: number, { device, dtype, initialize }: MakeOptions): Linear | null {
+    const { countKey, biasKey } = familyOf(this.config).aligner ?? {}
+    if (countKey === undefined || biasKey === undefined || this.config[countKey] == null) return null
+    const count = labelCount('AudioLM', { numLabels: this.config[countKey] as number })
+    const score = new Linear(hiddenSize, count, { bias: this.config[biasKey] === true, device, dtype })
+    if (initialize !== false) initializeScore(score, this.language_model)
+    return score
+  }
+
+  /** Reinitialize the parameters with these names from the default generator. */
+  override initialize(names: string[]): this {
+    super.initialize(names.filter((name) => !name.startsWith('score.')))
+    if (this.score !== null && names.includes('score.weight')) initializeScore(this.score, this.language_model)
+    return this
   }
 
   /** Create a model with random weights from a configuration or the name of a published size. Device `'meta'` allocates no memory. */
@@ -243,6 +267,23 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   }
 
   /**
+   * Find when each word of a text is said, with a forced aligner (Qwen3-ForcedAligner).
+   *
+   * ```ts
+   * const aligner = await AudioLM.fromPretrained('Qwen/Qwen3-ForcedAligner-0.6B')
+   * const words = await aligner.align('talk.mp3', 'What is said in it.', { language: 'en' })
+   * ```
+   * @param text a text, whose words are returned without punctuation, or a list of words; ideographs are words. Japanese and Korean texts
+   *   are lists
+   * @returns words with `start` and `end` in seconds, in order
+   * @throws ConfigError for another model, without a tokenizer, and for a language that the aligner does not have; DataError for a clip that
+   *   cannot be read or that is longer than the aligner's times
+   */
+  align(audio: AudioClip, text: string | readonly string[], options: AudioLMAlignOptions = {}): Promise<AlignedWord[]> {
+    return alignClip(this, audio, text, options)
+  }
+
+  /**
    * Encode features of windows as input of the connector, [windows, frames, width]. With a frozen encoder the result does not depend on
    * trained weights, so it can be cached. Frames after the audio of a window may be left out.
    */
@@ -276,11 +317,38 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   }
 
   /**
+   * Run the encoder, the connector and the language model. With a forced aligner, `logits` and `labels` are classes of time, and labels
+   * belong to their own token.
    * @throws ShapeError with both numbers if the text has more or fewer positions than the audio has tokens
    */
   override async forward(inputs: AudioLMInputs): Promise<AudioLMOutput> {
+    const { score } = this
+    if (score !== null) return this.#classify(score, inputs)
     const { mediaEmbeds, ...output } = await this.run(inputs)
     return { ...output, audioEmbeds: mediaEmbeds }
+  }
+
+  #classify(score: Linear, inputs: AudioLMInputs): Promise<AudioLMOutput> {
+    requireObject('AudioLM.forward', 'inputs', inputs)
+    return scope(async () => {
+      const { labels, ...rest } = inputs
+      const { mediaEmbeds, ...output } = await this.run({ ...rest, logitsToKeep: 1 })
+      const logits = score.forward(output.lastHiddenState)
+      const loss = labels ? crossEntropy(logits.flatten(0, 1), labels.to({ device: logits.device }).flatten()) : null
+      return { ...output, logits, loss, audioEmbeds: mediaEmbeds }
+    })
+  }
+
+  /** @throws ConfigError for a forced aligner, which generates no text */
+  override generate(...given: Parameters<MultimodalLM<AudioLMAudio>['generate']>) {
+    if (this.score !== null) throw alignerError('generate')
+    return super.generate(...given)
+  }
+
+  /** @throws ConfigError for a forced aligner, which generates no text */
+  override stream(...given: Parameters<MultimodalLM<AudioLMAudio>['stream']>) {
+    if (this.score !== null) throw alignerError('stream')
+    return super.stream(...given)
   }
 
   protected override withAdapters<T>(hasMedia: boolean, fn: () => T): T {
@@ -371,6 +439,14 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   save(directory: string, options: SaveNetworkOptions = {}): Promise<void> {
     return saveAudioLM(this, directory, options)
   }
+}
+
+const alignerError = (what: string): ConfigError =>
+  new ConfigError(`AudioLM.${what}: expected a model that generates text, got a forced aligner. Call align.`, {})
+
+function initializeScore({ weight, bias }: Linear, { config }: DecoderLM): void {
+  noGrad(() => weight.normal_(0, Number(config.initializerRange ?? 0.02)))
+  if (bias) noGrad(() => bias.zero_())
 }
 
 const maskless = (what: string): ConfigError =>

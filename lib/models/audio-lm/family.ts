@@ -54,6 +54,20 @@ export interface AudioTranscription {
   parse?(answer: string): { text: string; language: string | null }
 }
 
+/** Settings of a forced aligner, which classifies the times of words at marker tokens. */
+export interface AudioAligner {
+  /** Keys of the configuration: number of classes, id of the marker token, and milliseconds of a class. */
+  countKey: string
+  tokenKey: string
+  stepKey: string
+  /** Key of the configuration for a bias of the classifier. */
+  biasKey: string
+  /** Name in `architectures`. */
+  architecture: string
+  /** Return the text of a clip and the words in it, with two markers after each. */
+  text(audioToken: string, mark: string, words: readonly string[]): string
+}
+
 /** A part whose configuration and weights may be in a folder of its own. */
 export interface AudioPartSource {
   /** Key of the part's configuration. */
@@ -102,6 +116,12 @@ export interface AudioFamily {
   prefixes?: { encoder?: string; connector?: string }
   /** Features of clips, for `AudioLM.features`. */
   features(config: NetworkConfig): AudioFeatureSettings
+  /** Settings of its forced aligner. */
+  aligner?: AudioAligner
+  /** Return config.json of a folder in another published layout in the family's own. */
+  layout?(config: NetworkConfig): NetworkConfig
+  /** Return the network's name of a tensor in such a folder; undefined for a name of the family's own layout. */
+  layoutName?(name: string, config: NetworkConfig): string | undefined
   /** Return why a folder with this config.json cannot be read, as `KEY: expected …, got …`; undefined for one that can. */
   unreadable?(config: NetworkConfig): string | undefined
   /** Its request for a transcript. */

@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { optionsOf } from '../../base/arguments.js'
 import { filesIn, finalPath, writeFolderAtomically } from '../../base/atomic-folder.js'
-import { defined, requireObject, requireOptions, requireString } from '../../base/check.js'
+import { defined, requireNumber, requireObject, requireOptions, requireString } from '../../base/check.js'
 import { CheckpointError, ConfigError } from '../../base/errors.js'
-import { toSnake } from '../../base/words.js'
+import { toCamel, toSnake } from '../../base/words.js'
 import { readJson, writeJson } from '../../files/json/json.js'
 import { saveSafetensors } from '../../files/safetensors/safetensors.js'
 import { saveSafetensorsSharded } from '../../files/safetensors/sharded.js'
@@ -42,8 +42,12 @@ const ANY = { modelType: FIRST as string, alike: ALIKE as string[], architecture
 
 /** Return the network's name of a tensor in files, which are older (`language_model.model.`) or of transformers 5 (`model.language_model.`). */
 const ownName =
-  ({ prefixes: { encoder = 'audio_tower', connector = 'multi_modal_projector' } = {} }: AudioFamily) =>
+  (family: AudioFamily, config: NetworkConfig = {}) =>
   (name: string): string => {
+    const other = family.layoutName?.(name, config)
+    if (other !== undefined) return other
+    const { encoder = 'audio_tower', connector = 'multi_modal_projector' } = family.prefixes ?? {}
+    if (family.aligner !== undefined && name.startsWith('score.')) return name
     const short = name.replace(/^model\./, '')
     if (short.startsWith(`${encoder}.`)) return `audio_tower.${short.slice(encoder.length + 1)}`
     if (short.startsWith(`${connector}.`)) return `multi_modal_projector.${short.slice(connector.length + 1)}`
@@ -60,7 +64,7 @@ const savedName =
       const short = name.replace(/^language_model\.(model\.|(?=lm_head\.))/, (_, inner) =>
         inner ? 'language_model.' : '',
       )
-      return short.startsWith('lm_head.') ? short : `model.${short}`
+      return /^(lm_head|score)\./.test(short) ? short : `model.${short}`
     }
     const part = (own: string, other: string | undefined) =>
       other !== undefined && name.startsWith(`${own}.`) ? other + name.slice(own.length) : undefined
@@ -105,9 +109,10 @@ export async function loadAudioLM(
   requireObject('AudioLM.fromPretrained', 'config', given)
   const { hub, ...load } = parted(others)
   const directory = await resolveModel(from, hub)
-  const described = await readConfig(directory)
-  requireModelType(directory, described, ANY)
-  const family = familyOf(described)
+  const found = await readConfig(directory)
+  requireModelType(directory, found, ANY)
+  const family = familyOf(found)
+  const described = family.layout?.(found) ?? found
   // Places of parts are not part of the configuration of the network.
   const isPlace = (key: string) => Object.hasOwn(family.sources ?? {}, key)
   const entries = Object.entries(given)
@@ -121,12 +126,20 @@ export async function loadAudioLM(
   }
   const optional: RegExp[] = []
   const kind: NetworkKind = {
-    ...{ kind: 'audio_lm', ...ANY, architecture: family.architecture, prefix: '', optional, rename: ownName(family) },
+    ...{
+      kind: 'audio_lm',
+      ...ANY,
+      architecture: family.architecture,
+      prefix: '',
+      optional,
+      rename: ownName(family, described),
+    },
     ...{ ignored: [/\.rotary_emb\.inv_freq$/], packed: 'language_model.model.layers' },
     ...(composed && { foreign: async () => composed }),
   }
   const { network } = await loadNetwork(kind, directory, defined(load) as LoadNetworkOptions, (config, factory) => {
-    const { known, others } = partedConfig(directory, family.keys, withoutAliases(family, config))
+    const own = family.layout?.(config) ?? config
+    const { known, others } = partedConfig(directory, family.keys, withoutAliases(family, own))
     const network = build({ ...known, ...changes }, factory)
     keepOthers(network, others)
     if (network.config.textConfig.tieWordEmbeddings) optional.push(/^language_model\.lm_head\.weight$/)
@@ -138,6 +151,7 @@ export async function loadAudioLM(
     network.generationConfig = await readGenerationConfig(isOwn ? directory : textFolder, network.config.textConfig)
     await readFeatureExtractor(directory, family.features(network.config).keys)
     network.tokenizer = (await tokenizerIn(directory)) ?? (await tokenizerIn(textFolder))
+    if (network.score !== null) await readStep(directory, network, family)
     if (network.config.hasLoraAdapter === true) network.audioAdapter = await folderAdapter(directory, network)
   } catch (error) {
     network.dispose()
@@ -158,6 +172,18 @@ async function tokenizerIn(directory: string): Promise<Tokenizer | null> {
     tokenizer.chatTemplate = template as string
   }
   return tokenizer
+}
+
+/** Read the duration of a class of an aligner, which transformers has in the processor's file. */
+async function readStep(directory: string, { config }: AudioLM, { aligner }: AudioFamily): Promise<void> {
+  const file = join(directory, 'processor_config.json')
+  if (aligner === undefined || !existsSync(file)) return
+  const processor = await readJson(file)
+  requireObject(file, 'the processor', processor)
+  const step: unknown = toCamel(processor as object)[aligner.stepKey]
+  if (step === undefined) return
+  requireNumber(file, aligner.stepKey, step, { least: 1 })
+  config[aligner.stepKey] = step
 }
 
 /** Load the adapter of a folder, which the original uses for texts with audio; null without one. */
@@ -216,7 +242,11 @@ export async function saveAudioLM(model: AudioLM, directory: string, options: Sa
   const nameOf = savedName(family)
   const state = Object.fromEntries(Object.entries(model.stateDict()).map(([name, one]) => [nameOf(name), one]))
   const { modelType } = model.config
-  const config = { ...configOf(model, family), architectures: [family.architecture], model_type: modelType }
+  const { aligner } = family
+  const architecture = model.score === null || aligner === undefined ? family.architecture : aligner.architecture
+  const config = { ...configOf(model, family), architectures: [architecture], model_type: modelType }
+  // Python's configuration classes take no null for the number of classes.
+  if (model.score === null) Reflect.deleteProperty(config, 'num_labels')
   const saved = { ...config, dtype: commonDType(Object.values(state)) }
   const fill = async (folder: string) => {
     if (isAdapted) await saveFolderAdapter(folder, audioAdapter, family)

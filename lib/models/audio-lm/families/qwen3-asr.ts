@@ -1,5 +1,9 @@
 import { SPEECH_RATE } from '../../../audio/speech.js'
+import { defined } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
+import { toCamel } from '../../../base/words.js'
+import { isConfiguration } from '../../../nn/native-module.js'
+import { labelCount } from '../../labels.js'
 import type { NetworkConfig } from '../../network.js'
 import { AudioProjection } from '../connector.js'
 import type { AudioFamily } from '../family.js'
@@ -36,24 +40,62 @@ function transcriptOf(answer: string): { text: string; language: string | null }
   return { text, language: name === '' || name.toLowerCase() === 'none' ? null : name }
 }
 
-/** Refuse the original layout, which transformers does not read either, and the forced aligner, which is another network. */
-function unreadable({ thinkerConfig, architectures }: NetworkConfig): string | undefined {
-  if (thinkerConfig !== undefined) {
-    return 'thinker_config: expected the layout of transformers, got the original one of Qwen. Load Qwen/Qwen3-ASR-1.7B-hf.'
-  }
-  const [name] = Array.isArray(architectures) ? architectures : []
-  if (name !== 'Qwen3ASRForTokenClassification') return undefined
-  return `architectures: expected Qwen3ASRForConditionalGeneration, got ${name}, the forced aligner, which AudioLM does not have. Load another checkpoint.`
+const ALIGNER = 'Qwen3ASRForTokenClassification'
+
+/** Keys of the original layout that have no effect on numbers: positions of text are the same in all sections. */
+const withoutSections = (scaling: unknown): unknown => {
+  if (!isConfiguration(scaling)) return scaling
+  const { mropeSection: _, mropeInterleaved: __, interleaved: ___, type, ...rest } = toCamel(scaling)
+  const { ropeType = type } = rest
+  return ropeType === 'default' || ropeType === undefined ? null : { ...rest, ropeType }
 }
 
-/** Qwen3-ASR (Shi et al. 2026, https://arxiv.org/abs/2601.21337), in the layout of transformers (`Qwen/Qwen3-ASR-1.7B-hf`). */
+const partOf = (config: NetworkConfig, key: string): NetworkConfig =>
+  isConfiguration(config[key]) ? toCamel(config[key] as object) : {}
+
+/** Return config.json in transformers' layout: of Qwen's own, whose parts are in `thinker_config`, and of the forced aligner. */
+function layout(described: NetworkConfig): NetworkConfig {
+  const { thinkerConfig, supportLanguages: _, ...config } = described
+  if (!isConfiguration(thinkerConfig)) {
+    const [name] = Array.isArray(config.architectures) ? config.architectures : []
+    const isAligner = name === ALIGNER && config.numLabels === undefined
+    return isAligner ? { ...config, numLabels: labelCount('AudioLM', config) } : described
+  }
+  const { audioTokenId, initializerRange, classifyNum, ...thinker } = toCamel(thinkerConfig)
+  const { maxSourcePositions: __, convChunksize: ___, modelType: ____, ...audio } = partOf(thinker, 'audioConfig')
+  const { modelType: _____, ...text } = partOf(thinker, 'textConfig')
+  return {
+    ...config,
+    audioConfig: { nWindow: 100, nWindowInfer: 400, ...audio },
+    textConfig: { ...text, modelType: 'qwen3', ropeScaling: withoutSections(text.ropeScaling) },
+    ...defined({ audioTokenId, initializerRange, numLabels: classifyNum }),
+    tieWordEmbeddings: text.tieWordEmbeddings === true,
+  }
+}
+
+/** Return the network's name of a tensor in Qwen's own layout. */
+function layoutName(name: string, { numLabels }: NetworkConfig): string | undefined {
+  if (!name.startsWith('thinker.')) return undefined
+  const own = name.slice('thinker.'.length)
+  if (own.startsWith('lm_head.')) return own.replace('lm_head', numLabels == null ? 'language_model.lm_head' : 'score')
+  if (own.startsWith('model.')) return `language_model.${own}`
+  return own.replace(/^audio_tower\.proj([12])\./, 'multi_modal_projector.linear_$1.')
+}
+
+/**
+ * Qwen3-ASR and its forced aligner (Shi et al. 2026, https://arxiv.org/abs/2601.21337), in the layouts of transformers
+ * (`Qwen/Qwen3-ASR-1.7B-hf`) and of Qwen (`Qwen/Qwen3-ASR-1.7B`).
+ */
 export const qwen3Asr: AudioFamily = {
   architecture: 'Qwen3ASRForConditionalGeneration',
   processor: 'Qwen3ASRProcessor',
   keys: {
-    defaults: { audioConfig: {}, textConfig: {}, audioTokenId: 151676 },
-    // Of the forced aligner, which is another class; the parts have initializer ranges of their own.
-    unused: ['timestampTokenId', 'tokenClassificationBias', 'initializerRange'],
+    defaults: {
+      ...{ audioConfig: {}, textConfig: {}, audioTokenId: 151676, numLabels: null, timestampTokenId: 151705 },
+      ...{ timestampSegmentTime: 80, tokenClassificationBias: false },
+    },
+    // The parts have initializer ranges of their own.
+    unused: ['initializerRange', 'classifierDropout'],
     parts: { audioConfig: qwen3AsrEncoderKeys, textConfig: textPart('qwen3', TEXT) },
   },
   aliases: {
@@ -64,9 +106,17 @@ export const qwen3Asr: AudioFamily = {
   },
   partTypes: { audioConfig: 'qwen3_asr_encoder' },
   token: { text: '<|audio_pad|>', key: 'audioTokenId' },
-  isTied: ({ tieWordEmbeddings }) => tieWordEmbeddings !== false,
+  // The aligner does not use the output layer.
+  isTied: ({ tieWordEmbeddings, numLabels }) => tieWordEmbeddings !== false || numLabels != null,
   hasModelPrefix: true,
-  unreadable,
+  layout,
+  layoutName,
+  aligner: {
+    ...{ countKey: 'numLabels', tokenKey: 'timestampTokenId', stepKey: 'timestampSegmentTime' },
+    ...{ biasKey: 'tokenClassificationBias', architecture: ALIGNER },
+    text: (audioToken, mark, words) =>
+      `<|audio_start|>${audioToken}<|audio_end|>${words.map((word) => `${word}${mark}${mark}`).join('')}`,
+  },
   encoder: (config, options) => new Qwen3AsrEncoder(audioOf(config), options),
   connector: (config, hiddenSize, options) => {
     const { dModel, outputDim, activationFunction, initializerRange } = audioOf(config)

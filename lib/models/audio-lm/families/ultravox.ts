@@ -1,6 +1,7 @@
 import { shown } from '../../../base/check.js'
 import { toCamel } from '../../../base/words.js'
 import { isConfiguration } from '../../../nn/native-module.js'
+import { ACTIVATIONS } from '../../config-keys.js'
 import { type DecoderLMConfig, sizes as decoderSizes } from '../../decoder/config.js'
 import type { NetworkConfig } from '../../network.js'
 import { whisperKeys } from '../../whisper/config.js'
@@ -64,6 +65,7 @@ export const ultravox: AudioFamily = {
     }),
     only: {
       ignoreIndex: [-100],
+      projectorAct: ['swiglu', ...ACTIVATIONS],
       audioLatencyBlockSize: [null],
       llmOnlyTraining: [false],
       audioModelId: [null],
