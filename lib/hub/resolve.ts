@@ -188,8 +188,8 @@ export function isRepository(name: string): boolean {
   )
 }
 
-/** Whether a name is valid for a revision, which becomes part of a path and of a URL. */
-function isRevision(name: string): boolean {
+/** Whether a name is valid for a revision, which becomes part of a path and of a URL. @internal */
+export function isRevision(name: string): boolean {
   return /^[A-Za-z0-9._+@/-]{1,200}$/.test(name) && name.split('/').every((part) => !/^\.*$|\.lock$/.test(part))
 }
 
