@@ -210,7 +210,8 @@ TORCH_LIBRARY_FRAGMENT(voxtorch, m) {
       "attention_mask=None, *, Tensor? position_ids=None, Tensor? inputs_embeds=None, Tensor? labels=None, "
       "__torch__.torch.classes.voxtorch.Module? cache=None, int? logits_to_keep=None, bool output_hidden_states=False, "
       "bool output_attentions=False, float label_smoothing=0., int[]? sequence_lengths=None, bool? "
-      "output_router_logits=None, str reduction='mean', float loss_temperature=1.) -> (Tensor loss, Tensor logits, Tensor last_hidden_state, "
+      "output_router_logits=None, str reduction='mean', float loss_temperature=1.) -> (Tensor loss, Tensor logits, "
+      "Tensor last_hidden_state, "
       "Tensor[] hidden_states, "
       "Tensor[] attentions, Tensor aux_loss, Tensor[] router_logits)",
       forward_decoder_lm);

@@ -62,8 +62,8 @@ class DecoderLM : public Module, public generation::Generative, public nn::TiedH
   at::Tensor capped(const at::Tensor& logits) const;  // what becomes of its product
   // Cross-entropy of each token given those before it, where labels [batch, time] are not -100: the mean, the sum, or
   // with reduction 'none' each, [batch, time - 1]. The logits are divided by the temperature.
-  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing,
-                  std::string_view reduction, double temperature) const;
+  at::Tensor loss(const at::Tensor& hidden, const at::Tensor& labels, double smoothing, std::string_view reduction,
+                  double temperature) const;
 
   // The load-balancing loss of Switch Transformers (Fedus et al. 2021, https://arxiv.org/abs/2101.03961, equations 4 to
   // 6) over all layers at once, as transformers computes it: experts times the sum, over the experts, of the fraction
