@@ -91,6 +91,13 @@ const encoderConfig = {
 }
 const projectorConfig = { ...trunk, encoderHiddenSize: 8 }
 
+/** Without memory, since the default of a part is a published size. */
+class OnMeta extends AudioLM {
+  constructor(config: object, options: object) {
+    super(config as never, { ...options, device: 'meta' })
+  }
+}
+
 /** Keys of an AudioLM, and those of its audio part in place of the whole. */
 const audioLMs: [string, Network, Record<string, unknown>][] = Object.entries({
   qwen2_audio: { audioConfig: ear, audioTokenIndex: 3 },
@@ -127,10 +134,10 @@ const audioLMs: [string, Network, Record<string, unknown>][] = Object.entries({
   class OfAudio extends AudioLM {
     constructor(part: object, options: object) {
       // Without a part, its defaults count.
-      super((part ? { ...whole, audioConfig: part } : part) as never, options)
+      super((part ? { ...whole, audioConfig: part } : part) as never, { ...options, device: 'meta' })
     }
   }
-  const rows: [string, Network, Record<string, unknown>][] = [[modelType, AudioLM as never, whole]]
+  const rows: [string, Network, Record<string, unknown>][] = [[modelType, OnMeta as never, whole]]
   if (audioConfig !== undefined) rows.push([`audioConfig of ${modelType}`, OfAudio as never, audioConfig])
   return rows
 })

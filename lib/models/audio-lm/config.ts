@@ -47,6 +47,15 @@ export function withoutAliases({ aliases = {}, keys }: AudioFamily, given: Netwo
   return renamed(given, aliases)
 }
 
+/** Check that a family can compute sizes from the values. @throws ConfigError for a value that JSON cannot store */
+function requirePlain(config: object): void {
+  for (const [key, value] of Object.entries(config)) {
+    if (['bigint', 'symbol', 'function'].includes(typeof value)) {
+      throw argumentError('AudioLM', key, 'a value that JSON can store', value)
+    }
+  }
+}
+
 /** Return the configuration with those of its parts filled in. @throws ConfigError for a contradiction */
 export function completedAudioLM(given: AudioLMConfig): CompleteAudioLMConfig {
   const where = 'AudioLM'
@@ -56,6 +65,7 @@ export function completedAudioLM(given: AudioLMConfig): CompleteAudioLMConfig {
     const value = given[key] ?? {}
     if (!isConfiguration(value)) throw argumentError(where, key, 'a configuration', value)
   }
+  for (const part of [given, ...Object.keys(family.keys.parts ?? {}).map((key) => given[key] ?? {})]) requirePlain(part)
   const whole: NetworkConfig = completedConfig(where, family.keys, { ...withoutAliases(family, given), modelType })
   requireWhole(where, family.token.key, whole[family.token.key], 0)
   const text = family.text?.(whole) ?? (whole.textConfig as DecoderLMConfig)
