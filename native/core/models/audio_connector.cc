@@ -1,7 +1,8 @@
 // What stands between the audio encoder and the language model of Qwen2-Audio (https://arxiv.org/abs/2407.10759),
 // Voxtral (https://arxiv.org/abs/2507.13264), Audio Flamingo 3 (https://arxiv.org/abs/2507.08128) and others: a
 // projection, or two with an activation, of frames or of several stacked frames, with the names of their checkpoints.
-// That of Ultravox (https://github.com/fixie-ai/ultravox) has norms before the first layer, and before or after the second.
+// That of Ultravox (https://github.com/fixie-ai/ultravox) has norms before the first layer, and before or after the
+// second.
 #include <torch/library.h>
 
 #include <ATen/TensorOperators.h>
