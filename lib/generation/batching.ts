@@ -188,7 +188,7 @@ export class ContinuousBatching {
     this.#waiting.clear()
     this.#running.clear()
     this.#wake()
-    this.#media.clear()
+    this.#media.close()
     native.release(handleOf(this.#handle))
   }
 

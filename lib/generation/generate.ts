@@ -215,6 +215,9 @@ class Run {
       throw argumentError('generate', 'assistantModel', 'a network that generates', assistantModel)
     }
     checkBatching(model, options.batching)
+    if (inputs.prefixKeys != null && options.batching === undefined) {
+      throw new ConfigError('generate: prefixKeys: expected them with a batching, got none. Leave them out.', {})
+    }
     this.#session = new GenerationSession(this.config, { logitsProcessor, stoppingCriteria })
   }
 

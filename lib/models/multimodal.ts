@@ -239,7 +239,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
   /** Return the embeddings of media, and a number for the content of each, from a cache as far as it has them. */
   async #cached(media: Media, cache: MediaCache): Promise<{ embeds: Tensor; keys: bigint[] } | null> {
     const units = await noGrad(() => this.mediaUnits(media))
-    if (units === null) return null
+    if (units === null || units.contents.length === 0) return null
     const identity = new TextEncoder().encode(weightsIdentity(this))
     const hashes: BigInt64Array[] = []
     for (const content of units.contents) hashes.push(await contentHash(identity, content))
@@ -247,8 +247,7 @@ export abstract class MultimodalLM<Media extends object> extends Module {
     const found = new Map<string, Tensor>()
     for (const [unit, name] of names.entries()) {
       if (found.has(name)) continue
-      // A copy: the cache may free its own before the embeddings are joined.
-      const known = cache.get(name)?.clone()
+      const known = cache.get(name)
       const embeds = known ?? (await noGrad(() => units.embed(unit)))
       if (known === undefined) cache.keep(name, embeds)
       found.set(name, embeds)

@@ -51,7 +51,11 @@ export function trainParts<M extends Module>(
   }
   const { targetModules, modulesToSave, ...rest } = lora
   if (modulesToSave != null) throw argumentError(where, 'lora.modulesToSave', 'left out: parts in full', modulesToSave)
-  if (typeof targetModules === 'string' && targetModules.toLowerCase() !== 'all-linear') {
+  const isAll =
+    targetModules == null || (typeof targetModules === 'string' && targetModules.toLowerCase() === 'all-linear')
+  const isNames =
+    Array.isArray(targetModules) && targetModules.length > 0 && targetModules.every((name) => typeof name === 'string')
+  if (!isAll && !isNames) {
     throw argumentError(where, 'lora.targetModules', "a list of names of layers, or 'all-linear'", targetModules)
   }
   if (adapted.length === 0) {
@@ -63,7 +67,8 @@ export function trainParts<M extends Module>(
     freezeConstants()
     return null
   }
-  const layers = Array.isArray(targetModules) ? targetModules : linearNames(model, adapted)
+  const layers = isNames ? (targetModules as string[]) : linearNames(model, adapted)
+  if (isNames) requireLayers(where, model, adapted, layers)
   const paths = layers.map((name) => name.replaceAll('.', '\\.'))
   // PEFT matches the whole name in transformers' network, which may have other prefixes.
   const files = fileNamesOf(model)
@@ -77,6 +82,21 @@ export function trainParts<M extends Module>(
   })
   freezeConstants()
   return peft
+}
+
+/** Refuse names of layers that no part has, and parts without any of the layers. */
+function requireLayers(where: string, model: Module, parts: readonly string[], layers: readonly string[]): void {
+  const paths = model.namedModules().map(([path]) => path)
+  const has = (part: string, layer: string) =>
+    paths.some((path) => path.startsWith(`${part}.`) && (path === `${part}.${layer}` || path.endsWith(`.${layer}`)))
+  const layer = layers.find((one) => !parts.some((part) => has(part, one)))
+  const part = parts.find((one) => !layers.some((name) => has(one, name)))
+  if (layer === undefined && part === undefined) return
+  const what = layer === undefined ? `${part} has none of ${layers.join(', ')}` : `none is named '${layer}'`
+  throw new ConfigError(
+    `${where}: lora.targetModules: expected layers in each part that has 'lora', but ${what}. Correct the names.`,
+    { argument: 'lora' },
+  )
 }
 
 /** Return the names of the linear layers of parts, without the output layer. */

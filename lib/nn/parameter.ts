@@ -66,6 +66,16 @@ export class Parameter extends Tensor {
   }
 }
 
+const constants = new WeakSet<Tensor>()
+
+/** Freeze a parameter that never trains, such as sinusoidal positions; adapters with `modulesToSave` leave it frozen. @internal */
+export function freezeConstant(parameter: Tensor): void {
+  constants.add(parameter)
+  parameter.requiresGrad = false
+}
+
+export const isConstant = (parameter: Tensor): boolean => constants.has(parameter)
+
 /** Return the slab index of a new leaf on `data`'s memory, which no scope and no other object owns. */
 function unownedHandle(data: Tensor): number {
   return scope(() => {

@@ -1,8 +1,9 @@
 import { op } from '../native/call.js'
 import { currentContext } from '../native/context.js'
 import type { Module } from '../nn/module.js'
+import { identityOf } from '../tensor/identity.js'
 import type { Tensor } from '../tensor/index.js'
-import { peftModelOf } from './model.js'
+import { type PeftModel, peftModelOf } from './model.js'
 
 const versionOf = op('aten::_version') as (tensor: Tensor) => number
 
@@ -12,10 +13,15 @@ const versionOf = op('aten::_version') as (tensor: Tensor) => number
  */
 export function weightsIdentity(network: Module): string {
   const tensors = [...network.parameters(), ...network.namedBuffers().map(([, buffer]) => buffer)]
-  const versions = tensors.reduce((sum, tensor) => sum + versionOf(tensor), 0)
   const { adapters, adapterScales, flags } = currentContext()
-  const chosen = [...(adapters?.values() ?? []), ...(adapterScales?.values() ?? [])]
-  const active = network.modules().flatMap((module) => peftModelOf(module)?.activeAdapters ?? [])
+  const numbered = <T>(map: ReadonlyMap<object, T> | undefined) =>
+    Array.from(map ?? [], ([peft, value]) => [identityOf(peft), value])
+  const peft = new Set(network.modules().flatMap((module) => peftModelOf(module) ?? []))
   const { device, dtype } = tensors[0] ?? {}
-  return JSON.stringify([tensors.length, versions, device, dtype, network.training, active, chosen, flags >> 8])
+  return JSON.stringify([
+    tensors.map((tensor) => [identityOf(tensor), versionOf(tensor)]),
+    ...[device, dtype, network.training],
+    Array.from(peft, (one: PeftModel) => [identityOf(one), one.activeAdapters]),
+    ...[numbered(adapters), numbered(adapterScales), flags >> 8],
+  ])
 }

@@ -6,7 +6,7 @@ import { CheckpointError, ConfigError } from '../base/errors.js'
 import { currentContext, withContext } from '../native/context.js'
 import { adaptersOf, Module, setAdapters } from '../nn/module.js'
 import { outputLayerOf } from '../nn/output-layer.js'
-import type { Parameter } from '../nn/parameter.js'
+import { isConstant, type Parameter } from '../nn/parameter.js'
 import { keepForever, type Tensor } from '../tensor/index.js'
 import { checkedCombination, combine, configOfCombination, type WeightedAdapterOptions } from './combine.js'
 import { type LoraConfig, type ResolvedLoraConfig, resolveConfig } from './config.js'
@@ -581,7 +581,8 @@ export class PeftModel<M extends Module = Module> {
     this.#requireCompatible(names)
     // Parameters that a queued call still uses cannot be changed; nothing has changed at this point.
     for (const [parameter, train] of this.#training(names)) {
-      if (parameter.requiresGrad !== train) parameter.requiresGrad = train
+      const trains = train && !isConstant(parameter)
+      if (parameter.requiresGrad !== trains) parameter.requiresGrad = trains
     }
     this.#placeSaved(names)
     this.#active = names

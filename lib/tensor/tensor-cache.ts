@@ -14,6 +14,7 @@ export abstract class TensorCache<T> {
   hits = 0
   misses = 0
   readonly #kept: LruCache<T>
+  #isClosed = false
 
   constructor(where: string, name: string, limit: number) {
     requireNumber(where, name, limit, { least: 0 })
@@ -42,27 +43,33 @@ export abstract class TensorCache<T> {
     return this.#kept.length
   }
 
-  /** @internal */
+  /** Return a copy of a value, which stays when the cache frees its own. @internal */
   get(key: string): T | undefined {
     const found = this.#kept.get(key)
     if (found === undefined) this.misses += 1
     else this.hits += 1
-    return found
+    return found && this.copied(found, (tensor) => tensor.clone())
   }
 
-  /** Cache a copy of a value beyond the current scope, if it fits, and return it, or else the value. @internal */
-  keep(key: string, value: T): T {
-    // Another call may have computed the same value meanwhile.
-    const found = this.#kept.get(key)
-    if (found !== undefined || this.#sizeOf(value) > this.limit) return found ?? value
-    const kept = this.copied(value, (tensor) => keepForever(tensor.detach().clone()))
-    this.#kept.put(key, kept)
-    return kept
+  /** Cache a copy of a value beyond the current scope, if it fits. @internal */
+  keep(key: string, value: T): void {
+    // Another call may have computed the same value meanwhile, or the cache may have been freed.
+    if (this.#isClosed || this.#kept.get(key) !== undefined || this.#sizeOf(value) > this.limit) return
+    this.#kept.put(
+      key,
+      this.copied(value, (tensor) => keepForever(tensor.detach().clone())),
+    )
   }
 
   /** Free all values. */
   clear(): void {
     this.#kept.clear()
+  }
+
+  /** Free all values, and cache no others. @internal */
+  close(): void {
+    this.#isClosed = true
+    this.clear()
   }
 
   #sizeOf(value: T): number {

@@ -21,6 +21,7 @@ import {
   type TypedArray,
   targetOf,
 } from './dtype.js'
+import { renewIdentity } from './identity.js'
 
 /** One element as a JavaScript value. */
 export type Scalar = number | bigint | boolean | Complex
@@ -296,6 +297,7 @@ export class Tensor extends Handle {
       },
       false,
     )
+    renewIdentity(this)
     return this
   }
 

@@ -122,6 +122,52 @@ describe.each(['qwen2_audio', 'qwen3_asr', 'granite_speech', 'glmasr'])(
       close(changed.logprobs, alone.logprobs)
     })
 
+    it('does not take an adapter, other data of a weight, or another PeftModel for the same weights', async () => {
+      create()
+      const prompt = [clip(1), text(2)]
+      const differs = async (change: () => Promise<unknown> | unknown) => {
+        await change()
+        const changed = await answer(prompt, batching)
+        const alone = await answer(prompt)
+        expect(changed.tokens).toEqual(alone.tokens)
+        close(changed.logprobs, alone.logprobs)
+      }
+      const adapt = (seed: number) => {
+        manualSeed(seed)
+        const settings = { r: 2, initLoraWeights: false as const }
+        return get(model.trainParts({ connector: 'lora' }, settings))
+      }
+      const first = adapt(1)
+      model.eval()
+      await answer(prompt, batching)
+      first.unload()
+      let second = first
+      await differs(() => {
+        second = adapt(2)
+        model.eval()
+      })
+      second.unload()
+      const weight = get(model.multi_modal_projector.parameters()[0])
+      const before = weight.detach().clone()
+      await differs(() => weight.setData(before.mul(3)))
+      await differs(() => weight.setData(before))
+    })
+
+    it('keeps nothing in a batching that was disposed meanwhile', async () => {
+      await answer([clip(0), text(2)])
+      const before = await settledTensors()
+      create()
+      const { ids: _, inputs } = await scope(async () => inputsOf(model, [clip(7), text(2)]))
+      const running = scope(async () => {
+        const { inputs } = await inputsOf(model, [clip(7), text(2)])
+        return model.generate(inputs, NEW, { batching })
+      })
+      batching.dispose()
+      await expect(running).rejects.toThrow(/disposed|batching/)
+      void inputs
+      expect(await settledTensors()).toBe(before)
+    })
+
     it('keeps so many bytes of embeddings, frees the oldest first, and all of them in the end', async () => {
       await answer([clip(0), text(2)])
       const before = await settledTensors()

@@ -185,7 +185,10 @@ async function runEncoders(
   const alone: AudioFrames[] = []
   for (const window of windows) {
     const key = await clipKey(window)
-    alone.push(frames.get(key) ?? frames.keep(key, await scope(() => runTogether(encoders, [window], compat))))
+    const known = frames.get(key)
+    const states = known ?? (await scope(() => runTogether(encoders, [window], compat)))
+    if (known === undefined) frames.keep(key, states)
+    alone.push(states)
   }
   return {
     speech: together(alone.map(({ speech }) => speech)),

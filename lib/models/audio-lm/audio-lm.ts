@@ -380,6 +380,9 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
     const { stepDim = 2 } = familyOf(this.config).features(this.config)
     const [windows, steps] = [features.size(0), features.size(stepDim)]
     const lengths = (await this.#lengths(where, windows, featuresMask, steps)) ?? Array<number>(windows).fill(steps)
+    // The embeddings of such a window are those of no other call.
+    const { readsPadding = false } = familyOf(this.config)
+    if (readsPadding && lengths.some((length) => length !== steps)) return null
     const contents: Uint8Array[] = []
     for (const [window, length] of lengths.entries()) {
       const bytes = await tensorBytes(features.select(0, window).transpose(0, stepDim - 1))

@@ -105,6 +105,8 @@ export interface AudioFamily {
   connector(config: NetworkConfig, hiddenSize: number, options: MakeOptions): AudioConnector
   /** Number of tokens of a window of which so many feature steps are audio. */
   tokens(steps: number, config: NetworkConfig): number
+  /** Whether tokens of a window depend on the padding to the longest of a call. Default false. */
+  readsPadding?: boolean
   /** Whether every window is audio from start to end, so that there is no mask of features. Default false. */
   wholeWindows?: boolean
   /**

@@ -2,7 +2,7 @@ import { logMelSpectrogram } from '../../audio/features.js'
 import { DataError } from '../../base/errors.js'
 import { opAsync } from '../../native/call.js'
 import { makeNative, NativeModule, withActiveAdapters } from '../../nn/native-module.js'
-import type { MakeOptions } from '../../nn/parameter.js'
+import { freezeConstant, type MakeOptions } from '../../nn/parameter.js'
 import { arange, ops, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { upload } from '../../tensor/upload.js'
 import type { ConfigKeys } from '../config-keys.js'
@@ -76,7 +76,7 @@ export class WhisperTower extends NativeModule implements AudioEncoder {
   /** Freeze the sinusoidal positions. */
   freezeConstants(): void {
     const { embed_positions } = this as unknown as { embed_positions: { weight: Tensor } }
-    embed_positions.weight.requiresGrad = false
+    freezeConstant(embed_positions.weight)
   }
 
   /**

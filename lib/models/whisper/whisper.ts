@@ -15,7 +15,7 @@ import {
 import { opAsync } from '../../native/call.js'
 import { requireTensorInputs } from '../../nn/check.js'
 import { type NativeModule, withActiveAdapters } from '../../nn/native-module.js'
-import type { MakeOptions } from '../../nn/parameter.js'
+import { freezeConstant, type MakeOptions } from '../../nn/parameter.js'
 import { noGrad, scope, type Tensor, tensor } from '../../tensor/index.js'
 import { Tokenizer } from '../../text/index.js'
 import { readFeatureExtractor, spectrogramKeys, whisperExtractor } from '../feature-extractor.js'
@@ -326,5 +326,5 @@ async function listedTokens(directory: string): Promise<{ languages: boolean; no
 /** The encoder's sinusoidal positions are not trained. */
 function freezePositions(encoder: NativeModule): void {
   const { embed_positions } = encoder as unknown as { embed_positions: { weight: Tensor } }
-  embed_positions.weight.requiresGrad = false
+  freezeConstant(embed_positions.weight)
 }

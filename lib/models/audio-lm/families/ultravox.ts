@@ -99,6 +99,7 @@ export const ultravox: AudioFamily = {
       },
       options,
     ),
+  readsPadding: true,
   tokens: (steps, config) => Math.ceil(steps / (2 * Number(config.stackFactor))),
   features: (config) => whisperFeatures(audioOf(config), { asLongAsClip: true }),
   transcription: {

@@ -48,12 +48,13 @@ export class PrefixCaches {
     const known = entry ? (commons[best] as number) : 0
     const cache = entry?.cache ?? new KvCache()
     if (entry && cache.length > known) await cache.crop(known)
-    return { cache, known, leave: (now) => this.#leave(cache, now) }
+    const identity = this.#identity
+    return { cache, known, leave: (now) => this.#leave(cache, now, identity) }
   }
 
-  #leave(cache: KvCache, marks: readonly number[] | undefined): void {
+  #leave(cache: KvCache, marks: readonly number[] | undefined, identity: string): void {
     const length = marks === undefined ? 0 : Math.min(marks.length, cache.length)
-    if (marks === undefined || length === 0) {
+    if (marks === undefined || length === 0 || identity !== this.#identity) {
       cache.dispose()
       return
     }
