@@ -39,7 +39,7 @@ export class ConversationCache<Position extends number | string = number> {
 
   /** Return how many positions of a prompt are cached, and drop everything after them. The last one is always computed again. @internal */
   async matching(prompt: readonly Position[]): Promise<number> {
-    const same = Math.min(commonLength(this.#read, prompt), prompt.length - 1, this.#kv.length)
+    const same = Math.max(0, Math.min(commonLength(this.#read, prompt), prompt.length - 1, this.#kv.length))
     this.#read = this.#read.slice(0, same)
     if (same < this.#kv.length) await this.#kv.crop(same)
     return same

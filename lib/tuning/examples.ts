@@ -111,11 +111,12 @@ async function exampleOf(
   const first = truncationMode === 'keep_end' ? removed : 0
   const inputIds = ids.slice(first, first + maxLength)
   const labels = inputIds.map(() => -100)
+  const ignored = new Set(reader.media?.ignoredIds)
   let lost = 0
   for (const [start, end] of turns) {
     // The first token of a record is never predicted.
     const [from, to] = [Math.max(start - first, 1), Math.min(end - first, inputIds.length)]
-    for (let i = from; i < to; i++) labels[i] = inputIds[i] as number
+    for (let i = from; i < to; i++) if (!ignored.has(inputIds[i] as number)) labels[i] = inputIds[i] as number
     if (from >= to) lost++
   }
   if (lost === turns.length) {
@@ -303,15 +304,17 @@ async function encoded(
   if (found !== expected) {
     throw new Refused('clips', `expected ${expected} ${media?.type} tokens in the rendered conversation, got ${found}.`)
   }
+  const before = media?.beginId === undefined ? [] : [media.beginId]
+  const shift = before.length
   const turns = spans.map(([start, end]): Span => {
     const [first, last] = [moved(start), moved(end)]
     const begin = offsets.findIndex(([from, to]) => to > first && from < last)
     if (begin < 0) return [0, 0]
     let stop = begin
     while (stop < offsets.length && offsets[stop]![0] < last) stop++
-    return [begin, stop]
+    return [begin + shift, stop + shift]
   })
-  return { ids: inputIds, turns }
+  return { ids: [...before, ...inputIds], turns }
 }
 
 function placesOf(text: string, token: string): number[] {

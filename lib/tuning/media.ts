@@ -32,6 +32,10 @@ export interface ConversationMedia {
   token: string
   /** Id of the tokens whose embeddings are replaced. */
   id: number
+  /** Ids of tokens that the model does not generate: that one, and those around it. */
+  ignoredIds: readonly number[]
+  /** Id with which each text begins. */
+  beginId?: number
   /** Template of the model, in place of the tokenizer's. */
   chatTemplate?: string
   /** Return messages as the chat template takes them. */
@@ -50,8 +54,9 @@ export function audioMedia(
 ): ConversationMedia {
   const token = model.audioToken
   const own = familyOf(model.config).chatTemplate
+  const id = audioIdOf(model) as number
   return {
-    ...{ type: 'audio', name: 'clip', token, id: audioIdOf(model) as number },
+    ...{ type: 'audio', name: 'clip', token, id, ignoredIds: [id] },
     ...(chatTemplate === null && own !== undefined && { chatTemplate: own }),
     templateMessages: (messages) => templateMessages(model, messages),
     tokensOf: (clip) =>
@@ -71,9 +76,17 @@ const [IMAGE, CONTEXT] = ['<image>', '<IMG_CONTEXT>']
 /** Return the images of an InternVL's conversations. @throws ConfigError without an id of `<IMG_CONTEXT>` */
 export function imageMedia(where: string, model: InternVL, tokenizer: Tokenizer): ConversationMedia {
   const { config } = model
-  const { minDynamicPatch, maxDynamicPatch, useThumbnail = true, forceImageSize, visionConfig } = config
+  const {
+    minDynamicPatch,
+    maxDynamicPatch,
+    useThumbnail = true,
+    dynamicImageSize = true,
+    forceImageSize,
+    visionConfig,
+  } = config
   const size = forceImageSize ?? visionConfig.imageSize ?? 224
-  const tiling = { size, minTiles: minDynamicPatch ?? 1, maxTiles: maxDynamicPatch ?? 12, thumbnail: useThumbnail }
+  const [minTiles, maxTiles] = dynamicImageSize ? [minDynamicPatch ?? 1, maxDynamicPatch ?? 12] : [1, 1]
+  const tiling = { size, minTiles, maxTiles, thumbnail: useThumbnail }
   const id = config.imgContextTokenId ?? tokenizer.tokenToId(CONTEXT)
   if (id === undefined || tokenizer.tokenToId(CONTEXT) !== id) {
     throw new ConfigError(
@@ -84,9 +97,13 @@ export function imageMedia(where: string, model: InternVL, tokenizer: Tokenizer)
   config.imgContextTokenId = id
   // The published code has its own template; transformers' port that of the tokenizer.
   const template = config.template == null ? null : internVLTemplate(config.template)
+  const ignoredIds = ['<img>', CONTEXT, '</img>'].flatMap((token) => tokenizer.tokenToId(token) ?? [])
+  const begin = tokenizer.bosTokenId
+  const begins = begin !== null && tokenizer.encode('').inputIds.includes(begin)
   const after = template === null ? '' : INTERNVL_TEMPLATES[template].afterImage
   return {
-    ...{ type: 'image', name: 'image', token: template === null ? CONTEXT : IMAGE, id },
+    ...{ type: 'image', name: 'image', token: template === null ? CONTEXT : IMAGE, id, ignoredIds },
+    ...(template !== null && begins && { beginId: begin }),
     ...(template !== null && { chatTemplate: internVLChatTemplate(template) }),
     async tokensOf(image) {
       const [height, width] = await onCpu(async () => (await readImage(image as ImageInput)).shape)

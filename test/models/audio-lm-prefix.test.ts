@@ -3,6 +3,7 @@ import {
   AudioLM,
   ContinuousBatching,
   getPeftModel,
+  manualSeed,
   memoryStats,
   noGrad,
   randn,
@@ -11,6 +12,7 @@ import {
   tensor,
 } from '../../lib/index.js'
 import { fixturePath, settledTensors } from '../helpers.js'
+import { get } from './decoder.js'
 
 const NEW = { maxNewTokens: 6, outputLogprobs: true, eosTokenId: null }
 const MEBI = 2 ** 20
@@ -33,7 +35,7 @@ async function inputsOf(model: AudioLM, prompt: Prompt) {
   return { ids, id, inputs: { ...features, inputIds: tensor([ids], { dtype: 'int64' }) } }
 }
 
-describe.each(['qwen2_audio', 'qwen3_asr', 'granite_speech', 'glmasr'])(
+describe.each(['qwen2_audio', 'qwen3_asr', 'granite_speech', 'glmasr', 'audioflamingo3'])(
   'prefix cache of %s by audio content',
   (family) => {
     let model: AudioLM
@@ -157,14 +159,12 @@ describe.each(['qwen2_audio', 'qwen3_asr', 'granite_speech', 'glmasr'])(
       await answer([clip(0), text(2)])
       const before = await settledTensors()
       create()
-      const { ids: _, inputs } = await scope(async () => inputsOf(model, [clip(7), text(2)]))
       const running = scope(async () => {
         const { inputs } = await inputsOf(model, [clip(7), text(2)])
         return model.generate(inputs, NEW, { batching })
       })
       batching.dispose()
       await expect(running).rejects.toThrow(/disposed|batching/)
-      void inputs
       expect(await settledTensors()).toBe(before)
     })
 
@@ -198,7 +198,10 @@ describe('prefixKeys', () => {
     const inputsEmbeds = randn([1, 12, llm.config.hiddenSize as number])
     const keys = tensor([Array.from({ length: 12 }, (_, i) => -1 - i)], { dtype: 'int64' })
     const ask = (more: object) => llm.generate({ inputsEmbeds, ...more }, NEW, { batching })
-    const alone = await llm.generate({ inputsEmbeds, prefixKeys: keys }, NEW)
+    const alone = await llm.generate({ inputsEmbeds }, NEW)
+    await expect(llm.generate({ inputsEmbeds, prefixKeys: keys }, NEW)).rejects.toThrow(
+      /prefixKeys: expected them with a batching/,
+    )
     expect((await ask({ prefixKeys: keys })).cachedTokens).toBe(0)
     const again = await ask({ prefixKeys: keys })
     expect(again.cachedTokens).toBe(11)
@@ -220,6 +223,32 @@ describe('prefixKeys', () => {
     expect(batching.stats().mediaCache.misses).toBe(2)
     await peft.disableAdapter(() => model.generate(inputs, NEW, { batching }))
     expect(batching.stats().mediaCache.misses).toBe(3)
+    model.dispose()
+  })
+})
+
+describe('Ultravox, whose last token of a clip reads the padding of a call', () => {
+  it('answers as without a cache, whatever the batching has seen', async () => {
+    const folder = (name: string) => fixturePath(`models/audio-lm-folder-ultravox/${name}`)
+    const parts = { audioModelId: folder('whisper'), textModelId: folder('llama') }
+    const model = await AudioLM.fromPretrained(folder('v05'), { config: parts })
+    using batching = new ContinuousBatching(model.language_model, { prefixCacheBytes: MEBI })
+    const ask = (prompt: Prompt, options = {}) =>
+      scope(async () => {
+        const { inputs } = await inputsOf(model, prompt)
+        const { logprobs, cachedTokens = 0 } = await model.generate(inputs, NEW, options)
+        return { logprobs: ((logprobs as Tensor).toArray() as number[][])[0] as number[], cachedTokens }
+      })
+    const [short, long] = [clip(1, 0.21), clip(2, 0.48)]
+    for (const prompt of [
+      [short, text(1)],
+      [short, text(1), long, text(2)],
+      [short, text(1)],
+    ]) {
+      const [alone, shared] = [await ask(prompt), await ask(prompt, { batching })]
+      for (const [i, one] of alone.logprobs.entries()) expect(Math.abs(one - shared.logprobs[i]!)).toBeLessThan(1e-4)
+    }
+    expect((await ask([short, text(1)], { batching })).cachedTokens).toBeGreaterThan(8)
     model.dispose()
   })
 })

@@ -559,6 +559,16 @@ it('trainParts adapts, freezes and trains parts, and saves them together', async
   expect(() => whole.trainParts({ tower: 'full' } as never)).toThrow(/tower/)
   expect(() => whole.trainParts({ encoder: 'full' }, { r: 2 })).toThrow(/lora/)
   expect(() => whole.trainParts({ encoder: 'lora' }, { targetModules: 'q_.*' })).toThrow(/targetModules/)
+  for (const targetModules of [5, { q_proj: 1 }, [5], []] as never[]) {
+    expect(() => whole.trainParts({ encoder: 'lora' }, { targetModules })).toThrow(
+      /expected lora\.targetModules to be a list/,
+    )
+  }
+  expect(() => whole.trainParts({ decoder: 'lora' }, { targetModules: ['q_proj', 'q_prj'] })).toThrow(
+    /none is named 'q_prj'/,
+  )
+  const both = { encoder: 'lora', decoder: 'lora' } as const
+  expect(() => whole.trainParts(both, { targetModules: ['gate_proj'] })).toThrow(/audio_tower has none of gate_proj/)
   expect(() => whole.trainParts({ encoder: 'lora' }, { modulesToSave: ['lm_head'] })).toThrow(/modulesToSave/)
 })
 

@@ -60,7 +60,7 @@ describe('embedSentences', () => {
       const cut = await embedSentences(model, tokenizer, ['one two three two one'], { maxLength: 4 })
       expectClose(cut, await embedSentences(model, tokenizer, ['one two']), 1e-6)
     })
-    expect(await settledTensors()).toBe(before)
+    expect(await settledTensors()).toBeLessThanOrEqual(before)
   })
 
   it('refuses what it does not know', async () => {

@@ -104,6 +104,29 @@ const inFolder = (record: typeof two) => ({
   })),
 })
 
+it('begins with the token that the tokenizer adds, and has no target at images of an answer', async () => {
+  const tokenizer = await byteTokenizer([...MEDIA, '<s>'])
+  const turns = [['which?', 'dark']] as const
+  const record = { messages: [user(text('which?')), assistant('dark')] }
+  const [example] = await read([record], 'Hermes-2', tokenizer)
+  const expected = vt.internVLPrompt(tokenizer, { turns }, { template: 'hermes2', tileTokens: 4 })
+  expect(expected.inputIds[0]).toBe(tokenizer.bosTokenId)
+  expect([example!.inputIds, example!.labels]).toEqual([expected.inputIds, expected.labels])
+  const path = join(directory, 'dark.ppm')
+  const drawn = { messages: [user(text('draw')), { role: 'assistant', content: [image(path), text('here')] }] }
+  const [answered] = await read([drawn], 'internvl2_5', tokenizer)
+  expect(tokenizer.decode(answered!.labels.filter((id) => id >= 0))).toBe('\nhere<|im_end|>')
+})
+
+it('reads no tiles with dynamicImageSize false', async () => {
+  const tokenizer = await byteTokenizer(MEDIA)
+  const model = vt.InternVL.fromConfig({ ...TINY_SEEING, dynamicImageSize: false })
+  const media = imageMedia('read', model, tokenizer)
+  expect((await media.tokensOf(join(directory, 'wide.ppm'))).count).toBe(4)
+  expect((await media.inputsOf([join(directory, 'wide.ppm')])).pixelValues!.shape).toEqual([1, 3, 28, 28])
+  model.dispose()
+})
+
 it('a folder of the port uses the chat template of its tokenizer', async () => {
   const tokenizer = await byteTokenizer(MEDIA)
   tokenizer.chatTemplate = `{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{% if p.type == 'image' %}<IMG_CONTEXT>\n{% else %}{{ p.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}`
@@ -137,6 +160,13 @@ it('refuses records with images that cannot be used', async () => {
     ],
     [{ messages: [user(text('a <IMG_CONTEXT> b')), assistant('a')] }, 'clips', /expected 0 image tokens.*got 1/],
     [{ ...plain, images: [join(directory, 'dark.ppm'), join(directory, 'dark.ppm')] }, 'clips', /expected 0 images/],
+    [{ ...plain, tools: [{ name: 'f' }] }, 'invalid record', /expected no tools/],
+    [
+      { messages: [user(text('a')), { role: 'assistant', content: null, tool_calls: [{ name: 'f' }] }] },
+      'invalid record',
+      /expected no tool_calls/,
+    ],
+    [{ messages: [{ role: 'user', content: null }, assistant('a')] }, 'invalid record', /expected content, got none/],
     [
       { prompt: 'a', completion: 'b', image: 'a.ppm' },
       'clips',

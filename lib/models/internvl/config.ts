@@ -96,6 +96,8 @@ export interface InternVLConfig extends NetworkConfig {
   minDynamicPatch?: number
   maxDynamicPatch?: number
   useThumbnail?: boolean
+  /** Whether an image may have several tiles. Default true. */
+  dynamicImageSize?: boolean
 }
 
 /** Configuration with all defaults filled in. */
@@ -128,11 +130,12 @@ export const internVLKeys: ConfigKeys = {
     minDynamicPatch: 1,
     maxDynamicPatch: 12,
     useThumbnail: true,
+    dynamicImageSize: true,
   },
   // Other values mean that the file contains adapters.
   only: { useBackboneLora: [0], useLlmLora: [0], pad2square: [false], imageFold: [null] },
   // Settings of the training data, or duplicates of the parts' configurations.
-  unused: ['dynamicImageSize', 'hiddenSize', 'systemMessage'],
+  unused: ['hiddenSize', 'systemMessage'],
   parts: {
     visionConfig: internViTKeys,
     llmConfig: (config) => {

@@ -75,14 +75,17 @@ export function internVLChatTemplate(name: InternVLTemplate): string {
   const answerAt = user[1].lastIndexOf('<|', user[1].indexOf('assistant'))
   const answer = text(user[1].slice(answerAt))
   const image = text(afterImage === '' ? '<image>\n' : '<image>')
-  return `{%- if messages and messages[0]['role'] != 'system' -%}{{- ${text(system[0] + defaultSystem + system[1])} -}}{%- endif -%}
+  return `{%- if tools -%}{{- raise_exception('expected no tools, which the template of InternVL does not have') -}}{%- endif -%}
+{%- if messages and messages[0]['role'] != 'system' -%}{{- ${text(system[0] + defaultSystem + system[1])} -}}{%- endif -%}
 {%- for message in messages -%}
   {%- if message['role'] == 'system' -%}{{- ${text(system[0])} -}}
   {%- elif message['role'] == 'assistant' -%}{{- ${answer} -}}
   {%- elif message['role'] == 'user' -%}{{- ${text(user[0])} -}}
   {%- else -%}{{- raise_exception('expected a role of system, user or assistant') -}}
   {%- endif -%}
+  {%- if message['tool_calls'] -%}{{- raise_exception('expected no tool_calls, which the template of InternVL does not have') -}}{%- endif -%}
   {%- if message['content'] is string -%}{{- message['content'] -}}
+  {%- elif not message['content'] -%}{{- raise_exception('expected content, got none') -}}
   {%- else -%}
     {%- for part in message['content'] -%}
       {%- if part['type'] == 'image' -%}{{- ${image} -}}{%- else -%}{{- part['text'] -}}{%- endif -%}

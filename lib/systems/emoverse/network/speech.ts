@@ -109,6 +109,13 @@ export class SpeechBranch extends AudioBranch {
     }
   }
 
+  /** Set training mode. The encoder stays in evaluation mode, since its outputs are cached. */
+  override train(mode = true): this {
+    super.train(mode)
+    this.speech_encoder.eval()
+    return this
+  }
+
   /** Turn training of everything except the encoder on or off, dropout included. */
   trains(wanted: boolean): void {
     this.train(wanted)
@@ -130,7 +137,14 @@ export class SpeechBranch extends AudioBranch {
   /** Load the trained parts from a folder that `save` wrote. @throws CheckpointError for tensors that do not fit */
   async restore(folder: string): Promise<void> {
     const encoder = this.#state(true)
-    await withTensors(join(folder, WEIGHTS), (tensors) => void this.loadStateDict({ ...encoder, ...tensors }))
+    const file = join(folder, WEIGHTS)
+    await withTensors(file, (tensors) => {
+      const extra = Object.keys(tensors).find((name) => Object.hasOwn(encoder, name))
+      if (extra !== undefined) {
+        throw new CheckpointError(`${file}: expected no weights of the encoder, got ${extra}.`, { file })
+      }
+      this.loadStateDict({ ...encoder, ...tensors })
+    })
   }
 
   #state(isEncoder: boolean): Record<string, Tensor> {

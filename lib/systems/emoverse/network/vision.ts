@@ -65,8 +65,8 @@ export class EmoVerseVision {
   ) {
     const where = 'EmoVerse: vision'
     const { config } = network
-    const { maxDynamicPatch, useThumbnail = true, forceImageSize, visionConfig } = config
-    const { maxTiles = maxDynamicPatch ?? 12, frames } = VISION_SETTINGS.read(where, options)
+    const { maxDynamicPatch, useThumbnail = true, dynamicImageSize = true, forceImageSize, visionConfig } = config
+    const { maxTiles = dynamicImageSize ? (maxDynamicPatch ?? 12) : 1, frames } = VISION_SETTINGS.read(where, options)
     const size = forceImageSize ?? visionConfig.imageSize ?? 224
     this.recipe = { size, maxTiles, thumbnail: useThumbnail, frames }
     this.tileTokens = network.tileTokens(size)
