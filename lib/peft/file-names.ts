@@ -28,7 +28,7 @@ export const renamed = (tensors: Record<string, Tensor>, to: (name: string) => s
     ]),
   )
 
-/** Return an adapter's configuration and tensors with the names of files. */
+/** Return an adapter's configuration, whose `targetModules` are those of files, and its tensors with the names of files. */
 export function namedForFile(
   model: Module,
   config: ResolvedLoraConfig,
@@ -36,10 +36,9 @@ export function namedForFile(
 ): [ResolvedLoraConfig, Record<string, Tensor>] {
   const names = fileNamesOf(model)
   if (names === undefined) return [config, tensors]
-  const { targetModules, modulesToSave } = config
+  const { modulesToSave } = config
   const changed = {
     ...config,
-    ...(Array.isArray(targetModules) && { targetModules: targetModules.map((name) => names.toFile(name)) }),
     ...(modulesToSave && { modulesToSave: names.savedToFile(modulesToSave) }),
   }
   return [changed, renamed(tensors, (name) => names.toFile(name))]

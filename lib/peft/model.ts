@@ -19,7 +19,7 @@ import { embeddingWeights, sharedBiases, UntiedHeads } from './output-layers.js'
 import { dequantizeLayer } from './packed-layer.js'
 import { patternValues, withinOneLimit } from './patterns.js'
 import { SavedModule } from './saved-modules.js'
-import { findModulesToSave, findTargets, namesEmbeddings, type Target } from './targets.js'
+import { fileTargets, findModulesToSave, findTargets, namesEmbeddings, type Target } from './targets.js'
 import { findTokenTargets } from './tokens.js'
 
 export interface AdapterOptions {
@@ -332,8 +332,8 @@ export class PeftModel<M extends Module = Module> {
     await writeFolderAtomically(directory, CheckpointError, async (temporary) => {
       for (const name of names) {
         const { config } = this.#adapters.get(name) as Adapter
-        const exact = typeof config.targetModules === 'string' && config.targetModules.toLowerCase() === 'all-linear'
-        const targetModules = exact ? this.#lorasOf(name).map(({ path }) => path) : config.targetModules
+        const paths = this.#lorasOf(name).map(({ path }) => path)
+        const targetModules = fileTargets(this.model, config, paths)
         const folder = name === 'default' ? temporary : join(temporary, name)
         const known = outputLayerOf(this.model) !== undefined && namesEmbeddings(config, this.model)
         const whole = known && config.trainableTokenIndices === null

@@ -8,7 +8,7 @@ import { outputLayerOf } from '../nn/output-layer.js'
 import { joined } from '../nn/text.js'
 import type { ResolvedLoraConfig } from './config.js'
 import { fileNamesOf } from './file-names.js'
-import { groups, matches } from './patterns.js'
+import { groups, matches, withinOneLimit } from './patterns.js'
 
 export type LayerKind = 'linear' | 'conv1d' | 'embedding'
 
@@ -111,6 +111,27 @@ export function headsToUntie(model: Module, config: ResolvedLoraConfig): NativeM
     const apart = holder(saved, head) !== holder(saved, embeddings)
     return apart || (!isAllLinear(config) && targeted(config, [head]).has(head)) ? [module as NativeModule] : []
   })
+}
+
+/**
+ * Return `targetModules` for adapter_config.json: those of the configuration if they select the same layers by their names in files, or
+ * else those names.
+ * @param paths the layers that have the adapter
+ */
+export function fileTargets(model: Module, config: ResolvedLoraConfig, paths: string[]): string | string[] {
+  const names = fileNamesOf(model)
+  const wanted = names === undefined ? paths : paths.map((path) => names.toFile(path))
+  if (isAllLinear(config)) return wanted
+  if (names === undefined) return config.targetModules
+  const layers = pathsOf(model.namedModules().filter(([, module]) => layerKind(module) !== null))
+  const modulesToSave = config.modulesToSave && names.savedToFile(config.modulesToSave)
+  const found = withinOneLimit(() =>
+    targeted(
+      { ...config, modulesToSave },
+      layers.map((path) => names.toFile(path)),
+    ),
+  )
+  return found.size === wanted.length && wanted.every((path) => found.has(path)) ? config.targetModules : wanted
 }
 
 /** Return whether peft saves the weights of embeddings with their adapters: it does for the names that it knows. */

@@ -1,9 +1,10 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
-import { AudioLM, type AudioLMConfig, loadSafetensors } from '../../lib/index.js'
+import { afterAll, describe, expect, it, vi } from 'vitest'
+import { AudioLM, type AudioLMConfig, functional, loadSafetensors, tensor } from '../../lib/index.js'
 import { orderedTimes } from '../../lib/models/audio-lm/align.js'
+import { countItems, defaultLoss } from '../../lib/train/trainer/loss.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
 import { type Given, samplesOf } from './audio-lm.js'
 import { atReal, get } from './decoder.js'
@@ -46,6 +47,50 @@ describe("Qwen3-ASR's forced aligner against transformers", () => {
     const list = words.map(({ text }) => `${text},`)
     expect(await model.align(clip, list, options)).toEqual(words.map((word) => ({ ...word, text: `${word.text},` })))
     expect(await settledTensors()).toBeLessThanOrEqual(before)
+  })
+
+  it('smooths and reduces the loss of labels that are not shifted', async () => {
+    using model = await AudioLM.fromPretrained(FOLDER)
+    const one = get(file.cases.find(({ text }) => text))
+    const expected = tensorsOf(file, one.name, 'out')
+    const labels = get(expected.labels)
+    const { inputFeatures, featuresMask } = await model.features(samplesOf(get(one.samples)))
+    const inputs = { inputIds: get(expected.input_ids), inputFeatures, ...(featuresMask && { featuresMask }), labels }
+    const flat = get(expected.logits).flatten(0, 1)
+    for (const options of [{ labelSmoothing: 0.5 }, { reduction: 'sum' }, { reduction: 'none' }] as const) {
+      const wanted = functional.crossEntropy(flat, labels.flatten(), options)
+      const { loss } = await model.forward({ ...inputs, ...options })
+      const shaped = 'reduction' in options && options.reduction === 'none' ? wanted.reshape(labels.shape) : wanted
+      expectClose(get(loss), shaped, 1e-5, JSON.stringify(options))
+    }
+    for (const [key, value] of Object.entries({ lossTemperature: 9, logitsToKeep: 1 })) {
+      await expect(model.forward({ ...inputs, [key]: value })).rejects.toThrow(
+        `AudioLM.forward: ${key}: expected ${key === 'lossTemperature' ? 1 : 0} with a forced aligner, got ${value}`,
+      )
+    }
+    // The Trainer counts the first label of a row, and smooths labels in the model.
+    expect(countItems(model, { labels: tensor([[3, -100, 4]], { dtype: 'int64' }) })).toBe(2)
+    const { loss } = await defaultLoss(0.5)(model, inputs)
+    expectClose(loss, functional.crossEntropy(flat, labels.flatten(), { labelSmoothing: 0.5 }), 1e-5, 'Trainer')
+    using asr = await AudioLM.fromPretrained(fixturePath('models/audio-lm-folder-qwen3_asr'))
+    expect(asr.shiftsLabels).toBe(true)
+  })
+
+  it('refuses an invalid duration of a class', async () => {
+    const folder = join(directory, 'step')
+    cpSync(FOLDER, folder, { recursive: true })
+    const read = (name: string) => JSON.parse(readFileSync(join(folder, name), 'utf8'))
+    const [config, processor] = [read('config.json'), read('processor_config.json')]
+    const check = async (inConfig: unknown, inProcessor: unknown) => {
+      writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, timestamp_segment_time: inConfig }))
+      const other = JSON.stringify({ ...processor, timestamp_segment_time: inProcessor })
+      writeFileSync(join(folder, 'processor_config.json'), other)
+      await expect(AudioLM.fromPretrained(folder)).rejects.toThrow(/timestampSegmentTime to be a number of at least 1/)
+    }
+    for (const value of ['x', 1e308, -80, 0, '80', [80]]) {
+      await check(value, undefined)
+      await check(80, value)
+    }
   })
 
   it('puts times in order as its processor', () => {
@@ -133,6 +178,55 @@ describe("Qwen3-ASR's forced aligner against transformers", () => {
 
 describe("Qwen's own layout against its package", async () => {
   const original = await fixture<{ name: string }>('models/audio-lm-qwen3-original')
+  let count = 0
+  /** Load the folder with a changed `thinker_config`, and return the warning of keys that are not read. */
+  async function load(change: (thinker: Record<string, Record<string, unknown>>) => void) {
+    const folder = join(directory, `thinker-${count++}`)
+    cpSync(fixturePath('models/audio-lm-folder-qwen3-original/asr'), folder, { recursive: true })
+    const path = join(folder, 'config.json')
+    const config = JSON.parse(readFileSync(path, 'utf8'))
+    change(config.thinker_config)
+    writeFileSync(path, JSON.stringify(config))
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    try {
+      using model = await AudioLM.fromPretrained(folder)
+      const warnings = warn.mock.calls.map(([message]) => String(message)).filter((one) => one.includes('not read'))
+      return { scaling: model.language_model.config.ropeScaling ?? null, warnings }
+    } finally {
+      warn.mockRestore()
+    }
+  }
+
+  it('unknown keys are reported, and other types are refused', async () => {
+    expect(await load(() => {})).toEqual({ scaling: null, warnings: [] })
+    const { warnings } = await load((thinker) => {
+      thinker.foo_bar = {}
+      get(thinker.audio_config).foo_audio = 1
+      get(thinker.text_config).foo_text = 1
+    })
+    expect(warnings).toHaveLength(1)
+    for (const key of ['foo_bar', 'foo_audio', 'foo_text']) expect(warnings[0]).toContain(key)
+    const refused = (part: string, key: string, value: unknown, message: RegExp) =>
+      expect(load((thinker) => Object.assign(get(thinker[part]), { [key]: value }))).rejects.toThrow(message)
+    await refused(
+      'text_config',
+      'model_type',
+      'gemma2',
+      /config\.json: thinker_config\.text_config\.model_type: expected 'qwen3_asr_text' or 'qwen3', got "gemma2"/,
+    )
+    await refused('audio_config', 'model_type', 'whisper', /thinker_config\.audio_config\.model_type: expected/)
+    await refused(
+      'text_config',
+      'rope_scaling',
+      { factor: 4 },
+      /config\.json: thinker_config\.text_config\.rope_scaling\.rope_type: expected/,
+    )
+    await refused('text_config', 'rope_scaling', 'x', /rope_scaling: expected an object, got "x"/)
+    const linear = { type: 'linear', factor: 4, mrope_section: [2, 1, 1] }
+    const { scaling } = await load((thinker) => Object.assign(get(thinker.text_config), { rope_scaling: linear }))
+    expect(scaling).toMatchObject({ ropeType: 'linear', factor: 4 })
+  })
+
   it.each(original.cases)('$name', async ({ name }) => {
     const inputs = camelKeys(tensorsOf(original, name, 'in')) as unknown as Given
     const real = inputs.attentionMask.to({ dtype: 'float32' })

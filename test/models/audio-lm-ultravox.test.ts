@@ -1,8 +1,19 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { AudioLM, type AudioLMConfig, KvCache, ops, PeftModel, type Tensor } from '../../lib/index.js'
+import {
+  AudioLM,
+  type AudioLMConfig,
+  CheckpointError,
+  KvCache,
+  loadSafetensors,
+  ops,
+  PeftModel,
+  saveSafetensors,
+  type Tensor,
+  zeros,
+} from '../../lib/index.js'
 import type { AudioLMMessage } from '../../lib/models/audio-lm/processor.js'
 import { expectClose, fixture, fixturePath, ROUNDING, settledTensors, tensorsOf } from '../helpers.js'
 import { type Given, paddedLeft, samplesOf } from './audio-lm.js'
@@ -194,7 +205,7 @@ it('a part that is not there, and settings that are not computed, are refused by
   await refused({ audio_model_id: '/nowhere/whisper' }, /audio_model_id: .*Whisper encoder.*audioModelId/s, {
     textModelId,
   })
-  await refused({}, /audio_model_id: expected a string|audio_model_id/, { audioModelId: 7, textModelId })
+  await refused({}, /expected audio_model_id to be a string, got 7/, { audioModelId: 7, textModelId })
   await refused({}, /audio_config\.model_type: expected 'whisper', got "llama"/, {
     audioModelId: textModelId,
     textModelId,
@@ -206,18 +217,97 @@ it('a part that is not there, and settings that are not computed, are refused by
   await refused({ text_model_id: null }, /expected text_config or text_model_id for the language model, got neither/, {
     audioModelId,
   })
-  const lora = join(directory, 'refused-lora')
-  cpSync(join(FOLDERS, 'lora'), lora, { recursive: true })
-  writeFileSync(
-    join(lora, 'config.json'),
-    JSON.stringify({ ...config, audio_model_lora_config: { r: 5, lora_alpha: 2 } }),
-  )
-  await expect(AudioLM.fromPretrained(lora, { config: PLACES as AudioLMConfig })).rejects.toThrow(
-    /audio_model_lora_config: expected .* which is 2, got 2 and 5/,
-  )
   expect(() => new AudioLM({ modelType: 'ultravox', textModelLoraConfig: { r: 8 } }, { device: 'meta' })).toThrow(
     /textModelLoraConfig/,
   )
+})
+
+describe('an adapter of training in the weights', async () => {
+  const base = join(FOLDERS, 'lora')
+  const config = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8'))
+  const { tensors } = await loadSafetensors(join(base, 'model.safetensors'))
+  const DOWN = Object.keys(tensors).find((name) => name.startsWith('audio_tower') && name.includes('lora_A')) as string
+  const UP = DOWN.replace('lora_A', 'lora_B')
+  let count = 0
+  /** A copy of the folder with other settings of the encoder's adapter, and other tensors. */
+  async function changed(settings: unknown, others: Record<string, Tensor> = {}) {
+    const folder = join(directory, `lora-${count++}`)
+    mkdirSync(folder)
+    cpSync(join(FOLDERS, 'lora'), folder, { recursive: true })
+    writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...config, audio_model_lora_config: settings }))
+    const kept = Object.entries({ ...tensors, ...others }).map(([name, one]) => [name, one.clone()])
+    rmSync(join(folder, 'model.safetensors'))
+    await saveSafetensors(join(folder, 'model.safetensors'), Object.fromEntries(kept), { format: 'pt' })
+    return folder
+  }
+  const own = config.audio_model_lora_config
+  const refused = async (message: RegExp, settings: unknown, others: Record<string, Tensor> = {}) => {
+    const loading = load('lora', await changed(settings, others))
+    await expect(loading).rejects.toThrow(CheckpointError)
+    await expect(loading).rejects.toThrow(message)
+  }
+
+  it('is merged with the scale of PEFT', async () => {
+    const path = DOWN.replace('base_model.model.', '').replace('.lora_A.default', '')
+    using base = await load('lora', await changed({ ...own, lora_alpha: 0 }))
+    const weight = get(base.stateDict()[path])
+    const product = get(tensors[UP]).matmul(get(tensors[DOWN]))
+    const scales: [settings: object, scale: number][] = [
+      [own, own.lora_alpha / 2],
+      [{ r: 2 }, 8 / 2],
+      [{ ...own, use_rslora: true }, own.lora_alpha / Math.sqrt(2)],
+      [
+        { ...own, bias: 'none', lora_dropout: 0, alpha_pattern: {}, use_dora: false, unfreeze_layers: null },
+        own.lora_alpha / 2,
+      ],
+    ]
+    for (const [settings, scale] of scales) {
+      using model = await load('lora', await changed(settings))
+      expectClose(get(model.stateDict()[path]), weight.add(product.mul(scale)), 1e-6, JSON.stringify(settings))
+    }
+  })
+
+  it('is refused by name with settings that are not computed', async () => {
+    await refused(/config\.json: audio_model_lora_config.*alpha_pattern/s, { ...own, alpha_pattern: { '.*': 99 } })
+    await refused(/config\.json: audio_model_lora_config.*'foo'/s, { ...own, foo: 1 })
+    await refused(/audio_model_lora_config.*use_dora/s, { ...own, use_dora: true })
+    await refused(/audio_model_lora_config.*init_lora_weights/s, { ...own, init_lora_weights: 'pissa' })
+    await refused(/audio_model_lora_config.*loraAlpha/s, { ...own, lora_alpha: '6' })
+    await refused(/audio_model_lora_config\.lora_alpha: expected a number of at most/, { ...own, lora_alpha: 1e308 })
+    await refused(/audio_model_lora_config: expected an object, got "x"/, 'x')
+    await refused(/lora_A.*audio_model_lora_config\.r is 5, got float32 \[2, /s, { ...own, r: 5 })
+    await refused(/lora_A.*audio_model_lora_config\.r is 0/s, { ...own, r: 0 })
+    await refused(/lora_A.*audio_model_lora_config\.r is 0/s, null)
+  })
+
+  it('is refused by name with other shapes', async () => {
+    const up = get(tensors[UP])
+    const shapes = [[1, 2], [5, 7], [], [1, ...up.shape], [up.size(1), up.size(0)].map((size) => size + 1)]
+    for (const shape of shapes) {
+      const form = `model\\.safetensors: audio_tower.*lora_A.*with float32 \\[${shape.join(', ')}\\] for float32`
+      await refused(new RegExp(form, 's'), own, { [UP]: zeros(shape) })
+    }
+    await refused(/lora_A.*got float32 \[2\] with/s, own, { [DOWN]: zeros([2]) })
+    await refused(/lora_A.*with int64/s, own, { [UP]: up.to({ dtype: 'int64' }) })
+    await refused(/model\.safetensors.*constructor\.x\.lora_A/s, own, {
+      'constructor.x.lora_A.default.weight': zeros([2, 4]),
+      'constructor.x.lora_B.default.weight': zeros([4, 2]),
+      'constructor.x.weight': zeros([4, 4]),
+    })
+  })
+})
+
+it('the revision selects a commit of the model alone', async () => {
+  const cacheDir = join(directory, 'hub')
+  const repository = join(cacheDir, 'models--org--whisper')
+  const commit = 'a'.repeat(40)
+  mkdirSync(join(repository, 'refs'), { recursive: true })
+  writeFileSync(join(repository, 'refs', 'main'), commit)
+  cpSync(PLACES.audioModelId, join(repository, 'snapshots', commit), { recursive: true })
+  const options = { revision: 'v0.5', offline: true, cacheDir }
+  const places = { audioModelId: 'org/whisper', textModelId: PLACES.textModelId } as AudioLMConfig
+  using model = await AudioLM.fromPretrained(join(FOLDERS, 'v05'), { config: places, ...options })
+  expect(model.config.modelType).toBe('ultravox')
 })
 
 it('parts train by adapters, and the connector in full', async () => {

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import {
   AudioLM,
   type AudioLMConfig,
+  getPeftModel,
   type LoraConfig,
   loadSafetensors,
   manualSeed,
@@ -111,6 +112,58 @@ describe.each(file.cases)('an adapter of PEFT on Qwen2-Audio, $name', ({ name, c
     expectClose((await noGrad(run)).logits, get(expected.logits), 1e-5)
     model.dispose()
   })
+})
+
+const sizes = (await fixture<{ name: string; modules?: string[] }>('models/audio-lm-sizes')).cases
+const ultravox = (await fixture<{ name: string; shapes?: object }>('models/audio-lm-ultravox')).cases
+const holderOf = (name: string) => name.replace(/\.[^.]+$/, '')
+const named = [
+  ...sizes.map(({ name, modules }) => ({ name, modules })),
+  ...ultravox.map(({ name, shapes }) => ({ name, modules: shapes && Object.keys(shapes).map(holderOf) })),
+].filter((one): one is { name: string; modules: string[] } => one.modules !== undefined)
+
+it('all families are compared with Python', () => {
+  expect(named).toHaveLength(9)
+})
+
+it.each(named)("$name: adapters have the names of Python's modules", ({ name, modules }) => {
+  const config = name === 'granite_speech' ? ({ modelType: name } as AudioLMConfig) : name
+  const model = AudioLM.fromConfig(config, { device: 'meta' })
+  const names = model.adapterFileNames
+  const paths = new Set(model.namedParameters().map(([key]) => holderOf(key)))
+  expect(paths.size).toBeGreaterThan(100)
+  const known = new Set(modules)
+  const missing = [...paths].filter((path) => !known.has(names.toFile(path).replace(/\.\d+(?=\.|$)/g, '.*')))
+  expect(missing).toEqual([])
+  for (const path of paths) expect(names.toModel(`${names.toFile(path)}.weight`)).toBe(`${path}.weight`)
+  const odd = ['constructor', 'toString', '__proto__']
+  expect([names.savedToFile(odd), names.savedToModel(odd)]).toEqual([odd, odd])
+})
+
+it.each<[name: string, lora: Partial<LoraConfig>, isKept: boolean]>([
+  ['a regular expression', { targetModules: 'language_model\\.model\\.layers\\..*\\.q_proj' }, false],
+  ['ends of inner paths', { targetModules: ['model.layers.0.self_attn.q_proj', 'language_model.lm_head'] }, false],
+  ['all-linear', { targetModules: 'all-linear' }, false],
+  ['an excluded part', { targetModules: ['q_proj'], excludeModules: '(model\\.)?audio_tower\\..*' }, true],
+  ['an excluded inner path', { targetModules: ['q_proj'], excludeModules: 'language_model\\.model\\..*' }, false],
+  ['plain names', { targetModules: ['q_proj', 'lm_head'] }, true],
+])('%s selects the same layers in PEFT', async (_, lora, isKept) => {
+  const { model } = open()
+  const targetModules = get(lora.targetModules)
+  const peft = getPeftModel(model, { r: 2, ...lora, targetModules })
+  const folder = temporary()
+  await peft.savePretrained(folder)
+  const config = JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8'))
+  const { tensors } = await loadSafetensors(join(folder, 'adapter_model.safetensors'))
+  const layers = Object.keys(tensors).flatMap((key) => /^base_model\.model\.(.*)\.lora_A\.weight$/.exec(key)?.[1] ?? [])
+  expect(layers.length).toBeGreaterThan(0)
+  if (isKept) expect(config.target_modules).toEqual(targetModules)
+  else expect(config.target_modules.sort()).toEqual(layers.sort())
+  const other = open()
+  const again = await PeftModel.fromPretrained(other.model, folder)
+  expect(again.adapterNames).toEqual(['default'])
+  model.dispose()
+  other.model.dispose()
 })
 
 it('trainParts selects by names that PEFT has too', async () => {

@@ -92,6 +92,11 @@ def shapes(model):
     return dict(sorted(found.items()))
 
 
+def modules(model):
+    """transformers' own names of modules with parameters, with `*` for the numbers of layers, as PEFT writes them."""
+    return sorted({re.sub(r'\.\d+(?=\.|$)', '.*', key.rpartition('.')[0]) for key, _ in model.named_parameters()})
+
+
 def build(name, family):
     kind = FAMILIES[family]
     settings = kind['config'](**kind['settings'])
@@ -178,11 +183,11 @@ def sizes():
     for name, (family, settings) in SIZES.items():
         with torch.device('meta'):
             model = FAMILIES[family]['network'](FAMILIES[family]['config'](**settings))
-        fixture.case(dict(name=name, parameters=sum(p.numel() for p in model.parameters()), shapes=shapes(model)))
+        fixture.case(dict(name=name, parameters=sum(p.numel() for p in model.parameters()), shapes=shapes(model), modules=modules(model)))
     for name, (kind, settings) in MORE_SIZES.items():
         with torch.device('meta'):
             model = getattr(transformers, f'{kind}ForConditionalGeneration')(getattr(transformers, f'{kind}Config')(**settings))
-        fixture.case(dict(name=name, parameters=sum(p.numel() for p in model.parameters()), shapes=shapes(model)))
+        fixture.case(dict(name=name, parameters=sum(p.numel() for p in model.parameters()), shapes=shapes(model), modules=modules(model)))
     for name, kind in FAMILIES.items():
         config = kind['config']().to_dict()
         fixture.case(dict(name=name, defaults={key: value for key, value in config.items() if key not in BASE and key != 'text_config'}))

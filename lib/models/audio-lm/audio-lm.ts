@@ -1,5 +1,5 @@
 import type { AudioClip } from '../../audio/clip.js'
-import { argumentError, requireObject, requireOptions } from '../../base/check.js'
+import { argumentError, requireObject, requireOptions, shown } from '../../base/check.js'
 import { ConfigError, ShapeError } from '../../base/errors.js'
 import { currentContext } from '../../native/context.js'
 import { Linear } from '../../nn/linear.js'
@@ -139,7 +139,8 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
 
   /**
    * Load a folder or repository of the Hugging Face hub, in one file or in shards, with its tokenizer and feature extractor. The model is
-   * in evaluation mode. Ultravox's folders may name others with the encoder and the language model:
+   * in evaluation mode. Ultravox's folders may name others with the encoder and the language model. `revision` selects a commit of the
+   * model alone; to pin a part, pass a local folder:
    *
    * ```ts
    * const model = await AudioLM.fromPretrained('ultravox', { config: { audioModelId: 'whisper', textModelId: 'llama' } })
@@ -176,6 +177,12 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   /** The language model, `language_model`. */
   get decoder(): DecoderLM {
     return this.language_model
+  }
+
+  /** For the Trainer: false for a forced aligner, whose labels belong to their own token. */
+  override get shiftsLabels(): true {
+    // The base class declares the type.
+    return (this.score === null) as true
   }
 
   protected get partNames() {
@@ -318,8 +325,9 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
 
   /**
    * Run the encoder, the connector and the language model. With a forced aligner, `logits` and `labels` are classes of time, and labels
-   * belong to their own token.
-   * @throws ShapeError with both numbers if the text has more or fewer positions than the audio has tokens
+   * belong to their own token: a loss with reduction `'none'` is [batch, time].
+   * @throws ShapeError with both numbers if the text has more or fewer positions than the audio has tokens; ConfigError for
+   *   another `lossTemperature` than 1, or another `logitsToKeep` than 0, with a forced aligner
    */
   override async forward(inputs: AudioLMInputs): Promise<AudioLMOutput> {
     const { score } = this
@@ -331,11 +339,25 @@ export class AudioLM extends MultimodalLM<AudioLMAudio> implements SavableNetwor
   #classify(score: Linear, inputs: AudioLMInputs): Promise<AudioLMOutput> {
     requireObject('AudioLM.forward', 'inputs', inputs)
     return scope(async () => {
-      const { labels, ...rest } = inputs
+      const { labels, labelSmoothing = 0, reduction = 'mean', lossTemperature, logitsToKeep, ...rest } = inputs
+      // 1 and 0 are the temperature and the number of logits, all, that are computed.
+      for (const [argument, value, computed] of [
+        ['lossTemperature', lossTemperature, 1],
+        ['logitsToKeep', logitsToKeep, 0],
+      ] as const) {
+        if (value === undefined || value === null || value === computed) continue
+        throw new ConfigError(
+          `AudioLM.forward: ${argument}: expected ${computed} with a forced aligner, got ${shown(value)}. Leave it out.`,
+          { argument },
+        )
+      }
       const { mediaEmbeds, ...output } = await this.run({ ...rest, logitsToKeep: 1 })
       const logits = score.forward(output.lastHiddenState)
-      const loss = labels ? crossEntropy(logits.flatten(0, 1), labels.to({ device: logits.device }).flatten()) : null
-      return { ...output, logits, loss, audioEmbeds: mediaEmbeds }
+      if (!labels) return { ...output, logits, loss: null, audioEmbeds: mediaEmbeds }
+      const targets = labels.to({ device: logits.device })
+      const loss = crossEntropy(logits.flatten(0, 1), targets.flatten(), { labelSmoothing, reduction })
+      const shaped = reduction === 'none' ? loss.reshape(targets.shape) : loss
+      return { ...output, logits, loss: shaped, audioEmbeds: mediaEmbeds }
     })
   }
 

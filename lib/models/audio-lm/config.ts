@@ -1,4 +1,4 @@
-import { argumentError, requireOneOf, requireWhole } from '../../base/check.js'
+import { argumentError, requireNumber, requireOneOf, requireWhole } from '../../base/check.js'
 import { camelCase, toCamel } from '../../base/words.js'
 import { isConfiguration } from '../../nn/native-module.js'
 import { completedConfig } from '../config-keys.js'
@@ -25,6 +25,9 @@ export interface CompleteAudioLMConfig extends AudioLMConfig {
   modelType: AudioModelType
   textConfig: DecoderLMConfig
 }
+
+/** Milliseconds that a class of a forced aligner may have. */
+export const STEP_RANGE = { least: 1, below: 60_001 }
 
 /** Return the family of a configuration. @throws ConfigError for an unknown model type */
 export function familyOf({ modelType = 'qwen2_audio' }: NetworkConfig): AudioFamily {
@@ -68,6 +71,8 @@ export function completedAudioLM(given: AudioLMConfig): CompleteAudioLMConfig {
   for (const part of [given, ...Object.keys(family.keys.parts ?? {}).map((key) => given[key] ?? {})]) requirePlain(part)
   const whole: NetworkConfig = completedConfig(where, family.keys, { ...withoutAliases(family, given), modelType })
   requireWhole(where, family.token.key, whole[family.token.key], 0)
+  const { stepKey } = family.aligner ?? {}
+  if (stepKey !== undefined) requireNumber(where, stepKey, whole[stepKey], STEP_RANGE)
   const text = family.text?.(whole) ?? (whole.textConfig as DecoderLMConfig)
   const known = Object.entries(text).filter(([key]) => !TEXT_EXTRAS.includes(key))
   const tied = { tieWordEmbeddings: family.isTied?.(whole) ?? false }

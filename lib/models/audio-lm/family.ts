@@ -114,6 +114,11 @@ export interface AudioFamily {
    * transformers 5 converts.
    */
   hasModelPrefix?: boolean
+  /**
+   * Whether the modules of the original's class have the names of the network. Default: those of transformers 5, `model.audio_tower` and
+   * others.
+   */
+  hasOwnModuleNames?: boolean
   /** Prefixes of names in files, in place of `audio_tower.` and `multi_modal_projector.`. */
   prefixes?: { encoder?: string; connector?: string }
   /** Features of clips, for `AudioLM.features`. */
@@ -124,7 +129,7 @@ export interface AudioFamily {
   layout?(config: NetworkConfig): NetworkConfig
   /** Return the network's name of a tensor in such a folder; undefined for a name of the family's own layout. */
   layoutName?(name: string, config: NetworkConfig): string | undefined
-  /** Return why a folder with this config.json cannot be read, as `KEY: expected …, got …`; undefined for one that can. */
+  /** Return why a folder cannot be read, as `KEY: expected …, got …`, from its config.json in any layout; undefined for one that can. */
   unreadable?(config: NetworkConfig): string | undefined
   /** Its request for a transcript. */
   transcription: AudioTranscription

@@ -32,7 +32,7 @@ import {
 } from '../pretrained.js'
 import { commonDType, type Factory } from '../weights.js'
 import type { AudioLM } from './audio-lm.js'
-import { type AudioLMConfig, familyOf, withoutAliases } from './config.js'
+import { type AudioLMConfig, familyOf, STEP_RANGE, withoutAliases } from './config.js'
 import { AUDIO_MODEL_TYPES } from './families.js'
 import type { AudioFamily } from './family.js'
 import { composedCheckpoint } from './sources.js'
@@ -71,29 +71,37 @@ const savedName =
     return part('audio_tower', encoder) ?? part('multi_modal_projector', connector) ?? name
   }
 
-/** Return names in PEFT's files: those of transformers 5; older ones are read too. */
+/** Return names in PEFT's files: those of the family's class in Python. Older ones of transformers are read too. */
 export function adapterFileNames(family: AudioFamily, hasHead: boolean): AdapterFileNames {
+  const toModel = ownName(family)
+  if (family.hasOwnModuleNames) {
+    const copied = (names: readonly string[]) => [...names]
+    return { toFile: (name) => name, toModel, savedToFile: copied, savedToModel: copied }
+  }
   const { encoder = 'audio_tower', connector = 'multi_modal_projector' } = family.prefixes ?? {}
-  const parts = { audio_tower: encoder, multi_modal_projector: connector } as Record<string, string>
-  const own = Object.fromEntries(Object.entries(parts).map(([name, file]) => [file, name]))
+  const parts = new Map([
+    ['audio_tower', encoder],
+    ['multi_modal_projector', connector],
+  ])
+  const own = new Map([...parts].map(([name, file]) => [file, name]))
   return {
     toFile: (name) =>
       name
         .replace(/^language_model\.(?=lm_head(\.|$))/, '')
         .replace(/^language_model(\.model)?(?=\.|$)/, 'model.language_model')
-        .replace(/^(audio_tower|multi_modal_projector)(?=\.|$)/, (part) => `model.${parts[part]}`),
-    toModel: ownName(family),
+        .replace(/^(audio_tower|multi_modal_projector)(?=\.|$)/, (part) => `model.${parts.get(part)}`),
+    toModel,
     savedToFile: (names) =>
       names.flatMap((name) => {
         if (name === 'language_model.model') return ['language_model']
         if (name === 'language_model') return hasHead ? ['language_model', 'lm_head'] : ['language_model']
-        return [parts[name] ?? name]
+        return [parts.get(name) ?? name]
       }),
     savedToModel: (names) => {
       const isWhole = names.includes('lm_head') || !hasHead
       const found = names.map((given) => {
         const name = given.replace(/^model\./, '')
-        return name === 'language_model' && !isWhole ? 'language_model.model' : (own[name] ?? name)
+        return name === 'language_model' && !isWhole ? 'language_model.model' : (own.get(name) ?? name)
       })
       return found.includes('language_model') ? found.filter((name) => name !== 'lm_head') : found
     },
@@ -119,7 +127,7 @@ export async function loadAudioLM(
   const changes = Object.fromEntries(entries.filter(([key]) => !isPlace(key))) as AudioLMConfig
   const places = Object.fromEntries(entries.filter(([key]) => isPlace(key)))
   const composed = family.sources && (await composedCheckpoint(directory, family, { ...described, ...places }, hub))
-  const reason = family.unreadable?.(composed?.config ?? described)
+  const reason = family.unreadable?.(composed?.config ?? found)
   if (reason !== undefined) {
     const file = join(directory, 'config.json')
     throw new CheckpointError(`${file}: ${reason}`, { file })
@@ -182,7 +190,7 @@ async function readStep(directory: string, { config }: AudioLM, { aligner }: Aud
   requireObject(file, 'the processor', processor)
   const step: unknown = toCamel(processor as object)[aligner.stepKey]
   if (step === undefined) return
-  requireNumber(file, aligner.stepKey, step, { least: 1 })
+  requireNumber(file, aligner.stepKey, step, STEP_RANGE)
   config[aligner.stepKey] = step
 }
 

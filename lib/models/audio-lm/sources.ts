@@ -1,9 +1,11 @@
 import { join } from 'node:path'
-import { requireString, requireWhole, shown } from '../../base/check.js'
+import { isDeepStrictEqual } from 'node:util'
+import { requireString, shown } from '../../base/check.js'
 import { CheckpointError, HubError } from '../../base/errors.js'
-import { snakeCase, toCamel } from '../../base/words.js'
+import { snakeCase } from '../../base/words.js'
 import { type ResolveModelOptions, resolveModel } from '../../hub/resolve.js'
 import { isConfiguration } from '../../nn/native-module.js'
+import { fromFile, resolveConfig } from '../../peft/config.js'
 import { noGrad, type Tensor } from '../../tensor/index.js'
 import type { NetworkConfig } from '../network.js'
 import { type ForeignCheckpoint, readConfig } from '../pretrained.js'
@@ -19,9 +21,56 @@ export interface ComposedCheckpoint extends ForeignCheckpoint {
   folders: Readonly<Record<string, string>>
 }
 
-/** Keys of the adapters of Ultravox's training, by the part that they adapt. */
+/** Keys of config.json with the settings of PEFT's adapters of training, by the part that they adapt. */
 const ADAPTERS = { audio_tower: 'audioModelLoraConfig', language_model: 'textModelLoraConfig' } as const
 type Adapted = keyof typeof ADAPTERS
+
+/** An adapter of training: its rank, 0 without one, and the factor of its product. */
+interface TrainingAdapter {
+  rank: number
+  scale: number
+}
+
+/** Upper bound of `lora_alpha`. Published adapters have at most 512. */
+const MOST_ALPHA = 1e6
+
+/** Settings that describe the adapter, or that only its training reads. */
+const WITHOUT_EFFECT = ['inferenceMode', 'taskType', 'baseModelNameOrPath', 'revision']
+
+/**
+ * Read the settings of an adapter, which the original passes to PEFT's `LoraConfig`. `unfreeze_layers` concerns training only, and names of
+ * tensors tell the target modules.
+ * @throws CheckpointError naming file and key for a setting that is not computed
+ */
+function trainingAdapter(file: string, name: string, value: unknown): TrainingAdapter {
+  const fail = (message: string, cause?: unknown) =>
+    new CheckpointError(`${file}: ${name}${message}`, { file, key: name, cause })
+  if (value === undefined || value === null) return { rank: 0, scale: 0 }
+  if (!isConfiguration(value)) throw fail(`: expected an object, got ${shown(value)}.`)
+  const { unfreeze_layers: _, r = 8, target_modules: targets, ...settings } = value as Record<string, unknown>
+  const read = { peft_type: 'LORA', ...settings, target_modules: targets ?? [], ...(r !== 0 && { r }) }
+  let config: ReturnType<typeof fromFile>
+  try {
+    config = fromFile(read, name)
+  } catch (cause) {
+    throw new CheckpointError(`${file}: ${(cause as Error).message}`, { file, key: name, cause })
+  }
+  const neutral = resolveConfig({ targetModules: [] })
+  for (const [key, one] of Object.entries(config)) {
+    if (['targetModules', 'r', 'loraAlpha', 'useRslora', ...WITHOUT_EFFECT].includes(key)) continue
+    const expected = neutral[key as keyof typeof neutral]
+    // Values of lora_A and lora_B replace the initial ones.
+    const isNeutral = key === 'initLoraWeights' ? one === false || one === 'gaussian' : false
+    if (isNeutral || isDeepStrictEqual(one, expected)) continue
+    throw fail(`.${snakeCase(key)}: expected ${JSON.stringify(expected)}, got ${shown(one)}.`)
+  }
+  const { loraAlpha: alpha, useRslora } = config
+  if (!(Math.abs(alpha) <= MOST_ALPHA)) {
+    throw fail(`.lora_alpha: expected a number of at most ${MOST_ALPHA}, got ${shown(alpha)}.`)
+  }
+  const rank = r === 0 ? 0 : config.r
+  return { rank, scale: alpha / (useRslora ? Math.sqrt(config.r) : config.r) }
+}
 
 /**
  * Find the folders of a model's parts. Their configurations become those of the parts, so that a saved model has everything in it. Adapters of
@@ -58,9 +107,9 @@ export async function composedCheckpoint(
     Object.entries(ADAPTERS).map(([part, key]) => {
       const adapter = config[key]
       delete config[key]
-      return [part, isConfiguration(adapter) ? toCamel(adapter) : {}]
+      return [part, trainingAdapter(file, snakeCase(key), adapter)]
     }),
-  ) as Record<Adapted, NetworkConfig>
+  ) as Record<Adapted, TrainingAdapter>
   return {
     config,
     folders: Object.fromEntries(sources.map(({ part, folder }) => [part, folder])),
@@ -77,14 +126,16 @@ export async function composedCheckpoint(
         }
       }
       Object.assign(tensors, own.tensors)
-      return { tensors: withAdapters(tensors, adapters, file), file: own.file, mapped: mapped.includes(true) }
+      return { tensors: withAdapters(tensors, adapters, own.file), file: own.file, mapped: mapped.includes(true) }
     },
   }
 }
 
 async function folderOf(file: string, key: string, { name }: AudioPartSource, from: string, hub: ResolveModelOptions) {
+  // They select within the model's repository.
+  const { revision: _, files: __, ...others } = hub
   try {
-    return await resolveModel(from, hub)
+    return await resolveModel(from, others)
   } catch (error) {
     if (!(error instanceof CheckpointError || error instanceof HubError)) throw error
     throw new CheckpointError(
@@ -94,10 +145,14 @@ async function folderOf(file: string, key: string, { name }: AudioPartSource, fr
   }
 }
 
-/** Return the tensors under the names without adapters, with `alpha / r · B · A` added to the weights that have an adapter. */
+/**
+ * Return the tensors under the names without adapters, with the scaled product of lora_B [out, r] and lora_A [r, in] added to each weight
+ * [out, in] that has an adapter.
+ * @throws CheckpointError naming file and tensor for other shapes
+ */
 function withAdapters(
   tensors: Record<string, Tensor>,
-  adapters: Record<Adapted, NetworkConfig>,
+  adapters: Record<Adapted, TrainingAdapter>,
   file: string,
 ): Record<string, Tensor> {
   const plain = Object.fromEntries(
@@ -107,31 +162,30 @@ function withAdapters(
     ]),
   )
   for (const [name, down] of Object.entries(plain)) {
-    if (!name.endsWith('.lora_A.default.weight')) continue
-    const path = name.slice(0, -'.lora_A.default.weight'.length)
-    const part = path.slice(0, path.indexOf('.')) as Adapted
-    const [up, weight] = [plain[`${path}.lora_B.default.weight`], plain[`${path}.weight`]]
+    if (!name.endsWith(DOWN)) continue
+    const path = name.slice(0, -DOWN.length)
+    const part = path.slice(0, path.indexOf('.'))
+    const [up, weight] = [plain[path + UP], plain[`${path}.weight`]]
     // The check of names reports an adapter without its weight.
-    if (up === undefined || weight === undefined || !(part in adapters)) continue
-    const { r, loraAlpha } = adapters[part]
-    const key = snakeCase(ADAPTERS[part])
-    requireWhole(file, `${key}.r`, r, 1)
-    if (typeof loraAlpha !== 'number' || !Number.isFinite(loraAlpha) || down.size(0) !== r) {
+    if (up === undefined || weight === undefined || !Object.hasOwn(adapters, part)) continue
+    const { rank, scale } = adapters[part as Adapted]
+    const [out, width] = weight.shape
+    const isAdapter = (one: Tensor, ...shape: (number | undefined)[]) =>
+      one.isFloatingPoint() && one.shape.length === 2 && one.shape.every((size, i) => size === shape[i])
+    const isMatrix = weight.ndim === 2 && weight.isFloatingPoint()
+    if (!isMatrix || !isAdapter(down, rank, width) || !isAdapter(up, out, rank) || down.dtype !== up.dtype) {
+      const form = ({ dtype, shape }: Tensor) => `${dtype} [${shape.join(', ')}]`
       throw new CheckpointError(
-        `${file}: ${key}: expected a lora_alpha and the r of ${name}, which is ${down.size(0)}, got ${shown(loraAlpha)} and ${shown(r)}.`,
-        { file },
+        `${file}: ${name}: expected [r, in] with lora_B [out, r] for a weight [out, in], where ${snakeCase(ADAPTERS[part as Adapted])}.r is ${rank}, got ${form(down)} with ${form(up)} for ${form(weight)}.`,
+        { file, tensor: name },
       )
     }
-    plain[`${path}.weight`] = noGrad(() =>
-      weight.add(
-        up
-          .matmul(down)
-          .to({ dtype: weight.dtype })
-          .mul(loraAlpha / Number(r)),
-      ),
-    )
+    plain[`${path}.weight`] = noGrad(() => weight.add(up.matmul(down).to({ dtype: weight.dtype }).mul(scale)))
     delete plain[name]
-    delete plain[`${path}.lora_B.default.weight`]
+    delete plain[path + UP]
   }
   return plain
 }
+
+/** Ends of names of an adapter's tensors. */
+const [DOWN, UP] = ['.lora_A.default.weight', '.lora_B.default.weight'] as const

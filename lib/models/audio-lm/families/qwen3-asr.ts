@@ -1,7 +1,7 @@
 import { SPEECH_RATE } from '../../../audio/speech.js'
-import { defined } from '../../../base/check.js'
+import { defined, shown } from '../../../base/check.js'
 import { ConfigError } from '../../../base/errors.js'
-import { toCamel } from '../../../base/words.js'
+import { snakeCase, toCamel } from '../../../base/words.js'
 import { isConfiguration } from '../../../nn/native-module.js'
 import { labelCount } from '../../labels.js'
 import type { NetworkConfig } from '../../network.js'
@@ -50,6 +50,38 @@ const withoutSections = (scaling: unknown): unknown => {
   return ropeType === 'default' || ropeType === undefined ? null : { ...rest, ropeType }
 }
 
+/** `model_type` of the parts of Qwen's own layout. */
+const PART_TYPES = {
+  audioConfig: ['qwen3_asr_audio_encoder', 'qwen3_asr_encoder'],
+  textConfig: ['qwen3_asr_text', 'qwen3'],
+}
+
+/** Return why config.json in Qwen's own layout cannot be read. */
+function unreadable({ thinkerConfig }: NetworkConfig): string | undefined {
+  if (!isConfiguration(thinkerConfig)) return undefined
+  const thinker = toCamel(thinkerConfig)
+  for (const [key, types] of Object.entries(PART_TYPES)) {
+    const { modelType } = partOf(thinker, key)
+    if (modelType === undefined || types.includes(modelType as string)) continue
+    return `thinker_config.${snakeCase(key)}.model_type: expected ${types.map((type) => `'${type}'`).join(' or ')}, got ${shown(modelType)}.`
+  }
+  const { ropeScaling } = partOf(thinker, 'textConfig')
+  if (ropeScaling === undefined || ropeScaling === null) return undefined
+  const where = 'thinker_config.text_config.rope_scaling'
+  if (!isConfiguration(ropeScaling)) return `${where}: expected an object, got ${shown(ropeScaling)}.`
+  const {
+    mropeSection: _,
+    mropeInterleaved: __,
+    interleaved: ___,
+    type,
+    ropeType = type,
+    ...factors
+  } = toCamel(ropeScaling)
+  const [factor] = Object.keys(factors)
+  if (ropeType !== undefined || factor === undefined) return undefined
+  return `${where}.rope_type: expected the type of a scaling with ${snakeCase(factor)}, got none.`
+}
+
 const partOf = (config: NetworkConfig, key: string): NetworkConfig =>
   isConfiguration(config[key]) ? toCamel(config[key] as object) : {}
 
@@ -61,10 +93,20 @@ function layout(described: NetworkConfig): NetworkConfig {
     const isAligner = name === ALIGNER && config.numLabels === undefined
     return isAligner ? { ...config, numLabels: labelCount('AudioLM', config) } : described
   }
-  const { audioTokenId, initializerRange, classifyNum, ...thinker } = toCamel(thinkerConfig)
+  const thinker = toCamel(thinkerConfig)
+  const { audioTokenId, initializerRange, classifyNum, ...rest } = thinker
+  const {
+    audioConfig: _a,
+    textConfig: _t,
+    audioStartTokenId: _s,
+    audioEndTokenId: _e,
+    userTokenId: _u,
+    ...unread
+  } = rest
   const { maxSourcePositions: __, convChunksize: ___, modelType: ____, ...audio } = partOf(thinker, 'audioConfig')
   const { modelType: _____, ...text } = partOf(thinker, 'textConfig')
   return {
+    ...unread,
     ...config,
     audioConfig: { nWindow: 100, nWindowInfer: 400, ...audio },
     textConfig: { ...text, modelType: 'qwen3', ropeScaling: withoutSections(text.ropeScaling) },
@@ -111,6 +153,7 @@ export const qwen3Asr: AudioFamily = {
   hasModelPrefix: true,
   layout,
   layoutName,
+  unreadable,
   aligner: {
     ...{ countKey: 'numLabels', tokenKey: 'timestampTokenId', stepKey: 'timestampSegmentTime' },
     ...{ biasKey: 'tokenClassificationBias', architecture: ALIGNER },

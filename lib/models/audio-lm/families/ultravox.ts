@@ -109,6 +109,7 @@ export const ultravox: AudioFamily = {
     request: ({ prompt, audioToken }) => ({ messages: [{ role: 'user', content: `${prompt} ${audioToken}` }] }),
   },
   hasTextMessages: true,
+  hasOwnModuleNames: true,
   sizes: {
     'ultravox-v0.5-llama-3.2-1b': {
       ...{ modelType: 'ultravox', projectorLnMid: true, audioConfig: TURBO },
