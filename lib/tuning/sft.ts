@@ -126,6 +126,8 @@ export async function trainSft(
   const ranks = await joinRanks(network.parameters()[0]?.device ?? 'cpu', resolveArguments(training))
   const collate = collateOf(media)
   const answers = valid?.examples.flatMap(({ answer }) => answer ?? []) ?? []
+  // Report a reference that is too long to normalize before the training.
+  if (metrics.includes('wer') || metrics.includes('cer')) for (const { reference } of answers) normalize(reference)
   const trainer = new Trainer<SftModel, SftExample, SftBatch>({
     ...{ model: network, args: training, collate, collateAhead: media !== null },
     trainDataset: settings.packing ? packed(train.examples, collate, settings, ranks) : train.examples,
