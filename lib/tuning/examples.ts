@@ -229,7 +229,10 @@ function lengthOf(value: unknown, name: string): number {
   try {
     return JSON.stringify(value, (_, one) => (typeof one === 'bigint' ? `${one}` : one))?.length ?? 0
   } catch (error) {
-    throw new Refused('invalid record', `${name}: expected a value that JSON can represent: ${(error as Error).message}`)
+    throw new Refused(
+      'invalid record',
+      `${name}: expected a value that JSON can represent: ${(error as Error).message}`,
+    )
   }
 }
 

@@ -328,7 +328,9 @@ class GrpoRun {
   #digestOf(window: readonly Prompt[]): string {
     const { numGenerations, temperature } = this.settings
     const prompts = window.map(({ index, ids }) => [index, ids])
-    return createHash('sha256').update(JSON.stringify([numGenerations, temperature, prompts])).digest('hex')
+    return createHash('sha256')
+      .update(JSON.stringify([numGenerations, temperature, prompts]))
+      .digest('hex')
   }
 
   /** Return the answers of a batch's window, sampled before its first step. */

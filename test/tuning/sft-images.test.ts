@@ -221,7 +221,9 @@ it('voxtorch sft trains an InternVL, by parts', async () => {
     expectClose(one.lastHiddenState, other.lastHiddenState, 1e-4)
     expect(await sft(`--no-lora --train-encoder full --max-steps 1 --output ${at('whole')}`)).toBe(0)
     await vt.InternVL.fromPretrained(at('whole/model'))
-    await expect(sft('--long-audio cut --max-steps 1')).rejects.toThrow(/^sft: --long-audio: expected it for an AudioLM/)
+    await expect(sft('--long-audio cut --max-steps 1')).rejects.toThrow(
+      /^sft: --long-audio: expected it for an AudioLM/,
+    )
     await expect(sft('--gguf Q8_0 --max-steps 1')).rejects.toThrow(/gguf: expected none for InternVL/)
   } finally {
     log.mockRestore()

@@ -255,7 +255,11 @@ describe('trainSft', () => {
       [{ messages: [] }, 'invalid record', /messages: expected a list of messages/],
       [{ prompt: 'a' }, 'invalid record', /prompt: expected a list of messages with role and content, or two texts/],
       [{ ...good, tools: 'x' }, 'invalid record', /tools: expected a list/],
-      [{ messages: [{ ...user('a'), extra: cyclic }, assistant('b')] }, 'invalid record', /messages\[0\]\.extra: expected a value that JSON/],
+      [
+        { messages: [{ ...user('a'), extra: cyclic }, assistant('b')] },
+        'invalid record',
+        /messages\[0\]\.extra: expected a value that JSON/,
+      ],
       [{ ...good, tools: [cyclic] }, 'invalid record', /tools: expected a value that JSON can represent/],
       [{ messages: [user('a'), assistant('')] }, 'empty answer', /messages\[1\]: expected an answer of the assistant/],
       [
