@@ -79,6 +79,7 @@ export interface TrainGrpoResults extends RecipeResults<GrpoMetrics> {
  * ```
  * Writes the adapter to `outputDir/adapter`, or the model to `outputDir/model`, and `results.json`. On the CPU, a seed gives the same weights bit
  * for bit, and the same call continues a run that was killed, if the reward functions return the same numbers.
+ * If the windows of prompts differ from the checkpoint's, as with another number of processes, it samples new answers, with a warning.
  * @param records prompts, or the source of `loadDataset`: a JSON Lines or Parquet file, a folder, a dataset of the Hub. Prompts of an AudioLM
  *   may have audio clips
  * @throws ConfigError for a wrong option; DataError, with file and line or index, for a record that cannot be used (see `onBadRecord`), and for
