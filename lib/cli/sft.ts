@@ -8,6 +8,7 @@ import { flagOf, missingOption, type OptionsOf } from '../kit/options.js'
 import { requireNetworkDType } from '../tensor/dtype.js'
 import { SFT_SETTINGS, type SftSettings } from '../tuning/settings.js'
 import {
+  folderOf,
   inputOptions,
   MODEL_OPTIONS,
   OUTPUT_OPTION,
@@ -65,7 +66,6 @@ async function sft(values: OptionsOf<typeof OPTIONS>): Promise<number> {
   const changes: Partial<SftSettings> = {
     ...SFT_SETTINGS.fromOptions(options),
     ...(metrics && { metrics: metrics as [] }),
-    ...(values.normalizer === 'english' && values.spellings === undefined && spellingsIn(model)),
   }
   const { seed } = SFT_SETTINGS.read('sft', changes)
   const { manualSeed } = await import('../tensor/random.js')
@@ -74,22 +74,26 @@ async function sft(values: OptionsOf<typeof OPTIONS>): Promise<number> {
   using network = loaded
   const { DecoderLM } = await import('../models/decoder/decoder-lm.js')
   const parts = partsOf(values)
-  refuseUnread(values, !(network instanceof DecoderLM), parts)
+  const { AudioLM } = await import('../models/audio-lm/audio-lm.js')
+  refuseUnread(values, { hasParts: !(network instanceof DecoderLM), isAudio: network instanceof AudioLM }, parts)
+  const finds = values.normalizer === 'english' && values.spellings === undefined
+  const found = finds ? await spellingsOf(model) : {}
   await quantizeModel(network, values)
   manualSeed(seed)
   const trained = network instanceof DecoderLM ? await withAdapter(network, values) : withParts(network, parts, values)
   const results = await trainSft(trained, data, {
-    ...{ ...changes, tokenizer, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
+    ...{ ...changes, ...found, tokenizer, outputDir: output, args: defined({ gradientCheckpointing, bf16, progress }) },
     ...defined({ evalRecords: evalData }),
   })
   await printResults(results)
   return 0
 }
 
-/** Return the setting for the table of spellings in a model's folder; none without the file. */
-const spellingsIn = (folder: string) => {
-  const file = join(folder, 'normalizer.json')
-  return existsSync(file) ? { spellings: file } : {}
+/** Return the setting for the table of spellings in the folder of a model; none without the file. */
+async function spellingsOf(model: string): Promise<{ spellings?: string }> {
+  const folder = await folderOf(model)
+  const file = folder === undefined ? undefined : join(folder, 'normalizer.json')
+  return file !== undefined && existsSync(file) ? { spellings: file } : {}
 }
 
 const partsOf = ({ lora = true, trainEncoder, trainConnector, trainDecoder }: OptionsOf<typeof OPTIONS>) => ({
@@ -101,9 +105,15 @@ const partsOf = ({ lora = true, trainEncoder, trainConnector, trainDecoder }: Op
 /** Refuse options that nothing reads with this model. */
 function refuseUnread(
   values: OptionsOf<typeof OPTIONS>,
-  hasParts: boolean,
+  { hasParts, isAudio }: { hasParts: boolean; isAudio: boolean },
   parts: Readonly<Record<string, string>>,
 ): void {
+  const { longAudio } = values
+  if (longAudio !== undefined && !isAudio) {
+    throw new ConfigError(`sft: --long-audio: expected it for an AudioLM only, got ${longAudio}. Leave it out.`, {
+      option: 'longAudio',
+    })
+  }
   const own = PARTS.find((name) => values[name] !== undefined)
   if (!hasParts && own !== undefined) {
     throw new ConfigError(`sft: ${flagOf(own)}: expected none for a DecoderLM, got ${values[own]}. Leave it out.`, {

@@ -104,6 +104,13 @@ export const openModel = (model: string, values: ModelOptions) =>
 /** Load a DecoderLM, or an AudioLM or InternVL where config.json states one, with its tokenizer. */
 export const openSftModel = (model: string, values: ModelOptions) => openNetwork(model, values, true)
 
+/** Return the local folder of a model that has been loaded; undefined for a GGUF file. */
+export async function folderOf(model: string): Promise<string | undefined> {
+  if (isGguf(model)) return undefined
+  const { resolveModel } = await import('../hub/resolve.js')
+  return resolveModel(model)
+}
+
 async function openNetwork(
   model: string,
   { device, dtype }: ModelOptions,

@@ -1,4 +1,4 @@
-import { allGatherObject, getRank, getWorldSize } from '../distributed/index.js'
+import { getRank, getWorldSize } from '../distributed/index.js'
 import { padTokens } from '../kit/pad.js'
 import { rougeL } from '../kit/rouge-l.js'
 import { AudioLM } from '../models/audio-lm/audio-lm.js'
@@ -8,6 +8,7 @@ import type { InternVL } from '../models/internvl/internvl.js'
 import { withEvalMode } from '../nn/eval-mode.js'
 import { scope } from '../tensor/index.js'
 import { cer, wer } from '../train/metrics/error-rate.js'
+import { Ranks } from '../train/trainer/distributed.js'
 import type { RecordReader, SftExample } from './examples.js'
 import type { AnswerMetric, SftSettings } from './settings.js'
 
@@ -32,7 +33,10 @@ export function answerMetrics(
   return Object.fromEntries(metrics.map((name) => [name, compute[name]()]))
 }
 
-/** Generate an answer to each prompt greedily. Each process generates a part of them; all return all. */
+/**
+ * Generate an answer to each prompt greedily. Each process generates a part of them; all return all.
+ * @throws DistributedError if another process fails
+ */
 export async function generateAnswers(
   model: DecoderLM | AudioLM | InternVL,
   { tokenizer, media }: Pick<RecordReader, 'tokenizer' | 'media'>,
@@ -47,7 +51,7 @@ export async function generateAnswers(
   }
   const [rank, size] = [getRank(), getWorldSize()]
   const own = answers.filter((_, i) => i % size === rank)
-  const texts = await withEvalMode(model, async () => {
+  const generate = async () => {
     const found: string[] = []
     for (let at = 0; at < own.length; at += evalBatchSize) {
       const some = own.slice(at, at + evalBatchSize)
@@ -68,8 +72,7 @@ export async function generateAnswers(
       for (const ids of tokens) found.push(tokenizer.decode(ids, { skipSpecialTokens: true }))
     }
     return found
-  })
-  if (size === 1) return texts
-  const parts = await allGatherObject(texts)
+  }
+  const parts = await new Ranks(rank, size).each('generateAnswers', () => withEvalMode(model, generate))
   return answers.map((_, i) => parts[i % size]?.[Math.floor(i / size)] as string)
 }

@@ -65,14 +65,28 @@ const tables = [ones, onesSuffixed, tens, tensSuffixed, multipliers, multipliers
 /** Whether a word may be a part of a number. */
 const isKnown = (word: string) =>
   zeros.has(word) || word === 'per' || word === 'percent' || tables.some((table) => table.has(word))
-const isNumeric = (word: string | undefined) => word !== undefined && /^\d+(\.\d+)?$/.test(word)
+/** Whether a word is a number in decimal digits of any script, as for Python. */
+const isNumeric = (word: string | undefined) => word !== undefined && /^\p{Nd}+(\.\p{Nd}+)?$/u.test(word)
+
+/** Return a text with ASCII digits in place of those of other scripts. */
+const withAsciiDigits = (text: string): string =>
+  text.replace(/[^\0-\x7f]/gu, (character) => (DIGIT.test(character) ? `${digitOf(character)}` : character))
+const DIGIT = /\p{Nd}/u
+
+/** Unicode has the ten digits of a script in order, and some scripts' digits next to each other. */
+function digitOf(character: string): number {
+  const code = character.codePointAt(0) as number
+  let first = code
+  while (DIGIT.test(String.fromCodePoint(first - 1))) first--
+  return (code - first) % 10
+}
 
 /** Digits, or a number that may grow. */
 type Value = bigint | string
 
 /** Return a decimal number times an integer if that is an integer; undefined for other texts and products. */
 function product(value: Value, factor: bigint): bigint | undefined {
-  const [, whole = '', decimals = ''] = /^(\d*)(?:\.(\d*))?$/.exec(`${value}`) ?? [undefined]
+  const [, whole = '', decimals = ''] = /^(\d*)(?:\.(\d*))?$/.exec(withAsciiDigits(`${value}`)) ?? [undefined]
   if (whole === '' && decimals === '') return undefined
   const scaled = BigInt(whole + decimals) * factor
   const scale = 10n ** BigInt(decimals.length)

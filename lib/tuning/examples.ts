@@ -1,5 +1,5 @@
 import { isList, shown } from '../base/check.js'
-import { DataError, VoxtorchError } from '../base/errors.js'
+import { ConfigError, DataError, ShapeError } from '../base/errors.js'
 import { commonLength } from '../base/words.js'
 import type { BadRecords } from '../kit/records.js'
 import type { ChatMessage, ChatOptions } from '../text/chat.js'
@@ -88,12 +88,16 @@ export async function examplesOf(
       examples.push(await exampleOf(reader, located, truncated, withAnswers))
     } catch (error) {
       if (error instanceof Refused) located.refuse(error.reason, error.message)
-      else if (error instanceof VoxtorchError && hasTemplate(reader)) located.refuse('invalid record', error.message)
+      else if (isOfRecord(error)) located.refuse('invalid record', error.message)
       else throw error
     }
   }
   return { examples, truncated }
 }
+
+/** Whether a record causes an error: unreadable data, or a message that the chat template rejects, whose error has its `reason`. */
+const isOfRecord = (error: unknown): error is Error =>
+  error instanceof DataError || (error instanceof ConfigError && 'reason' in error)
 
 async function exampleOf(
   reader: RecordReader,
@@ -198,20 +202,20 @@ async function tokensOf(reader: RecordReader, { record, root }: LocatedRecord, w
 const MOST_RENDERED = 2 ** 26
 
 function requireShort(messages: readonly ChatMessage[], tools: unknown): void {
-  const lengthOf = (value: unknown): number =>
-    typeof value === 'string'
-      ? value.length
-      : value instanceof Uint8Array || value == null
-        ? 0
-        : JSON.stringify(value).length
   const partsOf = (content: unknown): unknown[] =>
     isList(content)
       ? content.map((part: unknown) => (typeof part === 'string' ? part : (part as { text?: unknown } | null)?.text))
       : [content]
-  const characters = messages.reduce((sum, { content, role, ...others }) => {
-    const own = [...partsOf(content), others].map(lengthOf)
-    return own.reduce((a, b) => a + b, sum + 32)
-  }, lengthOf(tools))
+  const characters = messages.reduce(
+    (sum, { content, role, ...others }, i) => {
+      const texts = partsOf(content).map((part) => lengthOf(part, `messages[${i}].content`))
+      const fields = Object.entries(others).map(
+        ([name, value]) => name.length + lengthOf(value, `messages[${i}].${name}`),
+      )
+      return [...texts, ...fields].reduce((a, b) => a + b, sum + 32)
+    },
+    lengthOf(tools, 'tools'),
+  )
   if (characters * messages.length <= MOST_RENDERED) return
   throw new Refused(
     'long conversation',
@@ -219,8 +223,19 @@ function requireShort(messages: readonly ChatMessage[], tools: unknown): void {
   )
 }
 
-const hasTemplate = (reader: RecordReader): boolean =>
-  reader.tokenizer.chatTemplate !== null || templateOf(reader).chatTemplate !== undefined
+/** Return the number of characters of a value as JSON, with bigints as numbers. @param name field of the value */
+function lengthOf(value: unknown, name: string): number {
+  if (typeof value === 'string') return value.length
+  if (value instanceof Uint8Array || value == null) return 0
+  try {
+    return JSON.stringify(value, (_, one) => (typeof one === 'bigint' ? `${one}` : one))?.length ?? 0
+  } catch (error) {
+    throw new Refused(
+      'invalid record',
+      `${name}: expected a value that JSON can represent: ${(error as Error).message}`,
+    )
+  }
+}
 
 /** Return the template of the model, in place of the tokenizer's. */
 const templateOf = ({ media }: RecordReader): Pick<ChatOptions, 'chatTemplate'> =>
@@ -397,12 +412,16 @@ async function readConversation(
       clips.push(clip)
       tokens.push(await (media as ConversationMedia).tokensOf(clip))
     } catch (error) {
-      if (!(error instanceof DataError)) throw error
+      if (!(error instanceof DataError || error instanceof ShapeError || isWrongValue(error))) throw error
       throw new Refused('clips', error.message.startsWith(name) ? error.message : `${name}: ${error.message}`)
     }
   }
   return { messages: media?.templateMessages?.(read) ?? read, clips, tokens, clipsBefore }
 }
+
+/** Whether the value of an audio or image part causes a ConfigError; others are about the model. */
+const isWrongValue = (error: unknown): error is ConfigError =>
+  error instanceof ConfigError && /^(?:clips|image)(?:\.|$)/.test(String((error as { argument?: unknown }).argument))
 
 const partOf = (part: unknown): Record<string, unknown> =>
   typeof part === 'object' && part !== null ? dropNulls(part as Record<string, unknown>) : {}

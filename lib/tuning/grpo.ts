@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto'
 import { argumentError, defined, requireString } from '../base/check.js'
-import { ConfigError, DistributedError } from '../base/errors.js'
+import { ConfigError } from '../base/errors.js'
 import { type ChangesOf, checkedBy, instanceOf } from '../base/settings.js'
 import { Random } from '../data/random.js'
 import { plainMetrics, type RecipeResults, runRecipe } from '../kit/recipe.js'
@@ -11,6 +12,7 @@ import { Tokenizer } from '../text/tokenizer.js'
 import { joinRanks, Ranks } from '../train/trainer/distributed.js'
 import { type LossOutput, onDevice } from '../train/trainer/loss.js'
 import { resolveArguments } from '../train/trainer/resolve-arguments.js'
+import { warn } from '../train/trainer/rng.js'
 import { Trainer } from '../train/trainer/trainer.js'
 import { type AnswerBatch, answerLogps, collateAnswers } from './answers.js'
 import { type TuningModel, tuningModel } from './audio.js'
@@ -77,6 +79,7 @@ export interface TrainGrpoResults extends RecipeResults<GrpoMetrics> {
  * ```
  * Writes the adapter to `outputDir/adapter`, or the model to `outputDir/model`, and `results.json`. On the CPU, a seed gives the same weights bit
  * for bit, and the same call continues a run that was killed, if the reward functions return the same numbers.
+ * If the windows of prompts differ from the checkpoint's, as with another number of processes, it samples new answers, with a warning.
  * @param records prompts, or the source of `loadDataset`: a JSON Lines or Parquet file, a folder, a dataset of the Hub. Prompts of an AudioLM
  *   may have audio clips
  * @throws ConfigError for a wrong option; DataError, with file and line or index, for a record that cannot be used (see `onBadRecord`), and for
@@ -172,6 +175,8 @@ class Tally {
 /** Answers of a window, with what the steps need of them. */
 interface Rollouts {
   key: number
+  /** Digest of the prompts and the settings that the answers depend on. */
+  digest: string
   answers: SampledAnswer[]
   advantages: number[]
   /** Log-probabilities of the answers' tokens when they were sampled, and under the reference model; empty until they are computed. */
@@ -186,6 +191,8 @@ class GrpoRun {
   ranks = new Ranks()
   readonly #peft: PeftModel | undefined
   #rollouts: Rollouts | null = null
+  /** First error of this process in an evaluation. */
+  #failure: { error: unknown } | undefined
 
   constructor(
     readonly model: TuningModel,
@@ -228,9 +235,7 @@ class GrpoRun {
   /** Return the loss of a batch; in evaluation minus the mean reward of greedy answers, with the rewards [prompts, 1 + functions]. */
   async lossOf(batch: PromptBatch): Promise<LossOutput> {
     if (this.model.training) return { loss: await this.#loss(batch) }
-    const answers = await this.#sample(batch.prompts, 1)
-    const rewards = await this.#score(batch.prompts, answers)
-    const rows = rewards.map((row, i) => [this.#sum(row, i), ...row.map((reward) => reward ?? Number.NaN)])
+    const rows = await this.#evaluated(batch.prompts)
     const mean = meanOf(rows.map(([reward]) => reward as number))
     return {
       loss: tensor(Number.isNaN(mean) ? 0 : -mean, { dtype: 'float32' }),
@@ -238,8 +243,30 @@ class GrpoRun {
     }
   }
 
-  /** Return the metrics of rewards [prompts, 1 + functions]. */
-  metricsOf(rewards: Tensor): GrpoMetrics {
+  /**
+   * Return the rewards of greedy answers and their sums, [prompts, 1 + functions]. Processes may have different numbers of batches, so
+   * `metricsOf` reports an error, where all of them meet; with several processes, the rewards are NaN from the error on.
+   */
+  async #evaluated(prompts: readonly Prompt[]): Promise<number[][]> {
+    if (this.#failure === undefined) {
+      try {
+        const rewards = await this.#score(prompts, await this.#sample(prompts, 1))
+        return rewards.map((row, i) => [this.#sum(row, i), ...row.map((reward) => reward ?? Number.NaN)])
+      } catch (error) {
+        if (this.ranks.size === 1) throw error
+        this.#failure = { error }
+      }
+    }
+    return prompts.map(() => new Array<number>(1 + this.rewards.length).fill(Number.NaN))
+  }
+
+  /** Return the metrics of rewards [prompts, 1 + functions]. @throws the error of `lossOf`, of any process */
+  async metricsOf(rewards: Tensor): Promise<GrpoMetrics> {
+    const failure = this.#failure
+    this.#failure = undefined
+    await this.ranks.each(WHERE, async () => {
+      if (failure !== undefined) throw failure.error
+    })
     const rows = rewards.toArray() as number[][]
     const names = ['reward', ...this.rewards.map(([name]) => `rewards/${name}`)]
     const means = names.map((name, at) => [name, meanOf(rows.map((row) => row[at] as number))] as const)
@@ -263,14 +290,16 @@ class GrpoRun {
       const answers = await onDevice(await collateAnswers(this.model, tokens, 0), device)
       const reference = beta > 0 ? await this.#reference(rollouts, rows, tokens, answers) : null
       const { tokens: logps } = await answerLogps(this.model, answers, settings.temperature)
-      if (numIterations > 1 && !batch.isRepeated) await this.#keep(rollouts.old, rows, tokens, logps)
+      // Present in a repeated step, unless the answers were sampled anew after a resume.
+      const hasOld = rollouts.old[first] !== undefined
+      if (numIterations > 1 && !hasOld) await this.#keep(rollouts.old, rows, tokens, logps)
       const placed = (values: number[][]) => this.#placed(values, rows, tokens, logps)
       const kept = rows.map((row) => (counts(row) ? 1 : 0))
       const like = { dtype: 'float32', device: device as 'cpu' } as const
       const found = grpoLoss(
         {
           logps,
-          oldLogps: batch.isRepeated ? placed(rollouts.old) : null,
+          oldLogps: hasOld ? placed(rollouts.old) : null,
           refLogps: reference,
           mask: answers.answerMask.slice(-1, 1).mul(tensor(kept, like).unsqueeze(1)),
           advantages: tensor(
@@ -296,11 +325,24 @@ class GrpoRun {
     return answers.reduce((sum, { ids }, row) => sum + (counts(row) ? ids.length : 0), 0)
   }
 
+  /** Return the digest of a window: answers of other prompts, or of other settings, do not fit it. */
+  #digestOf(window: readonly Prompt[]): string {
+    const { numGenerations, temperature } = this.settings
+    const prompts = window.map(({ index, ids }) => [index, ids])
+    return createHash('sha256')
+      .update(JSON.stringify([numGenerations, temperature, prompts]))
+      .digest('hex')
+  }
+
   /** Return the answers of a batch's window, sampled before its first step. */
   async #rolloutsOf({ key, window, isRepeated }: PromptBatch): Promise<Rollouts> {
-    if (this.#rollouts?.key === key) return this.#rollouts
-    if (isRepeated) {
-      throw new ConfigError(`${WHERE}: expected the answers of the step before in the checkpoint, got none.`, {})
+    const digest = this.#digestOf(window)
+    if (this.#rollouts?.key === key && this.#rollouts.digest === digest) return this.#rollouts
+    if (isRepeated && this.ranks.isMain) {
+      warn(
+        `${WHERE}: expected a checkpoint with answers to the prompts of this step, got none or answers to other prompts, as after a change ` +
+          'of the number of processes, batchSize, accumulation, numGenerations, numIterations, temperature or the records. Training samples new answers.',
+      )
     }
     const { numGenerations, rewardWeights, scaleRewards } = this.settings
     const { answers, rewards } = await this.#scored(window, numGenerations, key)
@@ -322,7 +364,7 @@ class GrpoRun {
       completionLength: meanOf(lengths),
       clippedCompletions: meanOf(answers.map(({ isTruncated }) => (isTruncated ? 1 : 0))),
     })
-    this.#rollouts = { key, answers, advantages, old: [], reference: [] }
+    this.#rollouts = { key, digest, answers, advantages, old: [], reference: [] }
     return this.#rollouts
   }
 
@@ -332,24 +374,10 @@ class GrpoRun {
     const { batchSize } = this.settings
     const places = window.map((_, i) => i).filter((i) => Math.floor(i / batchSize) % size === rank)
     const prompts = places.map((place) => window[place] as Prompt)
-    const answers = await this.#sample(prompts, count, { key, places, of: window.length })
-    let failure: unknown
-    const rewards = await this.#score(prompts, answers).catch((error: unknown) => {
-      failure = error
-      return null
+    const parts = await this.ranks.each(WHERE, async () => {
+      const answers = await this.#sample(prompts, count, { key, places, of: window.length })
+      return { places, answers, rewards: await this.#score(prompts, answers) }
     })
-    const parts = await this.ranks.all({
-      places,
-      answers,
-      rewards: rewards ?? [],
-      error: rewards ? null : String(failure),
-    })
-    if (failure !== undefined) throw failure
-    const failed = parts.findIndex(({ error }) => error !== null)
-    if (failed >= 0) {
-      const message = `${WHERE}: expected rewards from every process, got an error on rank ${failed}: ${parts[failed]?.error}`
-      throw new DistributedError(message, { rank: failed })
-    }
     const all = { answers: [] as SampledAnswer[], rewards: [] as (number | null)[][] }
     for (const part of parts) {
       for (const [i, place] of part.places.entries()) {

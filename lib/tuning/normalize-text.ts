@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { CheckpointError } from '../base/errors.js'
+import { CheckpointError, DataError } from '../base/errors.js'
 import { readCheckpointJson } from '../files/json/json.js'
 import { standardizeNumbers } from './english-numbers.js'
 
@@ -10,19 +10,32 @@ export type Spellings = ReadonlyMap<string, string>
 /**
  * Normalize a text as Whisper's `BasicTextNormalizer` does, for error rates: lower case, without text in brackets, and spaces in place of
  * punctuation and symbols.
+ * @throws DataError for a text that is too long
  */
 export function normalizeText(text: string): string {
-  const outside = withoutParentheses(withoutTags(text.toLowerCase()))
-  return outside
-    .normalize('NFKC')
+  const outside = withoutParentheses(withoutTags(bounded(text).toLowerCase()))
+  return bounded(outside.normalize('NFKC'))
     .replace(/[\p{M}\p{S}\p{P}]/gu, ' ')
     .toLowerCase()
-    .replace(/\s+/g, ' ')
-    .trim()
+    .replace(SPACES, ' ')
+    .replace(OUTER_SPACES, '')
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are spaces for Python.
-const SPACES = /[\s\u001c-\u001f\u0085]+/g
+/** Most characters of a text. Compatibility forms have up to 18 times as many, so they are bounded too. */
+const MOST_CHARACTERS = 2 ** 20
+
+function bounded(text: string): string {
+  if (text.length <= MOST_CHARACTERS) return text
+  throw new DataError(
+    `normalizeText: expected a text of at most ${MOST_CHARACTERS} characters in Unicode's compatibility form, got ${text.length}. Shorten the answer or the reference.`,
+    { length: text.length },
+  )
+}
+
+// Python's whitespace. JavaScript's has U+FEFF too, and none of U+001C to U+001F and U+0085.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: see above.
+const SPACES = /[\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/g
+const OUTER_SPACES = /^ | $/g
 const WORD = '[\\p{L}\\p{N}_]'
 const [START, END] = [`(?<!${WORD})`, `(?!${WORD})`]
 const FILLERS = new RegExp(`${START}(?:hmm|mm|mhm|mmm|uh|um)${END}`, 'gu')
@@ -53,20 +66,20 @@ const LETTERS: Readonly<Record<string, string>> = {
  * Normalize an English text as Whisper's `EnglishTextNormalizer` does, for error rates: as the basic normalizer, without diacritics and
  * fillers such as "uh"; contractions and titles are spelled out, numbers become digits, and British spellings American ones.
  * @param spellings table of the checkpoint's normalizer.json, see `readSpellings`. Default: none
+ * @throws DataError for a text that is too long
  */
 export function normalizeEnglish(text: string, spellings: Spellings = new Map()): string {
-  let found = withoutParentheses(withoutTags(text.toLowerCase()))
+  let found = withoutParentheses(withoutTags(bounded(text).toLowerCase()))
     .replace(FILLERS, '')
     .replace(SPACES, ' ')
     .replaceAll(" '", "'")
   for (const [pattern, replacement] of REPLACEMENTS) found = found.replace(pattern, replacement)
-  found = found.replace(/(\d),(\d)/g, '$1$2').replace(/\.([^0-9]|$)/gu, ' $1')
-  const plain = Array.from(found.normalize('NFKD'), (character) => {
-    if ('.%$¢€£'.includes(character)) return character
-    if (character in LETTERS) return LETTERS[character]
-    if (/\p{Mn}/u.test(character)) return ''
-    return /[\p{M}\p{S}\p{P}]/u.test(character) ? ' ' : character
-  }).join('')
+  // \p{Nd} is Python's \d.
+  found = found.replace(/(\p{Nd}),(\p{Nd})/gu, '$1$2').replace(/\.([^0-9]|$)/gu, ' $1')
+  const plain = bounded(found.normalize('NFKD'))
+    .replace(/\p{Mn}+/gu, '')
+    .replace(/[œøæßđðþłŒØÆẞĐÐÞŁ]/gu, (letter) => LETTERS[letter] as string)
+    .replace(/(?![.%$¢€£])[\p{M}\p{S}\p{P}]/gu, ' ')
   return standardizeNumbers(plain.replace(SPACES, ' '))
     .split(' ')
     .map((word) => spellings.get(word) ?? word)
@@ -74,7 +87,7 @@ export function normalizeEnglish(text: string, spellings: Spellings = new Map())
     .replace(/[.$¢€£]([^0-9])/gu, ' $1')
     .replace(/([^0-9])%/gu, '$1 ')
     .replace(SPACES, ' ')
-    .trim()
+    .replace(OUTER_SPACES, '')
 }
 
 /** Most entries of a table of spellings. */

@@ -248,7 +248,7 @@ export const SFT_SETTINGS = settings({
     type: GGUF_SAVE_TYPES,
     ...{ nullable: true, default: null, defaultText: 'none', help: 'save a GGUF file with these weights too' },
   },
-  /** Audio clips that are longer than the model takes, as in `AudioLM.prepare`. Default 'error': a record that cannot be used. */
+  /** Only for an `AudioLM`: clips that are longer than the model takes, as in `AudioLM.prepare`. Default 'error': a record that cannot be used. */
   longAudio: {
     type: ['error', 'cut', 'windows'],
     ...{ default: 'error', help: 'audio clips that are longer than the model takes' },

@@ -102,13 +102,14 @@ export async function trainSft(
   requireString(WHERE, 'outputDir', outputDir)
   RECORDS()(WHERE, 'records', records)
   const settings = SFT_SETTINGS.read(WHERE, SFT_SETTINGS.changesIn(options))
-  requireFitting(network, settings, evalRecords !== undefined)
+  requireFitting(network, settings, evalRecords !== undefined, options.longAudio)
   if (settings.packing) refuseOwned(WHERE, args)
   const tokenizer = given.tokenizer ?? (network instanceof AudioLM ? network.tokenizer : null)
   if (tokenizer == null) throw argumentError(WHERE, 'tokenizer', 'the tokenizer of the model', tokenizer)
   const training = trainingArguments(WHERE, outputDir, ownArguments(settings, evalRecords !== undefined), args)
   using optimizer = loraplusOptimizer(WHERE, network, settings.loraplusLrRatio, training)
   const media = mediaIn(network, tokenizer, settings)
+  const normalize = await normalizerOf(settings)
   const reader: RecordReader = { tokenizer, media, settings }
   const bad = new BadRecords(settings.onBadRecord)
   const needsMedia = !languageModel(network)
@@ -117,7 +118,6 @@ export async function trainSft(
   const train = await examplesOf({ ...reader, needsMedia: media !== null && needsMedia }, records, bad, 'records')
   if (train.examples.length === 0) throw noRecords(WHERE, 'record', 'records', bad)
   const { metrics } = settings
-  const normalize = await normalizerOf(settings)
   const withAnswers = metrics.length > 0
   const valid =
     evalRecords === undefined ? undefined : await examplesOf(reader, evalRecords, bad, 'evalRecords', withAnswers)
@@ -126,6 +126,8 @@ export async function trainSft(
   const ranks = await joinRanks(network.parameters()[0]?.device ?? 'cpu', resolveArguments(training))
   const collate = collateOf(media)
   const answers = valid?.examples.flatMap(({ answer }) => answer ?? []) ?? []
+  // Report a reference that is too long to normalize before the training.
+  if (metrics.includes('wer') || metrics.includes('cer')) for (const { reference } of answers) normalize(reference)
   const trainer = new Trainer<SftModel, SftExample, SftBatch>({
     ...{ model: network, args: training, collate, collateAhead: media !== null },
     trainDataset: settings.packing ? packed(train.examples, collate, settings, ranks) : train.examples,
@@ -168,7 +170,13 @@ export async function trainSft(
   return results
 }
 
-function requireFitting(network: SftModel, settings: SftSettings, evaluates: boolean): void {
+/** @param longAudio the option as given, undefined for its default */
+function requireFitting(
+  network: SftModel,
+  settings: SftSettings,
+  evaluates: boolean,
+  longAudio: TrainSftOptions['longAudio'],
+): void {
   const { metrics, keyMetric, earlyStoppingPatience, merge, gguf, packing, groupByLength } = settings
   const refuse = (argument: string, message: string): never => {
     throw new ConfigError(`${WHERE}: ${argument}: expected ${message}`, { argument })
@@ -202,6 +210,9 @@ function requireFitting(network: SftModel, settings: SftSettings, evaluates: boo
       'merge',
       `a model without quantization, since ${kind} is saved without, got '${packed[0]}' quantized. Leave it out.`,
     )
+  }
+  if (longAudio !== undefined && !(network instanceof AudioLM)) {
+    refuse('longAudio', `it for an AudioLM only, got '${longAudio}' for ${kind}. Leave it out.`)
   }
   if (gguf !== null && !(network instanceof DecoderLM)) {
     refuse('gguf', `none for ${kind}, got '${gguf}'. Leave it out.`)

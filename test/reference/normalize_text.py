@@ -26,6 +26,9 @@ the colour of the theatre is grey; they organise one
 decillion, nineteen nonillion, two million million, zero million, oh hundred, 0 thousand
 $5.5 million, 2.5 thousands, 1.23 hundred, 3.3.3 billion, 1.2.3.4
 y'all's ma'am i'ma imma shoulda've  'tis  o ' clock
+\u0663 billion; \u0663,\u0664; 5\u0663; $\u0663; \u0663%; \u0663 percent; \u0663 cents; twenty \u0663; point \u0663; a\u0663b
+\u0663rd; \uff13 billion; \u0663.5 million; 3\u0663.5 million; \u0661 \u0661s; $3 \u00a2\u0664\u0665; double \u0663; \u0663.\u0664; \U0001d7d8 thousand
+a\ufeffb \ufeff'd \u0663\ufeffbillion x\x1cy\x85z
 \u0130stanbul \u03a3\u0391\u03a3 \u2019s it\u2019s\u00a0here\u2028now
 """.strip().split('\n')  # fmt: skip
 WORDS = (

@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, vi } from 'vitest'
 import * as vt from '../../lib/index.js'
 import { type RewardAnswer, type TrainGrpoOptions, trainGrpo, werReward } from '../../lib/tuning/index.js'
 import { normalizeText } from '../../lib/tuning/normalize-text.js'
@@ -91,6 +91,48 @@ describe('trainGrpo', () => {
     expect(resumed.results).toEqual(whole.results)
     const other = await trained(options({ ...more, seed: 7 }), 0.1)
     expect(other.values).not.toEqual(whole.values)
+  })
+
+  it.each([
+    ['another batch size', { batchSize: 2 }, records],
+    ['other records', {}, [...records].reverse()],
+    ['another number of answers', { numGenerations: 3 }, records],
+  ] as const)('samples new answers if it continues with %s', async (_, changes, others) => {
+    const first = options({ batchSize: 1, numIterations: 2, saveSteps: 1 })
+    const onStepEnd = ({ state }: vt.CallbackContext) => {
+      // The checkpoint is that of step 1.
+      if (state.globalStep === 2) throw new Error('killed')
+    }
+    await expect(trained({ ...first, callbacks: [{ onStepEnd }] })).rejects.toThrow('killed')
+    const sampled: [word: string, ids: string][] = []
+    const rewards = (answer: RewardAnswer) => {
+      sampled.push([answer.record.word as string, answer.completionIds.join(',')])
+      return capitals(answer)
+    }
+    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const peft = await adapted()
+    const forward = peft.model.forward.bind(peft.model)
+    const rows: number[][] = []
+    peft.model.forward = (inputs) => {
+      if (peft.model.training && inputs.inputIds) rows.push(...(inputs.inputIds.toArray() as number[][]))
+      return forward(inputs)
+    }
+    try {
+      await trainGrpo(peft, others, { ...first, ...changes, rewards, maxSteps: 4 })
+      expect(warnings.mock.calls.flat().join(' ')).toMatch(
+        /trainGrpo: expected a checkpoint with answers to the prompts/,
+      )
+    } finally {
+      warnings.mockRestore()
+      peft.model.dispose()
+    }
+    expect(rows.length).toBeGreaterThan(0)
+    for (const row of rows) {
+      const ids = row.map(Number)
+      const { word } = records.find((one) => tokenizer.decode(ids).includes(`user\n${one.word}`)) as (typeof records)[0]
+      const answers = sampled.filter(([own]) => own === word).map(([, answer]) => answer)
+      expect(answers.some((answer) => ids.join(',').includes(answer))).toBe(true)
+    }
   })
 
   it.each([1, 0.7])(

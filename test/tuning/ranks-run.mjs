@@ -38,9 +38,10 @@ const onLog = ({ logs: entry }) => logs.push(entry)
 const onStepEnd = ({ state }) => {
   if (state.globalStep === stopAt) throw new Error('stopped by the test')
 }
-const { rewardsThrowOn, ...settings } = options
+const { rewardsThrowOn, throwsInEvaluation = false, generationThrowsOn, ...settings } = options
+if (getRank() === generationThrowsOn) model.generate = () => Promise.reject(new Error('not today'))
 const capitals = ({ completionIds }) => {
-  if (getRank() === rewardsThrowOn) throw new Error('not today')
+  if (getRank() === rewardsThrowOn && model.training !== throwsInEvaluation) throw new Error('not today')
   return completionIds.filter((id) => id < 91).length / completionIds.length
 }
 const run = { sft: trainSft, dpo: trainDpo, grpo: trainGrpo }[kind]

@@ -25,6 +25,10 @@ const conversations = write(
   'sft.jsonl',
   words.map((word, i) => ({ messages: [user(`say ${word}`), assistant(`${word}${'!'.repeat(3 * i)}`)] })),
 )
+const heldOut = write(
+  'held-out.jsonl',
+  ['hen', 'ibis', 'jay'].map((word) => ({ messages: [user(`say ${word}`), assistant(`${word}!`)] })),
+)
 const pairs = write(
   'dpo.jsonl',
   words.map((word, i) => ({ prompt: `say ${word}: `, chosen: `${word}!`, rejected: `no ${word}${'?'.repeat(i)}` })),
@@ -36,6 +40,11 @@ const labeled = write(
 const prompts = write(
   'grpo.jsonl',
   words.map((word) => ({ prompt: [user(`say ${word}`)] })),
+)
+
+const heldOutPrompts = write(
+  'held-out-prompts.jsonl',
+  ['hen', 'ibis', 'jay'].map((word) => ({ prompt: [user(`say ${word}`)] })),
 )
 
 interface Config {
@@ -87,6 +96,15 @@ const texts = (passes: readonly number[][]) =>
 const CASES: [string, Config, Record<string, unknown>][] = [
   ['sft', { kind: 'sft', data: conversations, options: { epochs: 2, batchSize: 1 } }, { batchSize: 2 }],
   [
+    'sft with metrics',
+    {
+      kind: 'sft',
+      data: conversations,
+      options: { batchSize: 1, evalRecords: heldOut, evalBatchSize: 2, metrics: ['cer', 'rougeL'], maxNewTokens: 6 },
+    },
+    { batchSize: 2 },
+  ],
+  [
     'sft without adapters',
     { kind: 'sft', data: conversations, adapters: false, options: { batchSize: 1 } },
     { batchSize: 2 },
@@ -122,6 +140,14 @@ describe('two processes', () => {
       expect(first.state).toEqual(one.state)
       expect(first.state.tokensSeen).toBeGreaterThan(first.state.samplesSeen)
       expect(first.results.samples).toEqual(one.results.samples)
+      if (config.options.evalRecords !== undefined) {
+        const { loss, ...metrics } = one.results.valid as Record<string, number>
+        const { loss: lossOfBoth, ...metricsOfBoth } = first.results.valid as Record<string, number>
+        expect(Math.abs((lossOfBoth as number) - (loss as number))).toBeLessThan(1e-4)
+        expect(Object.keys(metrics).sort()).toEqual(['cer', 'rougeL'])
+        expect(metricsOfBoth).toEqual(metrics)
+        expect(second.results.valid).toEqual(first.results.valid)
+      }
       if (config.kind !== 'grpo') {
         const epochs = (config.options.epochs as number | undefined) ?? 1
         const both = texts([...first.passes, ...second.passes])
@@ -195,4 +221,34 @@ describe('two processes', () => {
     }
     await expect(together(config)).rejects.toThrow(/got an error on rank 1: DataError.*reward 'capitals'.*not today/)
   })
+
+  it.each([
+    [
+      'a reward function',
+      {
+        kind: 'grpo',
+        data: prompts,
+        // Rank 1 has fewer batches.
+        options: {
+          ...{ batchSize: 1, evalBatchSize: 1, numGenerations: 2, maxSteps: 1, maxCompletionLength: 4 },
+          ...{ evalRecords: heldOutPrompts, rewardsThrowOn: 1, throwsInEvaluation: true },
+        },
+      },
+      /trainGrpo: .*got an error on rank 1: DataError.*reward 'capitals'.*not today/,
+    ],
+    [
+      'the generation of answers',
+      {
+        kind: 'sft',
+        data: conversations,
+        options: { batchSize: 1, maxSteps: 1, evalRecords: heldOut, metrics: ['cer'], generationThrowsOn: 1 },
+      },
+      /generateAnswers: .*got an error on rank 1: Error: not today/,
+    ],
+  ] satisfies [string, Config, RegExp][])(
+    'end alike when %s of one of them throws in an evaluation',
+    async (_, config: Config, message) => {
+      await expect(together(config)).rejects.toThrow(message)
+    },
+  )
 })

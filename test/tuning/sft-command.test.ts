@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it, vi } from 'vitest'
@@ -50,4 +50,23 @@ it('voxtorch sft refuses what it cannot use, by name', async () => {
   await expect(sft(`${usual} --train-encoder full`)).rejects.toThrow(
     /^sft: --train-encoder: expected none for a DecoderLM, got full/,
   )
+})
+
+it('voxtorch sft reads the spellings of a repository of the Hub from its folder', async () => {
+  const repository = at('hub/models--tiny--model')
+  const commit = '0123456789abcdef0123456789abcdef01234567'
+  cpSync(at('model'), join(repository, 'snapshots', commit), { recursive: true })
+  writeFileSync(join(repository, 'snapshots', commit, 'normalizer.json'), '["colour"]')
+  mkdirSync(join(repository, 'refs'))
+  writeFileSync(join(repository, 'refs', 'main'), commit)
+  vi.stubEnv('HF_HUB_CACHE', at('hub'))
+  vi.stubEnv('HF_HUB_OFFLINE', '1')
+  try {
+    const words = `--model tiny/model --data ${at('train.jsonl')} --no-progress --eval-data ${at('train.jsonl')} --metrics wer`
+    await expect(sft(`${words} --normalizer english --max-steps 1 --output ${at('english')}`)).rejects.toThrow(
+      /tiny--model.*normalizer\.json.*expected an object/,
+    )
+  } finally {
+    vi.unstubAllEnvs()
+  }
 })

@@ -146,6 +146,16 @@ it('refuses records with images that cannot be used', async () => {
       /messages\[0\]\.content\[0\].*no\.ppm/,
     ],
     [{ messages: [user(image(join(directory, 'broken.ppm'))), assistant('a')] }, 'clips', /broken\.ppm/],
+    [
+      { messages: [user(text('a'), { type: 'image', image: vt.zeros([28, 28, 3]) }), assistant('a')] },
+      'clips',
+      /messages\[0\]\.content\[1\]: readImage: image: expected uint8/,
+    ],
+    [
+      { messages: [user({ type: 'image', image: 5 }), assistant('a')] },
+      'clips',
+      /messages\[0\]\.content\[0\]: readImage: expected image to be a path/,
+    ],
     [{ messages: [user(image()), assistant('a')] }, 'clips', /expected 1 images in image or images/],
     [
       { messages: [user({ type: 'audio', audio: 'a.wav' }), assistant('a')] },
@@ -241,6 +251,9 @@ it('voxtorch sft trains an InternVL, by parts', async () => {
     expectClose(one.lastHiddenState, other.lastHiddenState, 1e-4)
     expect(await sft(`--no-lora --train-encoder full --max-steps 1 --output ${at('whole')}`)).toBe(0)
     await vt.InternVL.fromPretrained(at('whole/model'))
+    await expect(sft('--long-audio cut --max-steps 1')).rejects.toThrow(
+      /^sft: --long-audio: expected it for an AudioLM/,
+    )
     await expect(sft('--gguf Q8_0 --max-steps 1')).rejects.toThrow(/gguf: expected none for InternVL/)
   } finally {
     log.mockRestore()

@@ -247,12 +247,20 @@ describe('trainSft', () => {
   it('refuses, or counts, records that cannot be used', async () => {
     const peft = await adapted()
     const good = records[0] as SftRecord
+    const cyclic: Record<string, unknown> = {}
+    cyclic.self = cyclic
     const bad: [unknown, string, RegExp][] = [
       [null, 'invalid record', /records\[1\]: expected an object, got null/],
       [{}, 'invalid record', /records\[1\]: expected messages, or prompt and completion, got both or neither/],
       [{ messages: [] }, 'invalid record', /messages: expected a list of messages/],
       [{ prompt: 'a' }, 'invalid record', /prompt: expected a list of messages with role and content, or two texts/],
       [{ ...good, tools: 'x' }, 'invalid record', /tools: expected a list/],
+      [
+        { messages: [{ ...user('a'), extra: cyclic }, assistant('b')] },
+        'invalid record',
+        /messages\[0\]\.extra: expected a value that JSON/,
+      ],
+      [{ ...good, tools: [cyclic] }, 'invalid record', /tools: expected a value that JSON can represent/],
       [{ messages: [user('a'), assistant('')] }, 'empty answer', /messages\[1\]: expected an answer of the assistant/],
       [
         { messages: new Array(2000).fill([user('a'), assistant('b')]).flat() },
@@ -302,6 +310,22 @@ describe('trainSft', () => {
     peft.model.dispose()
   })
 
+  it('reads integers of any size in fields, and reports errors of the model as they are', async () => {
+    const big = { messages: [{ ...user('a'), id: 2n ** 70n }, assistant('b')] } as SftRecord
+    expect((await read([big])).texts).toEqual(['b</s>'])
+    const wrong = vi.spyOn(vt.Tokenizer.prototype, 'encodeAsync').mockRejectedValue(new vt.ConfigError('no side'))
+    try {
+      const bad = new BadRecords('skip')
+      await expect(examplesOf({ tokenizer, media: null, settings }, [big], bad, 'records')).rejects.toThrow('no side')
+      expect(bad.count).toBe(0)
+    } finally {
+      wrong.mockRestore()
+    }
+    const own = await vt.Tokenizer.fromPretrained(model)
+    own.chatTemplate = "{{ raise_exception('no roles') }}"
+    await expect(read([big], {}, own)).rejects.toThrow(/^records\[0\]: the chat template rejected.*no roles/)
+  })
+
   it('refuses settings that nothing reads, by name', async () => {
     const peft = await adapted()
     const wrong: [Partial<TrainSftOptions>, RegExp][] = [
@@ -321,12 +345,16 @@ describe('trainSft', () => {
         { evalRecords: heldOut, metrics: ['wer'], normalizer: 'english', spellings: directory },
         /^trainSft: spellings: expected normalizer\.json or its folder/,
       ],
+      [{ longAudio: 'error' }, /^trainSft: longAudio: expected it for an AudioLM only, got 'error' for DecoderLM/],
       [{ packing: true, groupByLength: true }, /groupByLength: expected it without packing/],
       [{ optim: 'adam' as never }, /optim/],
       [{ loraplusLrRatio: 4, optim: 'muon' }, /expected optim 'adamw_torch' with it, got 'muon'/],
       [{ args: { outputDir: 'elsewhere' } }, /args.outputDir/],
     ]
     for (const [more, message] of wrong) await expect(trainSft(peft, records, options(more))).rejects.toThrow(message)
+    // Before any record is read.
+    const english = { evalRecords: heldOut, metrics: ['wer'], normalizer: 'english', spellings: directory } as const
+    await expect(trainSft(peft, [{}], options(english))).rejects.toThrow(/^trainSft: spellings: expected normalizer/)
     await expect(trainSft(new vt.Linear(1, 1) as never, records, options())).rejects.toThrow(/a DecoderLM, an AudioLM/)
     peft.model.dispose()
     const network = await vt.DecoderLM.fromPretrained(model)

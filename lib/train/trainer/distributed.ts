@@ -39,6 +39,31 @@ export class Ranks {
   }
 
   /**
+   * Run work on each rank, and gather its values on each rank. Values must be serializable as JSON.
+   * @param where name of the caller, for errors
+   * @throws the error of the work; DistributedError on the other ranks if it failed on one
+   */
+  async each<T>(where: string, work: () => Promise<T>): Promise<T[]> {
+    if (this.size === 1) return [await work()]
+    let result: { value?: T; error?: string } = {}
+    let failure: unknown
+    try {
+      result = { value: await work() }
+    } catch (error) {
+      failure = error
+      result = { error: String(error) }
+    }
+    const results = await allGatherObject(result)
+    if (failure !== undefined) throw failure
+    const failed = results.findIndex(({ error }) => error !== undefined)
+    if (failed < 0) return results.map(({ value }) => value as T)
+    throw new DistributedError(
+      `${where}: expected every rank to finish, got an error on rank ${failed}: ${results[failed]?.error}`,
+      { rank: failed },
+    )
+  }
+
+  /**
    * Run work on rank 0 and return its result on every rank; the others wait for it.
    * @throws DistributedError on the other ranks if the work failed
    */
