@@ -2,7 +2,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
-import { AudioLM, type AudioLMConfig, functional, loadSafetensors, tensor } from '../../lib/index.js'
+import { AudioLM, type AudioLMConfig, functional, loadSafetensors, type Tensor, tensor } from '../../lib/index.js'
 import { orderedTimes } from '../../lib/models/audio-lm/align.js'
 import { countItems, defaultLoss } from '../../lib/train/trainer/loss.js'
 import { expectClose, fixture, fixturePath, settledTensors, tensorsOf } from '../helpers.js'
@@ -70,7 +70,7 @@ describe("Qwen3-ASR's forced aligner against transformers", () => {
     }
     // The Trainer counts the first label of a row, and smooths labels in the model.
     expect(countItems(model, { labels: tensor([[3, -100, 4]], { dtype: 'int64' }) })).toBe(2)
-    const { loss } = await defaultLoss(0.5)(model, inputs)
+    const { loss } = (await defaultLoss(0.5)(model, inputs)) as { loss: Tensor }
     expectClose(loss, functional.crossEntropy(flat, labels.flatten(), { labelSmoothing: 0.5 }), 1e-5, 'Trainer')
     using asr = await AudioLM.fromPretrained(fixturePath('models/audio-lm-folder-qwen3_asr'))
     expect(asr.shiftsLabels).toBe(true)
