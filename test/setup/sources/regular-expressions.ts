@@ -34,6 +34,8 @@ const COMPOSED: Record<string, [count: number, bound: string]> = {
   'text/postprocessors.ts': [1, 'one character'],
   'train/metrics/values.ts': [4, 'one class of characters, ending with it'],
   'train/parameter-groups.ts': [1, "the caller's own pattern on names of parameters"],
+  'tuning/english-numbers.ts': [5, 'constants; digits follow one sign'],
+  'tuning/normalize-text.ts': [3, 'fixed words, no repetition'],
 }
 
 /** Files that try sticky patterns at one place after another: a failure ends their reading, or what matched is not read again. */
